@@ -1,0 +1,65 @@
+#!/bin/sh
+# Installs the Debian packages that a task needs, if any is missing.
+# usage: deps.sh build|test|lint|bench ...
+# Says nothing and takes no time when all are there.
+set -eu
+cd "$(dirname "$0")/.."
+
+build='gcc make pkg-config libc6-dev libuv1-dev libwslay-dev libcjson-dev
+	libcurl4-openssl-dev libssl-dev ca-certificates'
+test='libcmocka-dev python3 python3-pytest python3-pytest-timeout
+	python3-websockets openssl curl procps'
+lint='clang clang-format clang-tidy cppcheck'
+bench='nginx libnginx-mod-nchan nats-server python3 procps'
+
+wanted=
+for task in "$@"; do
+	case $task in
+	build) wanted="$wanted $build" ;;
+	test) wanted="$wanted $test" ;;
+	lint) wanted="$wanted $lint" ;;
+	bench) wanted="$wanted $bench" ;;
+	fuzz) wanted="$wanted clang llvm" ;;
+	valgrind) wanted="$wanted valgrind libc6-dbg" ;;
+	*) echo "$0: unknown task $task" >&2; exit 2 ;;
+	esac
+done
+
+missing=
+for package in $wanted; do
+	dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null |
+		grep -qx installed || missing="$missing $package"
+done
+llhttp=no
+case " $* " in *' build '*)
+	dpkg-query -W -f '${db:Status-Status}' libllhttp-dev 2>/dev/null |
+		grep -qx installed || llhttp=yes ;;
+esac
+# libFuzzer's run-time lies in a package named after clang's version.
+fuzz_runtime() {
+	major=$(clang -dumpversion | cut -d. -f1)
+	dpkg-query -W -f '${db:Status-Status}' "libclang-rt-$major-dev" \
+		2>/dev/null | grep -qx installed || echo "libclang-rt-$major-dev"
+}
+
+if [ -n "$missing" ] || [ $llhttp = yes ]; then
+	echo "isimud: installing$missing$([ $llhttp = no ] || echo ' libllhttp-dev')"
+	if [ "$(id -u)" -ne 0 ]; then
+		echo "isimud: run this once as root, or install them by hand" >&2
+		exit 1
+	fi
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -q
+	[ -z "$missing" ] ||
+		apt-get install -y -q --no-install-recommends $missing
+	[ $llhttp = no ] || third_party/llhttp.sh
+fi
+case " $* " in *' fuzz '*)
+	extra=$(fuzz_runtime)
+	if [ -n "$extra" ]; then
+		echo "isimud: installing $extra"
+		apt-get update -q
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
+			--no-install-recommends "$extra"
+	fi ;;
+esac

@@ -1,0 +1,85 @@
+#!/bin/sh
+# Fuzzes each target of test/fuzz, or one, for a while.
+# usage: scripts/fuzz.sh TARGET|'' SECONDS      (make fuzz F=json S=60)
+#
+# The kept corpus, test/fuzz/corpus/TARGET, is only read: what libFuzzer finds
+# new goes to build/fuzz/corpus/TARGET, which the next run starts from too. An
+# input that crashes, hangs or leaks is copied to the kept corpus as crash-SHA1
+# (or timeout-, leak-, oom-), so that every later run tries it, and the run fails.
+set -eu
+cd "$(dirname "$0")/.."
+target=${1:-}
+seconds=${2:-60}
+case $seconds in
+'' | *[!0-9]*) echo "$0: not a number of seconds: $seconds" >&2; exit 2 ;;
+esac
+
+targets=
+for file in test/fuzz/fuzz_*.c; do
+	name=${file#test/fuzz/fuzz_}
+	name=${name%.c}
+	[ -f "$file" ] || continue
+	[ -n "$target" ] && [ "$target" != "$name" ] || targets="$targets $name"
+done
+if [ -z "$targets" ]; then
+	echo "$0: no target ${target:-in test/fuzz}" >&2
+	exit 2
+fi
+
+scripts/deps.sh build fuzz
+export ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
+export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}"
+
+# The longest input worth trying: past every limit that small inputs can meet
+# (a WebSocket length of 16 bits), small enough for thousands a second.
+max_len=4096
+
+# libFuzzer names an input by what it did and by its SHA-1.
+keep() {
+	kept=test/fuzz/corpus/$1
+	mkdir -p "$kept"
+	cp "$2" "$kept/${2##*/}"
+	echo "kept as $kept/${2##*/}" >&2
+}
+
+summary=
+failed=no
+for name in $targets; do
+	program=build/fuzz/fuzz/fuzz_$name
+	scratch=build/fuzz/corpus/$name
+	crashes=build/fuzz/crashes/$name
+	log=build/fuzz/fuzz_$name.log
+	kept=test/fuzz/corpus/$name
+	dictionary=test/fuzz/$name.dict
+	if ! make --no-print-directory -s FLAVOUR=fuzz "$program"; then
+		summary="$summary$name: FAILED: it does not build
+"
+		failed=yes
+		continue
+	fi
+	rm -rf "$crashes"
+	mkdir -p "$scratch" "$crashes"
+	echo "fuzz: $name for $seconds s (log: $log)"
+	set -- "$scratch"
+	[ ! -d "$kept" ] || set -- "$@" "$kept"
+	[ ! -f "$dictionary" ] || set -- "$@" "-dict=$dictionary"
+	if "$program" -max_total_time="$seconds" -timeout=10 \
+		-rss_limit_mb=1024 -max_len=$max_len -print_final_stats=1 \
+		-artifact_prefix="$crashes/" "$@" >"$log" 2>&1; then
+		verdict=ok
+	else
+		verdict=FAILED
+		failed=yes
+		grep -v '^#' "$log" | tail -60
+		for input in "$crashes"/*; do
+			[ ! -f "$input" ] || keep "$name" "$input"
+		done
+	fi
+	runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+	cover=$(sed -n 's/.*cov: \([0-9]*\).*/\1/p' "$log" | tail -1)
+	summary="$summary$name: $verdict: ${runs:-0} runs, ${cover:-0} edges, $(
+		find "$scratch" -type f | wc -l) inputs of its own
+"
+done
+printf '%s' "$summary"
+[ $failed = no ]

@@ -1,0 +1,54 @@
+/* chunk.c - see chunk.h. */
+#include "chunk.h"
+
+#include "check.h"
+
+#include <stdlib.h>
+
+struct chunk *chunk_of_message(struct message *m)
+{
+	struct chunk *c = malloc(sizeof *c);
+	if (c == NULL) {
+		message_unref(m, 1);
+		return NULL;
+	}
+	*c = (struct chunk){.refs = 1,
+			    .len = m->frame_len,
+			    .bytes = m->frame,
+			    .message = m};
+	return c;
+}
+
+struct chunk *chunk_new(size_t cap)
+{
+	if (cap > UINT32_MAX)
+		return NULL;
+	struct chunk *c = malloc(sizeof *c + cap);
+	if (c == NULL)
+		return NULL;
+	*c = (struct chunk){.refs = 1, .cap = (uint32_t)cap, .bytes = c->own};
+	return c;
+}
+
+void chunk_append(struct chunk *c, const void *bytes, size_t len)
+{
+	CHECK(c->refs == 1 && len <= c->cap - c->len);
+	if (len > 0)
+		memcpy(c->own + c->len, bytes, len);
+	c->len += (uint32_t)len;
+}
+
+struct chunk *chunk_ref(struct chunk *c)
+{
+	c->refs++;
+	return c;
+}
+
+void chunk_unref(struct chunk *c)
+{
+	if (--c->refs > 0)
+		return;
+	if (c->message != NULL)
+		message_unref(c->message, 1);
+	free(c);
+}

@@ -1,0 +1,39 @@
+/* chunk.h - bytes that wait to be written, shared by the connections of a loop.
+ *
+ * A chunk is whole frames, or a piece of an HTTP response; it either borrows
+ * the frame of a message (and holds a reference to it) or has bytes of its own.
+ * Its count is not atomic: however many connections of one loop wait to write a
+ * message, the message itself is referenced once.
+ * Owner: the loop's thread. */
+#ifndef ISIMUD_CHUNK_H
+#define ISIMUD_CHUNK_H
+
+#include "message.h"
+#include "span.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct chunk {
+	uint32_t refs;
+	uint32_t len;            /* bytes to write */
+	uint32_t cap;            /* of `own`; 0 if it borrows a message's */
+	const uint8_t *bytes;    /* `own`, or the message's frame */
+	struct message *message; /* a reference, or NULL */
+	uint8_t own[];
+};
+
+/* A chunk of the frame of `m`; takes a reference of the caller's (even without
+ * memory). NULL without memory. */
+struct chunk *chunk_of_message(struct message *m);
+
+/* An empty chunk with room for `cap` bytes. NULL without memory. */
+struct chunk *chunk_new(size_t cap);
+
+/* Appends to a chunk that has room (`cap` - `len`) and one reference. */
+void chunk_append(struct chunk *c, const void *bytes, size_t len);
+
+struct chunk *chunk_ref(struct chunk *c);
+void chunk_unref(struct chunk *c);
+
+#endif

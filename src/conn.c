@@ -1,0 +1,444 @@
+/* conn.c - the group of a loop's connections; their states, deadlines, ends. */
+#include "conn.h"
+
+#include "check.h"
+#include "conn_private.h"
+#include "log.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+
+static const char *const state_names[CONN_STATES] = {
+	[CONN_REQUEST] = "request",     [CONN_DISCARDING] = "discarding",
+	[CONN_PENDING] = "pending",     [CONN_WEBSOCKET] = "websocket",
+	[CONN_CLOSING] = "closing",     [CONN_FINISHING] = "finishing",
+	[CONN_LINGERING] = "lingering", [CONN_CLOSED] = "closed",
+};
+
+/* The drawing of conn.h as a table: a bit for each state that may follow. */
+#define TO(state) (1u << CONN_##state)
+static const unsigned allowed[CONN_STATES] = {
+	[CONN_REQUEST] =
+		TO(PENDING) | TO(DISCARDING) | TO(FINISHING) | TO(CLOSED),
+	[CONN_DISCARDING] = TO(REQUEST) | TO(FINISHING) | TO(CLOSED),
+	[CONN_PENDING] =
+		TO(REQUEST) | TO(WEBSOCKET) | TO(FINISHING) | TO(CLOSED),
+	[CONN_WEBSOCKET] = TO(CLOSING) | TO(FINISHING) | TO(CLOSED),
+	[CONN_CLOSING] = TO(FINISHING) | TO(CLOSED),
+	[CONN_FINISHING] = TO(LINGERING) | TO(CLOSED),
+	[CONN_LINGERING] = TO(CLOSED),
+	[CONN_CLOSED] = 0,
+};
+
+static const struct {
+	const char *name;
+	unsigned code;
+	const char *reason;
+} endings[ENDING_COUNT] = {
+#define ENDING_ROW(name, code, reason) {#name, code, reason},
+	ENDINGS(ENDING_ROW)
+#undef ENDING_ROW
+};
+
+static const enum stats_counter ending_counters[ENDING_COUNT] = {
+#define ENDING_COUNTER(name, code, reason) STATS_closed_##name,
+	ENDINGS(ENDING_COUNTER)
+#undef ENDING_COUNTER
+};
+
+static void on_deadline(struct deadlines *all, struct deadline *d,
+			enum deadline_kind kind);
+
+/* --- the group ---------------------------------------------------------- */
+
+int conn_group_open(struct conn_group *g, uv_loop_t *loop,
+		    const struct conn_hooks *hooks, void *context,
+		    const struct conn_limits *limits, struct stats *stats)
+{
+	uint8_t ping[WEBSOCKET_CONTROL_MAX];
+	size_t ping_len = websocket_write_ping(ping, SPAN(""));
+
+	memset(g, 0, offsetof(struct conn_group, read_buffer));
+	g->loop = loop;
+	g->owner = uv_thread_self();
+	g->hooks = hooks;
+	g->context = context;
+	g->limits = *limits;
+	g->stats = stats;
+	list_init(&g->conns);
+	list_init(&g->dirty);
+	g->ping = chunk_new(ping_len);
+	if (g->ping == NULL)
+		return UV_ENOMEM;
+	chunk_append(g->ping, ping, ping_len);
+	int rv = deadlines_open(&g->deadlines, loop, limits->durations_ms,
+				on_deadline);
+	if (rv != 0)
+		chunk_unref(g->ping);
+	return rv;
+}
+
+void conn_group_close(struct conn_group *g)
+{
+	CHECK_ON_THREAD(g->owner);
+	CHECK(g->count == 0);
+	deadlines_close(&g->deadlines);
+	chunk_unref(g->ping);
+	buf_fini(&g->out);
+	while (g->http_pooled > 0)
+		http_free(g->http_pool[--g->http_pooled]);
+	while (g->websocket_pooled > 0)
+		websocket_free(g->websocket_pool[--g->websocket_pooled]);
+}
+
+static void flush_one(struct conn *c)
+{
+	if (c->doomed != ENDING_NONE) {
+		enum ending ending = (enum ending)c->doomed;
+		c->doomed = ENDING_NONE;
+		conn_end(c, ending, NULL);
+		return;
+	}
+	if (c->is_paused && c->state != CONN_PENDING &&
+	    c->outq.bytes <= CONN_HIGH_WATER_BYTES)
+		conn_resume_reading(c);
+	if (c->state == CONN_WEBSOCKET && c->http != NULL)
+		conn_release_http(c);
+	if (c->state != CONN_CLOSED && c->writing == NULL &&
+	    conn_write_queued(c) != 0)
+		conn_abort(c, ENDING_peer_gone);
+}
+
+void conn_group_flush(struct conn_group *g)
+{
+	CHECK_ON_THREAD(g->owner);
+	while (!list_is_empty(&g->dirty)) {
+		struct conn *c =
+			CONTAINER_OF(g->dirty.next, struct conn, dirty);
+		list_remove(&c->dirty);
+		flush_one(c);
+	}
+}
+
+void conn_group_end_all(struct conn_group *g)
+{
+	CHECK_ON_THREAD(g->owner);
+	LIST_FOR_EACH_SAFE (it, after, &g->conns)
+		conn_end(CONTAINER_OF(it, struct conn, link), ENDING_going_away,
+			 NULL);
+}
+
+void conn_group_count(const struct conn_group *g,
+		      size_t states[static CONN_STATES], size_t *queued_bytes)
+{
+	CHECK_ON_THREAD(g->owner);
+	memset(states, 0, CONN_STATES * sizeof states[0]);
+	*queued_bytes = 0;
+	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
+		const struct conn *c = CONTAINER_OF(it, struct conn, link);
+		states[c->state]++;
+		*queued_bytes += c->outq.bytes;
+	}
+}
+
+/* --- the life of a connection ------------------------------------------- */
+
+int conn_open(struct conn_group *g, int socket)
+{
+	CHECK_ON_THREAD(g->owner);
+	struct conn *c = calloc(1, sizeof *c + g->hooks->user_bytes);
+	int rv = UV_ENOMEM;
+	if (c == NULL)
+		goto err_socket;
+	c->group = g;
+	c->http = g->http_pooled > 0 ? g->http_pool[--g->http_pooled]
+				     : http_new(g->limits.body_max_bytes);
+	if (c->http == NULL)
+		goto err_memory;
+	rv = uv_tcp_init(g->loop, &c->tcp);
+	if (rv != 0)
+		goto err_http;
+	g->count++;
+	list_init(&c->link);
+	list_init(&c->dirty);
+	c->state = CONN_REQUEST;
+	c->doomed = ENDING_NONE;
+	c->ending = ENDING_NONE;
+	rv = uv_tcp_open(&c->tcp, socket);
+	if (rv != 0) {
+		close(socket);
+		conn_abort(c, ENDING_no_memory);
+		return rv;
+	}
+	list_append(&g->conns, &c->link);
+	stats_add(g->stats, STATS_accepted, 1);
+	conn_set_deadline(c, DEADLINE_HEAD);
+	conn_start_reading(c);
+	return 0;
+
+err_http:
+	http_free(c->http);
+err_memory:
+	free(c);
+err_socket:
+	close(socket);
+	return rv;
+}
+
+struct conn_group *conn_group_of(const struct conn *c)
+{
+	return c->group;
+}
+
+enum conn_state conn_state(const struct conn *c)
+{
+	return (enum conn_state)c->state;
+}
+
+void *conn_user(struct conn *c)
+{
+	return c->user;
+}
+
+const struct http_request *conn_request(const struct conn *c)
+{
+	return http_request(c->http);
+}
+
+void conn_move(struct conn *c, enum conn_state to)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	CHECK(allowed[c->state] & (1u << to));
+	log_debug("conn %p: %s -> %s", (void *)c, state_names[c->state],
+		  state_names[to]);
+	c->state = (uint8_t)to;
+}
+
+void conn_set_deadline(struct conn *c, enum deadline_kind kind)
+{
+	c->deadline_kind = (uint8_t)kind;
+	deadline_set(&c->group->deadlines, &c->deadline, kind);
+}
+
+void conn_mark_dirty(struct conn *c)
+{
+	if (list_is_empty(&c->dirty))
+		list_append(&c->group->dirty, &c->dirty);
+}
+
+void conn_release_http(struct conn *c)
+{
+	struct conn_group *g = c->group;
+	struct http *h = c->http;
+
+	c->http = NULL;
+	if (h == NULL)
+		return;
+	if (g->http_pooled == sizeof g->http_pool / sizeof g->http_pool[0]) {
+		http_free(h);
+		return;
+	}
+	http_reset(h);
+	g->http_pool[g->http_pooled++] = h;
+}
+
+void conn_release_websocket(struct conn *c)
+{
+	struct conn_group *g = c->group;
+	struct websocket *ws = c->websocket;
+	const unsigned max =
+		sizeof g->websocket_pool / sizeof g->websocket_pool[0];
+
+	c->websocket = NULL;
+	if (ws != NULL && websocket_is_idle(ws) && g->websocket_pooled < max)
+		g->websocket_pool[g->websocket_pooled++] = ws;
+	else
+		websocket_free(ws);
+}
+
+/* --- deadlines ---------------------------------------------------------- */
+
+static void on_request_timeout(struct conn *c)
+{
+	conn_note_end(c, ENDING_header_timeout);
+	if (c->state == CONN_REQUEST && http_is_in_request(c->http))
+		conn_respond_last(c, 408, "The request took too long");
+	else
+		conn_abort(c, ENDING_header_timeout);
+}
+
+static void on_ping_due(struct conn *c)
+{
+	if (!c->was_heard &&
+	    ++c->pings_missed >= c->group->limits.ping_misses_max) {
+		conn_end(c, ENDING_ping_timeout, NULL);
+		return;
+	}
+	if (c->was_heard)
+		c->pings_missed = 0;
+	c->was_heard = false;
+	conn_set_deadline(c, DEADLINE_PING);
+	conn_send(c, c->group->ping);
+}
+
+static void on_deadline(struct deadlines *all, struct deadline *d,
+			enum deadline_kind kind)
+{
+	struct conn *c = CONTAINER_OF(d, struct conn, deadline);
+	(void)all;
+
+	switch (kind) {
+	case DEADLINE_HEAD:
+	case DEADLINE_BODY:
+		on_request_timeout(c);
+		break;
+	case DEADLINE_IDLE:
+		conn_abort(c, ENDING_idle_timeout);
+		break;
+	case DEADLINE_WRITE:
+		conn_abort(c, ENDING_write_timeout);
+		break;
+	case DEADLINE_PING:
+		on_ping_due(c);
+		break;
+	case DEADLINE_CLOSE:
+		conn_abort(c, ENDING_close_timeout);
+		break;
+	case DEADLINE_LINGER:
+		conn_abort(c, ENDING_done);
+		break;
+	case DEADLINE_KINDS:
+		CHECK(false);
+	}
+}
+
+/* --- endings ------------------------------------------------------------ */
+
+void conn_end_later(struct conn *c, enum ending ending)
+{
+	if (c->doomed == ENDING_NONE)
+		c->doomed = (uint8_t)ending;
+	conn_mark_dirty(c);
+}
+
+void conn_note_end(struct conn *c, enum ending ending)
+{
+	if (c->ending == ENDING_NONE) {
+		c->ending = (uint8_t)ending;
+		stats_add(c->group->stats, ending_counters[ending], 1);
+		log_debug("conn %p: ends: %s", (void *)c,
+			  endings[ending].reason);
+	}
+	if (!c->has_ended) {
+		c->has_ended = true;
+		c->group->hooks->on_end(c);
+	}
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
+	struct conn_group *g = c->group;
+
+	conn_release_http(c);
+	conn_release_websocket(c);
+	outq_fini(&c->outq);
+	buf_fini(&c->stash);
+	free(c);
+	g->count--;
+	if (g->on_freed != NULL)
+		g->on_freed(g);
+}
+
+void conn_abort(struct conn *c, enum ending ending)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	if (c->state == CONN_CLOSED)
+		return;
+	conn_note_end(c, ending);
+	bool has_unsent = c->outq.bytes > 0;
+	conn_move(c, CONN_CLOSED);
+	deadline_clear(&c->deadline);
+	list_remove(&c->link);
+	list_remove(&c->dirty);
+	/* What the peer does not read must not occupy the kernel either: a
+	 * reset frees it at once. */
+	if (has_unsent && uv_tcp_close_reset(&c->tcp, on_closed) == 0)
+		return;
+	uv_close(&c->handle, on_closed);
+}
+
+void conn_finish(struct conn *c)
+{
+	conn_move(c, CONN_FINISHING);
+	conn_set_deadline(c, DEADLINE_WRITE);
+	conn_mark_dirty(c);
+}
+
+static void queue_close_frame(struct conn *c, unsigned code, const char *reason)
+{
+	uint8_t frame[WEBSOCKET_CONTROL_MAX];
+	size_t len = websocket_write_close(frame, code, span_of(reason));
+	conn_queue(c, (struct span){(const char *)frame, len});
+}
+
+void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
+			 const char *reason)
+{
+	conn_note_end(c, ending);
+	queue_close_frame(c, code,
+			  reason != NULL ? reason : endings[ending].reason);
+	conn_move(c, CONN_FINISHING);
+	conn_set_deadline(c, DEADLINE_CLOSE);
+}
+
+static void end_websocket(struct conn *c, enum ending ending,
+			  const char *reason)
+{
+	conn_note_end(c, ending);
+	/* A laggard's backlog is given up, whole frames of it. */
+	if (ending == ENDING_slow)
+		outq_truncate(&c->outq, c->in_flight);
+	queue_close_frame(c, endings[ending].code,
+			  reason != NULL ? reason : endings[ending].reason);
+	conn_move(c, CONN_CLOSING);
+	conn_set_deadline(c, DEADLINE_CLOSE);
+}
+
+void conn_end(struct conn *c, enum ending ending, const char *reason)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	switch ((enum conn_state)c->state) {
+	case CONN_WEBSOCKET:
+		if (endings[ending].code != 0) {
+			end_websocket(c, ending, reason);
+			return;
+		}
+		break;
+	case CONN_PENDING:
+		if (ending == ENDING_going_away) {
+			conn_note_end(c, ending);
+			conn_respond_last(c, 503, "The server is going away");
+			return;
+		}
+		break;
+	case CONN_REQUEST:
+	case CONN_DISCARDING:
+		/* What is answered already is sent. */
+		if (ending == ENDING_going_away && c->outq.bytes > 0) {
+			conn_note_end(c, ending);
+			conn_finish(c);
+			return;
+		}
+		break;
+	case CONN_CLOSING:
+	case CONN_FINISHING:
+	case CONN_LINGERING:
+		if (ending == ENDING_going_away)
+			return; /* it is on its way, and has a deadline */
+		break;
+	default:
+		break;
+	}
+	conn_abort(c, ending);
+}

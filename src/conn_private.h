@@ -1,0 +1,87 @@
+/* conn_private.h - the inside of a connection, for the files of its room:
+ *
+ * conn.c        the group; states; deadlines; endings
+ * conn_read.c   bytes from the peer: requests, then frames
+ * conn_write.c  bytes to the peer: responses, frames, the queue
+ */
+#ifndef ISIMUD_CONN_PRIVATE_H
+#define ISIMUD_CONN_PRIVATE_H
+
+#include "conn.h"
+
+#include <stdalign.h>
+
+/* One TCP connection, from accept to the uv_close() callback that frees it.
+ * Owner: the loop thread of its group. An idle subscriber is this and nothing
+ * more, so every byte counts: what is needed only for a while is a pointer. */
+struct conn {
+	union {
+		uv_handle_t handle;
+		uv_stream_t stream;
+		uv_tcp_t tcp;
+	};
+	struct conn_group *group;
+	struct list link;  /* in group->conns */
+	struct list dirty; /* in group->dirty, or in none */
+	struct deadline deadline;
+	struct outq outq;
+	struct http *http; /* until it is a WebSocket */
+	struct websocket
+		*websocket;         /* while a frame or message is unfinished */
+	struct conn_write *writing; /* a write that waits for the kernel */
+	struct buf stash; /* PENDING: bytes behind the request, not read yet */
+	uint32_t in_flight;    /* chunks of outq that `writing` covers */
+	uint8_t state;         /* enum conn_state */
+	uint8_t deadline_kind; /* enum deadline_kind, the last one set */
+	uint8_t doomed; /* enum ending: what the next flush ends it with */
+	uint8_t ending; /* enum ending: why it ended, once it has */
+	uint8_t pings_missed;
+	bool was_heard : 1; /* since the last ping */
+	bool is_paused : 1; /* reading is stopped */
+	bool has_ended : 1; /* on_end was called */
+	alignas(max_align_t) char user[];
+};
+
+/* A write that the kernel had no room for; lives until its callback. */
+struct conn_write {
+	uv_write_t request;
+	struct conn *conn;
+	size_t bytes;
+};
+
+/* Unread responses above which a connection's requests have to wait. */
+#define CONN_HIGH_WATER_BYTES 65536
+
+/* conn.c */
+void conn_move(struct conn *c, enum conn_state to);
+void conn_set_deadline(struct conn *c, enum deadline_kind kind);
+void conn_mark_dirty(struct conn *c);
+/* Notes why it ends, once, and calls on_end. */
+void conn_note_end(struct conn *c, enum ending ending);
+/* Notes the end, and closes the handle now; what is queued is lost. */
+void conn_abort(struct conn *c, enum ending ending);
+/* No more requests: what is queued is written, then our side is shut. */
+void conn_finish(struct conn *c);
+/* Fails a WebSocket (RFC 6455 7.1.7): Close with `code`, no more reading. */
+void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
+			 const char *reason);
+void conn_release_http(struct conn *c);
+void conn_release_websocket(struct conn *c);
+
+/* conn_read.c */
+void conn_start_reading(struct conn *c);
+void conn_pause_reading(struct conn *c);
+/* Goes on with the stash, and with reading, after a pause. */
+void conn_resume_reading(struct conn *c);
+
+/* conn_write.c */
+/* Queues a copy; without memory the connection is doomed. */
+void conn_queue(struct conn *c, struct span bytes);
+/* Writes as much as the kernel takes. Returns 0 or a UV_E…. */
+int conn_write_queued(struct conn *c);
+/* Answers and ends the connection, whatever the request says. */
+void conn_respond_last(struct conn *c, int status, const char *text);
+/* All is written: reads on, or shuts our side. */
+void conn_on_drained(struct conn *c);
+
+#endif

@@ -1,0 +1,242 @@
+/* conn_read.c - what the peer sends: requests, then the frames of a WebSocket.
+ *
+ * Bytes are read into the group's one buffer and used up before the next read;
+ * the exception is the stash, what lay behind a request that is answered
+ * later. */
+#include "check.h"
+#include "conn_private.h"
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
+	(void)suggested;
+	*buf = uv_buf_init(c->group->read_buffer, CONN_READ_BYTES);
+}
+
+/* --- requests ----------------------------------------------------------- */
+
+static void on_head(struct conn *c, bool has_more)
+{
+	const struct http_request *request = http_request(c->http);
+
+	c->group->hooks->on_head(c, request);
+	if (c->state == CONN_REQUEST && request->expects_continue && !has_more)
+		conn_queue(c, SPAN("HTTP/1.1 100 Continue\r\n\r\n"));
+}
+
+static void on_request(struct conn *c)
+{
+	stats_add(c->group->stats, STATS_requests, 1);
+	if (c->state == CONN_DISCARDING) {
+		conn_move(c, CONN_REQUEST);
+		return;
+	}
+	conn_move(c, CONN_PENDING);
+	c->group->hooks->on_request(c, http_request(c->http));
+}
+
+static void on_bad_request(struct conn *c)
+{
+	conn_note_end(c, ENDING_bad_request);
+	conn_respond_last(c, http_status(c->http), http_reason(c->http));
+}
+
+/* Reads up to the next event, and takes what was used off `bytes`. */
+static enum http_event read_request(struct conn *c, struct span *bytes)
+{
+	size_t used = 0;
+	enum http_event event =
+		http_read(c->http, bytes->bytes, bytes->len, &used);
+
+	bytes->bytes += used;
+	bytes->len -= used;
+	if (event == HTTP_HEAD || event == HTTP_REQUEST)
+		c->deadline_kind = DEADLINE_KINDS; /* a new one is due */
+	if (event == HTTP_HEAD)
+		on_head(c, bytes->len > 0);
+	else if (event == HTTP_REQUEST)
+		on_request(c);
+	else if (event == HTTP_BAD)
+		on_bad_request(c);
+	return event;
+}
+
+/* Time-outs of requests are absolute: a byte now and then does not help. */
+static void set_request_deadline(struct conn *c, bool is_in_content)
+{
+	enum deadline_kind kind = DEADLINE_IDLE;
+
+	if (c->writing != NULL)
+		return; /* DEADLINE_WRITE is set */
+	if (http_is_in_request(c->http))
+		kind = is_in_content ? DEADLINE_BODY : DEADLINE_HEAD;
+	if (kind == DEADLINE_IDLE || kind != c->deadline_kind)
+		conn_set_deadline(c, kind);
+}
+
+/* --- frames ------------------------------------------------------------- */
+
+static unsigned on_message(void *user, bool is_text, struct span message)
+{
+	struct conn *c = user;
+	if (c->state == CONN_WEBSOCKET)
+		c->group->hooks->on_message(c, is_text, message);
+	return 0;
+}
+
+static void on_reply(void *user, struct span frame)
+{
+	struct conn *c = user;
+	if (c->state == CONN_WEBSOCKET)
+		conn_queue(c, frame);
+}
+
+static const struct websocket_handler websocket_handler = {
+	.on_message = on_message,
+	.on_reply = on_reply,
+};
+
+static enum ending ending_of_code(unsigned code)
+{
+	switch (code) {
+	case WEBSOCKET_INVALID_DATA:
+		return ENDING_bad_data;
+	case WEBSOCKET_TOO_BIG:
+		return ENDING_too_big;
+	case WEBSOCKET_INTERNAL_ERROR:
+		return ENDING_no_memory;
+	default:
+		return ENDING_protocol;
+	}
+}
+
+static struct websocket *borrow_websocket(struct conn *c)
+{
+	struct conn_group *g = c->group;
+	if (c->websocket == NULL)
+		c->websocket =
+			g->websocket_pooled > 0
+				? g->websocket_pool[--g->websocket_pooled]
+				: websocket_new(g->limits.message_max_bytes);
+	return c->websocket;
+}
+
+static void on_peer_close(struct conn *c)
+{
+	conn_note_end(c, ENDING_peer_closed);
+	conn_move(c, CONN_FINISHING);
+	conn_set_deadline(c, DEADLINE_CLOSE);
+	conn_mark_dirty(c);
+}
+
+static void read_frames(struct conn *c, struct span bytes)
+{
+	struct websocket *ws = borrow_websocket(c);
+	if (ws == NULL) {
+		conn_abort(c, ENDING_no_memory);
+		return;
+	}
+	struct websocket_result result =
+		websocket_read(ws, bytes, &websocket_handler, c);
+	if (c->state == CONN_WEBSOCKET || c->state == CONN_CLOSING) {
+		if (result.outcome == WEBSOCKET_CLOSED)
+			on_peer_close(c);
+		else if (result.outcome == WEBSOCKET_FAILED)
+			conn_fail_websocket(c, ending_of_code(result.code),
+					    result.code, result.reason);
+	}
+	if (result.outcome != WEBSOCKET_OPEN) {
+		websocket_free(c->websocket);
+		c->websocket = NULL;
+	} else if (websocket_is_idle(ws)) {
+		conn_release_websocket(c);
+	}
+}
+
+/* --- bytes -------------------------------------------------------------- */
+
+static void stash(struct conn *c, struct span bytes)
+{
+	conn_pause_reading(c);
+	deadline_clear(&c->deadline);
+	if (bytes.len > 0 && buf_append(&c->stash, bytes.bytes, bytes.len) != 0)
+		conn_end_later(c, ENDING_no_memory);
+}
+
+/* Reads requests until the bytes are used up, or the state is another. */
+static void read_requests(struct conn *c, struct span *bytes)
+{
+	bool is_in_content = c->deadline_kind == DEADLINE_BODY;
+	enum http_event event = HTTP_MORE;
+
+	/* After a head there is more to tell, even without further bytes. */
+	while ((c->state == CONN_REQUEST || c->state == CONN_DISCARDING) &&
+	       (bytes->len > 0 || event == HTTP_HEAD)) {
+		event = read_request(c, bytes);
+		if (event != HTTP_MORE)
+			is_in_content = event == HTTP_HEAD;
+	}
+	if (c->state != CONN_REQUEST && c->state != CONN_DISCARDING)
+		return;
+	set_request_deadline(c, is_in_content);
+	if (c->outq.bytes > CONN_HIGH_WATER_BYTES)
+		conn_pause_reading(c);
+}
+
+/* Hands bytes to whom they are for in this state; in those that are not
+ * named, what still comes is dropped. */
+static void process(struct conn *c, struct span bytes)
+{
+	if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING)
+		read_requests(c, &bytes);
+	if (c->state == CONN_PENDING)
+		stash(c, bytes);
+	else if ((c->state == CONN_WEBSOCKET || c->state == CONN_CLOSING) &&
+		 bytes.len > 0)
+		read_frames(c, bytes);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
+{
+	struct conn *c = CONTAINER_OF(stream, struct conn, stream);
+
+	CHECK_ON_THREAD(c->group->owner);
+	if (len > 0) {
+		c->was_heard = true;
+		stats_add(c->group->stats, STATS_bytes_in, (uint64_t)len);
+		process(c, (struct span){buf->base, (size_t)len});
+	} else if (len == UV_EOF &&
+		   (c->state == CONN_REQUEST || c->state == CONN_DISCARDING) &&
+		   c->outq.bytes > 0) {
+		/* A peer that has shut its side is answered all the same. */
+		conn_note_end(c, ENDING_done);
+		conn_finish(c);
+	} else if (len == UV_EOF && c->state == CONN_FINISHING) {
+		conn_mark_dirty(c); /* what is queued is still written */
+	} else if (len < 0) {
+		conn_abort(c, ENDING_peer_gone);
+	}
+}
+
+void conn_start_reading(struct conn *c)
+{
+	c->is_paused = false;
+	if (uv_read_start(&c->stream, on_alloc, on_read) != 0)
+		conn_end_later(c, ENDING_peer_gone);
+}
+
+void conn_pause_reading(struct conn *c)
+{
+	c->is_paused = true;
+	uv_read_stop(&c->stream);
+}
+
+void conn_resume_reading(struct conn *c)
+{
+	struct buf bytes = c->stash;
+
+	c->stash = (struct buf){0};
+	conn_start_reading(c);
+	process(c, (struct span){bytes.bytes, bytes.len});
+	buf_fini(&bytes);
+}

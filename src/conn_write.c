@@ -1,0 +1,288 @@
+/* conn_write.c - what the peer is sent: responses, frames, and the queue that
+ * both go through. */
+#include "check.h"
+#include "conn_private.h"
+#include "json.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#define GATHER_MAX    64    /* buffers in one system call */
+#define IN_FLIGHT_MAX 65536 /* bytes left to the kernel's readiness at once */
+#define CONTENT_JSON  "application/json"
+
+/* --- the queue ---------------------------------------------------------- */
+
+/* Bytes that the kernel has not got yet. */
+static size_t unsent_bytes(const struct conn *c)
+{
+	if (c->writing == NULL)
+		return c->outq.bytes;
+	return c->outq.bytes - c->writing->bytes +
+	       uv_stream_get_write_queue_size(&c->stream);
+}
+
+/* A WebSocket must keep up; requests are slowed down instead (process()). */
+static void check_limit(struct conn *c)
+{
+	if (c->state == CONN_WEBSOCKET &&
+	    unsent_bytes(c) > c->group->limits.buffered_max_bytes)
+		conn_end_later(c, ENDING_slow);
+}
+
+void conn_queue(struct conn *c, struct span bytes)
+{
+	if (outq_write(&c->outq, bytes, c->in_flight) != 0)
+		conn_end_later(c, ENDING_no_memory);
+	conn_mark_dirty(c);
+	check_limit(c);
+}
+
+void conn_send(struct conn *c, struct chunk *chunk)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	if (c->state != CONN_WEBSOCKET || c->doomed != ENDING_NONE)
+		return;
+	/* Before a burst is held against it, a peer that reads gets the chance
+	 * to take it. */
+	if (c->outq.bytes + chunk->len > c->group->limits.buffered_max_bytes &&
+	    c->writing == NULL && conn_write_queued(c) != 0)
+		conn_end_later(c, ENDING_peer_gone);
+	if (outq_push(&c->outq, chunk) != 0)
+		conn_end_later(c, ENDING_no_memory);
+	conn_mark_dirty(c);
+	check_limit(c);
+}
+
+/* --- writing ------------------------------------------------------------ */
+
+static void on_written(uv_write_t *request, int status)
+{
+	struct conn_write *w =
+		CONTAINER_OF(request, struct conn_write, request);
+	struct conn *c = w->conn;
+	size_t bytes = w->bytes;
+
+	free(w);
+	c->writing = NULL;
+	c->in_flight = 0;
+	if (c->state == CONN_CLOSED)
+		return;
+	if (status != 0) {
+		conn_abort(c, ENDING_peer_gone);
+		return;
+	}
+	stats_add(c->group->stats, STATS_bytes_out, bytes);
+	outq_consume(&c->outq, bytes);
+	conn_mark_dirty(c);
+}
+
+/* Hands the oldest bytes to libuv, which writes them when the kernel can take
+ * them. One such write at a time, so that the rest can still be given up. */
+static int start_write(struct conn *c)
+{
+	uv_buf_t bufs[GATHER_MAX];
+	struct conn_write *w = malloc(sizeof *w);
+	if (w == NULL)
+		return UV_ENOMEM;
+	unsigned n = outq_gather(&c->outq, bufs, GATHER_MAX, IN_FLIGHT_MAX);
+	w->conn = c;
+	w->bytes = 0;
+	for (unsigned i = 0; i < n; i++)
+		w->bytes += bufs[i].len;
+	int rv = uv_write(&w->request, &c->stream, bufs, n, on_written);
+	if (rv != 0) {
+		free(w);
+		return rv;
+	}
+	c->writing = w;
+	c->in_flight = n;
+	if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING)
+		conn_set_deadline(c, DEADLINE_WRITE);
+	return 0;
+}
+
+int conn_write_queued(struct conn *c)
+{
+	uv_buf_t bufs[GATHER_MAX];
+
+	while (c->outq.count > 0) {
+		size_t bytes = 0;
+		unsigned n = outq_gather(&c->outq, bufs, GATHER_MAX, SIZE_MAX);
+		for (unsigned i = 0; i < n; i++)
+			bytes += bufs[i].len;
+		int rv = uv_try_write(&c->stream, bufs, n);
+		stats_add(c->group->stats, STATS_writes, 1);
+		if (rv == UV_EAGAIN)
+			return start_write(c);
+		if (rv < 0)
+			return rv;
+		stats_add(c->group->stats, STATS_bytes_out, (uint64_t)rv);
+		outq_consume(&c->outq, (size_t)rv);
+		if ((size_t)rv < bytes)
+			return start_write(c);
+	}
+	conn_on_drained(c);
+	return 0;
+}
+
+void conn_on_drained(struct conn *c)
+{
+	uv_os_fd_t fd;
+
+	if (c->state == CONN_FINISHING) {
+		conn_move(c, CONN_LINGERING);
+		conn_set_deadline(c, DEADLINE_LINGER);
+		if (uv_fileno(&c->handle, &fd) == 0)
+			shutdown(fd, SHUT_WR);
+		/* Restarted, so that an end that came before comes again. */
+		uv_read_stop(&c->stream);
+		conn_start_reading(c);
+	} else if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING) {
+		if (c->deadline_kind == DEADLINE_WRITE)
+			conn_set_deadline(c, http_is_in_request(c->http)
+						     ? DEADLINE_HEAD
+						     : DEADLINE_IDLE);
+		if (c->is_paused)
+			conn_mark_dirty(c); /* the flush resumes it */
+	}
+}
+
+/* --- responses ---------------------------------------------------------- */
+
+/* The time for the Date field (RFC 9110 5.6.7), made once a second. */
+static const char *date_now(struct conn_group *g)
+{
+	time_t now = time(NULL);
+	struct tm utc;
+	if (now != g->date_at) {
+		g->date_at = now;
+		gmtime_r(&now, &utc);
+		strftime(g->date, sizeof g->date, "%a, %d %b %Y %H:%M:%S GMT",
+			 &utc);
+	}
+	return g->date;
+}
+
+static void queue_response(struct conn *c, struct http_response *response)
+{
+	struct conn_group *g = c->group;
+
+	response->date = date_now(g);
+	g->out.len = 0;
+	if (http_write_response(&g->out, response) != 0)
+		conn_end_later(c, ENDING_no_memory);
+	else
+		conn_queue(c, (struct span){g->out.bytes, g->out.len});
+}
+
+void conn_respond(struct conn *c, const struct http_response *response)
+{
+	const struct http_request *request = http_request(c->http);
+	struct http_response full = *response;
+	/* A client that waits for 100 (Continue) may never send the content it
+	 * announced, so there is no telling where a next request would start
+	 * (RFC 9110 10.1.1). */
+	bool is_early = c->state == CONN_REQUEST;
+	bool is_last = response->close || !request->keep_alive ||
+		       (is_early && request->expects_continue);
+
+	CHECK_ON_THREAD(c->group->owner);
+	CHECK(is_early || c->state == CONN_PENDING);
+	full.is_head = request->method == HTTP_METHOD_HEAD;
+	full.close = is_last;
+	queue_response(c, &full);
+	if (is_last) {
+		conn_note_end(c, ENDING_done);
+		conn_finish(c);
+	} else if (is_early) {
+		http_discard_content(c->http);
+		conn_move(c, CONN_DISCARDING);
+	} else {
+		conn_move(c, CONN_REQUEST);
+	}
+}
+
+static struct http_response error_response(struct buf *content, int status,
+					   const char *text, const char *fields)
+{
+	struct http_response response = {.status = status, .fields = fields};
+	if (json_write_error(content, text) == 0) {
+		response.content_type = CONTENT_JSON;
+		response.content = (struct span){content->bytes, content->len};
+	}
+	return response;
+}
+
+void conn_respond_error(struct conn *c, int status, const char *text,
+			const char *fields)
+{
+	struct buf content = {0};
+	struct http_response response =
+		error_response(&content, status, text, fields);
+	conn_respond(c, &response);
+	buf_fini(&content);
+}
+
+void conn_respond_last(struct conn *c, int status, const char *text)
+{
+	struct buf content = {0};
+	struct http_response response =
+		error_response(&content, status, text, NULL);
+	response.close = true;
+	queue_response(c, &response);
+	buf_fini(&content);
+	conn_finish(c);
+}
+
+/* --- the opening handshake ---------------------------------------------- */
+
+bool conn_check_upgrade(struct conn *c)
+{
+	const struct http_request *request = conn_request(c);
+	const struct span *fields = request->fields;
+	char accept[WEBSOCKET_ACCEPT_LEN + 1];
+
+	if (request->method != HTTP_METHOD_GET || request->minor_version < 1 ||
+	    !http_list_has(fields[HTTP_CONNECTION], SPAN("upgrade")) ||
+	    !http_list_has(fields[HTTP_UPGRADE], SPAN("websocket"))) {
+		conn_respond_error(c, 426, "A WebSocket handshake is expected",
+				   "Upgrade: websocket\r\n"
+				   "Connection: Upgrade\r\n"
+				   "Sec-WebSocket-Version: 13\r\n");
+		return false;
+	}
+	if (!span_equal(fields[HTTP_SEC_WEBSOCKET_VERSION], SPAN("13"))) {
+		conn_respond_error(c, 426, "Sec-WebSocket-Version must be 13",
+				   "Upgrade: websocket\r\n"
+				   "Connection: Upgrade\r\n"
+				   "Sec-WebSocket-Version: 13\r\n");
+		return false;
+	}
+	if (websocket_accept(fields[HTTP_SEC_WEBSOCKET_KEY], accept) != 0) {
+		conn_respond_error(c, 400,
+				   "Sec-WebSocket-Key must be 16 bytes in "
+				   "base64",
+				   NULL);
+		return false;
+	}
+	return true;
+}
+
+void conn_upgrade(struct conn *c)
+{
+	char accept[WEBSOCKET_ACCEPT_LEN + 1];
+	struct span key = conn_request(c)->fields[HTTP_SEC_WEBSOCKET_KEY];
+
+	CHECK_ON_THREAD(c->group->owner);
+	CHECK(websocket_accept(key, accept) == 0);
+	conn_queue(c, SPAN("HTTP/1.1 101 Switching Protocols\r\n"
+			   "Upgrade: websocket\r\n"
+			   "Connection: Upgrade\r\n"
+			   "Sec-WebSocket-Accept: "));
+	conn_queue(c, span_of(accept));
+	conn_queue(c, SPAN("\r\n\r\n"));
+	conn_move(c, CONN_WEBSOCKET);
+	c->was_heard = true;
+	conn_set_deadline(c, DEADLINE_PING);
+}

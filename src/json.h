@@ -1,0 +1,67 @@
+/* json.h - the JSON texts that clients send, and the ones we answer.
+ *
+ * cJSON says what is there (members, types); in front of it stands a scan of
+ * our own, since cJSON accepts much that is not JSON (TRAPS: invalid UTF-8, raw
+ * control characters, `01`, trailing text); behind it a decoder of our own,
+ * since a cJSON string ends at its first U+0000. Codec: no socket, thread or
+ * clock. Threads: any. */
+#ifndef ISIMUD_JSON_H
+#define ISIMUD_JSON_H
+
+#include "buf.h"
+#include "span.h"
+
+#include <stdbool.h>
+
+#define JSON_DEPTH_MAX 64  /* nested arrays and objects */
+#define JSON_ERROR_MAX 160 /* bytes of an error text, its NUL included */
+
+/* Why a text was not accepted. */
+struct json_error {
+	int status;                /* 400: not JSON; 422: not what is asked for;
+				      500: no memory */
+	char text[JSON_ERROR_MAX]; /* what and where, for the client: printable
+				      ASCII */
+};
+
+/* A publication: {"topic": string, "data": …}. Members of other names are
+ * ignored, but there may be 64 in all; `topic` or `data` twice is refused, as
+ * is an array or anything else that is not an object. */
+struct json_publication {
+	struct span topic; /* decoded, UTF-8, may hold U+0000 */
+	struct span data;  /* the same; what a subscriber receives */
+	struct buf memory; /* what both lie in */
+};
+
+/* Reads `text`. `p` may be used again and again: its memory is reused.
+ * Returns 0; or error->status, with the spans undefined. */
+int json_read_publication(struct json_publication *p, struct span text,
+			  struct json_error *error);
+
+/* A subscription: {"publisher": string, "topic": string}; the same rules. */
+struct json_subscription {
+	struct span publisher;
+	struct span topic;
+	struct buf memory;
+};
+
+int json_read_subscription(struct json_subscription *s, struct span text,
+			   struct json_error *error);
+
+/* Whether `text` is one JSON text by RFC 8259 and nothing else: UTF-8 without
+ * surrogates, at most JSON_DEPTH_MAX deep, numbers of at most 63 characters,
+ * names and strings without raw control characters, escapes that make Unicode
+ * scalar values (a lone surrogate is refused). Space around it is allowed, a
+ * byte order mark is not. Returns 0, or 400 with `error` filled; bytes are
+ * counted from 1. Exactly what it refuses, the readers refuse with 400. */
+int json_check(struct span text, struct json_error *error);
+
+/* Appends {"error": text} as JSON to `out`; `text` is UTF-8. Returns 0, or
+ * UV_ENOMEM with `out` unchanged. */
+int json_write_error(struct buf *out, const char *text);
+
+/* Whether `text` is UTF-8 (RFC 3629: no surrogates, nothing overlong, nothing
+ * above U+10FFFF). */
+bool json_is_utf8(struct span text);
+
+#endif

@@ -1,0 +1,49 @@
+/* message.c - one allocation: the struct, its links, the frame. */
+#include "message.h"
+
+#include "check.h"
+#include "websocket.h"
+
+#include <stdlib.h>
+
+#define OPCODE_TEXT 1
+
+struct message *message_new(struct span data, unsigned workers)
+{
+	size_t links = workers * sizeof(struct message_link);
+
+	if (data.len > MESSAGE_MAX_BYTES - WEBSOCKET_HEADER_MAX)
+		return NULL;
+	struct message *m =
+		malloc(sizeof *m + links + WEBSOCKET_HEADER_MAX + data.len);
+	if (m == NULL)
+		return NULL;
+	uint8_t *payload =
+		(uint8_t *)(m->links + workers) + WEBSOCKET_HEADER_MAX;
+	size_t header = websocket_write_header(payload, OPCODE_TEXT, data.len);
+	if (data.len > 0)
+		memcpy(payload, data.bytes, data.len);
+	atomic_init(&m->refs, 1);
+	m->sequence = 0;
+	m->frame = payload - header;
+	m->frame_len = (uint32_t)(header + data.len);
+	return m;
+}
+
+struct message *message_ref(struct message *m, unsigned n)
+{
+	atomic_fetch_add_explicit(&m->refs, n, memory_order_relaxed);
+	return m;
+}
+
+void message_unref(struct message *m, unsigned n)
+{
+	unsigned old =
+		atomic_fetch_sub_explicit(&m->refs, n, memory_order_release);
+	CHECK(old >= n);
+	if (old == n) {
+		/* All that others did with it happens before it is freed. */
+		atomic_thread_fence(memory_order_acquire);
+		free(m);
+	}
+}

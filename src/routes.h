@@ -1,0 +1,18 @@
+/* routes.h - what /pub, /sub and / mean: isimud's contract with its clients.
+ *
+ *   POST /pub   Basic credentials, {"topic": …, "data": …}: publishes
+ *   GET /sub    a WebSocket; its first message {"publisher": …, "topic": …}
+ *               subscribes, and from then on it receives
+ *   GET /       the project page, or 404
+ *
+ * Each is described in README.md. Owner: what is kept for a worker belongs to
+ * its thread. */
+#ifndef ISIMUD_ROUTES_H
+#define ISIMUD_ROUTES_H
+
+#include "worker.h"
+
+/* The application that main.c runs. */
+extern const struct worker_app routes_app;
+
+#endif

@@ -1,0 +1,73 @@
+/* worker.h - one loop thread and the connections it owns.
+ *
+ * Everything comes in by the mailbox: sockets from the acceptor, messages from
+ * publishers, orders from the server. Before each poll the worker takes its
+ * mail and then writes to every connection that has something, once.
+ * What requests and messages mean is the application's (routes.c; test/echo).
+ */
+#ifndef ISIMUD_WORKER_H
+#define ISIMUD_WORKER_H
+
+#include "config.h"
+#include "conn.h"
+#include "mailbox.h"
+#include "registry.h"
+#include "stats.h"
+
+#include <uv.h>
+
+struct worker;
+
+/* What workers are for. All is called on the worker's thread. */
+struct worker_app {
+	const struct conn_hooks *hooks; /* their group's context is `state` */
+	size_t message_max_bytes; /* of a WebSocket message from a client */
+	/* Makes what the application keeps for a worker. 0 or a UV_E…. */
+	int (*open)(struct worker *w, void **state);
+	/* Hands over messages from the mailbox, with their references. NULL
+	 * for an application without a registry. */
+	void (*deliver)(void *state, struct message *first);
+	/* No connection is left. Closes handles; the loop runs on until they
+	 * are gone. */
+	void (*close)(void *state);
+};
+
+/* What all workers share. Immutable, but for what says otherwise. */
+struct worker_shared {
+	const struct config *config;
+	const struct worker_app *app;
+	struct registry *registry;  /* its own locks */
+	_Atomic size_t connections; /* handed to workers and not yet gone */
+};
+
+/* Owner: its thread; the first group of members: Immutable once it runs. */
+struct worker {
+	unsigned index;
+	struct worker_shared *shared;
+	uv_thread_t thread;
+	uv_sem_t started;
+	int start_error;
+	struct mailbox mailbox; /* its own lock */
+	struct stats stats;     /* Atomic */
+
+	uv_loop_t loop;
+	uv_prepare_t prepare;
+	void *state; /* the application's */
+	bool is_stopping;
+	bool is_closed;
+	struct conn_group group;
+};
+
+/* Makes loop and mailbox. From here on things can be posted. 0 or a UV_E…;
+ * worker_fini() undoes it. */
+int worker_init(struct worker *w, unsigned index, struct worker_shared *shared);
+void worker_fini(struct worker *w);
+
+/* Starts the thread and waits until it is ready. 0 or a UV_E…, the thread then
+ * being gone. */
+int worker_start(struct worker *w);
+
+/* Waits until the thread has ended, after MAILBOX_STOP was posted. */
+void worker_join(struct worker *w);
+
+#endif

@@ -1,0 +1,220 @@
+"""Starts the real binary, reads its stderr, and ends it."""
+import os
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import threading
+import time
+
+from client import DEADLINE, PASSWORD, Http, WebSocket
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+ISIMUD = os.environ.get("ISIMUD", os.path.join(ROOT, "build", "isimud"))
+ECHO = os.environ.get("ECHO", os.path.join(ROOT, "build", "echo"))
+# A command to run it under, such as `valgrind --error-exitcode=9`.
+WRAPPER = shlex.split(os.environ.get("WRAPPER", ""))
+
+# What a clean run never says.
+ALARMS = re.compile("ERROR: AddressSanitizer|WARNING: ThreadSanitizer|"
+                    "runtime error|LeakSanitizer|CHECK failed")
+LISTENING = re.compile(r"listening on (\S+):(\d+)$")
+
+
+def environment(settings):
+    """The settings, and nothing else that the program could be led by; a
+    setting of None is left unset."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR")
+    env = {name: value for name, value in os.environ.items()
+           if name in kept or name.endswith("SAN_OPTIONS")}
+    env.update({name: str(value) for name, value in settings.items()
+                if value is not None})
+    return env
+
+
+class Program:
+    """A running process; its stderr is read line by line by a thread."""
+
+    def __init__(self, path, settings, nofile=None):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+
+        self.lines = []
+        self.ended = False
+        self.news = threading.Condition()
+        self.process = subprocess.Popen(
+            WRAPPER + [path], env=environment(settings),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, preexec_fn=limit if nofile else None)
+        self.pid = self.process.pid
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        for line in self.process.stderr:
+            with self.news:
+                self.lines.append(line.decode("utf-8", "backslashreplace")
+                                  .rstrip("\n"))
+                self.news.notify_all()
+        with self.news:
+            self.ended = True
+            self.news.notify_all()
+
+    def wait_for_line(self, pattern, after=0, count=1):
+        """Waits until `count` lines from the `after`th on match."""
+        pattern = re.compile(pattern)
+
+        def matches():
+            return [m for m in map(pattern.search, self.lines[after:]) if m]
+
+        with self.news:
+            self.news.wait_for(
+                lambda: self.ended or len(matches()) >= count, DEADLINE)
+            found = matches()
+        assert len(found) >= count, (
+            f"no line like {pattern.pattern!r} in:\n" + self.text())
+        return found
+
+    def wait(self):
+        """The exit status; all of stderr is read then."""
+        status = self.process.wait(DEADLINE)
+        self.reader.join(DEADLINE)
+        return status
+
+    def text(self):
+        return "\n".join(self.lines)
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.reader.join(DEADLINE)
+        self.process.stderr.close()
+
+
+class Server(Program):
+    """A program that listens, and all the clients a test has of it."""
+
+    def __init__(self, path=ISIMUD, nofile=None, **settings):
+        settings = {"PASSWORD": PASSWORD, "PORT": 0, "WORKERS": 2, **settings}
+        super().__init__(path, settings, nofile)
+        self.workers_count = int(settings["WORKERS"])
+        self.clients = []
+        self.publishers = {}
+        try:
+            ip, port = self.wait_for_line(LISTENING)[0].groups()
+        except AssertionError:
+            self.kill()
+            raise
+        self.address = (ip.strip("[]"), int(port))
+
+    # --- clients
+
+    def http(self, **kwargs):
+        self.clients.append(Http(self.address, **kwargs))
+        return self.clients[-1]
+
+    def websocket(self, **kwargs):
+        self.clients.append(WebSocket(self.address, **kwargs))
+        return self.clients[-1]
+
+    def subscribe(self, publisher="alice", topic="news", read=True, **kwargs):
+        """A subscriber in force; `read` False is for one that will not read,
+        so that little is lost in the kernel's buffers."""
+        if not read:
+            kwargs["rcvbuf"] = 4096
+        return self.websocket(**kwargs).subscribe(publisher, topic)
+
+    def ask(self, *args, **kwargs):
+        """The response to request(...), on a connection of its own."""
+        return self.http().ask(*args, **kwargs)
+
+    def publish(self, publisher, topic, data, times=1):
+        """Publishes on a connection kept for that; each must be taken."""
+        key = threading.get_ident()
+        if key not in self.publishers:
+            self.publishers[key] = self.http()
+        for _ in range(times):
+            response = self.publishers[key].publish(publisher, topic, data)
+            assert response.status == 200, response.body
+
+    def close_clients(self):
+        for client in self.clients:
+            client.close()
+        self.clients.clear()
+        self.publishers.clear()
+
+    # --- what it says of itself
+
+    def report(self):
+        """What SIGUSR1 makes it print: the counters, and a dict per worker."""
+        mark = len(self.lines)
+        self.process.send_signal(signal.SIGUSR1)
+        counters = self.wait_for_line(r"counters: (.*)", mark)[-1]
+        workers = self.wait_for_line(r"worker \d+: (.*)", mark,
+                                     self.workers_count)
+
+        def numbers(match):
+            pairs = (word.partition("=") for word in match.group(1).split())
+            return {key: int(value) for key, _, value in pairs
+                    if value.isdigit()}
+
+        return numbers(counters), [numbers(match) for match in workers]
+
+    def stats(self):
+        return self.report()[0]
+
+    def total(self, key):
+        """The sum of a value over all workers: http, websocket, closing…"""
+        return sum(worker.get(key, 0) for worker in self.report()[1])
+
+    def wait_until(self, condition, what):
+        """Asks until `condition()` holds; each answer comes with an event of
+        the server's, so this is no busy loop."""
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < end, f"{what}: not in time; {self.text()}"
+            time.sleep(0.01)
+
+    def wait_for_stat(self, key, at_least=1):
+        self.wait_until(lambda: self.stats().get(key, 0) >= at_least,
+                        f"{key} >= {at_least}")
+
+    def wait_until_empty(self):
+        """Until no connection is left: all that came before is cleared."""
+        self.wait_until(lambda: not any(map(self.total, (
+            "http", "websocket", "closing"))), "no connection left")
+
+    def rss_bytes(self):
+        with open(f"/proc/{self.pid}/status") as status:
+            for line in status:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) * 1024
+        raise AssertionError("no VmRSS")
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])  # utime, stime: proc(5)
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    # --- its end
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self):
+        """Ends it, and fails the test unless that and its life were clean."""
+        self.close_clients()
+        try:
+            if self.process.poll() is None:
+                self.terminate()
+            status = self.wait()
+        except subprocess.TimeoutExpired:
+            raise AssertionError("SIGTERM did not end it: " + self.text())
+        finally:
+            self.kill()
+        assert not ALARMS.search(self.text()), self.text()
+        assert status == 0, f"exit status {status}: " + self.text()

@@ -1,0 +1,1231 @@
+/* test_auth.c - auth.c against authorities that answer well, badly, or not.
+ *
+ * An authority is a thread with plain blocking sockets; it serves one
+ * connection after the other by a script. The checks run on the test's loop. */
+#include "auth.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "version.h"
+
+#define LONG_MS      20000u /* a time-out that no test waits for */
+#define SHORT_MS     200u   /* a time-out that a test waits for */
+#define DEADLINE_MS  5000u  /* for what must happen before LONG_MS */
+#define CHECKS_MAX   4u
+#define REQUEST_MAX  4096
+#define CONNECTS_MAX 8
+
+/* --- name lookups --------------------------------------------------------- */
+
+/* getaddrinfo() for libcurl: "stuck.test" takes until release_lookups(), any
+ * other name is 127.0.0.1 at once. */
+static uv_mutex_t lookups_mutex;
+static uv_cond_t lookups_released;
+static bool lookups_stuck;
+static atomic_uint lookups_begun, lookups_ended;
+
+typedef int lookup_fn(const char *node, const char *service,
+		      const struct addrinfo *hints, struct addrinfo **out);
+
+int getaddrinfo(const char *node, const char *service,
+		const struct addrinfo *hints, struct addrinfo **out)
+{
+	uint64_t patience = 3000000000; /* ns; then a test fails, not hangs */
+	lookup_fn *real;
+	int rv = 0;
+
+	*(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+	atomic_fetch_add(&lookups_begun, 1);
+	uv_mutex_lock(&lookups_mutex);
+	while (rv == 0 && lookups_stuck && strcmp(node, "stuck.test") == 0)
+		rv = uv_cond_timedwait(&lookups_released, &lookups_mutex,
+				       patience);
+	uv_mutex_unlock(&lookups_mutex);
+	rv = real("127.0.0.1", service, hints, out);
+	atomic_fetch_add(&lookups_ended, 1);
+	return rv;
+}
+
+static void release_lookups(void)
+{
+	uv_mutex_lock(&lookups_mutex);
+	lookups_stuck = false;
+	uv_cond_broadcast(&lookups_released);
+	uv_mutex_unlock(&lookups_mutex);
+}
+
+/* --- authorities ---------------------------------------------------------- */
+
+struct authority;
+typedef void script_fn(struct authority *a, int fd);
+
+struct authority {
+	int listener;
+	int port;
+	uv_thread_t thread;
+	script_fn *script; /* NULL: connections are never accepted */
+	const char *text;  /* what the script sends */
+	size_t text_len;
+	atomic_uint connections;
+	atomic_uint dropped;       /* ended by the client */
+	atomic_uint answers;       /* sent to their end */
+	atomic_uint requests;      /* heads that came whole */
+	char request[REQUEST_MAX]; /* the last; read once `requests` says so */
+};
+
+/* Returns false once the client has closed, or after a long silence. */
+static bool read_request(struct authority *a, int fd)
+{
+	size_t len = 0;
+	ssize_t n;
+
+	while (len < REQUEST_MAX - 1) {
+		n = recv(fd, a->request + len, REQUEST_MAX - 1 - len, 0);
+		if (n <= 0)
+			return false;
+		len += (size_t)n;
+		a->request[len] = '\0';
+		if (strstr(a->request, "\r\n\r\n") != NULL) {
+			atomic_fetch_add(&a->requests, 1);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool send_bytes(int fd, const char *bytes, size_t len)
+{
+	ssize_t n;
+
+	for (; len > 0; bytes += n, len -= (size_t)n) {
+		n = send(fd, bytes, len, MSG_NOSIGNAL);
+		if (n <= 0)
+			return false;
+	}
+	return true;
+}
+
+static bool send_text(int fd, const char *text)
+{
+	return send_bytes(fd, text, strlen(text));
+}
+
+static void wait_for_close(struct authority *a, int fd)
+{
+	char byte;
+	ssize_t n = recv(fd, &byte, 1, 0);
+
+	if (n == 0 || (n < 0 && errno == ECONNRESET))
+		atomic_fetch_add(&a->dropped, 1);
+}
+
+static void authority_main(void *arg)
+{
+	struct authority *a = arg;
+	struct timeval patience = {.tv_sec = 10};
+	int on = 1;
+	int fd;
+
+	while ((fd = accept(a->listener, NULL, NULL)) >= 0) {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
+			   sizeof(patience));
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience,
+			   sizeof(patience));
+		atomic_fetch_add(&a->connections, 1);
+		a->script(a, fd);
+		close(fd);
+	}
+}
+
+static void authority_start(struct authority *a, script_fn *script,
+			    const char *text, int backlog)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET};
+	socklen_t len = sizeof(at);
+
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	memset(a, 0, sizeof(*a));
+	a->script = script;
+	a->text = text;
+	a->text_len = text == NULL ? 0 : strlen(text);
+	a->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(a->listener >= 0);
+	assert_int_equal(bind(a->listener, (struct sockaddr *)&at, len), 0);
+	assert_int_equal(listen(a->listener, backlog), 0);
+	assert_int_equal(getsockname(a->listener, (struct sockaddr *)&at, &len),
+			 0);
+	a->port = ntohs(at.sin_port);
+	if (script != NULL)
+		assert_int_equal(
+			uv_thread_create(&a->thread, authority_main, a), 0);
+}
+
+static void authority_stop(struct authority *a)
+{
+	shutdown(a->listener, SHUT_RDWR); /* ends accept() */
+	if (a->script != NULL)
+		uv_thread_join(&a->thread);
+	close(a->listener);
+}
+
+/* --- scripts -------------------------------------------------------------- */
+
+/* Answers each request with the text, until the client closes. */
+static void answer(struct authority *a, int fd)
+{
+	while (read_request(a, fd)) {
+		if (!send_bytes(fd, a->text, a->text_len))
+			break;
+		atomic_fetch_add(&a->answers, 1);
+	}
+	atomic_fetch_add(&a->dropped, 1);
+}
+
+static void answer_and_close(struct authority *a, int fd)
+{
+	if (read_request(a, fd))
+		send_bytes(fd, a->text, a->text_len);
+}
+
+static void answer_and_reset(struct authority *a, int fd)
+{
+	struct linger none = {.l_onoff = 1, .l_linger = 0};
+
+	answer_and_close(a, fd);
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+}
+
+static void answer_byte_by_byte(struct authority *a, int fd)
+{
+	if (!read_request(a, fd))
+		return;
+	for (size_t i = 0; i < a->text_len; i++) {
+		if (!send_bytes(fd, a->text + i, 1))
+			break;
+		usleep(500);
+	}
+	wait_for_close(a, fd);
+}
+
+/* The text ends in a head; a byte of something more comes every 10 ms. */
+static void answer_and_drip(struct authority *a, int fd)
+{
+	if (!read_request(a, fd) || !send_bytes(fd, a->text, a->text_len))
+		return;
+	while (send_text(fd, "x"))
+		usleep(10000);
+	atomic_fetch_add(&a->dropped, 1);
+}
+
+/* Repeats the text's last line as fast as it is read. */
+static void answer_and_flood(struct authority *a, int fd)
+{
+	const char *last = a->text + a->text_len - 1;
+
+	while (last > a->text && last[-1] != '\n')
+		last--;
+	if (!read_request(a, fd) || !send_bytes(fd, a->text, a->text_len))
+		return;
+	while (send_text(fd, last))
+		;
+	atomic_fetch_add(&a->dropped, 1);
+}
+
+/* Sends each body 20 ms after its head. */
+static void answer_body_later(struct authority *a, int fd)
+{
+	const char *body = strstr(a->text, "\r\n\r\n") + 4;
+
+	while (read_request(a, fd)) {
+		send_bytes(fd, a->text, (size_t)(body - a->text));
+		usleep(20000);
+		if (!send_text(fd, body))
+			break;
+		atomic_fetch_add(&a->answers, 1);
+	}
+	atomic_fetch_add(&a->dropped, 1);
+}
+
+/* --- the client's side ---------------------------------------------------- */
+
+struct world {
+	uv_loop_t loop;
+	uv_timer_t ticker;
+	unsigned ticks;
+	struct auth *auth;
+	struct authority authority;
+	bool has_authority;
+	char url[128];
+};
+
+/* What became of one check. */
+struct asked {
+	struct world *world;
+	struct auth_check *check;
+	enum auth_verdict verdict;
+	unsigned calls;
+	void (*then)(struct asked *self); /* inside the callback; or NULL */
+	struct asked *other;
+};
+
+static void on_verdict(void *user, enum auth_verdict verdict)
+{
+	struct asked *q = user;
+
+	q->calls++;
+	q->verdict = verdict;
+	q->check = NULL;
+	if (q->then != NULL)
+		q->then(q);
+}
+
+static void on_tick(uv_timer_t *ticker)
+{
+	struct world *w = ticker->data;
+
+	w->ticks++;
+}
+
+/* Runs the loop until `condition`, which other threads may bring about. */
+#define RUN_UNTIL(w, condition)                                                \
+	do {                                                                   \
+		(w)->ticks = 0;                                                \
+		uv_timer_start(&(w)->ticker, on_tick, 5, 5);                   \
+		while (!(condition) && (w)->ticks < DEADLINE_MS / 5)           \
+			uv_run(&(w)->loop, UV_RUN_ONCE);                       \
+		uv_timer_stop(&(w)->ticker);                                   \
+		assert_true(condition);                                        \
+	} while (0)
+
+/* Lets whatever might still come, come. */
+static void run_for_a_while(struct world *w)
+{
+	for (int turns = 0; turns < 20; turns++) {
+		uv_run(&w->loop, UV_RUN_NOWAIT);
+		usleep(2000);
+	}
+}
+
+static uint64_t now_ms(void)
+{
+	return uv_hrtime() / 1000000;
+}
+
+static int setup(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	assert_int_equal(uv_loop_init(&w->loop), 0);
+	uv_timer_init(&w->loop, &w->ticker);
+	w->ticker.data = w;
+	atomic_store(&lookups_begun, 0);
+	atomic_store(&lookups_ended, 0);
+	lookups_stuck = true;
+	*state = w;
+	return 0;
+}
+
+/* Each test ends with a loop that closes clean. */
+static int teardown(void **state)
+{
+	struct world *w = *state;
+
+	auth_close(w->auth);
+	uv_close((uv_handle_t *)&w->ticker, NULL);
+	uv_run(&w->loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&w->loop), 0);
+	release_lookups();
+	for (unsigned i = 0;
+	     i < DEADLINE_MS &&
+	     atomic_load(&lookups_ended) < atomic_load(&lookups_begun);
+	     i++)
+		usleep(1000);
+	assert_int_equal(lookups_begun, lookups_ended);
+	if (w->has_authority)
+		authority_stop(&w->authority);
+	free(w);
+	return 0;
+}
+
+static void open_auth(struct world *w, const char *host, unsigned timeout_ms)
+{
+	struct auth_options options = {.url = w->url,
+				       .timeout_ms = timeout_ms,
+				       .checks_max = CHECKS_MAX};
+
+	snprintf(w->url, sizeof(w->url), "http://%s:%d/verify?by=isimud", host,
+		 w->authority.port);
+	assert_int_equal(auth_open(&w->auth, &w->loop, &options), 0);
+}
+
+static void start_authority(struct world *w, script_fn *script,
+			    const char *text)
+{
+	authority_start(&w->authority, script, text, 16);
+	w->has_authority = true;
+}
+
+static void start_world(struct world *w, script_fn *script, const char *text,
+			unsigned timeout_ms)
+{
+	start_authority(w, script, text);
+	open_auth(w, "127.0.0.1", timeout_ms);
+}
+
+/* An authority that takes connections and never says a word. */
+static void start_mute_world(struct world *w, unsigned timeout_ms)
+{
+	start_world(w, NULL, NULL, timeout_ms);
+}
+
+static void ask(struct world *w, struct asked *q)
+{
+	q->world = w;
+	q->calls = 0;
+	assert_int_equal(auth_check_start(w->auth, SPAN("s3cr.et-_~+/=="),
+					  on_verdict, q, &q->check),
+			 0);
+	assert_int_equal(q->calls, 0);
+}
+
+static enum auth_verdict verdict(struct world *w)
+{
+	struct asked q = {0};
+
+	ask(w, &q);
+	RUN_UNTIL(w, q.calls > 0);
+	assert_int_equal(q.calls, 1);
+	return q.verdict;
+}
+
+/* The verdict on `text`, sent by `script`, which must not take long. */
+static enum auth_verdict verdict_on(void **state, script_fn *script,
+				    const char *text)
+{
+	start_world(*state, script, text, LONG_MS);
+	return verdict(*state);
+}
+
+/* The same if nothing but the time-out ends the check. */
+static enum auth_verdict late_verdict_on(void **state, script_fn *script,
+					 const char *text)
+{
+	uint64_t begin = now_ms();
+	enum auth_verdict v;
+
+	start_world(*state, script, text, SHORT_MS);
+	v = verdict(*state);
+	assert_in_range(now_ms() - begin, SHORT_MS - 20, SHORT_MS + 1500);
+	return v;
+}
+
+/* --- verdicts ------------------------------------------------------------- */
+
+static void status_204_is_a_yes(void **state)
+{
+	assert_int_equal(
+		verdict_on(state, answer, "HTTP/1.1 204 No Content\r\n\r\n"),
+		AUTH_YES);
+}
+
+static void any_2xx_status_is_a_yes(void **state)
+{
+	assert_int_equal(
+		verdict_on(state, answer,
+			   "HTTP/1.1 299 Ok\r\nContent-Length: 0\r\n\r\n"),
+		AUTH_YES);
+}
+
+static void status_403_is_a_no(void **state)
+{
+	assert_int_equal(
+		verdict_on(state, answer,
+			   "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"),
+		AUTH_NO);
+}
+
+static void status_401_is_a_no_and_asked_once(void **state)
+{
+	struct world *w = *state;
+
+	assert_int_equal(verdict_on(state, answer,
+				    "HTTP/1.1 401 No\r\nContent-Length: 0\r\n"
+				    "WWW-Authenticate: Basic realm=x\r\n\r\n"),
+			 AUTH_NO);
+	assert_int_equal(w->authority.requests, 1);
+}
+
+static void status_500_is_a_no(void **state)
+{
+	assert_int_equal(verdict_on(state, answer_and_close,
+				    "HTTP/1.0 500 Oops\r\n\r\noops"),
+			 AUTH_NO);
+}
+
+static void a_redirect_is_a_no_and_not_followed(void **state)
+{
+	struct world *w = *state;
+
+	assert_int_equal(verdict_on(state, answer,
+				    "HTTP/1.1 302 Found\r\nLocation: /yes\r\n"
+				    "Content-Length: 0\r\n\r\n"),
+			 AUTH_NO);
+	assert_int_equal(w->authority.requests, 1);
+}
+
+static void interim_responses_decide_nothing(void **state)
+{
+	assert_int_equal(verdict_on(state, answer,
+				    "HTTP/1.1 100 Continue\r\n\r\n"
+				    "HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n"
+				    "HTTP/1.1 204 No Content\r\n\r\n"),
+			 AUTH_YES);
+}
+
+static void an_interim_response_alone_is_no_answer(void **state)
+{
+	assert_int_equal(
+		late_verdict_on(state, answer, "HTTP/1.1 100 Go on\r\n\r\n"),
+		AUTH_FAILED);
+}
+
+static void a_response_may_come_byte_by_byte(void **state)
+{
+	assert_int_equal(verdict_on(state, answer_byte_by_byte,
+				    "HTTP/1.1 100 Continue\r\n\r\n"
+				    "HTTP/1.1 403 Forbidden\r\n"
+				    "Content-Length: 2\r\n\r\nno"),
+			 AUTH_NO);
+}
+
+static void a_response_before_a_reset_counts(void **state)
+{
+	assert_int_equal(
+		verdict_on(state, answer_and_reset,
+			   "HTTP/1.1 200 Ok\r\nContent-Length: 0\r\n\r\n"),
+		AUTH_YES);
+}
+
+static void a_refused_connection_is_a_failure(void **state)
+{
+	struct world *w = *state;
+
+	authority_start(&w->authority, NULL, NULL, 1);
+	authority_stop(&w->authority); /* nobody listens there now */
+	open_auth(w, "127.0.0.1", LONG_MS);
+	assert_int_equal(verdict(w), AUTH_FAILED);
+}
+
+static void a_connection_closed_at_once_is_a_failure(void **state)
+{
+	assert_int_equal(verdict_on(state, answer_and_close, ""), AUTH_FAILED);
+}
+
+static void a_head_cut_short_is_a_failure(void **state)
+{
+	assert_int_equal(verdict_on(state, answer_and_close,
+				    "HTTP/1.1 200 Ok\r\nContent-Length: 0\r\n"),
+			 AUTH_FAILED);
+}
+
+static void garbage_is_a_failure(void **state)
+{
+	assert_int_equal(verdict_on(state, answer,
+				    "\x16\x03\x01\x02\x00 200 OK\r\n\r\n"),
+			 AUTH_FAILED);
+}
+
+static void an_http_0_9_answer_is_a_failure(void **state)
+{
+	assert_int_equal(verdict_on(state, answer_and_close, "<p>200 OK</p>\n"),
+			 AUTH_FAILED);
+}
+
+/* --- stalls and floods ---------------------------------------------------- */
+
+static void a_stall_in_connect_ends_with_the_timeout(void **state)
+{
+	struct world *w = *state;
+	struct sockaddr_in at = {.sin_family = AF_INET};
+	int fds[CONNECTS_MAX];
+	uint64_t begin;
+
+	authority_start(&w->authority, NULL, NULL, 0);
+	w->has_authority = true;
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	at.sin_port = htons((uint16_t)w->authority.port);
+	for (int i = 0; i < CONNECTS_MAX; i++) { /* fills the backlog */
+		fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		connect(fds[i], (struct sockaddr *)&at, sizeof(at));
+	}
+	open_auth(w, "127.0.0.1", SHORT_MS);
+	begin = now_ms();
+	assert_int_equal(verdict(w), AUTH_FAILED);
+	assert_in_range(now_ms() - begin, SHORT_MS - 20, SHORT_MS + 1500);
+	for (int i = 0; i < CONNECTS_MAX; i++)
+		close(fds[i]);
+}
+
+static void a_stall_in_the_head_ends_with_the_timeout(void **state)
+{
+	assert_int_equal(late_verdict_on(state, NULL, NULL), AUTH_FAILED);
+}
+
+static void a_dripping_head_ends_with_the_timeout(void **state)
+{
+	assert_int_equal(late_verdict_on(state, answer_and_drip,
+					 "HTTP/1.1 200 Ok\r\nA: "),
+			 AUTH_FAILED);
+}
+
+static void endless_header_lines_fail_before_the_timeout(void **state)
+{
+	struct world *w = *state;
+
+	assert_int_equal(verdict_on(state, answer_and_flood,
+				    "HTTP/1.1 200 Ok\r\nA: b\r\n"),
+			 AUTH_FAILED);
+	RUN_UNTIL(w, w->authority.dropped == 1);
+}
+
+static void an_endless_header_line_fails_before_the_timeout(void **state)
+{
+	assert_int_equal(verdict_on(state, answer_and_flood,
+				    "HTTP/1.1 200 Ok\r\nAaaaaaaaaaaaa"),
+			 AUTH_FAILED);
+}
+
+static void endless_interim_responses_fail_before_the_timeout(void **state)
+{
+	static char text[32 * 1024]; /* the authority reads it until it ends */
+
+	for (size_t n = 0; n + 32 < sizeof(text); n += 25)
+		memcpy(text + n, "HTTP/1.1 100 Continue\r\n\r\n", 26);
+	assert_int_equal(verdict_on(state, answer, text), AUTH_FAILED);
+}
+
+/* 16 KiB are allowed, to the byte. */
+static void the_head_may_have_16_kib(void **state)
+{
+	static const char start[] = "HTTP/1.1 204 No Content\r\n";
+	struct world *w = *state;
+	static char text[16 * 1024 + 1];
+
+	memset(text, 'a', sizeof(text));
+	memcpy(text, start, sizeof(start) - 1);
+	text[sizeof(start)] = ':';
+	memcpy(text + sizeof(text) - 5, "\r\n\r\n", 5);
+	assert_int_equal(verdict_on(state, answer, text), AUTH_YES);
+	assert_int_equal(verdict(w), AUTH_YES);
+	assert_int_equal(w->authority.connections, 1);
+}
+
+static void a_head_over_16_kib_is_a_failure(void **state)
+{
+	static const char start[] = "HTTP/1.1 204 No Content\r\n";
+	static char text[16 * 1024 + 2];
+
+	memset(text, 'a', sizeof(text));
+	memcpy(text, start, sizeof(start) - 1);
+	text[sizeof(start)] = ':';
+	memcpy(text + sizeof(text) - 5, "\r\n\r\n", 5);
+	assert_int_equal(verdict_on(state, answer, text), AUTH_FAILED);
+}
+
+static void an_endless_body_does_not_delay_the_yes(void **state)
+{
+	struct world *w = *state;
+
+	assert_int_equal(verdict_on(state, answer_and_flood,
+				    "HTTP/1.1 200 Ok\r\n\r\nxxxxxxxxxxxxxxxx"),
+			 AUTH_YES);
+	RUN_UNTIL(w, w->authority.dropped == 1);
+}
+
+static void a_dripping_body_does_not_delay_the_yes(void **state)
+{
+	struct world *w = *state;
+	uint64_t begin = now_ms();
+
+	start_world(w, answer_and_drip,
+		    "HTTP/1.1 200 Ok\r\nContent-Length: 1000\r\n\r\n", 1000);
+	assert_int_equal(verdict(w), AUTH_YES);
+	assert_in_range(now_ms() - begin, 0, 500);
+	RUN_UNTIL(w, w->authority.dropped == 1); /* by the time-out */
+}
+
+static void a_body_that_never_comes_does_not_delay_the_no(void **state)
+{
+	assert_int_equal(
+		verdict_on(state, answer,
+			   "HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\n"),
+		AUTH_NO);
+}
+
+/* --- connections ---------------------------------------------------------- */
+
+/* Asks five times over one connection. */
+static void assert_kept(void **state, script_fn *script, const char *text)
+{
+	struct world *w = *state;
+
+	start_world(w, script, text, LONG_MS);
+	for (unsigned i = 1; i <= 5; i++) {
+		verdict(w);
+		assert_int_equal(w->authority.requests, i);
+		RUN_UNTIL(w, w->authority.answers == i);
+		run_for_a_while(w); /* what was sent is there to be read */
+	}
+	assert_int_equal(w->authority.connections, 1);
+}
+
+static void a_response_without_body_keeps_the_connection(void **state)
+{
+	assert_kept(state, answer, "HTTP/1.1 204 No Content\r\n\r\n");
+}
+
+static void a_short_body_keeps_the_connection(void **state)
+{
+	assert_kept(state, answer,
+		    "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno");
+}
+
+static void a_short_chunked_body_keeps_the_connection(void **state)
+{
+	assert_kept(state, answer,
+		    "HTTP/1.1 200 Ok\r\nTransfer-Encoding: chunked\r\n\r\n"
+		    "2\r\nok\r\n0\r\nTrailer: x\r\n\r\n");
+}
+
+static void a_short_body_after_the_head_keeps_the_connection(void **state)
+{
+	assert_kept(state, answer_body_later,
+		    "HTTP/1.1 200 Ok\r\nContent-Length: 2\r\n\r\nok");
+}
+
+static void a_connection_that_the_authority_closed_is_replaced(void **state)
+{
+	struct world *w = *state;
+
+	start_world(w, answer_and_close,
+		    "HTTP/1.1 200 Ok\r\nContent-Length: 0\r\n\r\n", LONG_MS);
+	for (unsigned i = 1; i <= 5; i++) {
+		assert_int_equal(verdict(w), AUTH_YES);
+		assert_int_equal(w->authority.connections, i);
+	}
+}
+
+/* --- the request ---------------------------------------------------------- */
+
+static void the_request_is_a_get_with_the_token_and_nothing_else(void **state)
+{
+	struct world *w = *state;
+	char expected[512];
+
+	verdict_on(state, answer, "HTTP/1.1 204 No Content\r\n\r\n");
+	snprintf(expected, sizeof(expected),
+		 "GET /verify?by=isimud HTTP/1.1\r\n"
+		 "Host: 127.0.0.1:%d\r\n"
+		 "User-Agent: isimud/" VERSION "\r\n"
+		 "Accept: */*\r\n"
+		 "Authorization: Bearer s3cr.et-_~+/==\r\n\r\n",
+		 w->authority.port);
+	assert_string_equal(w->authority.request, expected);
+}
+
+static void a_url_of_another_scheme_is_not_asked(void **state)
+{
+	struct world *w = *state;
+	struct auth_options options = {
+		.url = w->url, .timeout_ms = LONG_MS, .checks_max = 1};
+
+	start_authority(w, answer, "220 ready\r\n");
+	snprintf(w->url, sizeof(w->url), "ftp://127.0.0.1:%d/",
+		 w->authority.port);
+	assert_int_equal(auth_open(&w->auth, &w->loop, &options), 0);
+	assert_int_equal(verdict(w), AUTH_FAILED);
+	assert_int_equal(w->authority.connections, 0);
+}
+
+static void a_token_ends_where_its_span_ends(void **state)
+{
+	struct world *w = *state;
+	struct asked q = {.world = w};
+	struct span token = {"abcdef", 3};
+
+	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
+	assert_int_equal(
+		auth_check_start(w->auth, token, on_verdict, &q, &q.check), 0);
+	RUN_UNTIL(w, q.calls == 1);
+	assert_non_null(strstr(w->authority.request,
+			       "\r\nAuthorization: Bearer abc\r\n"));
+}
+
+static void the_environments_proxy_is_asked(void **state)
+{
+	struct world *w = *state;
+	char proxy[64];
+
+	start_authority(w, answer, "HTTP/1.1 204 No Content\r\n\r\n");
+	snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d",
+		 w->authority.port);
+	setenv("http_proxy", proxy, 1);
+	open_auth(w, "auth.test", LONG_MS);
+	assert_int_equal(verdict(w), AUTH_YES);
+	unsetenv("http_proxy");
+	assert_non_null(strstr(w->authority.request, "GET http://auth.test:"));
+}
+
+/* --- name lookups --------------------------------------------------------- */
+
+static void a_name_is_looked_up(void **state)
+{
+	struct world *w = *state;
+
+	start_authority(w, answer, "HTTP/1.1 204 No Content\r\n\r\n");
+	open_auth(w, "auth.test", LONG_MS);
+	assert_int_equal(verdict(w), AUTH_YES);
+	assert_int_equal(lookups_ended, 1);
+}
+
+static void a_stuck_lookup_ends_with_the_timeout(void **state)
+{
+	struct world *w = *state;
+	uint64_t begin = now_ms();
+
+	start_authority(w, NULL, NULL);
+	open_auth(w, "stuck.test", SHORT_MS);
+	assert_int_equal(verdict(w), AUTH_FAILED);
+	assert_in_range(now_ms() - begin, SHORT_MS - 20, SHORT_MS + 1500);
+	assert_int_equal(lookups_begun, 1);
+	assert_int_equal(lookups_ended, 0);
+}
+
+static void a_cancel_does_not_wait_for_a_stuck_lookup(void **state)
+{
+	struct world *w = *state;
+	struct asked q = {0};
+
+	start_authority(w, NULL, NULL);
+	open_auth(w, "stuck.test", LONG_MS);
+	ask(w, &q);
+	RUN_UNTIL(w, lookups_begun == 1);
+	auth_check_cancel(q.check);
+	assert_int_equal(lookups_ended, 0);
+}
+
+static void a_close_does_not_wait_for_a_stuck_lookup(void **state)
+{
+	struct world *w = *state;
+	struct asked q = {0};
+
+	start_authority(w, NULL, NULL);
+	open_auth(w, "stuck.test", LONG_MS);
+	ask(w, &q);
+	RUN_UNTIL(w, lookups_begun == 1);
+	auth_close(w->auth);
+	w->auth = NULL;
+	assert_int_equal(lookups_ended, 0);
+	assert_int_equal(q.calls, 0);
+}
+
+/* --- cancelling and closing ----------------------------------------------- */
+
+static void a_check_cancelled_at_once_is_not_called_back(void **state)
+{
+	struct world *w = *state;
+	struct asked q = {0};
+
+	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
+	ask(w, &q);
+	auth_check_cancel(q.check);
+	run_for_a_while(w);
+	assert_int_equal(q.calls, 0);
+	assert_int_equal(w->authority.connections, 0);
+}
+
+static void a_check_cancelled_after_connecting_is_not_called_back(void **state)
+{
+	struct world *w = *state;
+	struct asked q = {0};
+
+	start_world(w, answer_and_drip, "HTTP/1.1 200 Ok\r\nA: ", LONG_MS);
+	ask(w, &q);
+	RUN_UNTIL(w, w->authority.connections == 1);
+	auth_check_cancel(q.check);
+	RUN_UNTIL(w, w->authority.dropped == 1 || w->authority.requests == 0);
+	assert_int_equal(q.calls, 0);
+}
+
+static void a_check_cancelled_in_the_head_is_not_called_back(void **state)
+{
+	struct world *w = *state;
+	struct asked q = {0};
+
+	start_world(w, answer_and_drip, "HTTP/1.1 200 Ok\r\nA: ", LONG_MS);
+	ask(w, &q);
+	RUN_UNTIL(w, w->authority.requests == 1);
+	run_for_a_while(w);
+	auth_check_cancel(q.check);
+	RUN_UNTIL(w, w->authority.dropped == 1);
+	assert_int_equal(q.calls, 0);
+}
+
+static void a_cancelled_check_gives_its_place_up(void **state)
+{
+	struct world *w = *state;
+	struct asked q = {0};
+
+	start_mute_world(w, LONG_MS);
+	for (unsigned i = 0; i < 5 * CHECKS_MAX; i++) {
+		ask(w, &q);
+		auth_check_cancel(q.check);
+	}
+}
+
+static void cancel_other(struct asked *q)
+{
+	if (q->other->check != NULL)
+		auth_check_cancel(q->other->check);
+	q->other->check = NULL;
+}
+
+/* Both time-outs have passed when the loop looks, so both verdicts are certain
+ * when the first callback comes. */
+static void a_callback_may_cancel_a_check_that_is_decided(void **state)
+{
+	struct world *w = *state;
+	struct asked first = {.then = cancel_other};
+	struct asked second = {.then = cancel_other, .other = &first};
+
+	first.other = &second;
+	start_mute_world(w, SHORT_MS);
+	ask(w, &first);
+	ask(w, &second);
+	uv_run(&w->loop, UV_RUN_NOWAIT);
+	usleep((SHORT_MS + 50) * 1000);
+	RUN_UNTIL(w, first.calls + second.calls > 0);
+	run_for_a_while(w);
+	assert_int_equal(first.calls + second.calls, 1);
+}
+
+static void a_callback_may_cancel_a_check_that_is_under_way(void **state)
+{
+	struct world *w = *state;
+	struct asked first = {.then = cancel_other};
+	struct asked second = {.then = cancel_other, .other = &first};
+
+	first.other = &second;
+	/* The authority answers on one connection, and leaves the other be. */
+	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
+	ask(w, &first);
+	ask(w, &second);
+	RUN_UNTIL(w, first.calls + second.calls > 0);
+	run_for_a_while(w);
+	assert_int_equal(first.calls + second.calls, 1);
+}
+
+static void ask_other(struct asked *q)
+{
+	ask(q->world, q->other);
+}
+
+static void a_callback_may_start_a_check(void **state)
+{
+	struct world *w = *state;
+	struct asked second = {0};
+	struct asked first = {.then = ask_other, .other = &second};
+
+	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
+	ask(w, &first);
+	RUN_UNTIL(w, second.calls == 1);
+	assert_int_equal(second.verdict, AUTH_YES);
+	assert_int_equal(w->authority.connections, 1);
+}
+
+static void close_auth(struct asked *q)
+{
+	auth_close(q->world->auth);
+	q->world->auth = NULL;
+}
+
+static void a_callback_may_close(void **state)
+{
+	struct world *w = *state;
+	struct asked first = {.then = close_auth};
+	struct asked second = {.then = close_auth};
+
+	start_mute_world(w, SHORT_MS);
+	ask(w, &first);
+	ask(w, &second);
+	uv_run(&w->loop, UV_RUN_NOWAIT);
+	usleep((SHORT_MS + 50) * 1000);
+	RUN_UNTIL(w, first.calls + second.calls > 0);
+	run_for_a_while(w);
+	assert_int_equal(first.calls + second.calls, 1);
+}
+
+static void closing_ends_checks_that_have_not_begun(void **state)
+{
+	struct world *w = *state;
+	struct asked q = {0};
+
+	start_mute_world(w, LONG_MS);
+	ask(w, &q);
+	auth_close(w->auth);
+	w->auth = NULL;
+	run_for_a_while(w);
+	assert_int_equal(q.calls, 0);
+}
+
+static void closing_ends_checks_in_the_head(void **state)
+{
+	struct world *w = *state;
+	struct asked asked[CHECKS_MAX] = {0};
+
+	start_world(w, answer_and_drip, "HTTP/1.1 200 Ok\r\nA: ", LONG_MS);
+	for (unsigned i = 0; i < CHECKS_MAX; i++)
+		ask(w, &asked[i]);
+	RUN_UNTIL(w, w->authority.requests == 1);
+	auth_close(w->auth);
+	w->auth = NULL;
+	RUN_UNTIL(w, w->authority.dropped >= 1);
+	for (unsigned i = 0; i < CHECKS_MAX; i++)
+		assert_int_equal(asked[i].calls, 0);
+}
+
+static void closing_drops_a_body_that_still_comes(void **state)
+{
+	struct world *w = *state;
+
+	start_world(w, answer_and_drip, "HTTP/1.1 200 Ok\r\n\r\n", LONG_MS);
+	assert_int_equal(verdict(w), AUTH_YES);
+	auth_close(w->auth);
+	w->auth = NULL;
+	RUN_UNTIL(w, w->authority.dropped == 1);
+}
+
+static void closing_nothing_is_fine(void **state)
+{
+	(void)state;
+	auth_close(NULL);
+}
+
+/* --- limits --------------------------------------------------------------- */
+
+static void one_check_too_many_is_refused(void **state)
+{
+	struct world *w = *state;
+	struct asked asked[CHECKS_MAX] = {0};
+	struct auth_check *check = NULL;
+
+	start_mute_world(w, LONG_MS);
+	for (unsigned i = 0; i < CHECKS_MAX; i++)
+		ask(w, &asked[i]);
+	assert_int_equal(
+		auth_check_start(w->auth, SPAN("t"), on_verdict, NULL, &check),
+		UV_EBUSY);
+	auth_check_cancel(asked[1].check);
+	ask(w, &asked[1]);
+}
+
+static void a_body_that_still_comes_gives_its_place_up(void **state)
+{
+	struct world *w = *state;
+	struct asked asked[CHECKS_MAX] = {0};
+
+	start_world(w, answer_and_drip, "HTTP/1.1 200 Ok\r\n\r\n", LONG_MS);
+	assert_int_equal(verdict(w), AUTH_YES);
+	for (unsigned i = 0; i + 1 < CHECKS_MAX; i++)
+		ask(w, &asked[i]);
+	run_for_a_while(w);
+	assert_int_equal(w->authority.dropped, 0);
+	ask(w, &asked[CHECKS_MAX - 1]);
+	RUN_UNTIL(w, w->authority.dropped == 1);
+}
+
+static void checks_run_side_by_side(void **state)
+{
+	struct world *w = *state;
+	struct asked asked[CHECKS_MAX] = {0};
+	unsigned calls;
+
+	start_mute_world(w, SHORT_MS);
+	for (unsigned i = 0; i < CHECKS_MAX; i++)
+		ask(w, &asked[i]);
+	RUN_UNTIL(w, (calls = asked[0].calls + asked[1].calls + asked[2].calls +
+			      asked[3].calls) == CHECKS_MAX);
+	assert_in_range(w->ticks, 0, 2 * SHORT_MS / 5);
+}
+
+static void a_second_auth_shares_nothing_with_the_first(void **state)
+{
+	struct world *w = *state;
+	struct auth *first;
+
+	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
+	first = w->auth;
+	open_auth(w, "127.0.0.1", LONG_MS);
+	auth_close(first);
+	assert_int_equal(verdict(w), AUTH_YES);
+}
+
+/* --- URLs ----------------------------------------------------------------- */
+
+static void http_and_https_urls_are_taken(void **state)
+{
+	(void)state;
+	assert_true(auth_is_url("http://auth"));
+	assert_true(auth_is_url("https://auth.example/verify?a=b"));
+	assert_true(auth_is_url("HTTP://127.0.0.1:8080/"));
+	assert_true(auth_is_url("https://[::1]:8443/verify"));
+}
+
+static void other_urls_are_refused(void **state)
+{
+	static const char *const urls[] = {
+		"",
+		"auth",
+		"auth.example/verify",
+		"/verify",
+		"//auth.example/verify",
+		"http",
+		"http:",
+		"http:/auth",
+		"http://",
+		"http:///verify",
+		"https:///auth/verify",
+		"http://:80/",
+		"http://?a",
+		"http://#a",
+		"http://user@/",
+		"http://auth:port/",
+		"http://auth:70000/",
+		"http://[::1/",
+		"http://a b/",
+		"http://auth/\r\nX: y",
+		" http://auth/",
+		"ftp://auth/",
+		"file:///etc/passwd",
+		"file://auth/etc/passwd",
+		"httpx://auth/",
+		"gopher://auth/",
+		"javascript:alert(1)",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++)
+		if (auth_is_url(urls[i]))
+			fail_msg("taken: %s", urls[i]);
+}
+
+/* --- main ----------------------------------------------------------------- */
+
+static int group_setup(void **state)
+{
+	(void)state;
+	signal(SIGPIPE, SIG_IGN);
+	unsetenv("http_proxy");
+	unsetenv("all_proxy");
+	unsetenv("ALL_PROXY");
+	if (uv_mutex_init(&lookups_mutex) != 0 ||
+	    uv_cond_init(&lookups_released) != 0)
+		return -1;
+	return auth_global_init();
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	auth_global_fini();
+	uv_cond_destroy(&lookups_released);
+	uv_mutex_destroy(&lookups_mutex);
+	return 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(status_204_is_a_yes),
+		TEST(any_2xx_status_is_a_yes),
+		TEST(status_403_is_a_no),
+		TEST(status_401_is_a_no_and_asked_once),
+		TEST(status_500_is_a_no),
+		TEST(a_redirect_is_a_no_and_not_followed),
+		TEST(interim_responses_decide_nothing),
+		TEST(an_interim_response_alone_is_no_answer),
+		TEST(a_response_may_come_byte_by_byte),
+		TEST(a_response_before_a_reset_counts),
+		TEST(a_refused_connection_is_a_failure),
+		TEST(a_connection_closed_at_once_is_a_failure),
+		TEST(a_head_cut_short_is_a_failure),
+		TEST(garbage_is_a_failure),
+		TEST(an_http_0_9_answer_is_a_failure),
+		TEST(a_stall_in_connect_ends_with_the_timeout),
+		TEST(a_stall_in_the_head_ends_with_the_timeout),
+		TEST(a_dripping_head_ends_with_the_timeout),
+		TEST(endless_header_lines_fail_before_the_timeout),
+		TEST(an_endless_header_line_fails_before_the_timeout),
+		TEST(endless_interim_responses_fail_before_the_timeout),
+		TEST(the_head_may_have_16_kib),
+		TEST(a_head_over_16_kib_is_a_failure),
+		TEST(an_endless_body_does_not_delay_the_yes),
+		TEST(a_dripping_body_does_not_delay_the_yes),
+		TEST(a_body_that_never_comes_does_not_delay_the_no),
+		TEST(a_response_without_body_keeps_the_connection),
+		TEST(a_short_body_keeps_the_connection),
+		TEST(a_short_chunked_body_keeps_the_connection),
+		TEST(a_short_body_after_the_head_keeps_the_connection),
+		TEST(a_connection_that_the_authority_closed_is_replaced),
+		TEST(the_request_is_a_get_with_the_token_and_nothing_else),
+		TEST(a_url_of_another_scheme_is_not_asked),
+		TEST(a_token_ends_where_its_span_ends),
+		TEST(the_environments_proxy_is_asked),
+		TEST(a_name_is_looked_up),
+		TEST(a_stuck_lookup_ends_with_the_timeout),
+		TEST(a_cancel_does_not_wait_for_a_stuck_lookup),
+		TEST(a_close_does_not_wait_for_a_stuck_lookup),
+		TEST(a_check_cancelled_at_once_is_not_called_back),
+		TEST(a_check_cancelled_after_connecting_is_not_called_back),
+		TEST(a_check_cancelled_in_the_head_is_not_called_back),
+		TEST(a_cancelled_check_gives_its_place_up),
+		TEST(a_callback_may_cancel_a_check_that_is_decided),
+		TEST(a_callback_may_cancel_a_check_that_is_under_way),
+		TEST(a_callback_may_start_a_check),
+		TEST(a_callback_may_close),
+		TEST(closing_ends_checks_that_have_not_begun),
+		TEST(closing_ends_checks_in_the_head),
+		TEST(closing_drops_a_body_that_still_comes),
+		cmocka_unit_test(closing_nothing_is_fine),
+		TEST(one_check_too_many_is_refused),
+		TEST(a_body_that_still_comes_gives_its_place_up),
+		TEST(checks_run_side_by_side),
+		TEST(a_second_auth_shares_nothing_with_the_first),
+		cmocka_unit_test(http_and_https_urls_are_taken),
+		cmocka_unit_test(other_urls_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
