@@ -155,7 +155,7 @@ static int32_t read_character(const char *at, const char *end, size_t *used)
 
 /* One member of the outermost object. */
 struct member {
-	struct span value;  /* in the text; a string with its quotes */
+	struct span value; /* in the text; a string with its quotes */
 	bool name_has_nul; /* U+0000, where cJSON's copy of the name ends */
 };
 
@@ -326,8 +326,7 @@ static bool scan_member(struct scan *s)
 	if (s->depth == 1) {
 		if (s->members_count < MEMBERS_MAX)
 			s->members[s->members_count] = (struct member){
-				{value, (size_t)(s->at - value)},
-				name_has_nul};
+				{value, (size_t)(s->at - value)}, name_has_nul};
 		s->members_count++;
 	}
 	skip_space(s);

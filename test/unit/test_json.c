@@ -318,15 +318,14 @@ static void a_lone_surrogate_is_refused(void **state)
 }
 
 /* The text is JSON while `depth` brackets are at most JSON_DEPTH_MAX. */
-static void check_depth(size_t depth, const char *opening, char closing)
+static void check_depth(size_t depth, struct span opening, char closing)
 {
 	char text[1024];
-	size_t step = strlen(opening);
 	size_t len = 0;
 
-	assert_true(depth * (step + 1) < sizeof(text));
-	for (size_t i = 0; i < depth; i++, len += step)
-		memcpy(text + len, opening, step);
+	assert_true(depth * (opening.len + 1) < sizeof(text));
+	for (size_t i = 0; i < depth; i++, len += opening.len)
+		memcpy(text + len, opening.bytes, opening.len);
 	if (closing == '}')
 		text[len++] = '1';
 	memset(text + len, closing, depth);
@@ -340,22 +339,28 @@ static void check_depth(size_t depth, const char *opening, char closing)
 static void depth_is_limited(void **state)
 {
 	(void)state;
-	check_depth(1, "[", ']');
-	check_depth(JSON_DEPTH_MAX, "[", ']');
-	check_depth(JSON_DEPTH_MAX + 1, "[", ']');
-	check_depth(JSON_DEPTH_MAX, "{\"a\":", '}');
-	check_depth(JSON_DEPTH_MAX + 1, "{\"a\":", '}');
+	check_depth(1, SPAN("["), ']');
+	check_depth(JSON_DEPTH_MAX, SPAN("["), ']');
+	check_depth(JSON_DEPTH_MAX + 1, SPAN("["), ']');
+	check_depth(JSON_DEPTH_MAX, SPAN("{\"a\":"), '}');
+	check_depth(JSON_DEPTH_MAX + 1, SPAN("{\"a\":"), '}');
 }
 
 static void depth_counts_what_is_open_only(void **state)
 {
-	char text[3 * JSON_DEPTH_MAX + 3] = "[";
+	char text[1024];
+	size_t len = 0;
 
 	(void)state;
-	for (size_t i = 0; i < JSON_DEPTH_MAX; i++)
-		memcpy(text + 1 + i * 3, "[],", 3);
-	memcpy(text + sizeof(text) - 2, "0]", 2);
-	assert_json((struct span){text, sizeof(text)});
+	text[len++] = '[';
+	for (int i = 0; i < JSON_DEPTH_MAX; i++) {
+		text[len++] = '[';
+		text[len++] = ']';
+		text[len++] = ',';
+	}
+	text[len++] = '0';
+	text[len++] = ']';
+	assert_json((struct span){text, len});
 }
 
 static void no_beginning_of_an_object_is_json(void **state)
