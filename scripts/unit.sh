@@ -6,7 +6,7 @@ dir=$1
 room=${2:-}
 passed=0
 failed=0
-for program in "$dir"/test_"${room:-*}"; do
+for program in "$dir"/test_${room:-*}; do
 	[ -x "$program" ] || continue
 	if output=$(${VALGRIND:-} "$program" 2>&1); then
 		passed=$((passed + 1))
