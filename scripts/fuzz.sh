@@ -30,9 +30,13 @@ scripts/deps.sh build fuzz
 export ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}"
 
-# The longest input worth trying: past every limit that small inputs can meet
-# (a WebSocket length of 16 bits), small enough for thousands a second.
-max_len=4096
+# The longest input to try, in bytes: as long as the longest one kept, for
+# libFuzzer cuts seeds to it, and no longer: short inputs run faster. A limit of
+# the code (16 KiB of HTTP head) is in reach once a seed is that long.
+longest() {
+	find "$@" -type f -printf '%s\n' 2>/dev/null |
+		awk '{ if ($1 > max) max = $1 } END { print max < 4096 ? 4096 : max }'
+}
 
 # libFuzzer names an input by what it did and by its SHA-1.
 keep() {
@@ -64,7 +68,7 @@ for name in $targets; do
 	[ ! -d "$kept" ] || set -- "$@" "$kept"
 	[ ! -f "$dictionary" ] || set -- "$@" "-dict=$dictionary"
 	if "$program" -max_total_time="$seconds" -timeout=10 \
-		-rss_limit_mb=1024 -max_len=$max_len -print_final_stats=1 \
+		-rss_limit_mb=1024 -max_len="$(longest "$kept")" -print_final_stats=1 \
 		-artifact_prefix="$crashes/" "$@" >"$log" 2>&1; then
 		verdict=ok
 	else

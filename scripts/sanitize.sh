@@ -7,8 +7,10 @@ cd "$(dirname "$0")/.."
 tool=${1:-}
 only=${2:-}
 
-# What the environment says comes last and so wins.
-export ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
+# What the environment says comes last and so wins. There is no
+# detect_stack_use_after_return, as in fuzz.sh with clang: gcc 12 then puts
+# variables of alignment 64 at places that are not (its bug 110027).
+export ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}"
 # A test goes on after a race, so that one run shows them all, and fails by 66.
 export TSAN_OPTIONS="halt_on_error=0:exitcode=66:second_deadlock_stack=1${TSAN_OPTIONS:+:$TSAN_OPTIONS}"
@@ -54,10 +56,10 @@ fail_on_reports() {
 
 run_valgrind() {
 	scripts/deps.sh build test valgrind
-	make --no-print-directory FLAVOUR=debug unit-binaries \
+	make --no-print-directory -s FLAVOUR=debug unit-binaries \
 		build/debug/isimud build/debug/echo
 	VALGRIND='valgrind -q --error-exitcode=1 --leak-check=full' \
-		scripts/unit.sh build/debug/unit "$only"
+		scripts/unit.sh build/debug/unit "$only" || units=failed
 	make_wrapper
 	rm -f build/valgrind/*.log
 	# Not the other files: valgrind runs one thread at a time and some 30 times
@@ -69,8 +71,7 @@ run_valgrind() {
 		${only:+-k "$only"} || status=$?
 	# 5: no test has `only` in its name.
 	[ $status -ne 5 ] || [ -z "$only" ] || status=0
-	fail_on_reports
-	return $status
+	fail_on_reports && [ -z "${units:-}" ] && return $status
 }
 
 case $tool in

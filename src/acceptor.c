@@ -39,7 +39,7 @@ static int address_of(const char *ip, unsigned port,
 
 static unsigned port_of(int fd)
 {
-	struct sockaddr_storage name;
+	struct sockaddr_storage name = {0};
 	socklen_t len = sizeof name;
 
 	if (getsockname(fd, (struct sockaddr *)&name, &len) != 0)
@@ -127,7 +127,8 @@ static void on_retry(uv_timer_t *timer)
 static void pause_accepting(struct acceptor *a, int error)
 {
 	if (!a->is_paused)
-		log_warn("accepting pauses: %s", strerror(error));
+		log_warn("accepting pauses: %s",
+			 uv_strerror(uv_translate_sys_error(error)));
 	a->is_paused = true;
 	stats_add(&a->stats, STATS_accept_paused, 1);
 	for (unsigned i = 0; i < a->listeners_count; i++)

@@ -2,7 +2,8 @@
  *
  * libcurl's multi interface on the worker's own loop: it never blocks the loop,
  * whatever the authority does. One `struct auth` a worker.
- * Threads: the loop's thread for everything, callbacks included. */
+ * Threads: the loop's thread for everything, auth_open() and callbacks
+ * included. The process ignores SIGPIPE (TLS writes without MSG_NOSIGNAL). */
 #ifndef ISIMUD_AUTH_H
 #define ISIMUD_AUTH_H
 
@@ -27,14 +28,15 @@ struct auth;       /* Owner: the loop's thread */
 struct auth_check; /* one check under way. Owner: the loop's thread */
 
 /* Called once for each check that was not cancelled, from the loop, never from
- * inside auth_check_start(). The check is gone afterwards. `user` is what
- * auth_check_start() was given. */
+ * inside auth_check_start(). The check is gone from here on. The callback may
+ * start and cancel checks, and close. `user` is what auth_check_start() was
+ * given. */
 typedef void (*auth_cb)(void *user, enum auth_verdict verdict);
 
 struct auth_options {
 	const char *url;     /* http or https; borrowed for life */
-	unsigned timeout_ms; /* for all of a check, name lookup included */
-	unsigned checks_max; /* under way at once */
+	unsigned timeout_ms; /* > 0; for all of a check, name lookup included */
+	unsigned checks_max; /* > 0; under way at once, and connections kept */
 };
 
 /* Whether libcurl takes `url` as an absolute http or https URL. */
@@ -52,8 +54,9 @@ void auth_close(struct auth *a);
 /* Sends GET url, with an empty body and `Authorization: Bearer token`. `token`
  * is copied; it must be token68 (http_bearer_token). The status code decides as
  * soon as it is certain (the final head has come); what follows is never
- * waited for. No redirect is followed. At most 16 KiB of response head are
- * read.
+ * waited for, but up to 16 KiB of head and body together are read, so that the
+ * connection can serve another check. A head beyond that fails. No redirect is
+ * followed.
  * Returns 0 and `*out`; UV_EBUSY if checks_max are under way; UV_ENOMEM. */
 int auth_check_start(struct auth *a, struct span token, auth_cb cb, void *user,
 		     struct auth_check **out);

@@ -32,7 +32,7 @@ struct chunk *chunk_new(size_t cap)
 
 void chunk_append(struct chunk *c, const void *bytes, size_t len)
 {
-	CHECK(c->refs == 1 && len <= c->cap - c->len);
+	CHECK(c->refs == 1 && c->message == NULL && len <= c->cap - c->len);
 	if (len > 0)
 		memcpy(c->own + c->len, bytes, len);
 	c->len += (uint32_t)len;

@@ -258,8 +258,8 @@ static int read_quota(const char *root, const char *path, double out[2])
 unsigned config_available_cpus(const char *root)
 {
 	cpu_set_t set;
-	double quota[2];
-	double period[2];
+	double quota[2] = {-1, 0};
+	double period[2] = {0, 0};
 	double cpus = 1;
 
 	if (sched_getaffinity(0, sizeof set, &set) == 0)

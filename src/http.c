@@ -20,7 +20,7 @@
 #undef HTTP_REQUEST
 
 #include "buf.h"
-#include "http_head.h"
+#include "http_private.h"
 
 #define EMPTY_LINES_MAX   4     /* before a request line */
 #define CHUNK_FRAME_BYTES 20    /* 16 digits, CR LF; CR LF after the data */
@@ -103,6 +103,8 @@ static int on_target_complete(llhttp_t *parser)
 {
 	struct http *h = parser->data;
 
+	if (h->head.target_len == 0)
+		return refuse(h, 400, "malformed request target");
 	h->has_target = true;
 	return 0;
 }
@@ -344,7 +346,6 @@ static void start_request(struct http *h)
 	h->content_bytes = 0;
 	h->chunk_left = 0;
 	h->framing_left = HTTP_CHUNK_MAX_BYTES;
-	memset(h->tail, 0, sizeof h->tail);
 }
 
 /* Skips empty lines (RFC 9112 2.2); any other byte starts a request. Returns 0,

@@ -13,10 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HTTP_HEAD_MAX_BYTES 16384 /* request line and fields; else 431 */
-#define HTTP_TARGET_MAX_BYTES 8192 /* request target; else 414 */
-#define HTTP_FIELDS_MAX 100       /* field lines; else 431 */
-#define HTTP_CHUNK_MAX_BYTES 16384 /* chunk extensions and trailers; else 413 */
+#define HTTP_HEAD_MAX_BYTES   16384 /* request line and fields; else 431 */
+#define HTTP_TARGET_MAX_BYTES 8192  /* request target; else 414 */
+#define HTTP_FIELDS_MAX       100   /* field lines; else 431 */
+#define HTTP_CHUNK_MAX_BYTES  16384 /* chunk extensions and trailers; else 413 \
+				     */
 
 enum http_method {
 	HTTP_METHOD_GET,
@@ -65,7 +66,7 @@ struct http_request {
 	uint64_t content_length;
 	bool is_chunked;
 	bool expects_continue; /* Expect: 100-continue, of HTTP/1.1 */
-	bool keep_alive;       /* the client allows another request (9112 9.3) */
+	bool keep_alive; /* the client allows another request (9112 9.3) */
 };
 
 enum http_event {
@@ -99,16 +100,16 @@ void http_reset(struct http *h);
  * What is refused beyond llhttp's own checks (strict, no lenient flag):
  * versions other than 1.0 and 1.1, and RTSP and ICE, which llhttp takes for
  * HTTP (505); a request line with more than single spaces (400); a missing,
- * repeated or malformed Host in HTTP/1.1 (400; malformed: not a uri-host with an
- * optional port); both Content-Length and Transfer-Encoding, and
+ * repeated or malformed Host in HTTP/1.1 (400; malformed: not a uri-host with
+ * an optional port); both Content-Length and Transfer-Encoding, and
  * Transfer-Encoding in HTTP/1.0 (400); transfer codings other than chunked
  * alone (501); a head or trailers that do not end in CR LF CR LF (llhttp before
  * 9.3, CVE-2025-23167); a request target that is not in origin, absolute (http
  * or https, no user) or asterisk form (OPTIONS alone) (400, so CONNECT too);
  * NUL, CR or LF in a field's value; control characters and bytes over 0x7e in
- * the target, and '#'; an expectation other than 100-continue (417). Empty lines
- * before a request line are skipped, at most 4. The authority of a target in
- * absolute form takes the place of Host (RFC 9112 3.2.2). */
+ * the target, and '#'; an expectation other than 100-continue (417). Empty
+ * lines before a request line are skipped, at most 4. The authority of a target
+ * in absolute form takes the place of Host (RFC 9112 3.2.2). */
 enum http_event http_read(struct http *h, const char *bytes, size_t len,
 			  size_t *used);
 
@@ -149,8 +150,8 @@ struct span http_bearer_token(struct span value);
 
 /* A response. */
 struct http_response {
-	int status;                /* with a reason phrase of http.c's table */
-	const char *content_type;  /* NULL: none, and no content */
+	int status;               /* with a reason phrase of http.c's table */
+	const char *content_type; /* NULL: none, and no content */
 	struct span content;
 	const char *fields; /* further field lines, each with its CR LF; or
 			       NULL */

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "digest.h"
-#include "http_head.h"
+#include "http_private.h"
 
 static bool is_space(char c)
 {

@@ -1,6 +1,6 @@
 /* http_head.c - the rules for a request's head: which fields may be repeated,
  * what a Host and a request target are, how the content is delimited. */
-#include "http_head.h"
+#include "http_private.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -173,8 +173,8 @@ void http_head_end_value(struct http_head *head)
 /* --- fields ----------------------------------------------------------------
  */
 
-/* Joins the lines of one field behind all that the head holds, where there is
- * room. */
+/* Joins the lines of one field, but empty ones, behind all that the head holds,
+ * where there is room. */
 static struct span join_lines(struct http_head *head, unsigned field)
 {
 	const char *separator = field == HTTP_COOKIE ? "; " : ", ";
@@ -184,7 +184,7 @@ static struct span join_lines(struct http_head *head, unsigned field)
 	for (unsigned i = 0; i < head->lines_len; i++) {
 		const struct http_line *line = &head->lines[i];
 
-		if (line->field != field)
+		if (line->field != field || line->len == 0)
 			continue;
 		if (end != start) {
 			memcpy(end, separator, 2);

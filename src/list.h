@@ -41,8 +41,10 @@ static inline void list_remove(struct list *element)
 }
 
 /* Walks from first to last; the body may remove the current element. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): the names are declarations. */
 #define LIST_FOR_EACH_SAFE(it, after, head)                                    \
 	for (struct list *it = (head)->next, *after = it->next; it != (head);  \
 	     it = after, after = it->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #endif

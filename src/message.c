@@ -38,12 +38,10 @@ struct message *message_ref(struct message *m, unsigned n)
 
 void message_unref(struct message *m, unsigned n)
 {
+	/* All that others did with it happens before it is freed. */
 	unsigned old =
-		atomic_fetch_sub_explicit(&m->refs, n, memory_order_release);
+		atomic_fetch_sub_explicit(&m->refs, n, memory_order_acq_rel);
 	CHECK(old >= n);
-	if (old == n) {
-		/* All that others did with it happens before it is freed. */
-		atomic_thread_fence(memory_order_acquire);
+	if (old == n)
 		free(m);
-	}
 }

@@ -140,7 +140,8 @@ static void wait_for_stop(struct server *s)
 		else if (signal_number > 0)
 			break;
 	}
-	log_info("stopping on %s", strsignal(signal_number));
+	log_info("stopping on %s",
+		 signal_number == SIGTERM ? "SIGTERM" : "SIGINT");
 }
 
 /* Accepts until told to stop. */
@@ -153,10 +154,10 @@ static int serve(struct server *s, int listener, unsigned port)
 		return rv;
 	rv = acceptor_start(&s->acceptor);
 	if (rv == 0) {
-		log_info("isimud " VERSION
-			 " listening on %s%s%s:%u, %u workers",
-			 strchr(c->ip, ':') ? "[" : "", c->ip,
-			 strchr(c->ip, ':') ? "]" : "", port, s->workers_count);
+		log_info("isimud " VERSION ", %u workers, listening on "
+			 "%s%s%s:%u",
+			 s->workers_count, strchr(c->ip, ':') ? "[" : "", c->ip,
+			 strchr(c->ip, ':') ? "]" : "", port);
 		wait_for_stop(s);
 		/* From here on a second signal has its default effect. */
 		unblock_signals(s);

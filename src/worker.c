@@ -27,15 +27,11 @@ static void on_handle_gone(uv_handle_t *handle)
 	(void)handle;
 }
 
-static void close_all(struct worker *w);
-
 static void on_freed(struct conn_group *g)
 {
 	struct worker *w = worker_of(g);
 	atomic_fetch_sub_explicit(&w->shared->connections, 1,
 				  memory_order_relaxed);
-	if (w->is_stopping && g->count == 0)
-		close_all(w);
 }
 
 static void dump(struct worker *w, size_t mail_count)
@@ -78,25 +74,16 @@ static void handle_mail(struct worker *w, const struct mail *mail)
 		w->shared->app->deliver(w->state, mail->messages);
 	if (mail->orders & MAILBOX_DUMP)
 		dump(w, mail->messages_count);
-	if ((mail->orders & MAILBOX_STOP) && !w->is_stopping) {
+	if (mail->orders & MAILBOX_STOP) {
 		w->is_stopping = true;
 		conn_group_end_all(&w->group);
-		if (w->group.count == 0)
-			close_all(w);
 	}
 }
 
-/* The last connection is gone: nothing keeps the loop any more. */
+/* No connection is left, and no mail, so no topic of ours is either: nothing
+ * keeps the loop any more. */
 static void close_all(struct worker *w)
 {
-	struct mail mail;
-
-	if (w->is_closed)
-		return;
-	w->is_closed = true;
-	/* Mail for subscribers that have left; it says when they can go. */
-	if (mailbox_take(&w->mailbox, &mail))
-		handle_mail(w, &mail);
 	mailbox_close(&w->mailbox);
 	uv_close((uv_handle_t *)&w->prepare, on_handle_gone);
 	w->shared->app->close(w->state);
@@ -112,12 +99,12 @@ static void on_prepare(uv_prepare_t *prepare)
 	do {
 		if (mailbox_take(&w->mailbox, &mail))
 			handle_mail(w, &mail);
-		if (w->is_closed)
-			return;
 		conn_group_flush(&w->group);
 	} while (mailbox_is_waiting(&w->mailbox) && ++rounds < MAIL_ROUNDS_MAX);
 	if (rounds == MAIL_ROUNDS_MAX)
 		uv_async_send(&w->mailbox.async);
+	else if (w->is_stopping && w->group.count == 0)
+		close_all(w);
 }
 
 static struct conn_limits limits_of(const struct worker_shared *shared)

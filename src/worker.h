@@ -54,7 +54,6 @@ struct worker {
 	uv_prepare_t prepare;
 	void *state; /* the application's */
 	bool is_stopping;
-	bool is_closed;
 	struct conn_group group;
 };
 

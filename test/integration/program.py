@@ -20,7 +20,7 @@ WRAPPER = shlex.split(os.environ.get("WRAPPER", ""))
 # What a clean run never says.
 ALARMS = re.compile("ERROR: AddressSanitizer|WARNING: ThreadSanitizer|"
                     "runtime error|LeakSanitizer|CHECK failed")
-LISTENING = re.compile(r"listening on (\S+):(\d+)$")
+LISTENING = re.compile(r"listening on (\S+):(\d+)\b")
 
 
 def environment(settings):

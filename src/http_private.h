@@ -1,10 +1,10 @@
-/* http_head.h - inside the http room: the head of a request, from its parts to
- * a struct http_request.
+/* http_private.h - inside the http room: the head of a request, from its parts
+ * to a struct http_request.
  *
  * It takes the parts as they come, in pieces, and keeps what enum http_field
  * names. It knows nothing of the parser that finds them. */
-#ifndef ISIMUD_HTTP_HEAD_H
-#define ISIMUD_HTTP_HEAD_H
+#ifndef ISIMUD_HTTP_PRIVATE_H
+#define ISIMUD_HTTP_PRIVATE_H
 
 #include "buf.h"
 #include "http.h"

@@ -1,0 +1,51 @@
+#!/bin/sh
+# Measures isimud beside the kernel's own limit (rawfan) and beside Debian's
+# nginx with Nchan and nats-server, in one run, and prints one table.
+# usage: scripts/bench.sh        (or `make bench`)
+#
+# Environment:
+#   ROUNDS=1         3 gives medians; each round starts every server afresh.
+#                    One round takes about three minutes.
+#   BENCH_ONLY=      figures to measure, by key or its first word, for example
+#                    "fanout idle": fanout-w1 fanout-w64 fanout-w128 fanout-1k
+#                    many publish-1 publish-16 latency idle
+#   PEERS="nchan nats"   servers to compare with; empty: none
+#   ISIMUD=build/isimud  the binary; another path is taken as it is (nothing is
+#                    built), empty: only the peers
+#   IDLE_SUBS=19000  subscribers of the idle figure, less if the file limit is
+#                    lower
+#
+# test/bench is a copy of wsbench as it is (its README says how it measures);
+# it is built in build/bench, where results.jsonl keeps every single figure and
+# the servers' logs lie. The figures and aims are those of DESIGN section 9:
+#   - fan-out and many: CPU seconds the server used for a million deliveries,
+#     all threads, kernel included; beside it deliveries/s, which on two CPUs
+#     the generator limits (marked *), for one worker against the default.
+#   - rawfan sends as many frames per system call as wsbench publishes in one
+#     burst, half its window: 32 for a window of 64, 64 for 128. A server that
+#     falls behind finds more than one burst waiting and may get below 1.
+#   - the ratio is to rawfan where it has the figure, else to the best peer.
+#   - aims were set on the reference machine (2 cores); compare ratios elsewhere.
+# A figure measured while other processes used over 0.2 cores is marked ~.
+#
+# Exit status: 0; 1 if a check of isimud failed (messages lost, doubled, out of
+# order or damaged, publications refused, or the server gone); 2 if nothing
+# could be measured. A peer's failure is shown and changes neither.
+set -eu
+cd "$(dirname "$0")/.."
+
+scripts/deps.sh build bench
+if [ "${ISIMUD-build/isimud}" = build/isimud ]; then
+	ISIMUD=build/isimud
+	make --no-print-directory all
+fi
+export ISIMUD
+
+# wsbench's own Makefile builds where its sources are: copies keep test/bench
+# free of objects.
+mkdir -p build/bench
+cp -up test/bench/*.[ch] test/bench/Makefile build/bench/
+make --no-print-directory -s -C build/bench
+
+ulimit -n "$(ulimit -Hn)"
+exec python3 scripts/bench.py

@@ -1,0 +1,31 @@
+/* aborts.h - whether a CHECK ends the process, tried in a child process. */
+#ifndef ISIMUD_TEST_ABORTS_H
+#define ISIMUD_TEST_ABORTS_H
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static inline bool aborts(void (*run)(void *), void *arg)
+{
+	int status = 0;
+
+	fflush(NULL);
+	pid_t child = fork();
+	if (child == 0) {
+		struct rlimit no_core = {0, 0};
+		setrlimit(RLIMIT_CORE, &no_core);
+		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
+		run(arg);
+		_exit(0);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		return false;
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+#endif

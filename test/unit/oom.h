@@ -1,0 +1,100 @@
+/* oom.h - makes the nth allocation from now fail, on the calling thread.
+ *
+ * The one test file that makes up a program includes it: it puts a malloc of
+ * its own in front of glibc's, which libraries then use too. Sanitizers and
+ * valgrind need theirs to be the one; there OOM_OR_SKIP() skips the test. */
+#ifndef ISIMUD_TEST_OOM_H
+#define ISIMUD_TEST_OOM_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define OOM_SANITIZED
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define OOM_SANITIZED
+#endif
+
+/* Volatile, since a compiler knows malloc() and that it changes no variable. */
+static _Thread_local volatile unsigned oom_left; /* 0: none will fail */
+static _Thread_local volatile bool oom_failed;
+
+/* From now on the `nth` allocation (1: the next) fails, once. */
+static inline void oom_fail_at(unsigned nth)
+{
+	oom_failed = false;
+	oom_left = nth;
+}
+
+/* Lets all succeed again. Returns whether one has failed. */
+static inline bool oom_end(void)
+{
+	oom_left = 0;
+	return oom_failed;
+}
+
+#ifndef OOM_SANITIZED
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
+
+static inline bool oom_is_now(void)
+{
+	unsigned left = oom_left;
+	if (left == 0)
+		return false;
+	oom_left = left - 1;
+	if (left > 1)
+		return false;
+	oom_failed = true;
+	errno = ENOMEM;
+	return true;
+}
+
+/* `used`: with -flto the compiler makes calls to these after it has looked for
+ * functions that nobody calls. */
+__attribute__((used)) void *malloc(size_t size)
+{
+	return oom_is_now() ? NULL : __libc_malloc(size);
+}
+
+__attribute__((used)) void *calloc(size_t count, size_t size)
+{
+	return oom_is_now() ? NULL : __libc_calloc(count, size);
+}
+
+__attribute__((used)) void *realloc(void *old, size_t size)
+{
+	return oom_is_now() ? NULL : __libc_realloc(old, size);
+}
+
+__attribute__((used)) void *aligned_alloc(size_t alignment, size_t size)
+{
+	return oom_is_now() ? NULL : __libc_memalign(alignment, size);
+}
+#endif
+
+/* Whether the malloc above is the one in use. */
+static inline bool oom_is_available(void)
+{
+	void *volatile probe;
+
+	oom_fail_at(1);
+	probe = malloc(1);
+	free(probe);
+	return oom_end();
+}
+
+#define OOM_OR_SKIP()                                                          \
+	do {                                                                   \
+		if (!oom_is_available())                                       \
+			skip();                                                \
+	} while (0)
+
+#endif
