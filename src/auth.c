@@ -128,6 +128,12 @@ static void end_transfer(struct auth_check *c)
 	c->transfer = NULL;
 }
 
+static void fail(struct auth_check *c)
+{
+	end_transfer(c);
+	decide(c, AUTH_FAILED);
+}
+
 static void drop(struct auth_check *c)
 {
 	end_transfer(c);
@@ -166,14 +172,15 @@ static void on_transfer_end(CURL *transfer)
 
 	curl_easy_getinfo(transfer, CURLINFO_PRIVATE, &private);
 	c = (struct auth_check *)(void *)private;
-	end_transfer(c);
 	if (c->state == CHECK_ASKING)
-		decide(c, AUTH_FAILED);
+		fail(c);
 	else if (c->state == CHECK_DRAINING)
 		drop(c);
+	else
+		end_transfer(c);
 }
 
-/* Follows every call of curl_multi_socket_action(). */
+/* Gives the verdicts, and ends the transfers that are over. */
 static void settle(struct auth *a)
 {
 	struct auth_check *c;
@@ -223,12 +230,22 @@ static size_t on_body(char *bytes, size_t size, size_t len, void *user)
 
 /* --- libcurl on the loop -------------------------------------------------- */
 
+/* Tells libcurl what came about, and acts on what came of it. An error here
+ * (libcurl is out of memory) may leave transfers that never end: they fail. */
+static void act(struct auth *a, curl_socket_t fd, int flags)
+{
+	int running;
+
+	if (curl_multi_socket_action(a->multi, fd, flags, &running) != CURLM_OK)
+		LIST_FOR_EACH_SAFE (it, after, &a->checks[CHECK_ASKING])
+			fail(CONTAINER_OF(it, struct auth_check, link));
+	settle(a);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
 	struct socket *s = CONTAINER_OF(poll, struct socket, poll);
-	struct auth *a = s->auth;
 	int flags = 0;
-	int running;
 
 	if ((events & UV_READABLE) != 0)
 		flags |= CURL_CSELECT_IN;
@@ -238,17 +255,12 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 	 * before a reset. */
 	if (status < 0)
 		flags = CURL_CSELECT_IN | CURL_CSELECT_OUT | CURL_CSELECT_ERR;
-	curl_multi_socket_action(a->multi, s->fd, flags, &running);
-	settle(a);
+	act(s->auth, s->fd, flags);
 }
 
 static void on_timer(uv_timer_t *timer)
 {
-	struct auth *a = CONTAINER_OF(timer, struct auth, timer);
-	int running;
-
-	curl_multi_socket_action(a->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	settle(a);
+	act(CONTAINER_OF(timer, struct auth, timer), CURL_SOCKET_TIMEOUT, 0);
 }
 
 static void on_socket_closed(uv_handle_t *handle)

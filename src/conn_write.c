@@ -191,6 +191,7 @@ void conn_respond(struct conn *c, const struct http_response *response)
 	CHECK(is_early || c->state == CONN_PENDING);
 	full.is_head = request->method == HTTP_METHOD_HEAD;
 	full.close = is_last;
+	full.keep_alive = !is_last && request->minor_version == 0;
 	queue_response(c, &full);
 	if (is_last) {
 		conn_note_end(c, ENDING_done);

@@ -16,8 +16,9 @@
 #define HTTP_HEAD_MAX_BYTES   16384 /* request line and fields; else 431 */
 #define HTTP_TARGET_MAX_BYTES 8192  /* request target; else 414 */
 #define HTTP_FIELDS_MAX       100   /* field lines; else 431 */
-#define HTTP_CHUNK_MAX_BYTES  16384 /* chunk extensions and trailers; else 413 \
-				     */
+/* Chunk extensions and trailers, and whatever else is neither data nor within
+ * 20 bytes a chunk (leading zeros); else 413. */
+#define HTTP_CHUNK_MAX_BYTES 16384
 
 enum http_method {
 	HTTP_METHOD_GET,
@@ -150,13 +151,15 @@ struct span http_bearer_token(struct span value);
 
 /* A response. */
 struct http_response {
-	int status;               /* with a reason phrase of http.c's table */
+	int status; /* with a reason phrase of http_reason_phrase() */
 	const char *content_type; /* NULL: none, and no content */
 	struct span content;
 	const char *fields; /* further field lines, each with its CR LF; or
 			       NULL */
 	bool is_head;       /* answers HEAD: Content-Length, but no content */
 	bool close;         /* adds Connection: close */
+	bool keep_alive;    /* else, adds Connection: keep-alive: HTTP/1.0
+			       asks for it (RFC 9112 9.3) */
 	const char *date;   /* an IMF-fixdate (RFC 9110 5.6.7), or NULL */
 };
 

@@ -129,6 +129,8 @@ int http_write_response(struct buf *out, const struct http_response *r)
 	p = put(p, fields);
 	if (r->close)
 		p = put(p, SPAN("Connection: close\r\n"));
+	else if (r->keep_alive)
+		p = put(p, SPAN("Connection: keep-alive\r\n"));
 	p = put(p, SPAN("\r\n"));
 	if (!r->is_head)
 		p = put(p, (struct span){r->content.bytes, content_len});
