@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <curl/curl.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <netdb.h>
@@ -70,6 +71,41 @@ static void release_lookups(void)
 	lookups_stuck = false;
 	uv_cond_broadcast(&lookups_released);
 	uv_mutex_unlock(&lookups_mutex);
+}
+
+/* --- allocations ---------------------------------------------------------- */
+
+/* libcurl's allocations: the one after `allocations_left` others fails. */
+static atomic_int allocations_left;
+
+static bool is_to_fail(void)
+{
+	return atomic_fetch_sub(&allocations_left, 1) == 0;
+}
+
+static void *failing_malloc(size_t size)
+{
+	return is_to_fail() ? NULL : malloc(size);
+}
+
+static void *failing_calloc(size_t count, size_t size)
+{
+	return is_to_fail() ? NULL : calloc(count, size);
+}
+
+static void *failing_realloc(void *old, size_t size)
+{
+	return is_to_fail() ? NULL : realloc(old, size);
+}
+
+static char *failing_strdup(const char *text)
+{
+	return is_to_fail() ? NULL : strdup(text);
+}
+
+static void let_all_allocations_pass(void)
+{
+	atomic_store(&allocations_left, -1);
 }
 
 /* --- authorities ---------------------------------------------------------- */
@@ -1078,6 +1114,47 @@ static void checks_run_side_by_side(void **state)
 	assert_in_range(w->ticks, 0, 2 * SHORT_MS / 5);
 }
 
+/* Whichever allocation of libcurl's fails, start returns an error or a verdict
+ * comes. (What libcurl 7.88 does afterwards is another matter: its table of
+ * sockets can be left broken. So each round has an auth of its own, and no name
+ * to look up.) */
+static void a_check_that_runs_out_of_memory_ends(void **state)
+{
+	struct world *w = *state;
+	unsigned failures = 0;
+
+	start_authority(w, answer, "HTTP/1.1 204 No Content\r\n\r\n");
+	for (int n = 0; n < 150; n++) {
+		struct asked q = {.world = w};
+
+		open_auth(w, "127.0.0.1", LONG_MS);
+		atomic_store(&allocations_left, n);
+		if (auth_check_start(w->auth, SPAN("t"), on_verdict, &q,
+				     &q.check) == 0)
+			RUN_UNTIL(w, q.calls == 1);
+		let_all_allocations_pass();
+		failures += q.calls == 0 || q.verdict == AUTH_FAILED;
+		auth_close(w->auth);
+		w->auth = NULL;
+	}
+	assert_in_range(failures, 20, 149);
+}
+
+static void opening_returns_what_fails(void **state)
+{
+	struct world *w = *state;
+	struct auth_options options = {
+		.url = "http://auth.test", .timeout_ms = 1, .checks_max = 1};
+	int n = 0;
+
+	atomic_store(&allocations_left, n);
+	while (auth_open(&w->auth, &w->loop, &options) == UV_ENOMEM)
+		atomic_store(&allocations_left, ++n);
+	let_all_allocations_pass();
+	assert_non_null(w->auth);
+	assert_in_range(n, 5, 100);
+}
+
 static void a_second_auth_shares_nothing_with_the_first(void **state)
 {
 	struct world *w = *state;
@@ -1151,6 +1228,12 @@ static int group_setup(void **state)
 	if (uv_mutex_init(&lookups_mutex) != 0 ||
 	    uv_cond_init(&lookups_released) != 0)
 		return -1;
+	let_all_allocations_pass();
+	/* The first to initialise libcurl says how it allocates. */
+	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, failing_malloc, free,
+				 failing_realloc, failing_strdup,
+				 failing_calloc) != CURLE_OK)
+		return -1;
 	return auth_global_init();
 }
 
@@ -1158,6 +1241,7 @@ static int group_teardown(void **state)
 {
 	(void)state;
 	auth_global_fini();
+	curl_global_cleanup();
 	uv_cond_destroy(&lookups_released);
 	uv_mutex_destroy(&lookups_mutex);
 	return 0;
@@ -1222,6 +1306,8 @@ int main(void)
 		TEST(one_check_too_many_is_refused),
 		TEST(a_body_that_still_comes_gives_its_place_up),
 		TEST(checks_run_side_by_side),
+		TEST(a_check_that_runs_out_of_memory_ends),
+		TEST(opening_returns_what_fails),
 		TEST(a_second_auth_shares_nothing_with_the_first),
 		cmocka_unit_test(http_and_https_urls_are_taken),
 		cmocka_unit_test(other_urls_are_refused),
