@@ -375,7 +375,7 @@ class WebSocket(Http):
 
     def read_all(self):
         """All messages up to the server's Close, and that as Closed. Answers
-        it, and waits for the end of the connection."""
+        it, and closes the connection once the server has (7.1.1)."""
         messages = []
         try:
             while True:
@@ -385,6 +385,7 @@ class WebSocket(Http):
                 self.send_close(1000 if closed.code == NO_STATUS
                                 else closed.code)
             self.wait_until_ended()
+            self.close()
             return messages, closed
 
     def read_to_close(self):

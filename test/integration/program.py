@@ -103,6 +103,7 @@ class Server(Program):
         self.workers_count = int(settings["WORKERS"])
         self.clients = []
         self.publishers = {}
+        self.is_stopping = False
         try:
             ip, port = self.wait_for_line(LISTENING)[0].groups()
         except AssertionError:
@@ -203,14 +204,16 @@ class Server(Program):
     # --- its end
 
     def terminate(self):
-        self.process.send_signal(signal.SIGTERM)
+        """Asks it to stop, once: a second SIGTERM would end it at once."""
+        if not self.is_stopping:
+            self.is_stopping = True
+            self.process.send_signal(signal.SIGTERM)
 
     def stop(self):
         """Ends it, and fails the test unless that and its life were clean."""
         self.close_clients()
         try:
-            if self.process.poll() is None:
-                self.terminate()
+            self.terminate()
             status = self.wait()
         except subprocess.TimeoutExpired:
             raise AssertionError("SIGTERM did not end it: " + self.text())

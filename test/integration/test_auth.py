@@ -209,13 +209,22 @@ def test_a_yes_is_not_kept_waiting_for_its_content(start, authority, rule):
     authority.rules[TOKEN] = rule
     server = start(AUTH_URL=authority.url, AUTH_TIMEOUT=3600)
     server.websocket(fields=bearer())
-    authority.wait_until_left()
 
 
 def test_a_no_is_not_kept_waiting_for_its_content(start, authority):
     authority.rules[TOKEN] = behaviour.refuse_and_stall
     server = start(AUTH_URL=authority.url, AUTH_TIMEOUT=3600)
     assert knock(server).response().status == 401
+
+
+@pytest.mark.parametrize("rule", [
+    behaviour.stall_in_content, behaviour.endless_content],
+    ids=["stalled", "endless"])
+def test_an_authority_that_goes_on_after_its_yes_is_left(start, authority,
+                                                         rule):
+    authority.rules[TOKEN] = rule
+    server = start(AUTH_URL=authority.url, AUTH_TIMEOUT=0.5 * SCALE)
+    server.websocket(fields=bearer())
     authority.wait_until_left()
 
 
@@ -270,6 +279,7 @@ def test_the_server_may_stop_while_a_check_runs(start, authority):
     authority.next_asked()
     server.terminate()
     client.wait_until_ended()
+    client.close()
     assert server.wait() == 0
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import websockets
 
-from client import BINARY, TEXT, basic, publish_request, request
+from client import BINARY, TEXT, basic, publish_request
 
 # --- POST /pub ---------------------------------------------------------------
 

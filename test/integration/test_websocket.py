@@ -390,7 +390,7 @@ def test_a_larger_message_is_closed_with_1009(server):
 def test_a_larger_length_is_closed_with_1009_before_the_message(server,
                                                                 length):
     client = server.websocket()
-    client.send_frame(TEXT, b"", length=length)
+    client.send_frame(TEXT, b"x", length=length)
     client.expect_close(1009)
 
 
@@ -412,7 +412,7 @@ def test_claimed_lengths_cost_no_memory(start):
 
 
 def test_a_ping_flood_of_a_client_that_never_reads_ends_it(start):
-    server = start(WRITE_TIMEOUT=1, MAX_BUFFERED="64K")
+    server = start(WRITE_TIMEOUT=1, CLOSE_TIMEOUT=1, MAX_BUFFERED="64K")
     client = server.websocket(rcvbuf=4096)
     other = server.subscribe()
     before = server.rss_bytes()
