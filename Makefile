@@ -7,6 +7,7 @@
 SHELL := /bin/sh
 .SUFFIXES:
 .DELETE_ON_ERROR:
+.SECONDARY:
 .DEFAULT_GOAL := all
 
 FLAVOUR ?= release
@@ -132,7 +133,7 @@ test: ## installs what is missing, builds, and runs every test (T=room: one's)
 	@$(MAKE) --no-print-directory unit integration
 
 .PHONY: unit-binaries unit integration
-unit-binaries: $(UNIT_BIN)
+unit-binaries: $(if $(T),$(filter %/test_$(T),$(UNIT_BIN)),$(UNIT_BIN))
 
 unit: ## the unit tests of FLAVOUR (T=room: one room's)
 	@$(MAKE) --no-print-directory unit-binaries
@@ -142,7 +143,7 @@ integration: ## the integration tests against FLAVOUR (T=word: pytest -k word)
 	@$(MAKE) --no-print-directory $(OUT)/isimud $(OUT)/echo
 	@ISIMUD=$(CURDIR)/$(OUT)/isimud ECHO=$(CURDIR)/$(OUT)/echo FLAVOUR=$(FLAVOUR) \
 	  $(PYTHON) -m pytest -q -p no:cacheprovider test/integration \
-	  $(if $(T),-k $(T) || [ $$? -eq 5 ])
+	  $(if $(T),-k "$(T)" || [ $$? -eq 5 ])
 
 .PHONY: asan tsan valgrind
 asan: ## every test under AddressSanitizer, UBSan and LeakSanitizer

@@ -5,7 +5,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,10 +33,10 @@ struct setting {
 	uint64_t min, max; /* of the value as kept */
 };
 
-#define AT(member) offsetof(struct config, member)
-#define KIB        1024ULL
-#define GIB        (1024 * 1024 * KIB)
-#define DAY_MS     86400000ULL
+#define AT(member)      offsetof(struct config, member)
+#define KIB             1024ULL
+#define GIB             (1024 * 1024 * KIB)
+#define DURATION_MAX_MS 86400000ULL /* a day */
 
 static const struct setting settings[] = {
 	{"PASSWORD", TEXT, AT(password), NULL, 0, 0},
@@ -50,13 +49,20 @@ static const struct setting settings[] = {
 	{"MAX_BODY", BYTES, AT(body_max_bytes), "1M", 1, GIB},
 	{"MAX_BUFFERED", BYTES, AT(buffered_max_bytes), "1M", KIB, GIB},
 	{"MAX_MAILBOX", BYTES, AT(mailbox_max_bytes), "64M", KIB, 64 * GIB},
-	{"HEADER_TIMEOUT", DURATION, AT(header_timeout_ms), "10", 10, DAY_MS},
-	{"BODY_TIMEOUT", DURATION, AT(body_timeout_ms), "30", 10, DAY_MS},
-	{"WRITE_TIMEOUT", DURATION, AT(write_timeout_ms), "30", 10, DAY_MS},
-	{"IDLE_TIMEOUT", DURATION, AT(idle_timeout_ms), "75", 10, DAY_MS},
-	{"CLOSE_TIMEOUT", DURATION, AT(close_timeout_ms), "5", 10, DAY_MS},
-	{"PING_INTERVAL", DURATION, AT(ping_interval_ms), "30", 10, DAY_MS},
-	{"AUTH_TIMEOUT", DURATION, AT(auth_timeout_ms), "5", 10, DAY_MS},
+	{"HEADER_TIMEOUT", DURATION, AT(header_timeout_ms), "10", 10,
+	 DURATION_MAX_MS},
+	{"BODY_TIMEOUT", DURATION, AT(body_timeout_ms), "30", 10,
+	 DURATION_MAX_MS},
+	{"WRITE_TIMEOUT", DURATION, AT(write_timeout_ms), "30", 10,
+	 DURATION_MAX_MS},
+	{"IDLE_TIMEOUT", DURATION, AT(idle_timeout_ms), "75", 10,
+	 DURATION_MAX_MS},
+	{"CLOSE_TIMEOUT", DURATION, AT(close_timeout_ms), "5", 10,
+	 DURATION_MAX_MS},
+	{"PING_INTERVAL", DURATION, AT(ping_interval_ms), "30", 10,
+	 DURATION_MAX_MS},
+	{"AUTH_TIMEOUT", DURATION, AT(auth_timeout_ms), "5", 10,
+	 DURATION_MAX_MS},
 	{"AUTH_MAX_CHECKS", NUMBER, AT(auth_checks_max), "256", 1, 65536},
 	{"LOG_LEVEL", LEVEL, AT(log_level), "info", 0, 0},
 };
@@ -102,12 +108,14 @@ static const char *read_bytes(const char *text, uint64_t *out)
 static const char *read_duration(const char *text, uint64_t *out)
 {
 	char *end;
-	if (!isdigit((unsigned char)text[0]))
-		return "must be a number of seconds, such as 30 or 0.5";
 	double seconds = strtod(text, &end);
-	if (*end != '\0' || strpbrk(text, "xXpPnN") != NULL ||
-	    !isfinite(seconds) || seconds > 1e9)
+
+	/* strtod() also knows signs, exponents, hex and names. */
+	if (!isdigit((unsigned char)text[0]) || *end != '\0' ||
+	    text[strspn(text, "0123456789.")] != '\0')
 		return "must be a number of seconds, such as 30 or 0.5";
+	if (seconds * 1000 > (double)DURATION_MAX_MS)
+		return "is out of range";
 	*out = (uint64_t)(seconds * 1000 + 0.5);
 	return NULL;
 }
@@ -207,19 +215,18 @@ int config_load(struct config *c, config_get_cb get,
 	for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
 		const struct setting *s = &settings[i];
 		const char *text = get(s->name);
-		bool is_set = text != NULL && text[0] != '\0';
 		const char *wrong;
 		char range[64] = "";
 
-		if (!is_set && s->fallback == NULL) {
-			snprintf(error, CONFIG_ERROR_MAX,
-				 "%s is required, and must not be empty",
-				 s->name);
+		if (text != NULL ? text[0] == '\0' : s->fallback == NULL) {
+			snprintf(error, CONFIG_ERROR_MAX, "%s %s", s->name,
+				 text != NULL ? "must not be empty"
+					      : "is required");
 			return UV_EINVAL;
 		}
-		if (!is_set && s->fallback[0] == '\0')
+		if (text == NULL && s->fallback[0] == '\0')
 			continue;
-		wrong = read_setting(c, s, is_set ? text : s->fallback);
+		wrong = read_setting(c, s, text != NULL ? text : s->fallback);
 		if (wrong != NULL) {
 			say_range(s, range, sizeof range);
 			snprintf(error, CONFIG_ERROR_MAX, "%s %s%s", s->name,

@@ -31,14 +31,14 @@ int log_is_on(enum log_level level)
 	       atomic_load_explicit(&threshold, memory_order_relaxed);
 }
 
-/* Copies text, each byte that is not printable ASCII as \xNN; stops where it
- * no longer fits. Returns the bytes written. */
+/* Copies text, each byte that is not printable ASCII, and each backslash, as
+ * \xNN; stops where it no longer fits. Returns the bytes written. */
 static size_t escape(char *out, size_t cap, const char *text)
 {
 	size_t n = 0;
 	for (; *text != '\0'; text++) {
 		unsigned char c = (unsigned char)*text;
-		if (c >= 0x20 && c < 0x7f) {
+		if (c >= 0x20 && c < 0x7f && c != '\\') {
 			if (n + 1 > cap)
 				break;
 			out[n++] = (char)c;

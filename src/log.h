@@ -1,8 +1,9 @@
 /* log.h - one line an event, on stderr.
  *
  * A line is a UTC time, a level and a sentence. Bytes that are not printable
- * ASCII come out as \xNN, so a client can't forge a line; no credential, token
- * or message content is ever given to a log call. Each line is one write(2).
+ * ASCII, and backslashes, come out as \xNN, so a client can't forge a line; no
+ * credential, token or message content is ever given to a log call. Each line
+ * is one write(2).
  * Threads: any. */
 #ifndef ISIMUD_LOG_H
 #define ISIMUD_LOG_H

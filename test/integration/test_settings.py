@@ -17,7 +17,7 @@ def run_to_its_end(settings):
 
 
 @pytest.mark.parametrize("name, value", [
-    ("PASSWORD", None), ("PASSWORD", ""),
+    ("PASSWORD", None), ("PASSWORD", ""), ("PORT", ""), ("AUTH_URL", ""),
     ("PORT", "99999"), ("PORT", "65536"), ("PORT", "-1"), ("PORT", "http"),
     ("PORT", "80 "), ("PORT", "0x50"),
     ("IP", "localhost"), ("IP", "1.2.3"), ("IP", "1.2.3.4.5"), ("IP", "::g"),

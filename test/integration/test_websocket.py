@@ -458,6 +458,22 @@ def test_a_subscriber_that_does_not_answer_pings_is_ended(start):
     assert client.pings >= 1
 
 
+def test_a_message_that_never_ends_is_closed_with_1008(start):
+    server = start(PING_INTERVAL=0.2, CLOSE_TIMEOUT=1)
+    client = server.websocket()
+    client.send_frame(TEXT, b"{", fin=False)  # pings are answered all the while
+    client.expect_close(1008)
+    server.wait_for_stat("closed_message_timeout")
+
+
+def test_the_server_drops_the_connection_once_both_have_sent_close(start):
+    server = start(CLOSE_TIMEOUT=3600)
+    client = server.websocket()
+    client.send_close(1000)
+    client.expect_close(1000)
+    server.wait_until_empty()  # though our side stays open (RFC 6455 7.1.1)
+
+
 # --- stopping ----------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@
 
 #define WAIT_MS     20000 /* after which what is waited for will not come */
 #define CLIENTS_MAX 64
-#define SMALL_BYTES 16384 /* kernel buffers of a connection that fills up */
+#define SMALL_BYTES 4096 /* kernel buffers of a connection that fills up */
 
 #define OP_TEXT   0x1
 #define OP_BINARY 0x2
@@ -32,10 +32,10 @@
 struct client {
 	int fd; /* -1: closed */
 	struct buf in;
-	size_t at;       /* what next_frame() has not looked at yet */
-	bool reads;      /* takes what comes, whenever the loop turns */
-	bool is_over;    /* the server's end has come */
-	bool is_reset;   /* as a reset */
+	size_t at;     /* what next_frame() has not looked at yet */
+	bool reads;    /* takes what comes, whenever the loop turns */
+	bool is_over;  /* the server's end has come */
+	bool is_reset; /* as a reset */
 };
 
 struct loopback {
@@ -316,8 +316,7 @@ static inline unsigned responses(const struct client *c)
 /* Where `text` stands; fails if it does not. */
 static inline size_t place_of(const struct client *c, const char *text)
 {
-	const char *found =
-		memmem(c->in.bytes, c->in.len, text, strlen(text));
+	const char *found = memmem(c->in.bytes, c->in.len, text, strlen(text));
 	if (found == NULL)
 		fail_msg("not received: %s", text);
 	return (size_t)(found - c->in.bytes);
@@ -371,7 +370,6 @@ static inline void skip_upgrade(struct client *c)
 }
 
 /* --- the end -------------------------------------------------------------- */
-
 
 /* Ends all, and finds out whether the loop closes clean. */
 static inline void loopback_close(struct loopback *l)

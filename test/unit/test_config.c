@@ -67,14 +67,11 @@ static void assert_refused(const char *of, const char *text, const char *says)
 
 static void without_a_password_nothing_starts(void **state)
 {
-	static const char says[] =
-		"PASSWORD is required, and must not be empty";
-
 	(void)state;
 	password = NULL;
-	assert_refused(NULL, NULL, says);
+	assert_refused(NULL, NULL, "PASSWORD is required");
 	password = "";
-	assert_refused(NULL, NULL, says);
+	assert_refused(NULL, NULL, "PASSWORD must not be empty");
 }
 
 static void the_password_alone_is_enough(void **state)
@@ -117,30 +114,41 @@ static void there_is_a_worker_for_each_available_cpu(void **state)
 	assert_in_range(c.workers, 1, CONFIG_WORKERS_MAX);
 }
 
-/* In a child process, since a limit once lowered stays so. */
+#define LIMIT_REFUSED 77
+
+/* In the child process: lowers the limit, and writes what follows from it. */
+static int load_with_descriptors(rlim_t descriptors, int out)
+{
+	struct rlimit limit = {descriptors / 2, descriptors};
+	char error[CONFIG_ERROR_MAX];
+	struct config c;
+
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return LIMIT_REFUSED;
+	if (config_load(&c, get, error) != 0)
+		return 1;
+	return write(out, &c.connections_max, sizeof c.connections_max) < 0;
+}
+
+/* In a child process, since a limit once lowered stays so. Skips the test where
+ * it cannot be lowered, as under valgrind. */
 static uint64_t connections_max_of(rlim_t descriptors)
 {
 	uint64_t answer = 0;
+	int status = 0;
 	int ends[2];
 
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 	pid_t child = fork();
-	assert_true(child >= 0);
-	if (child == 0) {
-		struct rlimit limit = {descriptors / 2, descriptors};
-		char error[CONFIG_ERROR_MAX];
-		struct config c;
-
-		if (setrlimit(RLIMIT_NOFILE, &limit) == 0 &&
-		    config_load(&c, get, error) == 0)
-			_exit(write(ends[1], &c.connections_max,
-				    sizeof c.connections_max) < 0);
-		_exit(1);
-	}
+	if (child == 0)
+		_exit(load_with_descriptors(descriptors, ends[1]));
 	close(ends[1]);
-	assert_int_equal(read(ends[0], &answer, sizeof answer), sizeof answer);
+	ssize_t n = read(ends[0], &answer, sizeof answer);
 	close(ends[0]);
-	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == LIMIT_REFUSED)
+		skip();
+	assert_int_equal(n, sizeof answer);
 	return answer;
 }
 
@@ -158,18 +166,19 @@ static void few_descriptors_are_all_for_connections(void **state)
 	assert_int_equal(connections_max_of(64), 64);
 }
 
-/* So that a compose file may pass on what is not set: X=${X:-}. */
-static void an_empty_value_counts_as_not_set(void **state)
+static void an_empty_value_is_refused(void **state)
 {
+	static const char *const names[] = {
+		"IP",       "PORT",         "HOMEPAGE",
+		"AUTH_URL", "WORKERS",      "MAX_CONNECTIONS",
+		"MAX_BODY", "IDLE_TIMEOUT", "LOG_LEVEL"};
+	char says[64];
+
 	(void)state;
-	assert_int_equal(load("PORT", "").port, 3000);
-	assert_string_equal(load("IP", "").ip, "127.0.0.1");
-	assert_true(load("HOMEPAGE", "").homepage);
-	assert_null(load("AUTH_URL", "").auth_url);
-	assert_int_equal(load("WORKERS", "").workers,
-			 config_available_cpus("/"));
-	assert_int_equal(load("MAX_BODY", "").body_max_bytes, 1 << 20);
-	assert_int_equal(load("LOG_LEVEL", "").log_level, LOG_INFO);
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		snprintf(says, sizeof says, "%s must not be empty", names[i]);
+		assert_refused(names[i], "", says);
+	}
 }
 
 /* --- kinds -----------------------------------------------------------------*/
@@ -493,7 +502,7 @@ static void an_affinity_of_one_cpu_leaves_one(void **state)
 {
 	cpu_set_t before;
 	cpu_set_t one;
-	int cpu = 0;
+	size_t cpu = 0;
 
 	(void)state;
 	assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
@@ -595,7 +604,7 @@ int main(void)
 		TEST(there_is_a_worker_for_each_available_cpu),
 		TEST(connections_are_as_many_as_descriptors_less_a_reserve),
 		TEST(few_descriptors_are_all_for_connections),
-		TEST(an_empty_value_counts_as_not_set),
+		TEST(an_empty_value_is_refused),
 		TEST(text_is_taken_as_it_is),
 		TEST(an_address_is_of_either_family),
 		TEST(an_address_that_is_not_numeric_is_refused),

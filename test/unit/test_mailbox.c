@@ -1,0 +1,559 @@
+/* test_mailbox.c - what src/mailbox.c promises. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "mailbox.h"
+#include "oom.h"
+
+#define WORKER    2 /* of 4: the links in use are not the first */
+#define WORKERS   4
+#define MAX_BYTES 100
+#define POSTERS   4
+#define POSTS     20000
+
+/* Stands in front of libuv's: wake-ups are counted where they are sent, since
+ * the loop merges them. */
+static _Atomic unsigned wake_ups;
+
+int uv_async_send(uv_async_t *async)
+{
+	static int (*real)(uv_async_t *);
+
+	if (real == NULL) {
+		void *found = dlsym(RTLD_NEXT, "uv_async_send");
+		memcpy(&real, &found, sizeof real);
+	}
+	wake_ups++;
+	return real(async);
+}
+
+static uv_loop_t loop;
+static struct mailbox box;
+static unsigned times_woken;
+
+static void on_wake(uv_async_t *async)
+{
+	assert_ptr_equal(async, &box.async);
+	times_woken++;
+}
+
+static int open_box(void **state)
+{
+	(void)state;
+	wake_ups = 0;
+	times_woken = 0;
+	alarm(120); /* a wake-up that is lost fails the program */
+	return uv_loop_init(&loop) != 0 ||
+	       mailbox_open(&box, &loop, WORKER, MAX_BYTES, on_wake) != 0;
+}
+
+static int close_box(void **state)
+{
+	(void)state;
+	mailbox_close(&box);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	mailbox_fini(&box);
+	alarm(0);
+	return uv_loop_close(&loop);
+}
+
+/* A message whose frame has `len` bytes, from 2 to 127. */
+static struct message *message_of(size_t len)
+{
+	static const char data[128];
+	struct message *m = message_new((struct span){data, len - 2}, WORKERS);
+
+	assert_non_null(m);
+	return m;
+}
+
+static void post_messages(unsigned n)
+{
+	while (n-- > 0)
+		mailbox_post_message(&box, NULL, message_of(10));
+}
+
+static void drop_messages(struct message *m)
+{
+	while (m != NULL) {
+		struct message *next = m->links[WORKER].next;
+		message_unref(m, 1);
+		m = next;
+	}
+}
+
+/* Takes all there is, and drops it. */
+static void empty(void)
+{
+	struct mail mail;
+
+	assert_true(mailbox_take(&box, &mail));
+	drop_messages(mail.messages);
+}
+
+/* --- taking ----------------------------------------------------------------*/
+
+static void a_new_mailbox_has_nothing_to_take(void **state)
+{
+	static const struct mail none;
+	struct mail mail;
+
+	(void)state;
+	memset(&mail, 0xff, sizeof mail);
+	assert_false(mailbox_is_waiting(&box));
+	assert_false(mailbox_take(&box, &mail));
+	assert_memory_equal(&mail, &none, sizeof mail);
+}
+
+static void messages_are_taken_in_the_order_of_posting(void **state)
+{
+	struct message *posted[100];
+	char members[100];
+	struct mail mail;
+
+	(void)state;
+	for (int i = 0; i < 100; i++) {
+		posted[i] = message_of(10);
+		mailbox_post_message(&box, &members[i], posted[i]);
+	}
+	assert_true(mailbox_take(&box, &mail));
+	assert_int_equal(mail.messages_count, 100);
+	struct message *m = mail.messages;
+	for (int i = 0; i < 100; i++) {
+		assert_ptr_equal(m, posted[i]);
+		assert_ptr_equal(m->links[WORKER].member, &members[i]);
+		m = m->links[WORKER].next;
+	}
+	assert_null(m);
+	drop_messages(mail.messages);
+}
+
+static void everything_is_taken_at_once(void **state)
+{
+	struct mail mail;
+
+	(void)state;
+	post_messages(3);
+	mailbox_post_order(&box, MAILBOX_DUMP);
+	assert_true(mailbox_is_waiting(&box));
+	empty();
+	assert_false(mailbox_is_waiting(&box));
+	assert_false(mailbox_take(&box, &mail));
+	assert_null(mail.messages);
+	assert_int_equal(mail.messages_count, 0);
+	assert_int_equal(mail.orders, 0);
+}
+
+static void what_is_posted_after_a_take_is_for_the_next(void **state)
+{
+	struct message *later = message_of(10);
+	struct mail first;
+	struct mail second;
+
+	(void)state;
+	post_messages(2);
+	assert_true(mailbox_take(&box, &first));
+	mailbox_post_message(&box, NULL, later);
+	assert_true(mailbox_take(&box, &second));
+	assert_int_equal(first.messages_count, 2);
+	assert_int_equal(second.messages_count, 1);
+	assert_ptr_equal(second.messages, later);
+	assert_null(later->links[WORKER].next);
+	drop_messages(first.messages);
+	drop_messages(second.messages);
+}
+
+static void a_message_brings_the_posters_reference_to_the_taker(void **state)
+{
+	struct message *m = message_ref(message_of(10), 1);
+	struct mail mail;
+
+	(void)state;
+	mailbox_post_message(&box, NULL, m);
+	assert_int_equal(atomic_load(&m->refs), 2);
+	assert_true(mailbox_take(&box, &mail));
+	assert_int_equal(atomic_load(&m->refs), 2);
+	message_unref(m, 2);
+}
+
+static void sockets_are_taken_in_the_order_of_posting(void **state)
+{
+	struct mail mail;
+
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 1000; i++)
+			assert_int_equal(mailbox_post_socket(&box, 1000 + i),
+					 0);
+		assert_true(mailbox_take(&box, &mail));
+		assert_int_equal(mail.sockets_count, 1000);
+		for (int i = 0; i < 1000; i++)
+			assert_int_equal(mail.sockets[i], 1000 + i);
+	}
+}
+
+static void sockets_that_were_taken_stay_until_the_next_take(void **state)
+{
+	struct mail mail;
+	struct mail next;
+
+	(void)state;
+	assert_int_equal(mailbox_post_socket(&box, 1000), 0);
+	assert_true(mailbox_take(&box, &mail));
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(mailbox_post_socket(&box, 2000 + i), 0);
+	assert_int_equal(mail.sockets[0], 1000);
+	assert_true(mailbox_take(&box, &next));
+	assert_int_equal(next.sockets_count, 1000);
+	assert_int_equal(next.sockets[0], 2000);
+}
+
+static void orders_are_merged_until_they_are_taken(void **state)
+{
+	struct mail mail;
+
+	(void)state;
+	mailbox_post_order(&box, MAILBOX_DUMP);
+	mailbox_post_order(&box, MAILBOX_DUMP);
+	assert_true(mailbox_take(&box, &mail));
+	assert_int_equal(mail.orders, MAILBOX_DUMP);
+	mailbox_post_order(&box, MAILBOX_DUMP);
+	mailbox_post_order(&box, MAILBOX_STOP);
+	assert_true(mailbox_take(&box, &mail));
+	assert_int_equal(mail.orders, MAILBOX_DUMP | MAILBOX_STOP);
+}
+
+/* --- waking ----------------------------------------------------------------*/
+
+static void only_a_post_to_an_empty_mailbox_wakes_the_loop(void **state)
+{
+	(void)state;
+	post_messages(1);
+	assert_int_equal(wake_ups, 1);
+	post_messages(9);
+	mailbox_post_order(&box, MAILBOX_DUMP);
+	assert_int_equal(mailbox_post_socket(&box, 1000), 0);
+	assert_int_equal(wake_ups, 1);
+	empty();
+	assert_int_equal(wake_ups, 1);
+	post_messages(2);
+	assert_int_equal(wake_ups, 2);
+	empty();
+}
+
+static void a_socket_and_an_order_wake_the_loop_as_well(void **state)
+{
+	(void)state;
+	assert_int_equal(mailbox_post_socket(&box, 1000), 0);
+	assert_int_equal(wake_ups, 1);
+	empty();
+	mailbox_post_order(&box, MAILBOX_STOP);
+	assert_int_equal(wake_ups, 2);
+	empty();
+}
+
+static void post_a_message(void *arg)
+{
+	(void)arg;
+	post_messages(1);
+}
+
+static void post_from_another_thread(void)
+{
+	uv_thread_t thread;
+
+	assert_int_equal(uv_thread_create(&thread, post_a_message, NULL), 0);
+	uv_thread_join(&thread);
+}
+
+static void the_callback_runs_on_the_loop_after_a_post(void **state)
+{
+	(void)state;
+	post_from_another_thread();
+	assert_int_equal(times_woken, 0);
+	while (times_woken == 0)
+		uv_run(&loop, UV_RUN_ONCE);
+	assert_true(mailbox_is_waiting(&box));
+	empty();
+}
+
+static void the_owners_own_posts_wake_nobody(void **state)
+{
+	(void)state;
+	mailbox_set_owner(&box);
+	post_messages(1);
+	assert_int_equal(mailbox_post_socket(&box, 1000), 0);
+	mailbox_post_order(&box, MAILBOX_DUMP);
+	assert_int_equal(wake_ups, 0);
+	assert_true(mailbox_is_waiting(&box));
+	empty();
+}
+
+static void another_threads_post_wakes_the_owner(void **state)
+{
+	(void)state;
+	mailbox_set_owner(&box);
+	post_from_another_thread();
+	assert_int_equal(wake_ups, 1);
+	post_from_another_thread();
+	assert_int_equal(wake_ups, 1);
+	empty();
+}
+
+/* --- room ------------------------------------------------------------------*/
+
+static void an_empty_mailbox_has_room_for_any_frame(void **state)
+{
+	(void)state;
+	assert_true(mailbox_has_room(&box, 0));
+	assert_true(mailbox_has_room(&box, MAX_BYTES + 1));
+	assert_true(mailbox_has_room(&box, UINT32_MAX));
+}
+
+static void frames_have_room_up_to_the_limit(void **state)
+{
+	(void)state;
+	mailbox_post_message(&box, NULL, message_of(60));
+	assert_true(mailbox_has_room(&box, 40));
+	assert_false(mailbox_has_room(&box, 41));
+	mailbox_post_message(&box, NULL, message_of(40));
+	assert_true(mailbox_has_room(&box, 0));
+	assert_false(mailbox_has_room(&box, 1));
+	empty();
+}
+
+/* Asking and posting are two steps. */
+static void a_post_past_the_limit_is_taken_and_leaves_no_room(void **state)
+{
+	struct mail mail;
+
+	(void)state;
+	mailbox_post_message(&box, NULL, message_of(60));
+	mailbox_post_message(&box, NULL, message_of(60));
+	assert_false(mailbox_has_room(&box, 0));
+	assert_true(mailbox_take(&box, &mail));
+	assert_int_equal(mail.messages_count, 2);
+	drop_messages(mail.messages);
+}
+
+static void taking_makes_room(void **state)
+{
+	(void)state;
+	mailbox_post_message(&box, NULL, message_of(MAX_BYTES));
+	assert_false(mailbox_has_room(&box, 1));
+	empty();
+	assert_true(mailbox_has_room(&box, MAX_BYTES));
+}
+
+static void sockets_and_orders_need_no_room(void **state)
+{
+	(void)state;
+	assert_int_equal(mailbox_post_socket(&box, 1000), 0);
+	mailbox_post_order(&box, MAILBOX_DUMP);
+	assert_true(mailbox_has_room(&box, MAX_BYTES + 1));
+	empty();
+}
+
+/* --- closing ---------------------------------------------------------------*/
+
+static void closing_gives_up_the_messages_inside(void **state)
+{
+	struct message *m[3];
+
+	open_box(state);
+	for (int i = 0; i < 3; i++) {
+		m[i] = message_ref(message_of(10), 1);
+		mailbox_post_message(&box, NULL, m[i]);
+	}
+	assert_int_equal(close_box(state), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(atomic_load(&m[i]->refs), 1);
+		message_unref(m[i], 1);
+	}
+}
+
+static void closing_closes_the_sockets_inside_and_no_others(void **state)
+{
+	struct mail mail;
+	int taken[2];
+	int inside[2];
+	char byte;
+
+	open_box(state);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, taken), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, inside), 0);
+	assert_int_equal(mailbox_post_socket(&box, taken[0]), 0);
+	assert_true(mailbox_take(&box, &mail));
+	assert_int_equal(mailbox_post_socket(&box, inside[0]), 0);
+	assert_int_equal(close_box(state), 0);
+	assert_int_equal(recv(inside[1], &byte, 1, MSG_DONTWAIT), 0);
+	assert_int_equal(recv(taken[1], &byte, 1, MSG_DONTWAIT), -1);
+	close(taken[0]);
+	close(taken[1]);
+	close(inside[1]);
+}
+
+/* --- threads ---------------------------------------------------------------*/
+
+struct poster {
+	uv_thread_t thread;
+	uint64_t next; /* expected by the taker */
+};
+
+static struct poster posters[POSTERS];
+static unsigned taken_count;
+static unsigned out_of_order;
+
+static void post_many(void *arg)
+{
+	for (uint64_t i = 0; i < POSTS; i++) {
+		struct message *m = message_new(SPAN("x"), WORKERS);
+		if (m == NULL)
+			return; /* the taker misses it until the alarm */
+		m->sequence = i;
+		(void)mailbox_has_room(&box, m->frame_len);
+		mailbox_post_message(&box, arg, m);
+	}
+}
+
+static void on_wake_take(uv_async_t *async)
+{
+	struct mail mail;
+
+	(void)async;
+	if (!mailbox_take(&box, &mail))
+		return;
+	taken_count += (unsigned)mail.messages_count;
+	for (struct message *m = mail.messages; m != NULL;
+	     m = m->links[WORKER].next) {
+		struct poster *p = m->links[WORKER].member;
+		out_of_order += m->sequence != p->next++;
+	}
+	drop_messages(mail.messages);
+	if (taken_count >= POSTERS * POSTS)
+		uv_stop(&loop);
+}
+
+static void many_threads_posts_are_all_taken_each_threads_in_order(void **state)
+{
+	taken_count = 0;
+	out_of_order = 0;
+	memset(posters, 0, sizeof posters);
+	alarm(120);
+	assert_int_equal(uv_loop_init(&loop), 0);
+	assert_int_equal(
+		mailbox_open(&box, &loop, WORKER, MAX_BYTES, on_wake_take), 0);
+	mailbox_set_owner(&box);
+	for (int i = 0; i < POSTERS; i++)
+		assert_int_equal(uv_thread_create(&posters[i].thread, post_many,
+						  &posters[i]),
+				 0);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	for (int i = 0; i < POSTERS; i++)
+		uv_thread_join(&posters[i].thread);
+	assert_int_equal(taken_count, POSTERS * POSTS);
+	assert_int_equal(out_of_order, 0);
+	assert_false(mailbox_is_waiting(&box));
+	assert_int_equal(close_box(state), 0);
+}
+
+/* --- without memory --------------------------------------------------------*/
+
+static void without_memory_a_socket_stays_the_callers(void **state)
+{
+	struct mail mail;
+
+	(void)state;
+	OOM_OR_SKIP();
+	oom_fail_at(1);
+	int rv = mailbox_post_socket(&box, 1000);
+	assert_true(oom_end());
+	assert_int_equal(rv, UV_ENOMEM);
+	assert_false(mailbox_take(&box, &mail));
+	assert_int_equal(wake_ups, 0);
+}
+
+static void without_memory_the_sockets_inside_stay(void **state)
+{
+	struct mail mail;
+	int posted = 0;
+	int rv;
+
+	(void)state;
+	OOM_OR_SKIP();
+	assert_int_equal(mailbox_post_socket(&box, 1000 + posted++), 0);
+	do {
+		oom_fail_at(1);
+		rv = mailbox_post_socket(&box, 1000 + posted);
+		posted += rv == 0;
+	} while (!oom_end());
+	assert_int_equal(rv, UV_ENOMEM);
+	assert_int_equal(mailbox_post_socket(&box, 1000 + posted++), 0);
+	assert_true(mailbox_take(&box, &mail));
+	assert_int_equal(mail.sockets_count, posted);
+	for (int i = 0; i < posted; i++)
+		assert_int_equal(mail.sockets[i], 1000 + i);
+}
+
+static void posting_a_message_needs_no_memory(void **state)
+{
+	struct message *m;
+	struct mail mail;
+
+	(void)state;
+	OOM_OR_SKIP();
+	m = message_of(10);
+	oom_fail_at(1);
+	mailbox_post_message(&box, NULL, m);
+	mailbox_post_order(&box, MAILBOX_DUMP);
+	bool is_taken = mailbox_take(&box, &mail);
+	assert_false(oom_end());
+	assert_true(is_taken);
+	drop_messages(mail.messages);
+}
+
+/* Every test that posts made-up socket numbers takes them back. */
+#define TEST(f) cmocka_unit_test_setup_teardown(f, open_box, close_box)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		TEST(a_new_mailbox_has_nothing_to_take),
+		TEST(messages_are_taken_in_the_order_of_posting),
+		TEST(everything_is_taken_at_once),
+		TEST(what_is_posted_after_a_take_is_for_the_next),
+		TEST(a_message_brings_the_posters_reference_to_the_taker),
+		TEST(sockets_are_taken_in_the_order_of_posting),
+		TEST(sockets_that_were_taken_stay_until_the_next_take),
+		TEST(orders_are_merged_until_they_are_taken),
+		TEST(only_a_post_to_an_empty_mailbox_wakes_the_loop),
+		TEST(a_socket_and_an_order_wake_the_loop_as_well),
+		TEST(the_callback_runs_on_the_loop_after_a_post),
+		TEST(the_owners_own_posts_wake_nobody),
+		TEST(another_threads_post_wakes_the_owner),
+		TEST(an_empty_mailbox_has_room_for_any_frame),
+		TEST(frames_have_room_up_to_the_limit),
+		TEST(a_post_past_the_limit_is_taken_and_leaves_no_room),
+		TEST(taking_makes_room),
+		TEST(sockets_and_orders_need_no_room),
+		cmocka_unit_test(closing_gives_up_the_messages_inside),
+		cmocka_unit_test(
+			closing_closes_the_sockets_inside_and_no_others),
+		cmocka_unit_test(
+			many_threads_posts_are_all_taken_each_threads_in_order),
+		TEST(without_memory_a_socket_stays_the_callers),
+		TEST(without_memory_the_sockets_inside_stay),
+		TEST(posting_a_message_needs_no_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
