@@ -93,12 +93,10 @@ void conn_group_close(struct conn_group *g)
 
 static void flush_one(struct conn *c)
 {
-	if (c->doomed != ENDING_NONE) {
-		enum ending ending = (enum ending)c->doomed;
-		c->doomed = ENDING_NONE;
-		conn_end(c, ending, NULL);
+	if (c->doomed != ENDING_NONE)
+		conn_end(c, (enum ending)c->doomed, NULL);
+	if (c->state == CONN_CLOSED)
 		return;
-	}
 	if (c->is_paused && c->state != CONN_PENDING &&
 	    c->outq.bytes <= CONN_HIGH_WATER_BYTES)
 		conn_resume_reading(c);
@@ -220,6 +218,26 @@ void conn_set_deadline(struct conn *c, enum deadline_kind kind)
 	deadline_set(&c->group->deadlines, &c->deadline, kind);
 }
 
+/* Time-outs of requests are absolute: a byte now and then does not help, so one
+ * that is set already goes on. */
+void conn_set_request_deadline(struct conn *c)
+{
+	enum deadline_kind kind = DEADLINE_IDLE;
+
+	if (c->writing != NULL)
+		kind = DEADLINE_WRITE;
+	else if (c->state == CONN_PENDING)
+		kind = DEADLINE_KINDS;
+	else if (http_is_in_request(c->http))
+		kind = c->is_in_content ? DEADLINE_BODY : DEADLINE_HEAD;
+	if (kind == DEADLINE_KINDS) {
+		c->deadline_kind = DEADLINE_KINDS;
+		deadline_clear(&c->deadline);
+	} else if (kind != c->deadline_kind) {
+		conn_set_deadline(c, kind);
+	}
+}
+
 void conn_mark_dirty(struct conn *c)
 {
 	if (list_is_empty(&c->dirty))
@@ -250,6 +268,7 @@ void conn_release_websocket(struct conn *c)
 		sizeof g->websocket_pool / sizeof g->websocket_pool[0];
 
 	c->websocket = NULL;
+	c->is_overdue = false;
 	if (ws != NULL && websocket_is_idle(ws) && g->websocket_pooled < max)
 		g->websocket_pool[g->websocket_pooled++] = ws;
 	else
@@ -274,6 +293,12 @@ static void on_ping_due(struct conn *c)
 		conn_end(c, ENDING_ping_timeout, NULL);
 		return;
 	}
+	/* A message has at least one interval to arrive in, and at most two. */
+	if (c->websocket != NULL && c->is_overdue) {
+		conn_end(c, ENDING_message_timeout, NULL);
+		return;
+	}
+	c->is_overdue = c->websocket != NULL;
 	if (c->was_heard)
 		c->pings_missed = 0;
 	c->was_heard = false;
@@ -385,11 +410,16 @@ static void queue_close_frame(struct conn *c, unsigned code, const char *reason)
 void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
 			 const char *reason)
 {
+	bool is_close_sent = c->state == CONN_CLOSING;
+
 	conn_note_end(c, ending);
-	queue_close_frame(c, code,
-			  reason != NULL ? reason : endings[ending].reason);
 	conn_move(c, CONN_FINISHING);
 	conn_set_deadline(c, DEADLINE_CLOSE);
+	conn_mark_dirty(c);
+	if (!is_close_sent)
+		queue_close_frame(c, code,
+				  reason != NULL ? reason
+						 : endings[ending].reason);
 }
 
 static void end_websocket(struct conn *c, enum ending ending,
@@ -399,15 +429,21 @@ static void end_websocket(struct conn *c, enum ending ending,
 	/* A laggard's backlog is given up, whole frames of it. */
 	if (ending == ENDING_slow)
 		outq_truncate(&c->outq, c->in_flight);
-	queue_close_frame(c, endings[ending].code,
-			  reason != NULL ? reason : endings[ending].reason);
+	/* First of all CLOSING: no limit holds back Close itself. */
 	conn_move(c, CONN_CLOSING);
 	conn_set_deadline(c, DEADLINE_CLOSE);
+	queue_close_frame(c, endings[ending].code,
+			  reason != NULL ? reason : endings[ending].reason);
 }
 
 void conn_end(struct conn *c, enum ending ending, const char *reason)
 {
 	CHECK_ON_THREAD(c->group->owner);
+	if (c->doomed != ENDING_NONE && c->doomed != ending) {
+		ending = (enum ending)c->doomed;
+		reason = NULL;
+	}
+	c->doomed = ENDING_NONE;
 	switch ((enum conn_state)c->state) {
 	case CONN_WEBSOCKET:
 		if (endings[ending].code != 0) {

@@ -165,7 +165,8 @@ void conn_upgrade(struct conn *c);
 void conn_send(struct conn *c, struct chunk *chunk);
 
 /* Ends the connection: a WebSocket with Close, unless the ending has no code;
- * others at once. `reason` for the client, or NULL for that of the table. */
+ * others at once. `reason` for the client, or NULL for that of the table. What
+ * an earlier conn_end_later() said goes first. */
 void conn_end(struct conn *c, enum ending ending, const char *reason);
 
 /* The same, but only in the next flush: for use while walking over connections.

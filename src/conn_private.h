@@ -32,13 +32,17 @@ struct conn {
 	struct buf stash; /* PENDING: bytes behind the request, not read yet */
 	uint32_t in_flight;    /* chunks of outq that `writing` covers */
 	uint8_t state;         /* enum conn_state */
-	uint8_t deadline_kind; /* enum deadline_kind, the last one set */
+	uint8_t deadline_kind; /* enum deadline_kind; DEADLINE_KINDS: the one
+				  set, if any, is to be replaced */
 	uint8_t doomed; /* enum ending: what the next flush ends it with */
 	uint8_t ending; /* enum ending: why it ended, once it has */
 	uint8_t pings_missed;
-	bool was_heard : 1; /* since the last ping */
-	bool is_paused : 1; /* reading is stopped */
-	bool has_ended : 1; /* on_end was called */
+	bool was_heard : 1;     /* since the last ping */
+	bool is_paused : 1;     /* reading is stopped */
+	bool has_ended : 1;     /* on_end was called */
+	bool is_in_content : 1; /* of a request; else in its head, or between */
+	bool is_agreed : 1;  /* Close was sent and received (RFC 6455 7.1.1) */
+	bool is_overdue : 1; /* a message is unfinished since the last ping */
 	alignas(max_align_t) char user[];
 };
 
@@ -55,6 +59,8 @@ struct conn_write {
 /* conn.c */
 void conn_move(struct conn *c, enum conn_state to);
 void conn_set_deadline(struct conn *c, enum deadline_kind kind);
+/* Sets the one that a connection with requests needs now, or none. */
+void conn_set_request_deadline(struct conn *c);
 void conn_mark_dirty(struct conn *c);
 /* Notes why it ends, once, and calls on_end. */
 void conn_note_end(struct conn *c, enum ending ending);
@@ -62,7 +68,8 @@ void conn_note_end(struct conn *c, enum ending ending);
 void conn_abort(struct conn *c, enum ending ending);
 /* No more requests: what is queued is written, then our side is shut. */
 void conn_finish(struct conn *c);
-/* Fails a WebSocket (RFC 6455 7.1.7): Close with `code`, no more reading. */
+/* Fails a WebSocket (RFC 6455 7.1.7): Close with `code`, unless one was sent,
+ * and no more reading. */
 void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
 			 const char *reason);
 void conn_release_http(struct conn *c);

@@ -35,10 +35,15 @@ static void on_request(struct conn *c)
 	c->group->hooks->on_request(c, http_request(c->http));
 }
 
+/* A request that was answered at its head gets no second answer. */
 static void on_bad_request(struct conn *c)
 {
 	conn_note_end(c, ENDING_bad_request);
-	conn_respond_last(c, http_status(c->http), http_reason(c->http));
+	if (c->state == CONN_DISCARDING)
+		conn_finish(c);
+	else
+		conn_respond_last(c, http_status(c->http),
+				  http_reason(c->http));
 }
 
 /* Reads up to the next event, and takes what was used off `bytes`. */
@@ -50,8 +55,11 @@ static enum http_event read_request(struct conn *c, struct span *bytes)
 
 	bytes->bytes += used;
 	bytes->len -= used;
-	if (event == HTTP_HEAD || event == HTTP_REQUEST)
-		c->deadline_kind = DEADLINE_KINDS; /* a new one is due */
+	if (event != HTTP_MORE)
+		c->is_in_content = event == HTTP_HEAD;
+	/* A new deadline is due; that of a write goes on. */
+	if (event != HTTP_MORE && c->writing == NULL)
+		c->deadline_kind = DEADLINE_KINDS;
 	if (event == HTTP_HEAD)
 		on_head(c, bytes->len > 0);
 	else if (event == HTTP_REQUEST)
@@ -61,24 +69,12 @@ static enum http_event read_request(struct conn *c, struct span *bytes)
 	return event;
 }
 
-/* Time-outs of requests are absolute: a byte now and then does not help. */
-static void set_request_deadline(struct conn *c, bool is_in_content)
-{
-	enum deadline_kind kind = DEADLINE_IDLE;
-
-	if (c->writing != NULL)
-		return; /* DEADLINE_WRITE is set */
-	if (http_is_in_request(c->http))
-		kind = is_in_content ? DEADLINE_BODY : DEADLINE_HEAD;
-	if (kind == DEADLINE_IDLE || kind != c->deadline_kind)
-		conn_set_deadline(c, kind);
-}
-
 /* --- frames ------------------------------------------------------------- */
 
 static unsigned on_message(void *user, bool is_text, struct span message)
 {
 	struct conn *c = user;
+	c->is_overdue = false; /* it is another that may be unfinished now */
 	if (c->state == CONN_WEBSOCKET)
 		c->group->hooks->on_message(c, is_text, message);
 	return 0;
@@ -124,6 +120,7 @@ static struct websocket *borrow_websocket(struct conn *c)
 static void on_peer_close(struct conn *c)
 {
 	conn_note_end(c, ENDING_peer_closed);
+	c->is_agreed = true;
 	conn_move(c, CONN_FINISHING);
 	conn_set_deadline(c, DEADLINE_CLOSE);
 	conn_mark_dirty(c);
@@ -158,7 +155,7 @@ static void read_frames(struct conn *c, struct span bytes)
 static void stash(struct conn *c, struct span bytes)
 {
 	conn_pause_reading(c);
-	deadline_clear(&c->deadline);
+	conn_set_request_deadline(c);
 	if (bytes.len > 0 && buf_append(&c->stash, bytes.bytes, bytes.len) != 0)
 		conn_end_later(c, ENDING_no_memory);
 }
@@ -166,19 +163,15 @@ static void stash(struct conn *c, struct span bytes)
 /* Reads requests until the bytes are used up, or the state is another. */
 static void read_requests(struct conn *c, struct span *bytes)
 {
-	bool is_in_content = c->deadline_kind == DEADLINE_BODY;
 	enum http_event event = HTTP_MORE;
 
 	/* After a head there is more to tell, even without further bytes. */
 	while ((c->state == CONN_REQUEST || c->state == CONN_DISCARDING) &&
-	       (bytes->len > 0 || event == HTTP_HEAD)) {
+	       (bytes->len > 0 || event == HTTP_HEAD))
 		event = read_request(c, bytes);
-		if (event != HTTP_MORE)
-			is_in_content = event == HTTP_HEAD;
-	}
 	if (c->state != CONN_REQUEST && c->state != CONN_DISCARDING)
 		return;
-	set_request_deadline(c, is_in_content);
+	conn_set_request_deadline(c);
 	if (c->outq.bytes > CONN_HIGH_WATER_BYTES)
 		conn_pause_reading(c);
 }

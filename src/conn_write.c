@@ -4,12 +4,14 @@
 #include "conn_private.h"
 #include "json.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 #define GATHER_MAX    64    /* buffers in one system call */
 #define IN_FLIGHT_MAX 65536 /* bytes left to the kernel's readiness at once */
 #define CONTENT_JSON  "application/json"
+#define UPGRADE_MAX   256 /* bytes of a 101 response */
 
 /* --- the queue ---------------------------------------------------------- */
 
@@ -43,14 +45,14 @@ void conn_send(struct conn *c, struct chunk *chunk)
 	CHECK_ON_THREAD(c->group->owner);
 	if (c->state != CONN_WEBSOCKET || c->doomed != ENDING_NONE)
 		return;
-	/* Before a burst is held against it, a peer that reads gets the chance
-	 * to take it. */
-	if (c->outq.bytes + chunk->len > c->group->limits.buffered_max_bytes &&
-	    c->writing == NULL && conn_write_queued(c) != 0)
-		conn_end_later(c, ENDING_peer_gone);
 	if (outq_push(&c->outq, chunk) != 0)
 		conn_end_later(c, ENDING_no_memory);
 	conn_mark_dirty(c);
+	/* Before a burst is held against it, a peer that reads gets the chance
+	 * to take it. */
+	if (c->outq.bytes > c->group->limits.buffered_max_bytes &&
+	    c->writing == NULL && conn_write_queued(c) != 0)
+		conn_end_later(c, ENDING_peer_gone);
 	check_limit(c);
 }
 
@@ -97,7 +99,8 @@ static int start_write(struct conn *c)
 	}
 	c->writing = w;
 	c->in_flight = n;
-	if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING)
+	if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING ||
+	    c->state == CONN_PENDING)
 		conn_set_deadline(c, DEADLINE_WRITE);
 	return 0;
 }
@@ -126,26 +129,32 @@ int conn_write_queued(struct conn *c)
 	return 0;
 }
 
-void conn_on_drained(struct conn *c)
+static void shut_our_side(struct conn *c)
 {
 	uv_os_fd_t fd;
 
+	conn_move(c, CONN_LINGERING);
+	conn_set_deadline(c, DEADLINE_LINGER);
+	if (uv_fileno(&c->handle, &fd) == 0)
+		shutdown(fd, SHUT_WR);
+	/* Restarted, so that an end that came before comes again. */
+	uv_read_stop(&c->stream);
+	conn_start_reading(c);
+}
+
+void conn_on_drained(struct conn *c)
+{
 	if (c->state == CONN_FINISHING) {
-		conn_move(c, CONN_LINGERING);
-		conn_set_deadline(c, DEADLINE_LINGER);
-		if (uv_fileno(&c->handle, &fd) == 0)
-			shutdown(fd, SHUT_WR);
-		/* Restarted, so that an end that came before comes again. */
-		uv_read_stop(&c->stream);
-		conn_start_reading(c);
-	} else if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING) {
-		if (c->deadline_kind == DEADLINE_WRITE)
-			conn_set_deadline(c, http_is_in_request(c->http)
-						     ? DEADLINE_HEAD
-						     : DEADLINE_IDLE);
-		if (c->is_paused)
-			conn_mark_dirty(c); /* the flush resumes it */
+		if (c->is_agreed)
+			conn_abort(c, ENDING_done); /* neither side waits */
+		else
+			shut_our_side(c);
+		return;
 	}
+	if (c->deadline_kind == DEADLINE_WRITE)
+		conn_set_request_deadline(c);
+	if (c->is_paused && c->state != CONN_PENDING)
+		conn_mark_dirty(c); /* the flush resumes it */
 }
 
 /* --- responses ---------------------------------------------------------- */
@@ -273,16 +282,20 @@ bool conn_check_upgrade(struct conn *c)
 void conn_upgrade(struct conn *c)
 {
 	char accept[WEBSOCKET_ACCEPT_LEN + 1];
+	char response[UPGRADE_MAX];
 	struct span key = conn_request(c)->fields[HTTP_SEC_WEBSOCKET_KEY];
 
 	CHECK_ON_THREAD(c->group->owner);
 	CHECK(websocket_accept(key, accept) == 0);
-	conn_queue(c, SPAN("HTTP/1.1 101 Switching Protocols\r\n"
-			   "Upgrade: websocket\r\n"
-			   "Connection: Upgrade\r\n"
-			   "Sec-WebSocket-Accept: "));
-	conn_queue(c, span_of(accept));
-	conn_queue(c, SPAN("\r\n\r\n"));
+	snprintf(response, sizeof response,
+		 "HTTP/1.1 101 Switching Protocols\r\n"
+		 "Upgrade: websocket\r\n"
+		 "Connection: Upgrade\r\n"
+		 "Sec-WebSocket-Accept: %s\r\n\r\n",
+		 accept);
+	conn_queue(c, span_of(response));
+	if (c->doomed != ENDING_NONE)
+		return; /* no 101, so no WebSocket; the flush ends it */
 	conn_move(c, CONN_WEBSOCKET);
 	c->was_heard = true;
 	conn_set_deadline(c, DEADLINE_PING);

@@ -16,6 +16,7 @@
 	X(write_timeout, 0, "the peer did not read")                           \
 	X(close_timeout, 0, "the peer did not answer Close")                   \
 	X(ping_timeout, 1011, "no answer to pings")                            \
+	X(message_timeout, 1008, "the message took too long")                  \
 	X(slow, 1013, "too slow: messages would be lost, connect again")       \
 	X(going_away, 1001, "the server is going away")                        \
 	X(protocol, 1002, "protocol error")                                    \

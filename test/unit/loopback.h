@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -83,6 +84,7 @@ static inline void loopback_open(struct loopback *l,
 				 const struct conn_hooks *hooks,
 				 const struct conn_limits *limits)
 {
+	signal(SIGPIPE, SIG_IGN); /* as in server.c */
 	memset(l, 0, sizeof *l);
 	l->group = calloc(1, sizeof *l->group);
 	assert_non_null(l->group);
