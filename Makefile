@@ -106,7 +106,7 @@ $(OUT)/%.o: %.c Makefile
 	@$(call SAY,CC $@)
 	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -pthread -c -o $@ $<
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -type f -name '*.d' 2>/dev/null)
 
 # --- run --------------------------------------------------------------------
 
@@ -158,6 +158,16 @@ valgrind: ## the unit tests and a part of the integration tests under valgrind
 .PHONY: fuzz
 fuzz: ## fuzzes F=http|websocket|json (default: each) for S=60 seconds
 	@scripts/fuzz.sh "$(F)" "$(or $(S),60)"
+
+.PHONY: image image-test
+# ENGINE=start runs a dockerd of its own, where no container engine runs.
+WITH_ENGINE := $(if $(filter start,$(ENGINE)),ENGINE=docker scripts/dockerd.sh)
+image: ## builds the container image (ENGINE: docker, podman, buildah, start)
+	@$(WITH_ENGINE) scripts/image.sh
+
+image-test: ## builds the image, and tries it read-only, in 64 MB
+	@scripts/deps.sh test
+	@$(WITH_ENGINE) sh -c 'scripts/image.sh && scripts/image_test.py'
 
 .PHONY: bench
 bench: ## release build beside rawfan, Nchan and NATS: rates and latencies

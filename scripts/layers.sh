@@ -11,9 +11,9 @@ dir=${1:-src}
 # Every room stands here once. `http_*` is any further file of the room http;
 # a header ROOM_private.h is for the files of that room only.
 layers='
-5 main server acceptor worker routes
+5 main server acceptor worker routes options probe
 4 conn conn_* subscribers auth deadline outq chunk
-3 config endings stats message mailbox registry
+3 config config_* cgroup secret endings stats histogram metrics listener memory message mailbox registry
 2 http http_* websocket json sse
 1 check list span log buf digest siphash version
 '

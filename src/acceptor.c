@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "log.h"
+#include "memory.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -10,10 +11,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define BACKLOG         4096
 #define RETRY_MS        100
+#define UNIX_MODE       0666 /* of a Unix socket: who may reach it, may use it */
 #define LINGER_SWEEP_MS 1000
 
 static const char refusal[] = "HTTP/1.1 503 Service Unavailable\r\n"
@@ -26,53 +30,102 @@ static const char refusal[] = "HTTP/1.1 503 Service Unavailable\r\n"
 
 /* --- listening ---------------------------------------------------------- */
 
-static int address_of(const char *ip, unsigned port,
-		      struct sockaddr_storage *out, socklen_t *len)
+union address {
+	struct sockaddr any;
+	struct sockaddr_in ip4;
+	struct sockaddr_in6 ip6;
+	struct sockaddr_un path;
+};
+
+/* The address of `l`, and its length. Returns 0 or a UV_E…. */
+static int address_of(const struct config_listener *l, union address *out,
+		      socklen_t *len)
 {
-	if (uv_ip4_addr(ip, (int)port, (struct sockaddr_in *)out) == 0) {
-		*len = sizeof(struct sockaddr_in);
+	memset(out, 0, sizeof *out);
+	if (l->is_unix) {
+		*len = sizeof out->path;
+		out->path.sun_family = AF_UNIX;
+		size_t size = strlen(l->address) + 1;
+		if (size > sizeof out->path.sun_path)
+			return UV_ENAMETOOLONG;
+		memcpy(out->path.sun_path, l->address, size);
 		return 0;
 	}
-	*len = sizeof(struct sockaddr_in6);
-	return uv_ip6_addr(ip, (int)port, (struct sockaddr_in6 *)out);
+	*len = sizeof out->ip4;
+	if (uv_ip4_addr(l->address, (int)l->port, &out->ip4) == 0)
+		return 0;
+	*len = sizeof out->ip6;
+	return uv_ip6_addr(l->address, (int)l->port, &out->ip6);
 }
 
 static unsigned port_of(int fd)
 {
-	struct sockaddr_storage name = {0};
+	union address name;
 	socklen_t len = sizeof name;
 
-	if (getsockname(fd, (struct sockaddr *)&name, &len) != 0)
+	memset(&name, 0, sizeof name);
+	if (getsockname(fd, &name.any, &len) != 0)
 		return 0;
-	if (name.ss_family == AF_INET6)
-		return ntohs(((struct sockaddr_in6 *)&name)->sin6_port);
-	return ntohs(((struct sockaddr_in *)&name)->sin_port);
+	switch (name.any.sa_family) {
+	case AF_INET:
+		return ntohs(name.ip4.sin_port);
+	case AF_INET6:
+		return ntohs(name.ip6.sin6_port);
+	default:
+		return 0;
+	}
 }
 
-int acceptor_listen(const char *ip, unsigned port, int *out, unsigned *port_got)
+/* Removes the file of a socket that its process has left behind: connecting to
+ * it is refused. Any other file stays, and bind() says so. */
+static void remove_stale_socket(const union address *address, socklen_t len)
 {
-	struct sockaddr_storage address = {0};
-	socklen_t len;
-	int one = 1;
-	int rv = address_of(ip, port, &address, &len);
+	struct stat info;
+	const char *path = address->path.sun_path;
 
+	if (lstat(path, &info) != 0 || !S_ISSOCK(info.st_mode))
+		return;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return;
+	if (connect(fd, &address->any, len) != 0 && errno == ECONNREFUSED)
+		unlink(path);
+	close(fd);
+}
+
+/* Accepted sockets inherit TCP_NODELAY. */
+static int set_options(int fd, const struct config_listener *l)
+{
+	int one = 1;
+	if (l->is_unix)
+		return 0;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0)
+		return -1;
+	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+int acceptor_listen(const struct config_listener *l, int *fd, unsigned *port)
+{
+	union address address;
+	socklen_t len;
+
+	int rv = address_of(l, &address, &len);
 	if (rv != 0)
 		return rv;
-	int fd = socket(address.ss_family,
-			SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
+	if (l->is_unix)
+		remove_stale_socket(&address, len);
+	*fd = socket(address.any.sa_family,
+		     SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (*fd < 0)
 		return uv_translate_sys_error(errno);
-	/* Accepted sockets inherit TCP_NODELAY. */
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
-	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0 ||
-	    bind(fd, (struct sockaddr *)&address, len) != 0 ||
-	    listen(fd, BACKLOG) != 0) {
+	if (set_options(*fd, l) != 0 || bind(*fd, &address.any, len) != 0 ||
+	    (l->is_unix && chmod(l->address, UNIX_MODE) != 0) ||
+	    listen(*fd, BACKLOG) != 0) {
 		rv = uv_translate_sys_error(errno);
-		close(fd);
+		close(*fd);
 		return rv;
 	}
-	*out = fd;
-	*port_got = port_of(fd);
+	*port = port_of(*fd);
 	return 0;
 }
 
@@ -101,8 +154,8 @@ static void refuse(struct acceptor *a, int fd)
 	close_lingerer(a, a->lingerers_next);
 	a->lingerers[a->lingerers_next] = fd;
 	a->lingerers_next = (a->lingerers_next + 1) % ACCEPTOR_LINGERERS;
-	if (!uv_is_active((uv_handle_t *)&a->sweep))
-		uv_timer_start(&a->sweep, on_sweep, LINGER_SWEEP_MS, 0);
+	/* Anew each time: the youngest has its moment too. */
+	uv_timer_start(&a->sweep, on_sweep, LINGER_SWEEP_MS, 0);
 	stats_add(&a->stats, STATS_refused, 1);
 }
 
@@ -113,8 +166,9 @@ static void on_readable(uv_poll_t *poll, int status, int events);
 static void watch_listeners(struct acceptor *a)
 {
 	for (unsigned i = 0; i < a->listeners_count; i++)
-		CHECK(uv_poll_start(&a->polls[i], UV_READABLE, on_readable) ==
-		      0);
+		if (!uv_is_closing((uv_handle_t *)&a->polls[i]))
+			CHECK(uv_poll_start(&a->polls[i], UV_READABLE,
+					    on_readable) == 0);
 }
 
 static void on_retry(uv_timer_t *timer)
@@ -132,25 +186,39 @@ static void pause_accepting(struct acceptor *a, int error)
 	a->is_paused = true;
 	stats_add(&a->stats, STATS_accept_paused, 1);
 	for (unsigned i = 0; i < a->listeners_count; i++)
-		uv_poll_stop(&a->polls[i]);
+		if (!uv_is_closing((uv_handle_t *)&a->polls[i]))
+			uv_poll_stop(&a->polls[i]);
 	uv_timer_start(&a->retry, on_retry, RETRY_MS, 0);
 }
 
-static void hand_over(struct acceptor *a, int fd)
+/* A probe is answered however full the server is. */
+static bool is_full(const struct worker_shared *shared)
 {
-	_Atomic size_t *connections = &a->shared->connections;
+	return atomic_load_explicit(&shared->connections,
+				    memory_order_relaxed) >=
+		       shared->config->connections_max ||
+	       memory_level() >= MEMORY_TIGHT;
+}
 
-	if (atomic_load_explicit(connections, memory_order_relaxed) >=
-	    a->shared->config->connections_max) {
-		refuse(a, fd);
+static void hand_over(struct acceptor *a, struct accepted accepted)
+{
+	struct worker_shared *shared = a->shared;
+	bool counts = accepted.kind != LISTENER_ADMIN;
+
+	if (counts && is_full(shared)) {
+		refuse(a, accepted.socket);
 		return;
 	}
-	struct worker *w = a->workers[a->next];
-	a->next = (a->next + 1) % a->workers_count;
-	atomic_fetch_add_explicit(connections, 1, memory_order_relaxed);
-	if (mailbox_post_socket(&w->mailbox, fd) != 0) {
-		atomic_fetch_sub_explicit(connections, 1, memory_order_relaxed);
-		close(fd);
+	struct worker *w = shared->workers[a->next];
+	a->next = (a->next + 1) % shared->workers_count;
+	if (counts)
+		atomic_fetch_add_explicit(&shared->connections, 1,
+					  memory_order_relaxed);
+	if (mailbox_post_socket(&w->mailbox, accepted) != 0) {
+		if (counts)
+			atomic_fetch_sub_explicit(&shared->connections, 1,
+						  memory_order_relaxed);
+		close(accepted.socket);
 	}
 }
 
@@ -166,20 +234,18 @@ static bool is_passing(int error)
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct acceptor *a = poll->data;
-	int fd;
+	const struct acceptor_listener *l = &a->listeners[poll - a->polls];
 	(void)status;
 	(void)events;
 
-	if (uv_fileno((uv_handle_t *)poll, &fd) != 0)
-		return;
 	for (;;) {
-		int socket =
-			accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int socket = accept4(l->fd, NULL, NULL,
+				     SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (socket >= 0) {
 			if (a->is_paused)
 				log_info("accepting again");
 			a->is_paused = false;
-			hand_over(a, socket);
+			hand_over(a, (struct accepted){socket, l->kind});
 		} else if (errno == EAGAIN) {
 			return;
 		} else if (!is_passing(errno)) {
@@ -191,15 +257,37 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
 /* --- life --------------------------------------------------------------- */
 
-static void on_stop(uv_async_t *async)
+/* Closes the listeners of all kinds, or of all but the admin's. A client in the
+ * kernel's queue is reset, and tries somebody else. */
+static void close_listeners(struct acceptor *a, bool admin_too)
 {
-	struct acceptor *a = CONTAINER_OF(async, struct acceptor, stop);
+	for (unsigned i = 0; i < a->listeners_count; i++) {
+		struct acceptor_listener *l = &a->listeners[i];
+		uv_handle_t *handle = (uv_handle_t *)&a->polls[i];
+		if (l->fd < 0 || (l->kind == LISTENER_ADMIN && !admin_too))
+			continue;
+		uv_close(handle, NULL);
+		close(l->fd);
+		l->fd = -1;
+	}
+}
 
-	for (unsigned i = 0; i < a->listeners_count; i++)
-		uv_close((uv_handle_t *)&a->polls[i], NULL);
+static void close_all(struct acceptor *a)
+{
+	close_listeners(a, true);
 	uv_close((uv_handle_t *)&a->retry, NULL);
 	uv_close((uv_handle_t *)&a->sweep, NULL);
-	uv_close((uv_handle_t *)&a->stop, NULL);
+	uv_close((uv_handle_t *)&a->wake, NULL);
+}
+
+static void on_wake(uv_async_t *async)
+{
+	struct acceptor *a = CONTAINER_OF(async, struct acceptor, wake);
+
+	if (atomic_load(&a->wish) == ACCEPTOR_STOP)
+		close_all(a);
+	else
+		close_listeners(a, false);
 }
 
 static void acceptor_main(void *arg)
@@ -210,39 +298,42 @@ static void acceptor_main(void *arg)
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 }
 
+static void init_handles(struct acceptor *a)
+{
+	uv_timer_init(&a->loop, &a->retry);
+	uv_timer_init(&a->loop, &a->sweep);
+	for (unsigned i = 0; i < a->listeners_count; i++) {
+		/* It fails only for what epoll can't watch: no socket does. */
+		CHECK(uv_poll_init(&a->loop, &a->polls[i],
+				   a->listeners[i].fd) == 0);
+		a->polls[i].data = a;
+	}
+}
+
 int acceptor_init(struct acceptor *a, struct worker_shared *shared,
-		  struct worker *const *workers, unsigned workers_count,
-		  const int *listeners, unsigned count)
+		  const struct acceptor_listener *listeners, unsigned count)
 {
 	memset(a, 0, sizeof *a);
 	CHECK(count <= ACCEPTOR_LISTENERS_MAX);
 	memcpy(a->listeners, listeners, count * sizeof listeners[0]);
 	a->listeners_count = count;
 	a->shared = shared;
-	a->workers = workers;
-	a->workers_count = workers_count;
 	for (unsigned i = 0; i < ACCEPTOR_LINGERERS; i++)
 		a->lingerers[i] = -1;
 	int rv = uv_loop_init(&a->loop);
 	if (rv != 0)
 		goto err_listeners;
-	rv = uv_async_init(&a->loop, &a->stop, on_stop);
+	rv = uv_async_init(&a->loop, &a->wake, on_wake);
 	if (rv != 0)
 		goto err_loop;
-	uv_timer_init(&a->loop, &a->retry);
-	uv_timer_init(&a->loop, &a->sweep);
-	for (unsigned i = 0; i < count; i++) {
-		/* It fails only for what epoll can't watch: no socket does. */
-		CHECK(uv_poll_init(&a->loop, &a->polls[i], listeners[i]) == 0);
-		a->polls[i].data = a;
-	}
+	init_handles(a);
 	return 0;
 
 err_loop:
 	uv_loop_close(&a->loop);
 err_listeners:
 	for (unsigned i = 0; i < count; i++)
-		close(listeners[i]);
+		close(listeners[i].fd);
 	return rv;
 }
 
@@ -251,21 +342,26 @@ int acceptor_start(struct acceptor *a)
 	return uv_thread_create(&a->thread, acceptor_main, a);
 }
 
+void acceptor_drain(struct acceptor *a)
+{
+	atomic_store(&a->wish, ACCEPTOR_DRAIN);
+	uv_async_send(&a->wake);
+}
+
 void acceptor_stop(struct acceptor *a)
 {
-	uv_async_send(&a->stop);
+	atomic_store(&a->wish, ACCEPTOR_STOP);
+	uv_async_send(&a->wake);
 	uv_thread_join(&a->thread);
 }
 
 void acceptor_fini(struct acceptor *a)
 {
 	/* One that was never started still has its handles. */
-	if (!uv_is_closing((uv_handle_t *)&a->stop)) {
-		on_stop(&a->stop);
+	if (!uv_is_closing((uv_handle_t *)&a->wake)) {
+		close_all(a);
 		uv_run(&a->loop, UV_RUN_DEFAULT);
 	}
-	for (unsigned i = 0; i < a->listeners_count; i++)
-		close(a->listeners[i]);
 	for (unsigned i = 0; i < ACCEPTOR_LINGERERS; i++)
 		close_lingerer(a, i);
 	CHECK(uv_loop_close(&a->loop) == 0);

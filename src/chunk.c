@@ -2,6 +2,7 @@
 #include "chunk.h"
 
 #include "check.h"
+#include "memory.h"
 
 #include <stdlib.h>
 
@@ -12,6 +13,7 @@ struct chunk *chunk_of_message(struct message *m)
 		message_unref(m, 1);
 		return NULL;
 	}
+	memory_charge(sizeof *c);
 	*c = (struct chunk){.refs = 1,
 			    .len = m->frame_len,
 			    .bytes = m->frame,
@@ -26,6 +28,7 @@ struct chunk *chunk_new(size_t cap)
 	struct chunk *c = malloc(sizeof *c + cap);
 	if (c == NULL)
 		return NULL;
+	memory_charge(sizeof *c + cap);
 	*c = (struct chunk){.refs = 1, .cap = (uint32_t)cap, .bytes = c->own};
 	return c;
 }
@@ -50,5 +53,6 @@ void chunk_unref(struct chunk *c)
 		return;
 	if (c->message != NULL)
 		message_unref(c->message, 1);
+	memory_credit(sizeof *c + c->cap);
 	free(c);
 }

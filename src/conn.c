@@ -4,6 +4,7 @@
 #include "check.h"
 #include "conn_private.h"
 #include "log.h"
+#include "memory.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -67,6 +68,7 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 	g->stats = stats;
 	list_init(&g->conns);
 	list_init(&g->dirty);
+	list_init(&g->stalled);
 	g->ping = chunk_new(ping_len);
 	if (g->ping == NULL)
 		return UV_ENOMEM;
@@ -100,8 +102,10 @@ static void flush_one(struct conn *c)
 	if (c->is_paused && c->state != CONN_PENDING &&
 	    c->outq.bytes <= CONN_HIGH_WATER_BYTES)
 		conn_resume_reading(c);
-	if (c->state == CONN_WEBSOCKET && c->http != NULL)
+	if (c->state == CONN_WEBSOCKET && c->http != NULL) {
 		conn_release_http(c);
+		conn_account(c);
+	}
 	if (c->state != CONN_CLOSED && c->writing == NULL &&
 	    conn_write_queued(c) != 0)
 		conn_abort(c, ENDING_peer_gone);
@@ -126,61 +130,137 @@ void conn_group_end_all(struct conn_group *g)
 			 NULL);
 }
 
+size_t conn_group_end_some(struct conn_group *g, size_t n)
+{
+	size_t ended = 0;
+
+	CHECK_ON_THREAD(g->owner);
+	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
+		struct conn *c = CONTAINER_OF(it, struct conn, link);
+		if (ended == n)
+			break;
+		if (c->state != CONN_WEBSOCKET)
+			continue;
+		conn_end(c, ENDING_going_away, NULL);
+		ended++;
+	}
+	return ended;
+}
+
+void conn_group_abort_all(struct conn_group *g)
+{
+	CHECK_ON_THREAD(g->owner);
+	LIST_FOR_EACH_SAFE (it, after, &g->conns)
+		conn_abort(CONTAINER_OF(it, struct conn, link),
+			   ENDING_going_away);
+}
+
+static struct conn *worst_laggard(const struct conn_group *g)
+{
+	struct conn *worst = NULL;
+	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
+		struct conn *c =
+			CONTAINER_OF(it, struct conn_write, link)->conn;
+		if (c->state == CONN_WEBSOCKET &&
+		    (worst == NULL || c->outq.bytes > worst->outq.bytes))
+			worst = c;
+	}
+	return worst;
+}
+
+void conn_group_relieve(struct conn_group *g)
+{
+	struct conn *c;
+
+	CHECK_ON_THREAD(g->owner);
+	memory_settle();
+	while (memory_level() >= MEMORY_TIGHT &&
+	       (c = worst_laggard(g)) != NULL) {
+		conn_end(c, ENDING_slow, "too slow while memory is scarce");
+		memory_settle();
+	}
+}
+
 void conn_group_count(const struct conn_group *g,
 		      size_t states[static CONN_STATES], size_t *queued_bytes)
 {
 	CHECK_ON_THREAD(g->owner);
-	memset(states, 0, CONN_STATES * sizeof states[0]);
+	memcpy(states, g->states, sizeof g->states);
 	*queued_bytes = 0;
-	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
-		const struct conn *c = CONTAINER_OF(it, struct conn, link);
-		states[c->state]++;
-		*queued_bytes += c->outq.bytes;
+	LIST_FOR_EACH_SAFE (it, after, &g->conns)
+		*queued_bytes +=
+			CONTAINER_OF(it, struct conn, link)->outq.bytes;
+}
+
+struct conn_backlog conn_group_backlog(const struct conn_group *g)
+{
+	struct conn_backlog backlog = {0};
+
+	CHECK_ON_THREAD(g->owner);
+	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
+		const struct conn_write *w =
+			CONTAINER_OF(it, struct conn_write, link);
+		size_t bytes = w->conn->outq.bytes;
+		backlog.bytes += bytes;
+		if (bytes > backlog.worst_bytes)
+			backlog.worst_bytes = bytes;
 	}
+	return backlog;
 }
 
 /* --- the life of a connection ------------------------------------------- */
 
-int conn_open(struct conn_group *g, int socket)
+/* Makes the handle for the kind of socket it is. */
+static int open_handle(struct conn *c, int socket)
+{
+	uv_loop_t *loop = c->group->loop;
+	int rv;
+
+	if (c->listener == LISTENER_UNIX) {
+		rv = uv_pipe_init(loop, &c->pipe, 0);
+		return rv != 0 ? rv : uv_pipe_open(&c->pipe, socket);
+	}
+	rv = uv_tcp_init(loop, &c->tcp);
+	return rv != 0 ? rv : uv_tcp_open(&c->tcp, socket);
+}
+
+int conn_open(struct conn_group *g, struct accepted accepted)
 {
 	CHECK_ON_THREAD(g->owner);
 	struct conn *c = calloc(1, sizeof *c + g->hooks->user_bytes);
-	int rv = UV_ENOMEM;
 	if (c == NULL)
 		goto err_socket;
 	c->group = g;
+	c->listener = (uint8_t)accepted.kind;
 	c->http = g->http_pooled > 0 ? g->http_pool[--g->http_pooled]
 				     : http_new(g->limits.body_max_bytes);
 	if (c->http == NULL)
 		goto err_memory;
-	rv = uv_tcp_init(g->loop, &c->tcp);
-	if (rv != 0)
-		goto err_http;
 	g->count++;
+	g->states[CONN_REQUEST]++;
 	list_init(&c->link);
 	list_init(&c->dirty);
 	c->state = CONN_REQUEST;
 	c->doomed = ENDING_NONE;
 	c->ending = ENDING_NONE;
-	rv = uv_tcp_open(&c->tcp, socket);
+	int rv = open_handle(c, accepted.socket);
 	if (rv != 0) {
-		close(socket);
+		close(accepted.socket);
 		conn_abort(c, ENDING_no_memory);
 		return rv;
 	}
 	list_append(&g->conns, &c->link);
 	stats_add(g->stats, STATS_accepted, 1);
+	conn_account(c);
 	conn_set_deadline(c, DEADLINE_HEAD);
 	conn_start_reading(c);
 	return 0;
 
-err_http:
-	http_free(c->http);
 err_memory:
 	free(c);
 err_socket:
-	close(socket);
-	return rv;
+	close(accepted.socket);
+	return UV_ENOMEM;
 }
 
 struct conn_group *conn_group_of(const struct conn *c)
@@ -191,6 +271,11 @@ struct conn_group *conn_group_of(const struct conn *c)
 enum conn_state conn_state(const struct conn *c)
 {
 	return (enum conn_state)c->state;
+}
+
+enum listener_kind conn_listener(const struct conn *c)
+{
+	return (enum listener_kind)c->listener;
 }
 
 void *conn_user(struct conn *c)
@@ -209,6 +294,8 @@ void conn_move(struct conn *c, enum conn_state to)
 	CHECK(allowed[c->state] & (1u << to));
 	log_debug("conn %p: %s -> %s", (void *)c, state_names[c->state],
 		  state_names[to]);
+	c->group->states[c->state]--;
+	c->group->states[to]++;
 	c->state = (uint8_t)to;
 }
 
@@ -236,6 +323,21 @@ void conn_set_request_deadline(struct conn *c)
 	} else if (kind != c->deadline_kind) {
 		conn_set_deadline(c, kind);
 	}
+}
+
+void conn_account(struct conn *c)
+{
+	size_t held = sizeof *c + c->group->hooks->user_bytes + c->stash.cap;
+
+	if (c->http != NULL)
+		held += http_memory(c->http);
+	if (c->websocket != NULL)
+		held += websocket_memory(c->websocket);
+	if (held > c->charged)
+		memory_charge(held - c->charged);
+	else
+		memory_credit(c->charged - held);
+	c->charged = (uint32_t)held;
 }
 
 void conn_mark_dirty(struct conn *c)
@@ -346,13 +448,37 @@ void conn_end_later(struct conn *c, enum ending ending)
 	conn_mark_dirty(c);
 }
 
+/* What happens every day, and to everybody, is not worth a line at info. */
+static bool is_ordinary(enum ending ending)
+{
+	return ending == ENDING_done || ending == ENDING_peer_gone ||
+	       ending == ENDING_peer_closed || ending == ENDING_idle_timeout ||
+	       ending == ENDING_going_away;
+}
+
+static void log_end(const struct conn *c, enum ending ending)
+{
+	unsigned suppressed;
+
+	if (is_ordinary(ending)) {
+		log_debug("conn %p: ends: %s", (const void *)c,
+			  endings[ending].reason);
+		return;
+	}
+	if (!log_limit_allows(&c->group->log_limit, &suppressed))
+		return;
+	if (suppressed > 0)
+		log_info("%u more connections ended", suppressed);
+	log_info("ended a connection (%s): %s", endings[ending].name,
+		 endings[ending].reason);
+}
+
 void conn_note_end(struct conn *c, enum ending ending)
 {
 	if (c->ending == ENDING_NONE) {
 		c->ending = (uint8_t)ending;
 		stats_add(c->group->stats, ending_counters[ending], 1);
-		log_debug("conn %p: ends: %s", (void *)c,
-			  endings[ending].reason);
+		log_end(c, ending);
 	}
 	if (!c->has_ended) {
 		c->has_ended = true;
@@ -364,15 +490,18 @@ static void on_closed(uv_handle_t *handle)
 {
 	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
 	struct conn_group *g = c->group;
+	enum listener_kind kind = conn_listener(c);
 
 	conn_release_http(c);
 	conn_release_websocket(c);
+	memory_credit(c->charged);
 	outq_fini(&c->outq);
 	buf_fini(&c->stash);
 	free(c);
 	g->count--;
+	g->states[CONN_CLOSED]--;
 	if (g->on_freed != NULL)
-		g->on_freed(g);
+		g->on_freed(g, kind);
 }
 
 void conn_abort(struct conn *c, enum ending ending)
@@ -388,7 +517,8 @@ void conn_abort(struct conn *c, enum ending ending)
 	list_remove(&c->dirty);
 	/* What the peer does not read must not occupy the kernel either: a
 	 * reset frees it at once. */
-	if (has_unsent && uv_tcp_close_reset(&c->tcp, on_closed) == 0)
+	if (has_unsent && c->listener != LISTENER_UNIX &&
+	    uv_tcp_close_reset(&c->tcp, on_closed) == 0)
 		return;
 	uv_close(&c->handle, on_closed);
 }

@@ -28,6 +28,8 @@
 #include "deadline.h"
 #include "endings.h"
 #include "http.h"
+#include "listener.h"
+#include "log.h"
 #include "outq.h"
 #include "stats.h"
 #include "websocket.h"
@@ -94,9 +96,10 @@ struct conn_group {
 	struct conn_limits limits;
 	struct stats *stats;
 	struct deadlines deadlines;
-	struct list conns;  /* all that are not CLOSED, by conn->link */
-	struct list dirty;  /* those with something to write, or to end */
-	struct chunk *ping; /* the encoded Ping, shared by all */
+	struct list conns;   /* all that are not CLOSED, by conn->link */
+	struct list stalled; /* writes that wait, by conn_write->link */
+	struct list dirty;   /* those with something to write, or to end */
+	struct chunk *ping;  /* the encoded Ping, shared by all */
 	struct http *http_pool[32]; /* for the next connections */
 	unsigned http_pooled;
 	struct websocket *websocket_pool[8];
@@ -104,8 +107,12 @@ struct conn_group {
 	struct buf out; /* scratch: the response being encoded */
 	time_t date_at; /* what `date` tells */
 	char date[32];
+	size_t states[CONN_STATES]; /* connections in each state */
+	bool is_draining;           /* answers end their connections */
+	struct log_limit log_limit; /* for lines about endings */
 	size_t count; /* connections whose memory is not freed yet */
-	void (*on_freed)(struct conn_group *g); /* after each; may be NULL */
+	/* After each whose memory went; may be NULL. */
+	void (*on_freed)(struct conn_group *g, enum listener_kind kind);
 	char read_buffer[CONN_READ_BYTES];
 };
 
@@ -127,16 +134,39 @@ void conn_group_flush(struct conn_group *g);
  * others once nothing is pending for them. */
 void conn_group_end_all(struct conn_group *g);
 
-/* How many connections are in each state, and the bytes they have queued. */
+/* Ends up to `n` WebSockets with ENDING_going_away, those that came first
+ * first. Returns how many it ended. */
+size_t conn_group_end_some(struct conn_group *g, size_t n);
+
+/* Ends all connections at once, whatever is still to be sent. */
+void conn_group_abort_all(struct conn_group *g);
+
+/* Ends those WebSockets that have the most unsent, until memory is no longer
+ * tight (memory.h) or none is left that has any. */
+void conn_group_relieve(struct conn_group *g);
+
+/* How many connections are in each state, and the bytes they have queued. Walks
+ * over all of them. */
 void conn_group_count(const struct conn_group *g,
 		      size_t states[static CONN_STATES], size_t *queued_bytes);
 
+/* What is queued and not taken by the kernel: of all connections, and of the
+ * one that has the most. */
+struct conn_backlog {
+	size_t bytes;
+	size_t worst_bytes;
+};
+struct conn_backlog conn_group_backlog(const struct conn_group *g);
+
 /* Takes an accepted, connected, non-blocking socket on; closes it if that
  * fails. Returns 0 or a UV_E…. */
-int conn_open(struct conn_group *g, int socket);
+int conn_open(struct conn_group *g, struct accepted accepted);
 
 struct conn_group *conn_group_of(const struct conn *c);
 enum conn_state conn_state(const struct conn *c);
+
+/* By which door it came. */
+enum listener_kind conn_listener(const struct conn *c);
 
 /* The hooks' own memory in the connection, `user_bytes` long. */
 void *conn_user(struct conn *c);

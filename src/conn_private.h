@@ -19,6 +19,7 @@ struct conn {
 		uv_handle_t handle;
 		uv_stream_t stream;
 		uv_tcp_t tcp;
+		uv_pipe_t pipe; /* LISTENER_UNIX */
 	};
 	struct conn_group *group;
 	struct list link;  /* in group->conns */
@@ -30,6 +31,7 @@ struct conn {
 		*websocket;         /* while a frame or message is unfinished */
 	struct conn_write *writing; /* a write that waits for the kernel */
 	struct buf stash; /* PENDING: bytes behind the request, not read yet */
+	uint32_t charged; /* memory.h: for what this connection holds */
 	uint32_t in_flight;    /* chunks of outq that `writing` covers */
 	uint8_t state;         /* enum conn_state */
 	uint8_t deadline_kind; /* enum deadline_kind; DEADLINE_KINDS: the one
@@ -37,6 +39,7 @@ struct conn {
 	uint8_t doomed; /* enum ending: what the next flush ends it with */
 	uint8_t ending; /* enum ending: why it ended, once it has */
 	uint8_t pings_missed;
+	uint8_t listener;       /* enum listener_kind */
 	bool was_heard : 1;     /* since the last ping */
 	bool is_paused : 1;     /* reading is stopped */
 	bool has_ended : 1;     /* on_end was called */
@@ -50,6 +53,7 @@ struct conn {
 struct conn_write {
 	uv_write_t request;
 	struct conn *conn;
+	struct list link; /* in group->stalled */
 	size_t bytes;
 };
 
@@ -62,6 +66,8 @@ void conn_set_deadline(struct conn *c, enum deadline_kind kind);
 /* Sets the one that a connection with requests needs now, or none. */
 void conn_set_request_deadline(struct conn *c);
 void conn_mark_dirty(struct conn *c);
+/* Brings what is charged for it up to date. */
+void conn_account(struct conn *c);
 /* Notes why it ends, once, and calls on_end. */
 void conn_note_end(struct conn *c, enum ending ending);
 /* Notes the end, and closes the handle now; what is queued is lost. */

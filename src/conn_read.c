@@ -187,6 +187,8 @@ static void process(struct conn *c, struct span bytes)
 	else if ((c->state == CONN_WEBSOCKET || c->state == CONN_CLOSING) &&
 		 bytes.len > 0)
 		read_frames(c, bytes);
+	if (c->state != CONN_CLOSED)
+		conn_account(c);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)

@@ -3,6 +3,7 @@
 #include "check.h"
 #include "conn_private.h"
 #include "json.h"
+#include "log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,6 +66,7 @@ static void on_written(uv_write_t *request, int status)
 	struct conn *c = w->conn;
 	size_t bytes = w->bytes;
 
+	list_remove(&w->link);
 	free(w);
 	c->writing = NULL;
 	c->in_flight = 0;
@@ -97,6 +99,8 @@ static int start_write(struct conn *c)
 		free(w);
 		return rv;
 	}
+	list_init(&w->link);
+	list_append(&c->group->stalled, &w->link);
 	c->writing = w;
 	c->in_flight = n;
 	if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING ||
@@ -177,6 +181,7 @@ static void queue_response(struct conn *c, struct http_response *response)
 {
 	struct conn_group *g = c->group;
 
+	stats_add_status(g->stats, response->status);
 	response->date = date_now(g);
 	g->out.len = 0;
 	if (http_write_response(&g->out, response) != 0)
@@ -194,10 +199,13 @@ void conn_respond(struct conn *c, const struct http_response *response)
 	 * (RFC 9110 10.1.1). */
 	bool is_early = c->state == CONN_REQUEST;
 	bool is_last = response->close || !request->keep_alive ||
+		       c->group->is_draining ||
 		       (is_early && request->expects_continue);
 
 	CHECK_ON_THREAD(c->group->owner);
 	CHECK(is_early || c->state == CONN_PENDING);
+	log_debug("conn %p: %.*s: %d", (void *)c, (int)request->path.len,
+		  request->path.bytes, response->status);
 	full.is_head = request->method == HTTP_METHOD_HEAD;
 	full.close = is_last;
 	full.keep_alive = !is_last && request->minor_version == 0;
@@ -296,6 +304,7 @@ void conn_upgrade(struct conn *c)
 	conn_queue(c, span_of(response));
 	if (c->doomed != ENDING_NONE)
 		return; /* no 101, so no WebSocket; the flush ends it */
+	stats_add_status(c->group->stats, 101);
 	conn_move(c, CONN_WEBSOCKET);
 	c->was_heard = true;
 	conn_set_deadline(c, DEADLINE_PING);

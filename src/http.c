@@ -546,6 +546,11 @@ void http_discard_content(struct http *h)
 	h->discards_content = true;
 }
 
+size_t http_memory(const struct http *h)
+{
+	return sizeof *h + h->content.cap + h->head.bytes.cap;
+}
+
 bool http_is_in_request(const struct http *h)
 {
 	return h->phase == PHASE_HEAD || h->phase == PHASE_LENGTH ||

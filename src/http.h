@@ -120,6 +120,9 @@ const struct http_request *http_request(const struct http *h);
 /* After HTTP_HEAD: the content is checked and counted but not kept. */
 void http_discard_content(struct http *h);
 
+/* The bytes of memory that it holds. */
+size_t http_memory(const struct http *h);
+
 /* Whether any byte of a request has come that is not complete yet. */
 bool http_is_in_request(const struct http *h);
 

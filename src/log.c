@@ -1,6 +1,8 @@
 /* log.c - formats a line on the stack and writes it with one system call. */
 #include "log.h"
 
+#include "span.h"
+
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -9,12 +11,18 @@
 #include <unistd.h>
 
 static _Atomic int threshold = LOG_INFO;
+static _Atomic int line_format = LOG_TEXT;
 
 static const char *const names[] = {"debug", "info", "warn", "error"};
 
 void log_set_level(enum log_level level)
 {
 	atomic_store_explicit(&threshold, (int)level, memory_order_relaxed);
+}
+
+void log_set_format(enum log_format format)
+{
+	atomic_store_explicit(&line_format, (int)format, memory_order_relaxed);
 }
 
 int log_level_of(const char *name)
@@ -31,44 +39,65 @@ int log_is_on(enum log_level level)
 	       atomic_load_explicit(&threshold, memory_order_relaxed);
 }
 
-/* Copies text, each byte that is not printable ASCII, and each backslash, as
- * \xNN; stops where it no longer fits. Returns the bytes written. */
-static size_t escape(char *out, size_t cap, const char *text)
+/* Whether `c` is written as it is in this format. */
+static bool is_plain(enum log_format format, unsigned char c)
 {
+	return c >= 0x20 && c < 0x7f && c != '\\' &&
+	       (format == LOG_TEXT || c != '"');
+}
+
+/* Copies text, each byte that is not plain as \xNN, in JSON as \u00NN; stops
+ * where it no longer fits. Returns the bytes written. */
+static size_t escape(enum log_format format, char *out, size_t cap,
+		     const char *text)
+{
+	static const char hex[] = "0123456789abcdef";
+	const char *mark = format == LOG_TEXT ? "\\x" : "\\u00";
+	size_t mark_len = strlen(mark);
 	size_t n = 0;
+
 	for (; *text != '\0'; text++) {
 		unsigned char c = (unsigned char)*text;
-		if (c >= 0x20 && c < 0x7f && c != '\\') {
-			if (n + 1 > cap)
-				break;
+		bool plain = is_plain(format, c);
+		if (n + (plain ? 1 : mark_len + 2) > cap)
+			break;
+		if (plain) {
 			out[n++] = (char)c;
-		} else {
-			static const char hex[] = "0123456789abcdef";
-			if (n + 4 > cap)
-				break;
-			out[n++] = '\\';
-			out[n++] = 'x';
-			out[n++] = hex[c >> 4];
-			out[n++] = hex[c & 15];
+			continue;
 		}
+		memcpy(out + n, mark, mark_len);
+		n += mark_len;
+		out[n++] = hex[c >> 4];
+		out[n++] = hex[c & 15];
 	}
 	return n;
 }
 
-static size_t write_prefix(char *out, size_t cap, enum log_level level)
+/* Writes all that comes before the sentence. */
+static size_t write_prefix(enum log_format format, char *out, size_t cap,
+			   enum log_level level)
 {
 	struct timespec now;
 	struct tm utc;
+	char date[32];
+
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &utc);
-	size_t n = strftime(out, cap, "%Y-%m-%dT%H:%M:%S", &utc);
-	int more = snprintf(out + n, cap - n, ".%03ldZ %-5s ",
-			    now.tv_nsec / 1000000, names[level]);
-	return n + (more > 0 ? (size_t)more : 0);
+	strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
+	int n = snprintf(out, cap,
+			 format == LOG_TEXT
+				 ? "%s.%03ldZ %-5s "
+				 : "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\","
+				   "\"message\":\"",
+			 date, now.tv_nsec / 1000000, names[level]);
+	return n > 0 ? (size_t)n : 0;
 }
 
 void log_write(enum log_level level, const char *format, ...)
 {
+	enum log_format as = (enum log_format)atomic_load_explicit(
+		&line_format, memory_order_relaxed);
+	struct span end = as == LOG_TEXT ? SPAN("\n") : SPAN("\"}\n");
 	char text[LOG_LINE_MAX];
 	char line[LOG_LINE_MAX];
 	va_list arguments;
@@ -80,10 +109,28 @@ void log_write(enum log_level level, const char *format, ...)
 	va_end(arguments);
 	if (len < 0)
 		return;
-	size_t n = write_prefix(line, sizeof line, level);
-	n += escape(line + n, sizeof line - n - 1, text);
-	line[n++] = '\n';
+	size_t n = write_prefix(as, line, sizeof line, level);
+	n += escape(as, line + n, sizeof line - n - end.len, text);
+	memcpy(line + n, end.bytes, end.len);
 	/* A line that can't be written has nowhere else to go. */
-	ssize_t written = write(STDERR_FILENO, line, n);
+	ssize_t written = write(STDERR_FILENO, line, n + end.len);
 	(void)written;
+}
+
+bool log_limit_allows(struct log_limit *limit, unsigned *suppressed)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	*suppressed = 0;
+	if (now.tv_sec != limit->second) {
+		*suppressed = limit->suppressed;
+		*limit = (struct log_limit){.second = now.tv_sec};
+	}
+	if (limit->lines < LOG_LIMIT_LINES) {
+		limit->lines++;
+		return true;
+	}
+	limit->suppressed++;
+	return false;
 }

@@ -31,6 +31,9 @@ void mailbox_close(struct mailbox *m)
 {
 	struct mail mail;
 
+	uv_mutex_lock(&m->lock);
+	m->is_closed = true;
+	uv_mutex_unlock(&m->lock);
 	uv_close((uv_handle_t *)&m->async, NULL);
 	mailbox_take(m, &mail);
 	while (mail.messages != NULL) {
@@ -39,7 +42,7 @@ void mailbox_close(struct mailbox *m)
 		message_unref(message, 1);
 	}
 	for (size_t i = 0; i < mail.sockets_count; i++)
-		close(mail.sockets[i]);
+		close(mail.sockets[i].socket);
 }
 
 void mailbox_fini(struct mailbox *m)
@@ -82,12 +85,13 @@ void mailbox_post_message(struct mailbox *m, void *member,
 	unlock_and_wake(m);
 }
 
-int mailbox_post_socket(struct mailbox *m, int socket)
+int mailbox_post_socket(struct mailbox *m, struct accepted socket)
 {
 	uv_mutex_lock(&m->lock);
 	if (m->sockets_count == m->sockets_cap) {
 		size_t cap = m->sockets_cap == 0 ? 64 : 2 * m->sockets_cap;
-		int *grown = realloc(m->sockets, cap * sizeof *grown);
+		struct accepted *grown =
+			realloc(m->sockets, cap * sizeof *grown);
 		if (grown == NULL) {
 			uv_mutex_unlock(&m->lock);
 			return UV_ENOMEM;
@@ -103,6 +107,10 @@ int mailbox_post_socket(struct mailbox *m, int socket)
 void mailbox_post_order(struct mailbox *m, enum mailbox_order order)
 {
 	uv_mutex_lock(&m->lock);
+	if (m->is_closed) {
+		uv_mutex_unlock(&m->lock);
+		return;
+	}
 	m->orders |= (unsigned)order;
 	unlock_and_wake(m);
 }

@@ -13,6 +13,7 @@
 #ifndef ISIMUD_MAILBOX_H
 #define ISIMUD_MAILBOX_H
 
+#include "listener.h"
 #include "message.h"
 
 #include <stdbool.h>
@@ -20,8 +21,12 @@
 
 /* Things to do that need no data; a bit each, merged until taken. */
 enum mailbox_order {
-	MAILBOX_STOP = 1, /* end all connections, then the loop */
-	MAILBOX_DUMP = 2, /* log what the worker has */
+	MAILBOX_STOP = 1,    /* end all connections, then the loop */
+	MAILBOX_DUMP = 2,    /* log what the worker has */
+	MAILBOX_DRAIN = 4,   /* end all connections, spread over time */
+	MAILBOX_RELIEVE = 8, /* memory is scarce: end the worst laggards */
+	MAILBOX_ABORT = 16,  /* end all connections without a word */
+	MAILBOX_HANG = 32,   /* debug builds: stand still, for a test */
 };
 
 /* What was taken. */
@@ -29,7 +34,7 @@ struct mail {
 	struct message *messages; /* first, along links[worker].next; each holds
 				     a reference, now the taker's */
 	size_t messages_count;
-	int *sockets; /* accepted descriptors, now the taker's; lie in memory
+	struct accepted *sockets; /* descriptors, now the taker's; lie in memory
 			 that is the mailbox's until the next take */
 	size_t sockets_count;
 	unsigned orders;
@@ -48,11 +53,12 @@ struct mailbox {
 	struct message **end;
 	size_t count;
 	unsigned orders;
-	int *sockets;
+	bool is_closed;
+	struct accepted *sockets;
 	size_t sockets_count;
 	size_t sockets_cap;
 	/* Owner: the worker. The array given out by the last take. */
-	int *taken;
+	struct accepted *taken;
 	size_t taken_cap;
 };
 
@@ -67,7 +73,8 @@ int mailbox_open(struct mailbox *m, uv_loop_t *loop, unsigned worker,
 void mailbox_set_owner(struct mailbox *m);
 
 /* Closes the handle; drops what is still inside (closing sockets). Nobody may
- * post any more. mailbox_fini() after the loop has run the close callback. */
+ * post any more, but for orders, which are dropped. mailbox_fini() after the
+ * loop has run the close callback. */
 void mailbox_close(struct mailbox *m);
 void mailbox_fini(struct mailbox *m);
 
@@ -82,7 +89,7 @@ void mailbox_post_message(struct mailbox *m, void *member,
 
 /* Posts an accepted socket. Returns 0 (the mailbox has it), or UV_ENOMEM (it is
  * still the caller's). */
-int mailbox_post_socket(struct mailbox *m, int socket);
+int mailbox_post_socket(struct mailbox *m, struct accepted socket);
 
 void mailbox_post_order(struct mailbox *m, enum mailbox_order order);
 

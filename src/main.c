@@ -2,42 +2,106 @@
 #include "auth.h"
 #include "config.h"
 #include "log.h"
+#include "options.h"
+#include "probe.h"
 #include "routes.h"
+#include "secret.h"
 #include "server.h"
+#include "version.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <uv.h>
 
 #define EXIT_SETTINGS 2 /* a setting is missing or malformed */
 
-static const char *get_setting(const char *name)
-{
-	return getenv(name);
-}
+static const char usage[] =
+	"isimud " VERSION " pushes messages to subscribers over WebSocket.\n"
+	"\n"
+	"usage: isimud [SETTING ...]               serves until SIGTERM\n"
+	"       isimud healthcheck [SETTING ...]   asks a running one: 0 if it"
+	" is well, else 1\n"
+	"       isimud --check-config [SETTING ...]  shows the settings: 0 if"
+	" they are right, else 2\n"
+	"       isimud --help | --version\n"
+	"\n"
+	"Each setting is a flag, --max-body 2M or --max-body=2M; or a variable"
+	" of the\n"
+	"environment, ISIMUD_MAX_BODY or MAX_BODY. The first of these that is"
+	" given counts.\n"
+	"BYTES may end in K, M or G (of 1024); SECONDS may have decimals.\n"
+	"\n";
 
-int main(void)
+/* Reads all settings but the password. */
+static int load(struct config *c, char error[static CONFIG_ERROR_MAX])
 {
-	struct config config;
-	char error[CONFIG_ERROR_MAX];
-
-	int rv = config_load(&config, get_setting, error);
-	if (rv == 0 && config.auth_url != NULL &&
-	    !auth_is_url(config.auth_url)) {
-		snprintf(error, sizeof error,
+	int rv = options_check_environment(environ, error);
+	if (rv == 0)
+		rv = config_load(c, options_get, error);
+	if (rv == 0 && c->auth_url != NULL && !auth_is_url(c->auth_url)) {
+		snprintf(error, CONFIG_ERROR_MAX,
 			 "AUTH_URL must be an absolute http or https URL");
 		rv = UV_EINVAL;
 	}
-	if (rv != 0) {
-		log_error("%s", error);
-		return EXIT_SETTINGS;
-	}
-	log_set_level((enum log_level)config.log_level);
+	return rv;
+}
+
+static int serve(const struct config *c)
+{
+	log_set_level((enum log_level)c->log_level);
+	log_set_format(c->log_is_json ? LOG_JSON : LOG_TEXT);
+	config_log(c);
 	if (auth_global_init() != 0) {
 		log_error("can't start: libcurl could not be initialized");
 		return EXIT_FAILURE;
 	}
-	int status = server_run(&config, &routes_app);
+	int status = server_run(c, &routes_app);
 	auth_global_fini();
 	return status;
+}
+
+/* Docker keeps the status 2 of a health check for itself. */
+static int fail(enum options_command command, const char *error)
+{
+	log_error("%s", error);
+	return command == OPTIONS_HEALTHCHECK ? EXIT_FAILURE : EXIT_SETTINGS;
+}
+
+/* What needs the settings, done with them. */
+static int run(enum options_command command)
+{
+	char error[CONFIG_ERROR_MAX];
+	struct config config;
+
+	int rv = load(&config, error);
+	if (rv == 0 && command != OPTIONS_HEALTHCHECK)
+		rv = secret_load(&config, error);
+	if (rv != 0)
+		return fail(command, error);
+	if (command == OPTIONS_HEALTHCHECK)
+		return probe_run(&config);
+	if (command == OPTIONS_SERVE)
+		return serve(&config);
+	config_print(&config, stdout);
+	return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	enum options_command command;
+	char error[CONFIG_ERROR_MAX];
+
+	if (options_parse(argv + (argc > 0), &command, error) != 0)
+		return fail(command, error);
+	if (command == OPTIONS_HELP) {
+		fputs(usage, stdout);
+		config_print_help(stdout);
+		return EXIT_SUCCESS;
+	}
+	if (command == OPTIONS_VERSION) {
+		puts("isimud " VERSION);
+		return EXIT_SUCCESS;
+	}
+	return run(command);
 }

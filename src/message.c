@@ -2,6 +2,7 @@
 #include "message.h"
 
 #include "check.h"
+#include "memory.h"
 #include "websocket.h"
 
 #include <stdlib.h>
@@ -14,17 +15,21 @@ struct message *message_new(struct span data, unsigned workers)
 
 	if (data.len > MESSAGE_MAX_BYTES - WEBSOCKET_HEADER_MAX)
 		return NULL;
-	struct message *m =
-		malloc(sizeof *m + links + WEBSOCKET_HEADER_MAX + data.len);
+	size_t size = sizeof(struct message) + links + WEBSOCKET_HEADER_MAX +
+		      data.len;
+	struct message *m = malloc(size);
 	if (m == NULL)
 		return NULL;
+	memory_charge(size);
 	uint8_t *payload =
 		(uint8_t *)(m->links + workers) + WEBSOCKET_HEADER_MAX;
 	size_t header = websocket_write_header(payload, OPCODE_TEXT, data.len);
 	if (data.len > 0)
 		memcpy(payload, data.bytes, data.len);
 	atomic_init(&m->refs, 1);
+	m->size = size;
 	m->sequence = 0;
+	m->accepted_ns = 0;
 	m->frame = payload - header;
 	m->frame_len = (uint32_t)(header + data.len);
 	return m;
@@ -42,6 +47,8 @@ void message_unref(struct message *m, unsigned n)
 	unsigned old =
 		atomic_fetch_sub_explicit(&m->refs, n, memory_order_acq_rel);
 	CHECK(old >= n);
-	if (old == n)
-		free(m);
+	if (old > n)
+		return;
+	memory_credit(m->size);
+	free(m);
 }

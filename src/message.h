@@ -4,7 +4,9 @@
  * masked (5.1), so every subscriber gets the very same bytes. It also carries
  * a link for each worker, so that posting it to a mailbox needs no memory and
  * can't fail.
- * Immutable after message_new(), but for `refs` (Atomic), `sequence` (written
+ * Its memory counts against the budget (memory.h).
+ * Immutable after message_new(), but for `accepted_ns` (the publisher's, before
+ * it is posted), `refs` (Atomic), `sequence` (written
  * once, under its topic's lock, before it is posted anywhere) and each `links`
  * entry (Guarded by the lock of that worker's mailbox until it is taken, then
  * Owner: that worker). */
@@ -26,8 +28,10 @@ struct message_link {
 struct message {
 	atomic_uint refs;
 	uint32_t frame_len;
-	uint64_t sequence; /* its place in the topic, counted from 1 */
-	uint8_t *frame;    /* inside this allocation */
+	size_t size;          /* of this allocation */
+	uint64_t sequence;    /* its place in the topic, counted from 1 */
+	uint64_t accepted_ns; /* when it was published, by uv_hrtime() */
+	uint8_t *frame;       /* inside this allocation */
 	struct message_link links[]; /* one for each worker */
 };
 

@@ -2,6 +2,7 @@
 #include "outq.h"
 
 #include "check.h"
+#include "memory.h"
 
 #include <stdlib.h>
 
@@ -24,16 +25,24 @@ static struct chunk *chunk_at(const struct outq *q, uint32_t i)
 	return slots[(q->head + i) & (cap_of(q) - 1)];
 }
 
+static void free_many(struct outq *q)
+{
+	if (q->cap == 0)
+		return;
+	memory_credit(q->cap * sizeof(struct chunk *));
+	free(q->many);
+}
+
 static int grow(struct outq *q)
 {
 	uint32_t cap = 4 * cap_of(q);
 	struct chunk **many = calloc(cap, sizeof(struct chunk *));
 	if (many == NULL)
 		return UV_ENOMEM;
+	memory_charge(cap * sizeof(struct chunk *));
 	for (uint32_t i = 0; i < q->count; i++)
 		many[i] = *slot(q, i);
-	if (q->cap > 0)
-		free(q->many);
+	free_many(q);
 	q->many = many;
 	q->cap = cap;
 	q->head = 0;
@@ -43,8 +52,7 @@ static int grow(struct outq *q)
 /* An empty queue keeps no memory. */
 static void shrink(struct outq *q)
 {
-	if (q->cap > 0)
-		free(q->many);
+	free_many(q);
 	q->cap = 0;
 	q->head = 0;
 }

@@ -2,8 +2,10 @@
 #include "routes.h"
 
 #include "auth.h"
-#include "digest.h"
 #include "json.h"
+#include "memory.h"
+#include "metrics.h"
+#include "secret.h"
 #include "subscribers.h"
 
 #include <stdlib.h>
@@ -12,6 +14,7 @@
 #define SUBSCRIBE_MAX 65536 /* bytes of a message from a subscriber */
 #define BASIC_CHALLENGE                                                        \
 	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
+#define NO_STORE         "Cache-Control: no-store\r\n"
 #define BEARER_CHALLENGE "WWW-Authenticate: Bearer realm=\"isimud\"\r\n"
 
 /* What a worker keeps for all its clients. */
@@ -19,8 +22,8 @@ struct routes {
 	struct worker *worker;
 	struct auth *auth; /* NULL without AUTH_URL */
 	struct subscribers subscribers;
-	uint8_t password[DIGEST_SHA256_BYTES];
 	/* Scratch, used within one call. */
+	struct buf page;
 	struct buf credentials;
 	struct json_publication publication;
 	struct json_subscription subscription;
@@ -29,6 +32,7 @@ struct routes {
 /* What a client is, beside its connection (conn_user). */
 struct client {
 	struct auth_check *check; /* under way, or NULL */
+	uint64_t check_from_ns;
 	struct subscriber subscriber;
 };
 
@@ -59,24 +63,44 @@ static bool read_publisher(struct routes *r, struct conn *c,
 	return rv == 0;
 }
 
-/* Before the content is read: only a publisher may make us keep any. */
-static void check_publish(struct routes *r, struct conn *c,
-			  const struct http_request *request)
+/* Whether the request has the password. If not, it has been answered. */
+static bool check_password(struct routes *r, struct conn *c)
 {
-	uint8_t digest[DIGEST_SHA256_BYTES];
 	struct span publisher;
 	struct span password;
 
 	if (!read_publisher(r, c, &publisher, &password))
+		return false;
+	if (secret_matches(password))
+		return true;
+	conn_respond_error(c, 401, "Wrong credentials", BASIC_CHALLENGE);
+	return false;
+}
+
+static void refuse_as_full(struct routes *r, struct conn *c)
+{
+	stats_add(&r->worker->stats, STATS_publish_full, 1);
+	conn_respond_error(c, 503, "Too much is waiting to be sent",
+			   "Retry-After: 1\r\n");
+}
+
+/* Before the content is read: only a publisher may make us keep any. */
+static void check_publish(struct routes *r, struct conn *c,
+			  const struct http_request *request)
+{
+	if (!check_password(r, c)) {
+		stats_add(&r->worker->stats, STATS_publish_denied, 1);
 		return;
-	digest_sha256(password.bytes, password.len, digest);
-	if (!digest_equal(digest, r->password))
-		conn_respond_error(c, 401, "Wrong credentials",
-				   BASIC_CHALLENGE);
-	else if (!http_is_media_type(request->fields[HTTP_CONTENT_TYPE],
-				     SPAN("application/json")))
+	}
+	if (memory_level() == MEMORY_FULL) {
+		worker_ask_relief(r->worker->shared);
+		refuse_as_full(r, c);
+	} else if (!http_is_media_type(request->fields[HTTP_CONTENT_TYPE],
+				       SPAN("application/json"))) {
+		stats_add(&r->worker->stats, STATS_publish_invalid, 1);
 		conn_respond_error(
 			c, 415, "Content-Type must be application/json", NULL);
+	}
 }
 
 static void publish(struct routes *r, struct conn *c,
@@ -91,6 +115,7 @@ static void publish(struct routes *r, struct conn *c,
 	if (!read_publisher(r, c, &key.publisher, &password))
 		return;
 	if (json_read_publication(&r->publication, request->content, &error)) {
+		stats_add(&r->worker->stats, STATS_publish_invalid, 1);
 		conn_respond_error(c, error.status, error.text, NULL);
 		return;
 	}
@@ -101,12 +126,13 @@ static void publish(struct routes *r, struct conn *c,
 		conn_respond_error(c, 500, "Internal server error", NULL);
 		return;
 	}
+	m->accepted_ns = uv_hrtime();
 	if (registry_publish(registry, &key, m, &receipt) != 0) {
-		stats_add(&r->worker->stats, STATS_publish_full, 1);
-		conn_respond_error(c, 503, "Too much is waiting to be sent",
-				   "Retry-After: 1\r\n");
+		refuse_as_full(r, c);
 		return;
 	}
+	if (memory_level() >= MEMORY_SCARCE)
+		worker_ask_relief(r->worker->shared);
 	stats_add(&r->worker->stats, STATS_published, 1);
 	conn_respond(c, &(struct http_response){.status = 200});
 }
@@ -122,9 +148,12 @@ static void on_verdict(void *user, enum auth_verdict verdict)
 	};
 	struct conn *c = user;
 	struct client *client = conn_user(c);
+	struct stats *stats = &routes_of(c)->worker->stats;
 
 	client->check = NULL;
-	stats_add(&routes_of(c)->worker->stats, counters[verdict], 1);
+	stats_add(stats, counters[verdict], 1);
+	histogram_add(&stats->auth,
+		      (uv_hrtime() - client->check_from_ns) / 1000, 1);
 	switch (verdict) {
 	case AUTH_YES:
 		conn_upgrade(c);
@@ -170,7 +199,103 @@ static void subscribe(struct routes *r, struct conn *c,
 		authorize(r, c, request);
 }
 
+/* --- health and metrics ------------------------------------------------- */
+
+static void respond_state(struct conn *c, bool is_fine, const char *text)
+{
+	struct http_response response = {.status = is_fine ? 200 : 503,
+					 .content_type = "text/plain",
+					 .content = span_of(text),
+					 .fields = NO_STORE};
+	conn_respond(c, &response);
+}
+
+static void show_health(const struct routes *r, struct conn *c)
+{
+	bool is_fine = worker_all_turn(r->worker->shared);
+	respond_state(c, is_fine, is_fine ? "ok\n" : "a worker is stuck\n");
+}
+
+static void show_readiness(const struct routes *r, struct conn *c)
+{
+	struct worker_shared *shared = r->worker->shared;
+
+	if (atomic_load_explicit(&shared->is_draining, memory_order_relaxed))
+		respond_state(c, false, "draining\n");
+	else if (atomic_load_explicit(&shared->connections,
+				      memory_order_relaxed) >=
+		 shared->config->connections_max)
+		respond_state(c, false, "too many connections\n");
+	else if (memory_level() >= MEMORY_TIGHT)
+		respond_state(c, false, "memory is tight\n");
+	else
+		respond_state(c, true, "ready\n");
+}
+
+static void show_metrics(struct routes *r, struct conn *c)
+{
+	const struct worker_shared *shared = r->worker->shared;
+	const struct stats *stats[CONFIG_WORKERS_MAX];
+
+	if (conn_listener(c) != LISTENER_ADMIN && !check_password(r, c))
+		return;
+	for (unsigned i = 0; i < shared->workers_count; i++)
+		stats[i] = &shared->workers[i]->stats;
+	struct metrics_source source = {
+		.workers = stats,
+		.workers_count = shared->workers_count,
+		.acceptor = shared->acceptor,
+		.topics = registry_topics(shared->registry),
+		.is_draining = atomic_load(&shared->is_draining)};
+	r->page.len = 0;
+	if (metrics_write(&r->page, &source) != 0) {
+		conn_respond_error(c, 500, "Internal server error", NULL);
+		return;
+	}
+	conn_respond(c, &(struct http_response){
+				.status = 200,
+				.content_type = METRICS_CONTENT_TYPE,
+				.content = {r->page.bytes, r->page.len},
+				.fields = NO_STORE});
+}
+
 /* --- requests ----------------------------------------------------------- */
+
+enum target {
+	TARGET_NONE,
+	TARGET_HOMEPAGE,
+	TARGET_PUBLISH,
+	TARGET_SUBSCRIBE,
+	TARGET_HEALTH,
+	TARGET_READINESS,
+	TARGET_METRICS,
+};
+
+/* Which target a path is, for a connection of this kind: with ADMIN_PORT,
+ * health and metrics are there and nowhere else. */
+static enum target target_of(const struct routes *r, enum listener_kind kind,
+			     struct span path)
+{
+	bool is_admin = kind == LISTENER_ADMIN;
+
+	if (is_admin || !config_of(r)->has_admin_port) {
+		if (span_equal(path, SPAN("/healthz")))
+			return TARGET_HEALTH;
+		if (span_equal(path, SPAN("/readyz")))
+			return TARGET_READINESS;
+		if (span_equal(path, SPAN("/metrics")))
+			return TARGET_METRICS;
+	}
+	if (is_admin)
+		return TARGET_NONE;
+	if (span_equal(path, SPAN("/pub")))
+		return TARGET_PUBLISH;
+	if (span_equal(path, SPAN("/sub")))
+		return TARGET_SUBSCRIBE;
+	if (span_equal(path, SPAN("/")) && config_of(r)->homepage)
+		return TARGET_HOMEPAGE;
+	return TARGET_NONE;
+}
 
 static void show_homepage(struct conn *c)
 {
@@ -179,34 +304,24 @@ static void show_homepage(struct conn *c)
 				.fields = "Location: " PROJECT_PAGE "\r\n"});
 }
 
-static bool is_get(const struct http_request *request)
-{
-	return request->method == HTTP_METHOD_GET ||
-	       request->method == HTTP_METHOD_HEAD;
-}
-
 /* Answers what is wrong with method or path. Returns whether all is fine. */
-static bool check_target(const struct routes *r, struct conn *c,
+static bool check_method(struct conn *c, enum target target,
 			 const struct http_request *request)
 {
-	struct span path = request->path;
 	bool is_post = request->method == HTTP_METHOD_POST;
+	bool is_get = request->method == HTTP_METHOD_GET ||
+		      request->method == HTTP_METHOD_HEAD;
 
-	if (span_equal(path, SPAN("/pub"))) {
-		if (!is_post)
-			conn_respond_error(c, 405, "Method not allowed",
-					   "Allow: POST\r\n");
-		return is_post;
-	}
-	if (!span_equal(path, SPAN("/sub")) &&
-	    !(span_equal(path, SPAN("/")) && config_of(r)->homepage)) {
+	if (target == TARGET_NONE) {
 		conn_respond_error(c, 404, "Not found", NULL);
 		return false;
 	}
-	if (!is_get(request))
-		conn_respond_error(c, 405, "Method not allowed",
-				   "Allow: GET, HEAD\r\n");
-	return is_get(request);
+	if (target == TARGET_PUBLISH ? is_post : is_get)
+		return true;
+	conn_respond_error(c, 405, "Method not allowed",
+			   target == TARGET_PUBLISH ? "Allow: POST\r\n"
+						    : "Allow: GET, HEAD\r\n");
+	return false;
 }
 
 /* All that can be refused is refused here, so that content is kept for nobody
@@ -214,10 +329,11 @@ static bool check_target(const struct routes *r, struct conn *c,
 static void on_head(struct conn *c, const struct http_request *request)
 {
 	struct routes *r = routes_of(c);
+	enum target target = target_of(r, conn_listener(c), request->path);
 
-	if (!check_target(r, c, request))
+	if (!check_method(c, target, request))
 		return;
-	if (request->method == HTTP_METHOD_POST)
+	if (target == TARGET_PUBLISH)
 		check_publish(r, c, request);
 	else if (request->content_length > 0 || request->is_chunked)
 		conn_respond_error(c, 400, "No content is expected", NULL);
@@ -227,12 +343,28 @@ static void on_request(struct conn *c, const struct http_request *request)
 {
 	struct routes *r = routes_of(c);
 
-	if (request->method == HTTP_METHOD_POST)
+	switch (target_of(r, conn_listener(c), request->path)) {
+	case TARGET_PUBLISH:
 		publish(r, c, request);
-	else if (span_equal(request->path, SPAN("/sub")))
+		break;
+	case TARGET_SUBSCRIBE:
 		subscribe(r, c, request);
-	else
+		break;
+	case TARGET_HOMEPAGE:
 		show_homepage(c);
+		break;
+	case TARGET_HEALTH:
+		show_health(r, c);
+		break;
+	case TARGET_READINESS:
+		show_readiness(r, c);
+		break;
+	case TARGET_METRICS:
+		show_metrics(r, c);
+		break;
+	case TARGET_NONE:
+		break; /* on_head() has answered */
+	}
 }
 
 /* --- messages ----------------------------------------------------------- */
@@ -289,7 +421,6 @@ static int routes_open(struct worker *w, void **state)
 	if (r == NULL)
 		return UV_ENOMEM;
 	r->worker = w;
-	digest_sha256(config->password, strlen(config->password), r->password);
 	subscribers_init(&r->subscribers, w->shared->registry, w->index,
 			 &w->stats);
 	if (config->auth_url != NULL) {
@@ -313,12 +444,19 @@ static void routes_deliver(void *state, struct message *first)
 	subscribers_deliver(&r->subscribers, first);
 }
 
+static void routes_flushed(void *state)
+{
+	struct routes *r = state;
+	subscribers_flushed(&r->subscribers);
+}
+
 static void routes_close(void *state)
 {
 	struct routes *r = state;
 
 	auth_close(r->auth);
 	buf_fini(&r->credentials);
+	buf_fini(&r->page);
 	buf_fini(&r->publication.memory);
 	buf_fini(&r->subscription.memory);
 	free(r);
@@ -337,5 +475,6 @@ const struct worker_app routes_app = {
 	.message_max_bytes = SUBSCRIBE_MAX,
 	.open = routes_open,
 	.deliver = routes_deliver,
+	.flushed = routes_flushed,
 	.close = routes_close,
 };

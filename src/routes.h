@@ -4,6 +4,7 @@
  *   GET /sub    a WebSocket; its first message {"publisher": …, "topic": …}
  *               subscribes, and from then on it receives
  *   GET /       the project page, or 404
+ *   GET /healthz, /readyz, /metrics   for whoever operates it
  *
  * Each is described in README.md. Owner: what is kept for a worker belongs to
  * its thread. */

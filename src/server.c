@@ -4,6 +4,8 @@
 #include "acceptor.h"
 #include "check.h"
 #include "log.h"
+#include "memory.h"
+#include "secret.h"
 #include "version.h"
 
 #include <inttypes.h>
@@ -13,6 +15,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#define STEP_MS 10 /* between looks whether all clients are gone */
 
 struct server {
 	struct worker_shared shared;
@@ -33,6 +37,10 @@ static void block_signals(struct server *s)
 	sigaddset(&s->signals, SIGTERM);
 	sigaddset(&s->signals, SIGINT);
 	sigaddset(&s->signals, SIGUSR1);
+	sigaddset(&s->signals, SIGHUP);
+#ifdef ISIMUD_DEBUG
+	sigaddset(&s->signals, SIGUSR2);
+#endif
 	CHECK(pthread_sigmask(SIG_BLOCK, &s->signals, NULL) == 0);
 }
 
@@ -68,6 +76,7 @@ static int make_workers(struct server *s, unsigned count)
 		s->workers[i] = w;
 		s->mailboxes[i] = &w->mailbox;
 		s->workers_count++;
+		s->shared.workers_count++;
 	}
 	return registry_new(&s->shared.registry, s->mailboxes, count);
 }
@@ -130,72 +139,197 @@ static void dump(struct server *s)
 	log_counters(s);
 }
 
-static void wait_for_stop(struct server *s)
+static void reload_password(const struct server *s)
 {
-	int signal_number;
-	for (;;) {
-		signal_number = sigwaitinfo(&s->signals, NULL);
-		if (signal_number == SIGUSR1)
-			dump(s);
-		else if (signal_number > 0)
-			break;
-	}
-	log_info("stopping on %s",
-		 signal_number == SIGTERM ? "SIGTERM" : "SIGINT");
+	char error[CONFIG_ERROR_MAX];
+
+	if (secret_load(s->shared.config, error) != 0)
+		log_error("the old password stays: %s", error);
+	else
+		log_info("the password was read again");
 }
 
-/* Accepts until told to stop. */
-static int serve(struct server *s, int listener, unsigned port)
+static void wait_for_stop(struct server *s)
 {
-	const struct config *c = s->shared.config;
-	int rv = acceptor_init(&s->acceptor, &s->shared, s->workers,
-			       s->workers_count, &listener, 1);
-	if (rv != 0)
+	int number;
+
+	do {
+		number = sigwaitinfo(&s->signals, NULL);
+		if (number == SIGUSR1)
+			dump(s);
+		else if (number == SIGHUP)
+			reload_password(s);
+#ifdef ISIMUD_DEBUG
+		else if (number == SIGUSR2)
+			mailbox_post_order(s->mailboxes[0], MAILBOX_HANG);
+#endif
+	} while (number != SIGTERM && number != SIGINT);
+	log_info("draining on %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+/* --- draining ----------------------------------------------------------- */
+
+static void post_all(struct server *s, enum mailbox_order order)
+{
+	for (unsigned i = 0; i < s->started; i++)
+		mailbox_post_order(s->mailboxes[i], order);
+}
+
+/* Waits until no client is left, or until `until_ms` (uv_hrtime()). */
+static void wait_until_empty(const struct server *s, uint64_t until_ms)
+{
+	while (atomic_load(&s->shared.connections) > 0 &&
+	       uv_hrtime() / 1000000 < until_ms)
+		uv_sleep(STEP_MS);
+}
+
+static void wait_until(uint64_t until_ms)
+{
+	while (uv_hrtime() / 1000000 < until_ms)
+		uv_sleep(STEP_MS);
+}
+
+/* The time there is, in tenths: one in which all goes on but /readyz, so that
+ * no new client is sent here; seven in which subscribers are ended evenly; one
+ * for those that are slow to leave; and one in reserve. */
+static void drain(struct server *s)
+{
+	uint64_t all = s->shared.config->drain_ms;
+	uint64_t start = uv_hrtime() / 1000000;
+
+	atomic_store(&s->shared.is_draining, true);
+	if (all > 0) {
+		s->shared.drain_spread_ms = all * 7 / 10;
+		wait_until(start + all / 10);
+		acceptor_drain(&s->acceptor);
+		post_all(s, MAILBOX_DRAIN);
+		wait_until_empty(s, start + all * 8 / 10);
+	}
+	acceptor_stop(&s->acceptor);
+	post_all(s, MAILBOX_STOP);
+	wait_until_empty(s,
+			 all > 0 ? start + all * 9 / 10
+				 : start + s->shared.config->close_timeout_ms +
+					   STEP_MS);
+	post_all(s, MAILBOX_ABORT);
+}
+
+/* --- start and stop ------------------------------------------------------ */
+
+/* Opens what is asked for. Returns the listeners made, whatever `*error`. */
+static unsigned open_listeners(const struct config *c,
+			       struct acceptor_listener *out, unsigned *ports,
+			       int *error)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->listeners_count + c->has_admin_port; i++) {
+		bool is_admin = i == c->listeners_count;
+		struct config_listener l;
+		if (is_admin) {
+			l = (struct config_listener){
+				.port = (unsigned)c->admin_port};
+			snprintf(l.address, sizeof l.address, "%s", c->ip);
+		} else {
+			l = c->listeners[i];
+		}
+		*error = acceptor_listen(&l, &out[n].fd, &ports[n]);
+		if (*error != 0) {
+			char text[CONFIG_LISTENER_TEXT_MAX];
+			config_name_listener(&l, l.port, text);
+			log_error("can't listen on %s: %s", text,
+				  uv_strerror(*error));
+			break;
+		}
+		out[n++].kind = is_admin    ? LISTENER_ADMIN
+				: l.is_unix ? LISTENER_UNIX
+					    : LISTENER_TCP;
+	}
+	return n;
+}
+
+static void log_listeners(const struct config *c, const unsigned *ports)
+{
+	char text[CONFIG_LISTENER_TEXT_MAX];
+
+	for (unsigned i = 0; i < c->listeners_count; i++) {
+		config_name_listener(&c->listeners[i], ports[i], text);
+		log_info("listening on %s", text);
+	}
+	if (c->has_admin_port)
+		log_info("health and metrics on port %u",
+			 ports[c->listeners_count]);
+}
+
+static void remove_unix_sockets(const struct config *c)
+{
+	for (unsigned i = 0; i < c->listeners_count; i++)
+		if (c->listeners[i].is_unix)
+			unlink(c->listeners[i].address);
+}
+
+/* Accepts until told to stop. Takes the listeners. */
+static int serve(struct server *s, const struct acceptor_listener *listeners,
+		 const unsigned *ports, unsigned count)
+{
+	int rv = acceptor_init(&s->acceptor, &s->shared, listeners, count);
+	if (rv != 0) {
+		log_error("can't start: %s", uv_strerror(rv));
 		return rv;
+	}
+	s->shared.acceptor = &s->acceptor.stats;
 	rv = acceptor_start(&s->acceptor);
 	if (rv == 0) {
-		log_info("isimud " VERSION ", %u workers, listening on "
-			 "%s%s%s:%u",
-			 s->workers_count, strchr(c->ip, ':') ? "[" : "", c->ip,
-			 strchr(c->ip, ':') ? "]" : "", port);
+		log_listeners(s->shared.config, ports);
 		wait_for_stop(s);
 		/* From here on a second signal has its default effect. */
 		unblock_signals(s);
-		acceptor_stop(&s->acceptor);
+		drain(s);
+	} else {
+		log_error("can't start: %s", uv_strerror(rv));
 	}
 	stop_workers(s);
 	acceptor_fini(&s->acceptor);
+	remove_unix_sockets(s->shared.config);
+	return rv;
+}
+
+static int start(struct server *s)
+{
+	const struct config *c = s->shared.config;
+	struct acceptor_listener listeners[ACCEPTOR_LISTENERS_MAX];
+	unsigned ports[ACCEPTOR_LISTENERS_MAX];
+	int rv = 0;
+
+	unsigned count = open_listeners(c, listeners, ports, &rv);
+	bool is_logged = rv != 0;
+	if (rv == 0)
+		rv = make_workers(s, (unsigned)c->workers);
+	if (rv == 0)
+		rv = start_workers(s);
+	if (rv == 0) {
+		/* What there is by now is not the clients'. */
+		memory_set_limit(c->memory_limit_bytes, memory_resident());
+		return serve(s, listeners, ports, count);
+	}
+	while (count > 0)
+		close(listeners[--count].fd);
+	if (!is_logged)
+		log_error("can't start: %s", uv_strerror(rv));
 	return rv;
 }
 
 int server_run(const struct config *config, const struct worker_app *app)
 {
 	struct server s = {.shared = {.config = config, .app = app}};
-	int listener;
-	unsigned port;
 
 	block_signals(&s);
 	raise_descriptor_limit();
-	int rv = acceptor_listen(config->ip, (unsigned)config->port, &listener,
-				 &port);
-	if (rv != 0) {
-		log_error("can't listen on %s:%" PRIu64 ": %s", config->ip,
-			  config->port, uv_strerror(rv));
-		return 1;
-	}
-	rv = make_workers(&s, (unsigned)config->workers);
-	if (rv == 0)
-		rv = start_workers(&s);
-	if (rv == 0)
-		rv = serve(&s, listener, port);
-	else
-		close(listener);
+	s.shared.workers = s.workers;
+	int rv = start(&s);
 	stop_workers(&s);
 	free_workers(&s);
-	if (rv != 0) {
-		log_error("can't start: %s", uv_strerror(rv));
-		return 1;
-	}
-	log_info("stopped");
-	return 0;
+	if (rv == 0)
+		log_info("stopped");
+	return rv == 0 ? 0 : 1;
 }

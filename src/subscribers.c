@@ -119,7 +119,7 @@ int subscribers_add(struct subscribers *all, struct subscriber *s,
 	s->topic = local;
 	s->index = local->count;
 	local->members[local->count++] = s;
-	all->count++;
+	stats_set_gauge(all->stats, STATS_GAUGE_subscriptions, ++all->count);
 	stats_add(all->stats, STATS_subscribed, 1);
 	return 0;
 }
@@ -134,7 +134,7 @@ void subscribers_remove(struct subscribers *all, struct subscriber *s)
 	local->members[s->index] = last;
 	last->index = s->index;
 	s->topic = NULL;
-	all->count--;
+	stats_set_gauge(all->stats, STATS_GAUGE_subscriptions, --all->count);
 	leave(all, local);
 }
 
@@ -242,8 +242,12 @@ static void deliver_topic(struct subscribers *all, struct local_topic *local)
 	while (m != NULL) {
 		struct run run = next_run(m, all->worker);
 		local->taken += run.messages;
-		if (local->count > 0)
+		if (local->count > 0) {
 			send_run(all, local, &run);
+			if (all->samples < SUBSCRIBERS_SAMPLES)
+				all->accepted_ns[all->samples++] =
+					run.first->accepted_ns;
+		}
 		while (m != run.after) {
 			struct message *next = m->links[all->worker].next;
 			message_unref(m, 1);
@@ -252,6 +256,16 @@ static void deliver_topic(struct subscribers *all, struct local_topic *local)
 	}
 	if (local->topic == NULL && local->taken == local->posted)
 		local_topic_free(local);
+}
+
+void subscribers_flushed(struct subscribers *all)
+{
+	uint64_t now = all->samples > 0 ? uv_hrtime() : 0;
+
+	while (all->samples > 0)
+		histogram_add(&all->stats->delivery,
+			      (now - all->accepted_ns[--all->samples]) / 1000,
+			      1);
 }
 
 void subscribers_deliver(struct subscribers *all, struct message *first)

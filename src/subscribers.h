@@ -12,6 +12,8 @@
 
 #include <stdint.h>
 
+#define SUBSCRIBERS_SAMPLES 64 /* messages timed, a delivery */
+
 struct local_topic; /* the subscribers of one topic; subscribers.c alone */
 
 /* One subscription of one connection; lies in the connection's memory. Zeroed
@@ -28,6 +30,9 @@ struct subscribers {
 	unsigned worker;
 	struct stats *stats;
 	size_t count;
+	/* When messages of the last delivery were accepted: some of them. */
+	uint64_t accepted_ns[SUBSCRIBERS_SAMPLES];
+	unsigned samples;
 };
 
 void subscribers_init(struct subscribers *all, struct registry *registry,
@@ -41,6 +46,9 @@ int subscribers_add(struct subscribers *all, struct subscriber *s,
 /* Nothing happens if `s` is not subscribed. Never called while messages are
  * delivered: endings wait for the flush (conn_send). */
 void subscribers_remove(struct subscribers *all, struct subscriber *s);
+
+/* What was delivered is written now: notes how long it took (stats.h). */
+void subscribers_flushed(struct subscribers *all);
 
 /* Hands messages that were taken from the mailbox to the connections, in order,
  * and gives their references up. Messages of one topic are sent as one chunk

@@ -20,12 +20,13 @@
 #include "check.h"
 #include "digest.h"
 
-#define KEY_LEN        24   /* characters of Sec-WebSocket-Key */
-#define KEY_BYTES      16   /* what they stand for */
-#define MASK_BYTES     4    /* of every frame of a client */
-#define PAYLOAD_MAX    125  /* bytes of a control frame (5.5) */
-#define FIN            0x80 /* in the first byte of a frame (5.2) */
-#define KEEP_MAX_BYTES 4096 /* message memory kept for the next message */
+#define KEY_LEN           24   /* characters of Sec-WebSocket-Key */
+#define KEY_BYTES         16   /* what they stand for */
+#define MASK_BYTES        4    /* of every frame of a client */
+#define PAYLOAD_MAX       125  /* bytes of a control frame (5.5) */
+#define FIN               0x80 /* in the first byte of a frame (5.2) */
+#define WSLAY_FRAME_BYTES 4200 /* about; wslay does not tell */
+#define KEEP_MAX_BYTES    4096 /* message memory kept for the next message */
 
 /* Where in UTF-8 (RFC 3629 4) a text stands. Zeroed: between characters. */
 struct utf8 {
@@ -449,6 +450,11 @@ struct websocket_result websocket_read(struct websocket *ws, struct span bytes,
 				: take(ws, &chunk);
 	}
 	return result;
+}
+
+size_t websocket_memory(const struct websocket *ws)
+{
+	return sizeof(*ws) + WSLAY_FRAME_BYTES + ws->message.cap;
 }
 
 bool websocket_is_idle(const struct websocket *ws)

@@ -100,6 +100,9 @@ struct websocket_result websocket_read(struct websocket *ws, struct span bytes,
 				       const struct websocket_handler *handler,
 				       void *user);
 
+/* The bytes of memory that it holds. */
+size_t websocket_memory(const struct websocket *ws);
+
 /* Whether it is between messages with no byte pending: such a one may be used
  * for another connection, or dropped. */
 bool websocket_is_idle(const struct websocket *ws);

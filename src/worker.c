@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "log.h"
+#include "memory.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 /* Times the mail is looked at again before a poll: what a flush lets in (a
  * paused publisher) is delivered without a wake-up, but can't keep the loop. */
 #define MAIL_ROUNDS_MAX 4
+#define DRAIN_STEP_MS   20
 
 static struct worker *worker_of(struct conn_group *g)
 {
@@ -22,16 +24,16 @@ static void on_wake(uv_async_t *async)
 	(void)async; /* the mail is taken before the next poll */
 }
 
-static void on_handle_gone(uv_handle_t *handle)
+static void count_out(struct worker *w, enum listener_kind kind)
 {
-	(void)handle;
+	if (kind != LISTENER_ADMIN)
+		atomic_fetch_sub_explicit(&w->shared->connections, 1,
+					  memory_order_relaxed);
 }
 
-static void on_freed(struct conn_group *g)
+static void on_freed(struct conn_group *g, enum listener_kind kind)
 {
-	struct worker *w = worker_of(g);
-	atomic_fetch_sub_explicit(&w->shared->connections, 1,
-				  memory_order_relaxed);
+	count_out(worker_of(g), kind);
 }
 
 static void dump(struct worker *w, size_t mail_count)
@@ -49,21 +51,140 @@ static void dump(struct worker *w, size_t mail_count)
 		 queued, mail_count);
 }
 
-static void adopt(struct worker *w, int socket)
+/* --- ticks: signs of life, gauges --------------------------------------- */
+
+static uint64_t now_ms(void)
+{
+	return uv_hrtime() / 1000000;
+}
+
+static void set_gauges(struct worker *w)
+{
+	const size_t *states = w->group.states;
+	struct conn_backlog backlog = conn_group_backlog(&w->group);
+	struct stats *s = &w->stats;
+
+	stats_set_gauge(s, STATS_GAUGE_http,
+			states[CONN_REQUEST] + states[CONN_DISCARDING] +
+				states[CONN_PENDING]);
+	stats_set_gauge(s, STATS_GAUGE_websocket, states[CONN_WEBSOCKET]);
+	stats_set_gauge(s, STATS_GAUGE_closing,
+			states[CONN_CLOSING] + states[CONN_FINISHING] +
+				states[CONN_LINGERING]);
+	stats_set_gauge(s, STATS_GAUGE_buffered_bytes, backlog.bytes);
+	stats_set_gauge(s, STATS_GAUGE_buffered_worst_bytes,
+			backlog.worst_bytes);
+	stats_set_gauge(s, STATS_GAUGE_mailbox_messages, w->mail_most);
+	w->mail_most = 0;
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+	struct worker *w = CONTAINER_OF(timer, struct worker, tick);
+	uint64_t now = now_ms();
+	uint64_t lag_us =
+		now > w->tick_due_ms ? (now - w->tick_due_ms) * 1000 : 0;
+
+	w->tick_due_ms = now + WORKER_TICK_MS;
+	stats_set_gauge(&w->stats, STATS_GAUGE_beat_ms, now);
+	stats_set_gauge(&w->stats, STATS_GAUGE_loop_lag_us, lag_us);
+	histogram_add(&w->stats.lag, lag_us, 1);
+	memory_settle();
+	set_gauges(w);
+}
+
+bool worker_all_turn(const struct worker_shared *shared)
+{
+	uint64_t now = now_ms();
+	for (unsigned i = 0; i < shared->workers_count; i++) {
+		uint64_t beat = stats_gauge(&shared->workers[i]->stats,
+					    STATS_GAUGE_beat_ms);
+		if (now > beat + WORKER_STUCK_MS)
+			return false;
+	}
+	return true;
+}
+
+/* --- draining ----------------------------------------------------------- */
+
+static void on_drain_timer(uv_timer_t *timer)
+{
+	(void)timer; /* drain() runs before the next poll */
+}
+
+/* From now on answers end their connections, and WebSockets are ended evenly
+ * over the time given. */
+static void start_draining(struct worker *w)
+{
+	w->group.is_draining = true;
+	w->drain_total = w->group.states[CONN_WEBSOCKET];
+	w->drain_from_ms = now_ms();
+	uv_timer_start(&w->drain, on_drain_timer, 0, DRAIN_STEP_MS);
+}
+
+/* Ends as many as are due. Comes after the mail, so that whatever was answered
+ * 200 before is sent before Close. */
+static void drain(struct worker *w)
+{
+	uint64_t spread = w->shared->drain_spread_ms;
+	uint64_t past = now_ms() - w->drain_from_ms;
+	size_t due = w->drain_total;
+
+	if (past < spread)
+		due = (size_t)(w->drain_total * past / spread);
+	if (due > w->drain_ended) {
+		conn_group_end_some(&w->group, due - w->drain_ended);
+		w->drain_ended = due;
+	}
+}
+
+/* --- mail --------------------------------------------------------------- */
+
+void worker_ask_relief(struct worker_shared *shared)
+{
+	if (atomic_exchange(&shared->is_relief_asked, true))
+		return;
+	for (unsigned i = 0; i < shared->workers_count; i++)
+		mailbox_post_order(&shared->workers[i]->mailbox,
+				   MAILBOX_RELIEVE);
+}
+
+static void adopt(struct worker *w, struct accepted accepted)
 {
 	size_t before = w->group.count;
 	int rv = UV_ECANCELED;
 
 	if (w->is_stopping)
-		close(socket);
+		close(accepted.socket);
 	else
-		rv = conn_open(&w->group, socket);
+		rv = conn_open(&w->group, accepted);
 	if (rv == 0)
 		return;
 	log_debug("a connection was dropped: %s", uv_strerror(rv));
 	if (w->group.count == before) /* else on_freed() will count it */
-		atomic_fetch_sub_explicit(&w->shared->connections, 1,
-					  memory_order_relaxed);
+		count_out(w, accepted.kind);
+}
+
+static void obey(struct worker *w, unsigned orders, size_t mail_count)
+{
+	if (orders & MAILBOX_DUMP)
+		dump(w, mail_count);
+	if (orders & MAILBOX_DRAIN)
+		start_draining(w);
+	if (orders & MAILBOX_RELIEVE) {
+		conn_group_relieve(&w->group);
+		atomic_store(&w->shared->is_relief_asked, false);
+	}
+	if (orders & MAILBOX_STOP) {
+		w->is_stopping = true;
+		conn_group_end_all(&w->group);
+	}
+	if (orders & MAILBOX_ABORT)
+		conn_group_abort_all(&w->group);
+#ifdef ISIMUD_DEBUG
+	if (orders & MAILBOX_HANG)
+		uv_sleep(2 * WORKER_STUCK_MS);
+#endif
 }
 
 static void handle_mail(struct worker *w, const struct mail *mail)
@@ -72,20 +193,21 @@ static void handle_mail(struct worker *w, const struct mail *mail)
 		adopt(w, mail->sockets[i]);
 	if (mail->messages != NULL)
 		w->shared->app->deliver(w->state, mail->messages);
-	if (mail->orders & MAILBOX_DUMP)
-		dump(w, mail->messages_count);
-	if (mail->orders & MAILBOX_STOP) {
-		w->is_stopping = true;
-		conn_group_end_all(&w->group);
-	}
+	if (w->mail_most < mail->messages_count)
+		w->mail_most = mail->messages_count;
+	obey(w, mail->orders, mail->messages_count);
 }
+
+/* --- the loop ----------------------------------------------------------- */
 
 /* No connection is left, and no mail, so no topic of ours is either: nothing
  * keeps the loop any more. */
 static void close_all(struct worker *w)
 {
 	mailbox_close(&w->mailbox);
-	uv_close((uv_handle_t *)&w->prepare, on_handle_gone);
+	uv_close((uv_handle_t *)&w->prepare, NULL);
+	uv_close((uv_handle_t *)&w->tick, NULL);
+	uv_close((uv_handle_t *)&w->drain, NULL);
 	w->shared->app->close(w->state);
 	conn_group_close(&w->group);
 }
@@ -99,7 +221,11 @@ static void on_prepare(uv_prepare_t *prepare)
 	do {
 		if (mailbox_take(&w->mailbox, &mail))
 			handle_mail(w, &mail);
+		if (w->group.is_draining)
+			drain(w);
 		conn_group_flush(&w->group);
+		if (w->shared->app->flushed != NULL)
+			w->shared->app->flushed(w->state);
 	} while (mailbox_is_waiting(&w->mailbox) && ++rounds < MAIL_ROUNDS_MAX);
 	if (rounds == MAIL_ROUNDS_MAX)
 		uv_async_send(&w->mailbox.async);
@@ -140,6 +266,11 @@ static int open_all(struct worker *w)
 		return rv;
 	}
 	w->group.on_freed = on_freed;
+	uv_timer_init(&w->loop, &w->drain);
+	uv_timer_init(&w->loop, &w->tick);
+	w->tick_due_ms = now_ms();
+	stats_set_gauge(&w->stats, STATS_GAUGE_beat_ms, w->tick_due_ms);
+	uv_timer_start(&w->tick, on_tick, 0, WORKER_TICK_MS);
 	uv_prepare_init(&w->loop, &w->prepare);
 	CHECK(uv_prepare_start(&w->prepare, on_prepare) == 0);
 	return 0;

@@ -27,6 +27,8 @@ struct worker_app {
 	/* Hands over messages from the mailbox, with their references. NULL
 	 * for an application without a registry. */
 	void (*deliver)(void *state, struct message *first);
+	/* What was delivered is written. NULL where nobody wants to know. */
+	void (*flushed)(void *state);
 	/* No connection is left. Closes handles; the loop runs on until they
 	 * are gone. */
 	void (*close)(void *state);
@@ -36,9 +38,27 @@ struct worker_app {
 struct worker_shared {
 	const struct config *config;
 	const struct worker_app *app;
-	struct registry *registry;  /* its own locks */
-	_Atomic size_t connections; /* handed to workers and not yet gone */
+	struct registry *registry; /* its own locks */
+	struct worker *const *workers;
+	unsigned workers_count;
+	const struct stats *acceptor;
+	uint64_t drain_spread_ms;     /* for MAILBOX_DRAIN */
+	_Atomic size_t connections;   /* handed to workers and not yet gone, but
+					 for those of LISTENER_ADMIN */
+	_Atomic bool is_draining;     /* from the first signal to stop on */
+	_Atomic bool is_relief_asked; /* MAILBOX_RELIEVE is on its way */
 };
+
+/* A worker whose last tick is older does not turn any more. */
+#define WORKER_TICK_MS  500
+#define WORKER_STUCK_MS 5000
+
+/* Whether the loops of all workers turn. Threads: any. */
+bool worker_all_turn(const struct worker_shared *shared);
+
+/* Makes every worker end its worst laggards, unless that is under way. Threads:
+ * any. */
+void worker_ask_relief(struct worker_shared *shared);
 
 /* Owner: its thread; the first group of members: Immutable once it runs. */
 struct worker {
@@ -52,7 +72,14 @@ struct worker {
 
 	uv_loop_t loop;
 	uv_prepare_t prepare;
-	void *state; /* the application's */
+	uv_timer_t tick;
+	uint64_t tick_due_ms;
+	uv_timer_t drain; /* wakes the loop while WebSockets are being ended */
+	size_t drain_total;
+	size_t drain_ended;
+	uint64_t drain_from_ms;
+	size_t mail_most; /* messages taken at once since the last tick */
+	void *state;      /* the application's */
 	bool is_stopping;
 	struct conn_group group;
 };

@@ -98,7 +98,8 @@ class Server(Program):
     """A program that listens, and all the clients a test has of it."""
 
     def __init__(self, path=ISIMUD, nofile=None, **settings):
-        settings = {"PASSWORD": PASSWORD, "PORT": 0, "WORKERS": 2, **settings}
+        settings = {"PASSWORD": PASSWORD, "PORT": 0, "WORKERS": 2,
+                    "DRAIN_SECONDS": 0, **settings}
         super().__init__(path, settings, nofile)
         self.workers_count = int(settings["WORKERS"])
         self.clients = []

@@ -1,17 +1,20 @@
-"""Settings: environment variables, and what is said when one is wrong."""
+"""Settings: environment, flags, files, and what is said when one is wrong."""
+import os
+import signal
 import socket
 import subprocess
 
 import pytest
 
-from client import DEADLINE, publish_request, request
+from client import DEADLINE, basic, publish_request, request
 from program import ISIMUD, LISTENING, WRAPPER, environment
 
 GOOD = {"PASSWORD": "secret", "PORT": 0}
 
 
-def run_to_its_end(settings):
-    return subprocess.run(WRAPPER + [ISIMUD], env=environment(settings),
+def run_to_its_end(settings, *arguments):
+    return subprocess.run(WRAPPER + [ISIMUD, *arguments],
+                          env=environment(settings),
                           stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=DEADLINE)
 
@@ -36,13 +39,254 @@ def run_to_its_end(settings):
     ("IDLE_TIMEOUT", "1 minute"), ("CLOSE_TIMEOUT", "1e99"),
     ("PING_INTERVAL", "0"), ("AUTH_TIMEOUT", "0x10"),
     ("AUTH_MAX_CHECKS", "0"), ("LOG_LEVEL", "loud"),
+    ("LOG_FORMAT", "xml"), ("ADMIN_PORT", "65536"), ("ADMIN_PORT", "off"),
+    ("DRAIN_SECONDS", "3601"), ("DRAIN_SECONDS", "-1"),
+    ("MEMORY_LIMIT", "80%"), ("PASSWORD_FILE", ""),
+    ("LISTEN", "3000"), ("LISTEN", "localhost:3000"), ("LISTEN", ","),
+    ("LISTEN", "unix:socket"), ("LISTEN", "unix:/" + 107 * "x"),
+    ("LISTEN", "127.0.0.1:3000,::1:3000"),
+    ("LISTEN", ",".join(9 * ["127.0.0.1:0"])),
+    ("ISIMUD_PORT", "http"), ("ISIMUD_PASSWORD", ""),
+    ("ISIMUD_PASWORD", "x"), ("ISIMUD_", "x"), ("ISIMUD_SERVICE_HOST", "x"),
 ])
 def test_a_bad_setting_is_one_line_and_status_2(name, value):
     result = run_to_its_end({**GOOD, name: value})
+    assert_refused(result)
+    assert name.replace("ISIMUD_P", "P") in result.stderr
+
+
+def assert_refused(result):
     assert result.returncode == 2
+    assert result.stdout == ""
     assert result.stderr.count("\n") == 1 and result.stderr.endswith("\n")
-    assert name in result.stderr
     assert not LISTENING.search(result.stderr.rstrip())
+
+
+# --- how they are given
+
+
+def effective(settings, *arguments):
+    """The settings that --check-config says are in force."""
+    result = run_to_its_end(settings, "--check-config", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return dict(line.split("=", 1) for line in result.stdout.splitlines()
+                if "=" in line)
+
+
+def test_the_prefix_wins_over_the_plain_name_and_a_flag_over_both():
+    plain = {**GOOD, "PORT": 1}
+    assert effective(plain)["PORT"] == "1"
+    prefixed = {**plain, "ISIMUD_PORT": 2}
+    assert effective(prefixed)["PORT"] == "2"
+    assert effective(prefixed, "--port", "3")["PORT"] == "3"
+    assert effective(prefixed, "--port=4")["PORT"] == "4"
+
+
+def test_a_server_takes_its_settings_with_the_prefix(start):
+    server = start(HOMEPAGE="true", ISIMUD_HOMEPAGE="false",
+                   PASSWORD=None, ISIMUD_PASSWORD="secret")
+    assert server.ask("GET", "/").status == 404
+    assert server.http().publish().status == 200
+
+
+def test_every_setting_can_be_a_flag():
+    names = effective(GOOD).keys() - {"PASSWORD"}
+    help_text = run_to_its_end({}, "--help").stdout
+    for name, value in effective(GOOD).items():
+        flag = "--" + name.lower().replace("_", "-")
+        assert f"  {flag} " in help_text
+        if name in names:
+            assert effective(GOOD, flag, value)[name] == value
+    assert effective({"PORT": 0}, "--password", "x")["PASSWORD"] == "***"
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["--prot", "80"], "--prot "), (["--prot=80"], "--prot "),
+    (["--port"], "--port needs a value"),
+    (["--homepage"], "--homepage needs a value"),
+    (["--port", "--ip=::1"], "--port needs a value"),
+    (["--port="], "PORT must not be empty"),
+    (["--port", "http"], "PORT "),
+    (["start"], "argument 1"), (["--port", "1", "2"], "argument 3"),
+    (["-h"], "argument 1"), ([""], "argument 1"),
+    (["--help", "--version"], "--version"),
+])
+def test_bad_arguments_are_one_line_and_status_2(arguments, says):
+    result = run_to_its_end(GOOD, *arguments)
+    assert_refused(result)
+    assert says in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [
+    ["hush"], ["--pasword=hush"], ["--pasword", "hush"], ["-phush"],
+    ["--password", "very", "hush"], ["--port=hush"], ["--auth-url=hush"],
+    ["--listen=unix:hush"],
+])
+def test_a_misplaced_password_is_not_repeated(arguments):
+    result = run_to_its_end(GOOD, *arguments)
+    assert_refused(result)
+    assert "hush" not in result.stderr
+
+
+def test_help_and_version_need_no_settings():
+    result = run_to_its_end({"ISIMUD_X": "wrong"}, "--help")
+    assert result.returncode == 0 and result.stderr == ""
+    assert "--password-file" in result.stdout and "usage:" in result.stdout
+    result = run_to_its_end({"ISIMUD_X": "wrong"}, "--version")
+    assert result.returncode == 0 and result.stderr == ""
+    assert result.stdout.startswith("isimud ")
+    assert result.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("settings", [
+    {"PORT": 1}, {**GOOD, "PORT": "x"}, {**GOOD, "ISIMUD_X": "1"},
+    {**GOOD, "AUTH_URL": "ftp://x"}, {**GOOD, "PASSWORD_FILE": "/dev/null"},
+    {"PASSWORD_FILE": "/nonexistent"},
+])
+def test_check_config_of_bad_settings_is_status_2(settings):
+    assert_refused(run_to_its_end(settings, "--check-config"))
+
+
+@pytest.fixture
+def memory_group():
+    """A memory cgroup (version 1) below our own, limited to 250 MB."""
+    try:
+        with open("/proc/self/cgroup") as groups:
+            own, = [line.rstrip("\n").split(":", 2)[2] for line in groups
+                    if ":memory:" in line]
+        path = f"/sys/fs/cgroup/memory{own}/isimud-test-{os.getpid()}"
+        os.mkdir(path)
+    except (ValueError, OSError):
+        pytest.skip("no cgroup of version 1 can be made here")
+    try:
+        with open(path + "/memory.limit_in_bytes", "w") as limit:
+            limit.write("250000000")
+        yield path
+    finally:
+        os.rmdir(path)
+
+
+def test_the_memory_limit_is_80_percent_of_the_cgroups(memory_group):
+    def enter():
+        with open(memory_group + "/cgroup.procs", "w") as processes:
+            processes.write("0")
+
+    with open(memory_group + "/memory.limit_in_bytes") as limit:
+        expected = int(limit.read()) // 5 * 4  # it was cut to pages
+    result = subprocess.run(WRAPPER + [ISIMUD, "--check-config"],
+                            env=environment(GOOD), capture_output=True,
+                            text=True, timeout=DEADLINE, preexec_fn=enter)
+    assert f"\nMEMORY_LIMIT={expected}\n" in result.stdout
+
+
+# --- secrets
+
+
+def password_file(tmp_path, content):
+    path = tmp_path / "password"
+    path.write_bytes(content)
+    return path
+
+
+def publish_with(server, password):
+    """The status of a publication with that password."""
+    return server.http().publish(
+        fields={"Authorization": basic("alice", password)}).status
+
+
+@pytest.mark.parametrize("content", [b"from a file", b"from a file\n",
+                                     b"from a file\r\n"])
+def test_the_password_may_come_from_a_file(start, tmp_path, content):
+    server = start(PASSWORD=None,
+                   PASSWORD_FILE=password_file(tmp_path, content))
+    assert publish_with(server, "from a file") == 200
+    assert publish_with(server, "from a file\n") == 401
+    assert publish_with(server, "secret") == 401
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", 65537 * b"x"])
+def test_a_bad_password_file_is_one_line_and_status_2(tmp_path, content):
+    path = password_file(tmp_path, content)
+    result = run_to_its_end({"PORT": 0, "PASSWORD_FILE": path})
+    assert_refused(result)
+    assert "PASSWORD_FILE" in result.stderr
+
+
+def test_password_and_password_file_together_are_refused(tmp_path):
+    path = password_file(tmp_path, b"secret")
+    result = run_to_its_end({**GOOD, "PASSWORD_FILE": path})
+    assert_refused(result)
+    assert "both" in result.stderr
+
+
+def reload(server, says):
+    mark = len(server.lines)
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for_line(says, after=mark)
+
+
+def test_sighup_reads_the_password_again_and_keeps_connections(
+        start, tmp_path):
+    path = password_file(tmp_path, b"old\n")
+    server = start(PASSWORD=None, PASSWORD_FILE=path)
+    subscriber = server.subscribe()
+    assert publish_with(server, "old") == 200
+    path.write_bytes(b"new\n")
+    assert publish_with(server, "new") == 401
+    reload(server, "password")
+    assert publish_with(server, "old") == 401
+    assert publish_with(server, "new") == 200
+    assert [subscriber.receive() for _ in range(2)] == ["hello", "hello"]
+
+
+def test_sighup_refuses_the_old_password_on_connections_that_were_open(
+        start, tmp_path):
+    path = password_file(tmp_path, b"old\n")
+    server = start(PASSWORD=None, PASSWORD_FILE=path)
+    client = server.http()
+    old = {"Authorization": basic("alice", "old")}
+    assert client.publish(fields=old).status == 200
+    path.write_bytes(b"new\n")
+    reload(server, "password")
+    assert client.publish(fields=old).status == 401
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", 65537 * b"x"])
+def test_sighup_with_a_bad_file_says_so_and_keeps_the_password(
+        start, tmp_path, content):
+    path = password_file(tmp_path, b"old\n")
+    server = start(PASSWORD=None, PASSWORD_FILE=path)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    reload(server, "PASSWORD_FILE")
+    assert publish_with(server, "old") == 200
+
+
+def test_sighup_without_a_file_changes_nothing(start):
+    server = start()
+    reload(server, "password")
+    assert server.http().publish().status == 200
+
+
+def test_a_start_logs_the_settings_in_one_line_without_secrets(start):
+    secrets = {"PASSWORD": "hush1",
+               "AUTH_URL": "http://user:hush2@127.0.0.1:9/a?key=hush3"}
+    server = start(**secrets, MAX_BODY="2K")
+    line, = [line for line in server.lines if "settings:" in line]
+    assert " PASSWORD=*** " in line and " MAX_BODY=2048 " in line
+    assert " AUTH_URL=http://***@127.0.0.1:9/a?*** " in line
+    assert publish_with(server, "hush1") == 200
+    server.stop()
+    assert "hush" not in server.text()
+    result = run_to_its_end({**GOOD, **secrets}, "--check-config")
+    assert result.returncode == 0
+    assert "hush" not in result.stdout + result.stderr
+
+
+# --- where it listens
 
 
 def test_a_taken_port_is_one_line_and_a_failure():

@@ -228,7 +228,9 @@ static inline struct client *connect_client(struct loopback *l)
 	int client;
 
 	tcp_pair(0, &server, &client);
-	assert_int_equal(conn_open(l->group, server), 0);
+	assert_int_equal(
+		conn_open(l->group, (struct accepted){server, LISTENER_TCP}),
+		0);
 	return add_client(l, client);
 }
 
@@ -239,7 +241,9 @@ static inline struct client *connect_lazy_client(struct loopback *l)
 	int client;
 
 	tcp_pair(SMALL_BYTES, &server, &client);
-	assert_int_equal(conn_open(l->group, server), 0);
+	assert_int_equal(
+		conn_open(l->group, (struct accepted){server, LISTENER_TCP}),
+		0);
 	struct client *c = add_client(l, client);
 	c->reads = false;
 	return c;

@@ -9,13 +9,13 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
+#include "cgroup.h"
 #include "config.h"
 
 /* The environment of a test: PASSWORD, and one setting more. */
@@ -65,16 +65,23 @@ static void assert_refused(const char *of, const char *text, const char *says)
 
 /* --- defaults --------------------------------------------------------------*/
 
-static void without_a_password_nothing_starts(void **state)
+static void an_empty_password_is_refused(void **state)
 {
 	(void)state;
-	password = NULL;
-	assert_refused(NULL, NULL, "PASSWORD is required");
 	password = "";
 	assert_refused(NULL, NULL, "PASSWORD must not be empty");
 }
 
-static void the_password_alone_is_enough(void **state)
+static void everything_but_the_password_has_a_default(void **state)
+{
+	(void)state;
+	password = NULL;
+	struct config c = load(NULL, NULL);
+	assert_null(c.password);
+	assert_null(c.password_file);
+}
+
+static void each_setting_but_the_limits_has_a_default(void **state)
 {
 	struct config c = load(NULL, NULL);
 
@@ -84,7 +91,9 @@ static void the_password_alone_is_enough(void **state)
 	assert_int_equal(c.port, 3000);
 	assert_true(c.homepage);
 	assert_null(c.auth_url);
+	assert_false(c.has_admin_port);
 	assert_int_equal(c.log_level, LOG_INFO);
+	assert_false(c.log_is_json);
 }
 
 static void each_limit_has_a_default(void **state)
@@ -101,6 +110,7 @@ static void each_limit_has_a_default(void **state)
 	assert_int_equal(c.idle_timeout_ms, 75000);
 	assert_int_equal(c.close_timeout_ms, 5000);
 	assert_int_equal(c.ping_interval_ms, 30000);
+	assert_int_equal(c.drain_ms, 20000);
 	assert_int_equal(c.auth_timeout_ms, 5000);
 	assert_int_equal(c.auth_checks_max, 256);
 }
@@ -110,8 +120,24 @@ static void there_is_a_worker_for_each_available_cpu(void **state)
 	struct config c = load(NULL, NULL);
 
 	(void)state;
-	assert_int_equal(c.workers, config_available_cpus("/"));
-	assert_in_range(c.workers, 1, CONFIG_WORKERS_MAX);
+	unsigned cpus = cgroup_cpus("/");
+	assert_int_equal(c.workers,
+			 cpus < CONFIG_WORKERS_MAX ? cpus : CONFIG_WORKERS_MAX);
+}
+
+static void the_memory_limit_is_four_fifths_of_the_cgroups(void **state)
+{
+	(void)state;
+	assert_int_equal(load(NULL, NULL).memory_limit_bytes,
+			 cgroup_memory_limit("/") / 5 * 4);
+}
+
+static void a_memory_limit_of_0_is_none_whatever_the_cgroup_says(void **state)
+{
+	(void)state;
+	assert_int_equal(load("MEMORY_LIMIT", "0").memory_limit_bytes, 0);
+	assert_int_equal(load("MEMORY_LIMIT", "50M").memory_limit_bytes,
+			 50 << 20);
 }
 
 #define LIMIT_REFUSED 77
@@ -169,9 +195,11 @@ static void few_descriptors_are_all_for_connections(void **state)
 static void an_empty_value_is_refused(void **state)
 {
 	static const char *const names[] = {
-		"IP",       "PORT",         "HOMEPAGE",
-		"AUTH_URL", "WORKERS",      "MAX_CONNECTIONS",
-		"MAX_BODY", "IDLE_TIMEOUT", "LOG_LEVEL"};
+		"IP",        "PORT",         "HOMEPAGE",
+		"AUTH_URL",  "WORKERS",      "MAX_CONNECTIONS",
+		"MAX_BODY",  "IDLE_TIMEOUT", "LOG_LEVEL",
+		"LISTEN",    "ADMIN_PORT",   "PASSWORD_FILE",
+		"LOG_FORMAT"};
 	char says[64];
 
 	(void)state;
@@ -251,6 +279,26 @@ static void a_log_level_is_one_of_four_words(void **state)
 		       "LOG_LEVEL must be debug, info, warn or error");
 	assert_refused("LOG_LEVEL", "1",
 		       "LOG_LEVEL must be debug, info, warn or error");
+}
+
+static void a_log_format_is_text_or_json(void **state)
+{
+	(void)state;
+	assert_false(load("LOG_FORMAT", "text").log_is_json);
+	assert_true(load("LOG_FORMAT", "json").log_is_json);
+	assert_refused("LOG_FORMAT", "JSON", "LOG_FORMAT must be text or json");
+	assert_refused("LOG_FORMAT", "xml", "LOG_FORMAT must be text or json");
+}
+
+static void an_admin_port_is_there_when_it_is_given_be_it_0(void **state)
+{
+	(void)state;
+	struct config c = load("ADMIN_PORT", "0");
+	assert_true(c.has_admin_port);
+	assert_int_equal(c.admin_port, 0);
+	c = load("ADMIN_PORT", "9000");
+	assert_true(c.has_admin_port);
+	assert_int_equal(c.admin_port, 9000);
 }
 
 static void a_number_is_only_digits(void **state)
@@ -372,6 +420,13 @@ static const struct range ranges[] = {
 	DURATION("IDLE_TIMEOUT", idle_timeout_ms),
 	DURATION("CLOSE_TIMEOUT", close_timeout_ms),
 	DURATION("PING_INTERVAL", ping_interval_ms),
+	{"DRAIN_SECONDS", AT(drain_ms), "0", 0, "3600", 3600000, NULL,
+	 "3600.001", "DRAIN_SECONDS is out of range (0 to 3600)"},
+	{"ADMIN_PORT", AT(admin_port), "0", 0, "65535", 65535, NULL, "65536",
+	 "ADMIN_PORT is out of range (0 to 65535)"},
+	{"MEMORY_LIMIT", AT(memory_limit_bytes), "0", 0, "65536G",
+	 UINT64_C(64) << 40, NULL, "65537G",
+	 "MEMORY_LIMIT is out of range (0 to 70368744177664)"},
 	DURATION("AUTH_TIMEOUT", auth_timeout_ms),
 	{"AUTH_MAX_CHECKS", AT(auth_checks_max), "1", 1, "65536", 65536, "0",
 	 "65537", "AUTH_MAX_CHECKS is out of range (1 to 65536)"},
@@ -416,192 +471,419 @@ static void each_setting_has_a_member_of_its_own(void **state)
 		struct config c = load(r->name, r->max);
 		memcpy((char *)&c + r->offset, (const char *)&plain + r->offset,
 		       sizeof(uint64_t));
+		/* These two follow from others. */
+		c.has_admin_port = plain.has_admin_port;
+		c.listeners[0].port = plain.listeners[0].port;
 		assert_memory_equal(&c, &plain, sizeof c);
 	}
 }
 
-/* --- CPUs ------------------------------------------------------------------*/
+/* --- listeners -------------------------------------------------------------*/
 
-/* A root folder, ending in a slash. */
-static char root[64];
-
-static void make_folder(const char *path)
+static void assert_listener(const struct config_listener *l, bool is_unix,
+			    const char *address, unsigned port)
 {
-	char full[256];
-
-	snprintf(full, sizeof full, "%s%s", root, path);
-	assert_int_equal(mkdir(full, 0700), 0);
+	assert_int_equal(l->is_unix, is_unix);
+	assert_string_equal(l->address, address);
+	assert_int_equal(l->port, port);
 }
 
-static void write_file(const char *path, const char *text)
+static void without_a_list_ip_and_port_are_the_listener(void **state)
 {
-	char full[256];
-
-	snprintf(full, sizeof full, "%ssys/fs/cgroup/%s", root, path);
-	FILE *file = fopen(full, "we");
-	assert_non_null(file);
-	fputs(text, file);
-	assert_int_equal(fclose(file), 0);
+	(void)state;
+	struct config c = load("IP", "::1");
+	assert_int_equal(c.listeners_count, 1);
+	assert_listener(&c.listeners[0], false, "::1", 3000);
+	c = load("PORT", "80");
+	assert_int_equal(c.listeners_count, 1);
+	assert_listener(&c.listeners[0], false, "127.0.0.1", 80);
 }
 
-static int make_root(void **state)
+static void a_list_names_all_listeners_in_its_order(void **state)
 {
-	strcpy(root, "/tmp/isimud-test-XXXXXX");
-	assert_non_null(mkdtemp(root));
-	strcat(root, "/");
-	make_folder("sys");
-	make_folder("sys/fs");
-	make_folder("sys/fs/cgroup");
-	make_folder("sys/fs/cgroup/cpu");
+	(void)state;
+	struct config c = load("LISTEN", "unix:/run/a b:c,[::1]:3000,"
+					 "0.0.0.0:0,[::ffff:1.2.3.4]:65535");
+	assert_int_equal(c.listeners_count, 4);
+	assert_listener(&c.listeners[0], true, "/run/a b:c", 0);
+	assert_listener(&c.listeners[1], false, "::1", 3000);
+	assert_listener(&c.listeners[2], false, "0.0.0.0", 0);
+	assert_listener(&c.listeners[3], false, "::ffff:1.2.3.4", 65535);
+}
+
+static void a_list_may_have_eight_listeners(void **state)
+{
+	(void)state;
+	struct config c = load("LISTEN", "1.1.1.1:1,1.1.1.1:2,1.1.1.1:3,"
+					 "1.1.1.1:4,1.1.1.1:5,1.1.1.1:6,"
+					 "1.1.1.1:7,1.1.1.1:8");
+	assert_int_equal(c.listeners_count, 8);
+	assert_listener(&c.listeners[7], false, "1.1.1.1", 8);
+	assert_refused("LISTEN",
+		       "1.1.1.1:1,1.1.1.1:2,1.1.1.1:3,1.1.1.1:4,1.1.1.1:5,"
+		       "1.1.1.1:6,1.1.1.1:7,1.1.1.1:8,1.1.1.1:9",
+		       "LISTEN names more than 8 listeners");
+}
+
+static void a_listener_in_another_form_is_refused(void **state)
+{
+	static const char *const bad[] = {",",          "1.1.1.1:1,",
+					  ",1.1.1.1:1", "1.1.1.1:1,,",
+					  "1.1.1.1",    "3000",
+					  ":3000",      "localhost:3000",
+					  "::1:3000",   "[::1]",
+					  "[::1]3000",  "[::1:3000",
+					  "[]:3000",    "[1.1.1.1]:1",
+					  "*:3000",     "1.1.1.1:1, 1.1.1.1:2",
+					  " 1.1.1.1:1", "tcp:1.1.1.1:1",
+					  "[::1]]:1",   "UNIX:/a",
+					  "[",          "]:1",
+					  ":",          "http://1.1.1.1:1"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		assert_refused("LISTEN", bad[i],
+			       "LISTEN must name IP:PORT, [IPV6]:PORT or "
+			       "unix:/PATH, separated by commas");
+}
+
+static void a_listener_of_a_port_out_of_range_is_refused(void **state)
+{
+	static const char *const bad[] = {"1.1.1.1:",
+					  "1.1.1.1:65536",
+					  "1.1.1.1:-1",
+					  "1.1.1.1:x",
+					  "1.1.1.1:1 ",
+					  "[::1]:1x",
+					  "1.1.1.1:99999999999999999999"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		assert_refused("LISTEN", bad[i],
+			       "LISTEN has a port that is not a number from 0 "
+			       "to 65535");
+}
+
+static void the_path_of_a_unix_socket_is_absolute(void **state)
+{
+	static const char *const bad[] = {"unix:", "unix:a", "unix:./a",
+					  "unix:@a", "unix:/"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		assert_refused("LISTEN", bad[i],
+			       "LISTEN has a Unix socket whose path does not "
+			       "start with /");
+}
+
+static void the_path_of_a_unix_socket_has_up_to_107_bytes(void **state)
+{
+	static const char says[] =
+		"LISTEN has a Unix socket whose path is over 107 bytes";
+	char list[512];
+
+	(void)state;
+	snprintf(list, sizeof list, "unix:/%0106d", 0);
+	struct config c = load("LISTEN", list);
+	assert_string_equal(c.listeners[0].address, list + 5);
+	for (int zeros = 107; zeros < 400; zeros++) {
+		snprintf(list, sizeof list, "unix:/%0*d,1.1.1.1:1", zeros, 0);
+		assert_refused("LISTEN", list, says);
+	}
+}
+
+static void a_listener_is_named_as_in_the_list(void **state)
+{
+	static const char list[] = "unix:/run/a,[::1]:3000,1.2.3.4:80";
+	static const char *const names[] = {"unix:/run/a", "[::1]:7",
+					    "1.2.3.4:7"};
+	char name_of[CONFIG_LISTENER_TEXT_MAX];
+
+	(void)state;
+	struct config c = load("LISTEN", list);
+	for (size_t i = 0; i < 3; i++) {
+		config_name_listener(&c.listeners[i], 7, name_of);
+		assert_string_equal(name_of, names[i]);
+	}
+}
+
+/* --- the password ----------------------------------------------------------*/
+
+static char path[64];
+
+static int make_file(void **state)
+{
+	strcpy(path, "/tmp/isimud-test-XXXXXX");
+	int file = mkstemp(path);
+	assert_true(file >= 0);
+	close(file);
 	return reset(state);
 }
 
-static int remove_root(void **state)
-{
-	static const char *const paths[] = {
-		"sys/fs/cgroup/cpu/cpu.cfs_quota_us",
-		"sys/fs/cgroup/cpu/cpu.cfs_period_us",
-		"sys/fs/cgroup/cpu.max",
-		"sys/fs/cgroup/cpu",
-		"sys/fs/cgroup",
-		"sys/fs",
-		"sys",
-		""};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
-		char full[256];
-		snprintf(full, sizeof full, "%s%s", root, paths[i]);
-		remove(full);
-	}
-	return access(root, F_OK) == 0;
-}
-
-/* The CPUs there are without any quota, as far as workers go. */
-static unsigned all_cpus(void)
-{
-	cpu_set_t set;
-
-	assert_int_equal(sched_getaffinity(0, sizeof set, &set), 0);
-	unsigned cpus = (unsigned)CPU_COUNT(&set);
-	return cpus < CONFIG_WORKERS_MAX ? cpus : CONFIG_WORKERS_MAX;
-}
-
-static unsigned at_most_all(unsigned cpus)
-{
-	return cpus < all_cpus() ? cpus : all_cpus();
-}
-
-static void without_a_quota_all_cpus_of_the_affinity_are_available(void **state)
+static int remove_file(void **state)
 {
 	(void)state;
-	assert_int_equal(config_available_cpus(root), all_cpus());
+	return remove(path);
 }
 
-static void an_affinity_of_one_cpu_leaves_one(void **state)
+static void write_file(const char *bytes, size_t len)
 {
-	cpu_set_t before;
-	cpu_set_t one;
-	size_t cpu = 0;
-
-	(void)state;
-	assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
-	while (!CPU_ISSET(cpu, &before))
-		cpu++;
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
-	write_file("cpu.max", "400000 100000\n");
-	unsigned cpus = config_available_cpus(root);
-	sched_setaffinity(0, sizeof before, &before);
-	assert_int_equal(cpus, 1);
+	FILE *file = fopen(path, "we");
+	assert_non_null(file);
+	assert_int_equal(fwrite(bytes, 1, len, file), len);
+	assert_int_equal(fclose(file), 0);
 }
 
-static void a_quota_of_cgroup_v2_is_rounded_up(void **state)
+/* Reads PASSWORD_FILE, alone. */
+static int read_file(struct buf *out, char error[static CONFIG_ERROR_MAX])
 {
-	(void)state;
-	write_file("cpu.max", "50000 100000\n");
-	assert_int_equal(config_available_cpus(root), 1);
-	write_file("cpu.max", "100000 100000\n");
-	assert_int_equal(config_available_cpus(root), 1);
-	write_file("cpu.max", "100001 100000\n");
-	assert_int_equal(config_available_cpus(root), at_most_all(2));
-	write_file("cpu.max", "30000 20000");
-	assert_int_equal(config_available_cpus(root), at_most_all(2));
-	write_file("cpu.max", "1000 1000000\n");
-	assert_int_equal(config_available_cpus(root), 1);
+	password = NULL;
+	struct config c = load("PASSWORD_FILE", path);
+	*out = (struct buf){0};
+	return config_read_password(&c, out, error);
 }
 
-static void a_quota_above_the_affinity_changes_nothing(void **state)
+static void assert_read(const char *bytes, size_t len, const char *expected,
+			size_t expected_len)
 {
-	(void)state;
-	write_file("cpu.max", "99900000 100000\n");
-	assert_int_equal(config_available_cpus(root), all_cpus());
+	char error[CONFIG_ERROR_MAX];
+	struct buf out;
+
+	write_file(bytes, len);
+	assert_int_equal(read_file(&out, error), 0);
+	assert_int_equal(out.len, expected_len);
+	assert_memory_equal(out.bytes, expected, expected_len);
+	buf_fini(&out);
 }
 
-static void no_quota_is_called_max_in_cgroup_v2(void **state)
+static void assert_unreadable(const char *says)
 {
-	(void)state;
-	write_file("cpu.max", "max 100000\n");
-	assert_int_equal(config_available_cpus(root), all_cpus());
+	char error[CONFIG_ERROR_MAX] = "";
+	struct buf out;
+
+	assert_int_equal(read_file(&out, error), UV_EINVAL);
+	assert_string_equal(error, says);
+	buf_fini(&out);
 }
 
-static void a_quota_of_cgroup_v1_is_rounded_up(void **state)
+static void a_password_is_required(void **state)
 {
+	char error[CONFIG_ERROR_MAX];
+	struct buf out = {0};
+
 	(void)state;
-	write_file("cpu/cpu.cfs_period_us", "100000\n");
-	write_file("cpu/cpu.cfs_quota_us", "50000\n");
-	assert_int_equal(config_available_cpus(root), 1);
-	write_file("cpu/cpu.cfs_quota_us", "150000\n");
-	assert_int_equal(config_available_cpus(root), at_most_all(2));
+	password = NULL;
+	struct config c = load(NULL, NULL);
+	assert_int_equal(config_read_password(&c, &out, error), UV_EINVAL);
+	assert_string_equal(error, "PASSWORD or PASSWORD_FILE is required");
+	buf_fini(&out);
 }
 
-static void no_quota_is_minus_one_in_cgroup_v1(void **state)
+static void a_password_is_given_once(void **state)
 {
+	char error[CONFIG_ERROR_MAX];
+	struct buf out = {0};
+
 	(void)state;
-	write_file("cpu/cpu.cfs_period_us", "100000\n");
-	write_file("cpu/cpu.cfs_quota_us", "-1\n");
-	assert_int_equal(config_available_cpus(root), all_cpus());
+	write_file("other", 5);
+	struct config c = load("PASSWORD_FILE", path);
+	assert_int_equal(config_read_password(&c, &out, error), UV_EINVAL);
+	assert_string_equal(error,
+			    "PASSWORD and PASSWORD_FILE must not both be set");
+	buf_fini(&out);
 }
 
-static void a_quota_of_cgroup_v2_comes_before_one_of_v1(void **state)
+static void a_password_is_appended_to_what_is_there(void **state)
 {
+	char error[CONFIG_ERROR_MAX];
+	struct buf out = {0};
+
 	(void)state;
-	write_file("cpu.max", "max 100000\n");
-	write_file("cpu/cpu.cfs_period_us", "100000\n");
-	write_file("cpu/cpu.cfs_quota_us", "50000\n");
-	assert_int_equal(config_available_cpus(root), all_cpus());
+	struct config c = load(NULL, NULL);
+	assert_int_equal(buf_append(&out, "a\n", 2), 0);
+	assert_int_equal(config_read_password(&c, &out, error), 0);
+	assert_int_equal(out.len, 8);
+	assert_memory_equal(out.bytes, "a\nsecret", 8);
+	buf_fini(&out);
 }
 
-static void a_quota_that_makes_no_sense_is_none(void **state)
+static void a_file_is_the_password_less_one_trailing_newline(void **state)
 {
-	static const char *const texts[] = {"",      "\n",  "x y\n", "50000\n",
-					    "0 0\n", "0 1", "1 0",   "-5 10"};
+	(void)state;
+	assert_read("hush", 4, "hush", 4);
+	assert_read("hush\n", 5, "hush", 4);
+	assert_read("hush\r\n", 6, "hush", 4);
+	assert_read("hush\n\n", 6, "hush\n", 5);
+	assert_read("hush\r", 5, "hush\r", 5);
+	assert_read("hush\n\r\n", 7, "hush\n", 5);
+	assert_read(" h\nu\0sh ", 8, " h\nu\0sh ", 8);
+}
+
+static void a_file_may_have_64_kib_and_no_more(void **state)
+{
+	static char bytes[CONFIG_PASSWORD_MAX_BYTES + 1];
 
 	(void)state;
-	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-		write_file("cpu.max", texts[i]);
-		assert_int_equal(config_available_cpus(root), all_cpus());
+	memset(bytes, 'x', sizeof bytes);
+	assert_read(bytes, CONFIG_PASSWORD_MAX_BYTES, bytes,
+		    CONFIG_PASSWORD_MAX_BYTES);
+	write_file(bytes, sizeof bytes);
+	assert_unreadable("PASSWORD_FILE can't be read: it is over 64 KiB");
+}
+
+static void a_file_without_a_password_is_refused(void **state)
+{
+	static const char *const bad[] = {"", "\n", "\r\n"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		write_file(bad[i], strlen(bad[i]));
+		assert_unreadable("PASSWORD_FILE has no password");
 	}
 }
 
-static void half_a_quota_of_cgroup_v1_is_none(void **state)
+static void what_is_no_file_is_refused_and_not_waited_for(void **state)
 {
 	(void)state;
-	write_file("cpu/cpu.cfs_quota_us", "50000\n");
-	assert_int_equal(config_available_cpus(root), all_cpus());
+	assert_int_equal(remove(path), 0);
+	assert_unreadable("PASSWORD_FILE can't be read: no such file or "
+			  "directory");
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_unreadable("PASSWORD_FILE can't be read: not a regular file");
+	assert_int_equal(remove(path), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_unreadable("PASSWORD_FILE can't be read: illegal operation on a "
+			  "directory");
 }
 
-#define TEST(f)     cmocka_unit_test_setup(f, reset)
-#define TEST_CPU(f) cmocka_unit_test_setup_teardown(f, make_root, remove_root)
+/* --- showing ---------------------------------------------------------------*/
+
+/* What config_print() writes of the test's environment; static. */
+static const char *printed(const char *of, const char *text)
+{
+	static char out[8192];
+	struct config c = load(of, text);
+
+	memset(out, 0, sizeof out);
+	FILE *file = fmemopen(out, sizeof out - 1, "w");
+	assert_non_null(file);
+	config_print(&c, file);
+	assert_int_equal(fclose(file), 0);
+	return out;
+}
+
+static void assert_printed(const char *of, const char *text, const char *line)
+{
+	const char *out = printed(of, text);
+	const char *found = strstr(out, line);
+
+	if (found == NULL || (found > out && found[-1] != '\n') ||
+	    found[strlen(line)] != '\n')
+		fail_msg("no line %s in:\n%s", line, out);
+}
+
+static void each_value_is_printed_in_a_form_that_can_be_given(void **state)
+{
+	(void)state;
+	assert_printed("IP", "::1", "IP=::1");
+	assert_printed("PORT", "080", "PORT=80");
+	assert_printed("LISTEN", "unix:/a,[::1]:1", "LISTEN=unix:/a,[::1]:1");
+	assert_printed("ADMIN_PORT", "0", "ADMIN_PORT=0");
+	assert_printed("HOMEPAGE", "F", "HOMEPAGE=false");
+	assert_printed("MAX_BODY", "2k", "MAX_BODY=2048");
+	assert_printed("PING_INTERVAL", "0.250", "PING_INTERVAL=0.25");
+	assert_printed("IDLE_TIMEOUT", "86399.999", "IDLE_TIMEOUT=86399.999");
+	assert_printed("LOG_LEVEL", "debug", "LOG_LEVEL=debug");
+	assert_printed("LOG_LEVEL", "warn", "LOG_LEVEL=warn");
+	assert_printed("LOG_FORMAT", "json", "LOG_FORMAT=json");
+	assert_printed("LOG_FORMAT", "text", "LOG_FORMAT=text");
+	assert_printed("PASSWORD_FILE", "/a", "PASSWORD_FILE=/a");
+}
+
+static void what_is_not_set_is_said_to_be_so(void **state)
+{
+	(void)state;
+	assert_printed(NULL, NULL, "LISTEN is not set");
+	assert_printed(NULL, NULL, "ADMIN_PORT is not set");
+	assert_printed(NULL, NULL, "AUTH_URL is not set");
+	assert_printed(NULL, NULL, "PASSWORD_FILE is not set");
+}
+
+static void the_password_is_never_printed(void **state)
+{
+	(void)state;
+	assert_printed("PASSWORD", "hush-hush", "PASSWORD=***");
+	assert_null(strstr(printed("PASSWORD", "hush-hush"), "hush"));
+}
+
+static void a_url_is_printed_without_credentials(void **state)
+{
+	static const char *const urls[][2] = {
+		{"http://host/a", "http://host/a"},
+		{"https://hush@host/a", "https://***@host/a"},
+		{"https://u:hush@host:1/a", "https://***@host:1/a"},
+		{"https://u:hu@sh@host/a", "https://***@host/a"},
+		{"https://u:hu/sh@host/a", "https://***@host/a"},
+		{"http://host/a?key=hush", "http://host/a?***"},
+		{"http://host/a?b#hush", "http://host/a?***"},
+		{"http://u:hush@host?x=hush@y", "http://***@host?***"},
+		{"u:hush@host", "***@host"},
+	};
+	char line[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+		snprintf(line, sizeof line, "AUTH_URL=%s", urls[i][1]);
+		assert_printed("AUTH_URL", urls[i][0], line);
+	}
+}
+
+static void help_has_a_flag_and_a_default_for_each_setting(void **state)
+{
+	static char out[16384];
+	size_t flags = 0;
+	size_t defaults = 0;
+
+	(void)state;
+	FILE *file = fmemopen(out, sizeof out - 1, "w");
+	assert_non_null(file);
+	config_print_help(file);
+	assert_int_equal(fclose(file), 0);
+	for (char *at = out; (at = strstr(at, "\n  --")) != NULL; at++)
+		flags++;
+	for (char *at = out; (at = strstr(at, "default: ")) != NULL; at++)
+		defaults++;
+	assert_non_null(strstr(out, "  --max-body BYTES\n"));
+	assert_non_null(strstr(out, "; default: 1M\n"));
+	assert_memory_equal(out, "  --password TEXT\n", 18);
+	/* The two passwords have none; the first flag has no line before. */
+	assert_int_equal(defaults, flags + 1 - 2);
+}
+
+static void the_names_of_settings_are_known_as_they_are(void **state)
+{
+	(void)state;
+	assert_true(config_is_setting("PASSWORD"));
+	assert_true(config_is_setting("LOG_FORMAT"));
+	assert_false(config_is_setting("PASSWOR"));
+	assert_false(config_is_setting("PASSWORDS"));
+	assert_false(config_is_setting("password"));
+	assert_false(config_is_setting(""));
+}
+
+#define TEST(f)      cmocka_unit_test_setup(f, reset)
+#define TEST_FILE(f) cmocka_unit_test_setup_teardown(f, make_file, remove_file)
 
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST(without_a_password_nothing_starts),
-		TEST(the_password_alone_is_enough),
+		TEST(an_empty_password_is_refused),
+		TEST(everything_but_the_password_has_a_default),
+		TEST(each_setting_but_the_limits_has_a_default),
 		TEST(each_limit_has_a_default),
 		TEST(there_is_a_worker_for_each_available_cpu),
+		TEST(the_memory_limit_is_four_fifths_of_the_cgroups),
+		TEST(a_memory_limit_of_0_is_none_whatever_the_cgroup_says),
 		TEST(connections_are_as_many_as_descriptors_less_a_reserve),
 		TEST(few_descriptors_are_all_for_connections),
 		TEST(an_empty_value_is_refused),
@@ -611,6 +893,8 @@ int main(void)
 		TEST(a_flag_is_true_or_false_in_three_words_each),
 		TEST(a_flag_of_another_word_is_refused),
 		TEST(a_log_level_is_one_of_four_words),
+		TEST(a_log_format_is_text_or_json),
+		TEST(an_admin_port_is_there_when_it_is_given_be_it_0),
 		TEST(a_number_is_only_digits),
 		TEST(a_number_may_start_with_zeros_and_is_still_decimal),
 		TEST(bytes_may_be_given_in_units_of_1024),
@@ -620,17 +904,27 @@ int main(void)
 		TEST(both_ends_of_a_range_are_within_it),
 		TEST(what_is_outside_its_range_is_refused),
 		TEST(each_setting_has_a_member_of_its_own),
-		TEST_CPU(
-			without_a_quota_all_cpus_of_the_affinity_are_available),
-		TEST_CPU(an_affinity_of_one_cpu_leaves_one),
-		TEST_CPU(a_quota_of_cgroup_v2_is_rounded_up),
-		TEST_CPU(a_quota_above_the_affinity_changes_nothing),
-		TEST_CPU(no_quota_is_called_max_in_cgroup_v2),
-		TEST_CPU(a_quota_of_cgroup_v1_is_rounded_up),
-		TEST_CPU(no_quota_is_minus_one_in_cgroup_v1),
-		TEST_CPU(a_quota_of_cgroup_v2_comes_before_one_of_v1),
-		TEST_CPU(a_quota_that_makes_no_sense_is_none),
-		TEST_CPU(half_a_quota_of_cgroup_v1_is_none),
+		TEST(without_a_list_ip_and_port_are_the_listener),
+		TEST(a_list_names_all_listeners_in_its_order),
+		TEST(a_list_may_have_eight_listeners),
+		TEST(a_listener_in_another_form_is_refused),
+		TEST(a_listener_of_a_port_out_of_range_is_refused),
+		TEST(the_path_of_a_unix_socket_is_absolute),
+		TEST(the_path_of_a_unix_socket_has_up_to_107_bytes),
+		TEST(a_listener_is_named_as_in_the_list),
+		TEST(a_password_is_required),
+		TEST_FILE(a_password_is_given_once),
+		TEST(a_password_is_appended_to_what_is_there),
+		TEST_FILE(a_file_is_the_password_less_one_trailing_newline),
+		TEST_FILE(a_file_may_have_64_kib_and_no_more),
+		TEST_FILE(a_file_without_a_password_is_refused),
+		TEST_FILE(what_is_no_file_is_refused_and_not_waited_for),
+		TEST(each_value_is_printed_in_a_form_that_can_be_given),
+		TEST(what_is_not_set_is_said_to_be_so),
+		TEST(the_password_is_never_printed),
+		TEST(a_url_is_printed_without_credentials),
+		TEST(help_has_a_flag_and_a_default_for_each_setting),
+		TEST(the_names_of_settings_are_known_as_they_are),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -710,6 +710,18 @@ static void a_peer_that_never_reads_is_given_up_while_pending(void **state)
 	app_free(a);
 }
 
+static void a_write_that_starts_while_pending_has_its_time_too(void **state)
+{
+	struct app *a = app_with_duration(DEADLINE_WRITE, 30);
+	struct client *c = connect_lazy_client(&a->l);
+	(void)state;
+
+	send_text(c, GET("/big") GET("/later"));
+	expect_ending(a, STATS_closed_write_timeout);
+	assert_int_equal(a->requests, 2);
+	app_free(a);
+}
+
 static void a_peer_that_never_reads_is_given_up_after_a_pending_request(
 	void **state)
 {
@@ -1579,7 +1591,8 @@ static void a_descriptor_that_is_no_socket_is_refused(void **state)
 {
 	struct app *a = *state;
 
-	assert_int_not_equal(conn_open(a->l.group, -1), 0);
+	assert_int_not_equal(
+		conn_open(a->l.group, (struct accepted){-1, LISTENER_TCP}), 0);
 	WAIT_UNTIL(&a->l, a->l.group->count == 0);
 	a->ends--; /* the one that was never accepted */
 }
@@ -1620,7 +1633,7 @@ static bool requests_with_failing_allocation(struct app *a, unsigned nth)
 		     "3\r\nabc\r\n0\r\n\r\n" GET("/later")
 			     GET("/two") "nonsense\r\n\r\n");
 	oom_fail_at(nth);
-	conn_open(a->l.group, server);
+	conn_open(a->l.group, (struct accepted){server, LISTENER_TCP});
 	for (int i = 0; i < 50; i++) {
 		uv_run(&a->l.loop, UV_RUN_NOWAIT);
 		if (i == 10 && a->pending_count > 0 && a->pending[0] != NULL)
@@ -1666,7 +1679,8 @@ static struct client *connect_high_client(struct loopback *l)
 	int high = fcntl(server, F_DUPFD_CLOEXEC, 200);
 	assert_true(high >= 200);
 	close(server);
-	assert_int_equal(conn_open(l->group, high), 0);
+	assert_int_equal(
+		conn_open(l->group, (struct accepted){high, LISTENER_TCP}), 0);
 	return add_client(l, client);
 }
 
@@ -1961,6 +1975,8 @@ int main(void)
 			a_peer_that_never_reads_its_last_answer_is_given_up),
 		cmocka_unit_test(
 			a_peer_that_never_reads_is_given_up_while_pending),
+		cmocka_unit_test(
+			a_write_that_starts_while_pending_has_its_time_too),
 		cmocka_unit_test(
 			a_peer_that_never_reads_is_given_up_after_a_pending_request),
 		cmocka_unit_test(the_time_to_write_ends_when_all_is_written),

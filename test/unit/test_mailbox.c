@@ -36,6 +36,11 @@ int uv_async_send(uv_async_t *async)
 	return real(async);
 }
 
+static struct accepted tcp(int socket)
+{
+	return (struct accepted){socket, LISTENER_TCP};
+}
+
 static uv_loop_t loop;
 static struct mailbox box;
 static unsigned times_woken;
@@ -192,12 +197,12 @@ static void sockets_are_taken_in_the_order_of_posting(void **state)
 	(void)state;
 	for (int round = 0; round < 3; round++) {
 		for (int i = 0; i < 1000; i++)
-			assert_int_equal(mailbox_post_socket(&box, 1000 + i),
-					 0);
+			assert_int_equal(
+				mailbox_post_socket(&box, tcp(1000 + i)), 0);
 		assert_true(mailbox_take(&box, &mail));
 		assert_int_equal(mail.sockets_count, 1000);
 		for (int i = 0; i < 1000; i++)
-			assert_int_equal(mail.sockets[i], 1000 + i);
+			assert_int_equal(mail.sockets[i].socket, 1000 + i);
 	}
 }
 
@@ -207,14 +212,14 @@ static void sockets_that_were_taken_stay_until_the_next_take(void **state)
 	struct mail next;
 
 	(void)state;
-	assert_int_equal(mailbox_post_socket(&box, 1000), 0);
+	assert_int_equal(mailbox_post_socket(&box, tcp(1000)), 0);
 	assert_true(mailbox_take(&box, &mail));
 	for (int i = 0; i < 1000; i++)
-		assert_int_equal(mailbox_post_socket(&box, 2000 + i), 0);
-	assert_int_equal(mail.sockets[0], 1000);
+		assert_int_equal(mailbox_post_socket(&box, tcp(2000 + i)), 0);
+	assert_int_equal(mail.sockets[0].socket, 1000);
 	assert_true(mailbox_take(&box, &next));
 	assert_int_equal(next.sockets_count, 1000);
-	assert_int_equal(next.sockets[0], 2000);
+	assert_int_equal(next.sockets[0].socket, 2000);
 }
 
 static void orders_are_merged_until_they_are_taken(void **state)
@@ -241,7 +246,7 @@ static void only_a_post_to_an_empty_mailbox_wakes_the_loop(void **state)
 	assert_int_equal(wake_ups, 1);
 	post_messages(9);
 	mailbox_post_order(&box, MAILBOX_DUMP);
-	assert_int_equal(mailbox_post_socket(&box, 1000), 0);
+	assert_int_equal(mailbox_post_socket(&box, tcp(1000)), 0);
 	assert_int_equal(wake_ups, 1);
 	empty();
 	assert_int_equal(wake_ups, 1);
@@ -253,7 +258,7 @@ static void only_a_post_to_an_empty_mailbox_wakes_the_loop(void **state)
 static void a_socket_and_an_order_wake_the_loop_as_well(void **state)
 {
 	(void)state;
-	assert_int_equal(mailbox_post_socket(&box, 1000), 0);
+	assert_int_equal(mailbox_post_socket(&box, tcp(1000)), 0);
 	assert_int_equal(wake_ups, 1);
 	empty();
 	mailbox_post_order(&box, MAILBOX_STOP);
@@ -291,7 +296,7 @@ static void the_owners_own_posts_wake_nobody(void **state)
 	(void)state;
 	mailbox_set_owner(&box);
 	post_messages(1);
-	assert_int_equal(mailbox_post_socket(&box, 1000), 0);
+	assert_int_equal(mailbox_post_socket(&box, tcp(1000)), 0);
 	mailbox_post_order(&box, MAILBOX_DUMP);
 	assert_int_equal(wake_ups, 0);
 	assert_true(mailbox_is_waiting(&box));
@@ -357,7 +362,7 @@ static void taking_makes_room(void **state)
 static void sockets_and_orders_need_no_room(void **state)
 {
 	(void)state;
-	assert_int_equal(mailbox_post_socket(&box, 1000), 0);
+	assert_int_equal(mailbox_post_socket(&box, tcp(1000)), 0);
 	mailbox_post_order(&box, MAILBOX_DUMP);
 	assert_true(mailbox_has_room(&box, MAX_BYTES + 1));
 	empty();
@@ -391,9 +396,9 @@ static void closing_closes_the_sockets_inside_and_no_others(void **state)
 	open_box(state);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, taken), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, inside), 0);
-	assert_int_equal(mailbox_post_socket(&box, taken[0]), 0);
+	assert_int_equal(mailbox_post_socket(&box, tcp(taken[0])), 0);
 	assert_true(mailbox_take(&box, &mail));
-	assert_int_equal(mailbox_post_socket(&box, inside[0]), 0);
+	assert_int_equal(mailbox_post_socket(&box, tcp(inside[0])), 0);
 	assert_int_equal(close_box(state), 0);
 	assert_int_equal(recv(inside[1], &byte, 1, MSG_DONTWAIT), 0);
 	assert_int_equal(recv(taken[1], &byte, 1, MSG_DONTWAIT), -1);
@@ -475,7 +480,7 @@ static void without_memory_a_socket_stays_the_callers(void **state)
 	(void)state;
 	OOM_OR_SKIP();
 	oom_fail_at(1);
-	int rv = mailbox_post_socket(&box, 1000);
+	int rv = mailbox_post_socket(&box, tcp(1000));
 	assert_true(oom_end());
 	assert_int_equal(rv, UV_ENOMEM);
 	assert_false(mailbox_take(&box, &mail));
@@ -490,18 +495,18 @@ static void without_memory_the_sockets_inside_stay(void **state)
 
 	(void)state;
 	OOM_OR_SKIP();
-	assert_int_equal(mailbox_post_socket(&box, 1000 + posted++), 0);
+	assert_int_equal(mailbox_post_socket(&box, tcp(1000 + posted++)), 0);
 	do {
 		oom_fail_at(1);
-		rv = mailbox_post_socket(&box, 1000 + posted);
+		rv = mailbox_post_socket(&box, tcp(1000 + posted));
 		posted += rv == 0;
 	} while (!oom_end());
 	assert_int_equal(rv, UV_ENOMEM);
-	assert_int_equal(mailbox_post_socket(&box, 1000 + posted++), 0);
+	assert_int_equal(mailbox_post_socket(&box, tcp(1000 + posted++)), 0);
 	assert_true(mailbox_take(&box, &mail));
 	assert_int_equal(mail.sockets_count, posted);
 	for (int i = 0; i < posted; i++)
-		assert_int_equal(mail.sockets[i], 1000 + i);
+		assert_int_equal(mail.sockets[i].socket, 1000 + i);
 }
 
 static void posting_a_message_needs_no_memory(void **state)

@@ -61,7 +61,10 @@ static void the_names_are_those_of_the_tables(void **state)
 	assert_string_equal(stats_name(STATS_auth_failed), "auth_failed");
 	assert_string_equal(stats_name(STATS_closed_done), "closed_done");
 	assert_string_equal(stats_name(STATS_closed_slow), "closed_slow");
-	assert_string_equal(stats_name(STATS_COUNT - 1), "closed_no_memory");
+	assert_string_equal(stats_name(STATS_closed_no_memory),
+			    "closed_no_memory");
+	assert_string_equal(stats_name(STATS_http_101), "http_101");
+	assert_string_equal(stats_name(STATS_COUNT - 1), "http_505");
 }
 
 static void two_threads_counters_share_no_cache_line(void **state)

@@ -248,7 +248,8 @@ static struct client *post_client(struct factory *f)
 	*c = (struct client){.fd = fd, .reads = true};
 	atomic_fetch_add(&f->shared.connections, 1);
 	assert_int_equal(
-		mailbox_post_socket(f->mailboxes[f->next++ % WORKERS], server),
+		mailbox_post_socket(f->mailboxes[f->next++ % WORKERS],
+				    (struct accepted){server, LISTENER_TCP}),
 		0);
 	return c;
 }
@@ -332,7 +333,10 @@ static void a_descriptor_that_is_no_socket_is_not_counted(void **state)
 	struct factory *f = *state;
 
 	atomic_fetch_add(&f->shared.connections, 1);
-	assert_int_equal(mailbox_post_socket(f->mailboxes[0], -1), 0);
+	assert_int_equal(
+		mailbox_post_socket(f->mailboxes[0],
+				    (struct accepted){-1, LISTENER_TCP}),
+		0);
 	AWAIT(f, f->shared.connections == 0);
 }
 

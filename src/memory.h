@@ -1,0 +1,50 @@
+/* memory.h - one budget for all that clients can make grow.
+ *
+ * Whoever allocates something whose size or number a client decides (messages,
+ * chunks, queues, connections, request content) charges it here, and credits it
+ * when it is freed. The sum, with what the process had at the start, is held
+ * against MEMORY_LIMIT in steps:
+ *
+ *   TIGHT    new connections are refused (503), /readyz says no
+ *   SCARCE   the worst laggards are ended (1013) until it is not TIGHT
+ *   FULL     publishing is refused (503)
+ *
+ * The limit is meant to be some 80 % of what the kernel would end the process
+ * for: what the allocator itself needs comes out of the rest.
+ * Threads: any. Atomic. */
+#ifndef ISIMUD_MEMORY_H
+#define ISIMUD_MEMORY_H
+
+#include <stddef.h>
+
+enum memory_level {
+	MEMORY_FINE,
+	MEMORY_TIGHT,
+	MEMORY_SCARCE,
+	MEMORY_FULL,
+};
+
+/* Sets the budget in bytes, 0 for none, of which `base` are used already. Once,
+ * before any other thread runs. */
+void memory_set_limit(size_t limit, size_t base);
+
+/* The bytes this process occupies (its resident set); 0 if unknown. */
+size_t memory_resident(void);
+
+/* A thread adds up what it charges and credits, and tells the rest only when it
+ * comes to MEMORY_SLACK_BYTES: so much is the sum off, a thread. */
+#define MEMORY_SLACK_BYTES 16384
+
+void memory_charge(size_t bytes);
+void memory_credit(size_t bytes);
+
+/* Tells what the calling thread has not told yet. */
+void memory_settle(void);
+
+/* The base, and what is charged. */
+size_t memory_used(void);
+size_t memory_limit(void); /* 0: none */
+
+enum memory_level memory_level(void);
+
+#endif

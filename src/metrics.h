@@ -1,0 +1,29 @@
+/* metrics.h - the counters and gauges in Prometheus's text format (0.0.4).
+ *
+ * Only atomics are read: no loop is stopped, no lock taken. There is no label
+ * by topic or publisher, of which there may be any number.
+ * Threads: any. */
+#ifndef ISIMUD_METRICS_H
+#define ISIMUD_METRICS_H
+
+#include "buf.h"
+#include "stats.h"
+
+#include <stddef.h>
+
+#define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/* What is told. Borrowed. */
+struct metrics_source {
+	const struct stats *const *workers; /* of each worker */
+	unsigned workers_count;
+	const struct stats *acceptor;
+	size_t topics;
+	int is_draining;
+};
+
+/* Appends all metrics to `out`. Returns 0, or UV_ENOMEM with a part of them
+ * appended. */
+int metrics_write(struct buf *out, const struct metrics_source *source);
+
+#endif
