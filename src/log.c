@@ -52,21 +52,20 @@ static size_t escape(enum log_format format, char *out, size_t cap,
 		     const char *text)
 {
 	static const char hex[] = "0123456789abcdef";
-	const char *mark = format == LOG_TEXT ? "\\x" : "\\u00";
-	size_t mark_len = strlen(mark);
+	struct span mark = format == LOG_TEXT ? SPAN("\\x") : SPAN("\\u00");
 	size_t n = 0;
 
 	for (; *text != '\0'; text++) {
 		unsigned char c = (unsigned char)*text;
 		bool plain = is_plain(format, c);
-		if (n + (plain ? 1 : mark_len + 2) > cap)
+		if (n + (plain ? 1 : mark.len + 2) > cap)
 			break;
 		if (plain) {
 			out[n++] = (char)c;
 			continue;
 		}
-		memcpy(out + n, mark, mark_len);
-		n += mark_len;
+		memcpy(out + n, mark.bytes, mark.len);
+		n += mark.len;
 		out[n++] = hex[c >> 4];
 		out[n++] = hex[c & 15];
 	}

@@ -298,7 +298,7 @@ static int start(struct server *s)
 {
 	const struct config *c = s->shared.config;
 	struct acceptor_listener listeners[ACCEPTOR_LISTENERS_MAX];
-	unsigned ports[ACCEPTOR_LISTENERS_MAX];
+	unsigned ports[ACCEPTOR_LISTENERS_MAX] = {0};
 	int rv = 0;
 
 	unsigned count = open_listeners(c, listeners, ports, &rv);
