@@ -1,35 +1,49 @@
-# isimud as a container: built on Debian, shipped with nothing but the binary,
-# the libraries it links, and a CA bundle (for an https AUTH_URL).
+# isimud as a container: built on Debian, shipped with nothing but the program,
+# the libraries that it loads, and a CA bundle for an https AUTH_URL.
+# `make image` builds it, `make image-test` tries it.
 FROM debian:trixie-slim AS build
+ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update && apt-get install -y --no-install-recommends \
         gcc make pkg-config libc6-dev libuv1-dev libllhttp-dev libwslay-dev \
         libcjson-dev libcurl4-openssl-dev libssl-dev ca-certificates
+ARG CURL=
+COPY third_party/libcurl.sh /tmp/
+RUN /tmp/libcurl.sh $CURL
+ENV PKG_CONFIG_PATH=/opt/curl/lib/pkgconfig
 WORKDIR /isimud
-COPY Makefile ./
+COPY Makefile LICENSE ./
 COPY src src
-COPY test/echo test/echo
 RUN make build/isimud
-# The binary, what ldd names (the loader and libc's name look-up included), the
-# CA bundle, and a user: all that the final image has.
+# All that the final image has. What ldd names includes the loader; libc itself
+# reads hosts and asks DNS. Each package's licence goes along.
 RUN set -eu; root=/rootfs; \
-    mkdir -p $root/usr/bin $root/etc/ssl/certs; \
-    install -s -m 0755 build/isimud $root/usr/bin/isimud; \
-    ldd build/isimud | grep -o '/[^ )]*' | sort -u | while read -r lib; do \
-        mkdir -p "$root$(dirname "$lib")"; cp -L "$lib" "$root$lib"; done; \
-    for lib in libnss_dns.so.2 libnss_files.so.2; do \
-        cp -L /lib/*-linux-gnu/$lib $root$(dirname \
-            "$(ldd build/isimud | grep -o '/[^ ]*/libc\.so\.6')")/ || true; done; \
-    cp -L /etc/ssl/certs/ca-certificates.crt $root/etc/ssl/certs/; \
+    install -D -s build/isimud $root/usr/bin/isimud; \
+    install -D -m 0644 LICENSE $root/usr/share/doc/isimud/copyright; \
+    install -D -m 0644 /etc/ssl/certs/ca-certificates.crt \
+        $root/etc/ssl/certs/ca-certificates.crt; \
+    for lib in $(ldd build/isimud | grep -o '/[^ )]*'); do \
+        package=$(dpkg -S "$(readlink -f "$lib")" | cut -d: -f1); \
+        install -D -m 0755 "$lib" "$root$lib"; \
+        install -D -m 0644 "/usr/share/doc/$package/copyright" \
+            "$root/usr/share/doc/$package/copyright"; \
+    done; \
     echo 'isimud:x:65532:65532::/:/sbin/nologin' > $root/etc/passwd; \
     echo 'isimud:x:65532:' > $root/etc/group; \
     echo 'hosts: files dns' > $root/etc/nsswitch.conf
 
 FROM scratch
+ARG VERSION=unknown
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="isimud" \
       org.opencontainers.image.description="In-memory pub/sub push server" \
-      org.opencontainers.image.licenses="MIT"
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 COPY --from=build /rootfs/ /
-ENV IP=0.0.0.0
+# `docker stop` waits 10 seconds, unless told otherwise; then it kills.
+ENV IP=0.0.0.0 DRAIN_SECONDS=8
 EXPOSE 3000
 USER 65532:65532
+HEALTHCHECK --interval=10s --timeout=4s --start-period=5s --retries=3 \
+    CMD ["/usr/bin/isimud", "healthcheck"]
 ENTRYPOINT ["/usr/bin/isimud"]

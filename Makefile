@@ -28,7 +28,7 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes \
         -Wmissing-prototypes -Wformat=2 -Wvla -Wundef -Wpointer-arith \
         -Wcast-qual -Wwrite-strings -Werror=implicit-function-declaration
 HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE \
-          -fcf-protection
+          $(if $(filter x86_64,$(shell uname -m)),-fcf-protection)
 HARDEN_LD := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
 
 CFLAGS_release := -O2 -g -flto=auto -D_FORTIFY_SOURCE=2
@@ -172,6 +172,12 @@ image-test: ## builds the image, and tries it read-only, in 64 MB
 .PHONY: bench
 bench: ## release build beside rawfan, Nchan and NATS: rates and latencies
 	@scripts/bench.sh
+
+.PHONY: load
+load: ## the k6 scripts, with thresholds, against a release server (S=10 s each)
+	@scripts/deps.sh build
+	@$(MAKE) --no-print-directory all
+	@SECONDS_EACH=$(or $(S),10) scripts/load.sh
 
 # --- check ------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
-# usage: deps.sh build|test|lint|bench ...
+# usage: deps.sh build|test|proxy|lint|bench|fuzz|valgrind ...
 # Says nothing and takes no time when all are there.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,6 +9,7 @@ build='gcc make pkg-config libc6-dev libuv1-dev libwslay-dev libcjson-dev
 	libcurl4-openssl-dev libssl-dev ca-certificates'
 test='libcmocka-dev python3 python3-pytest python3-pytest-timeout
 	python3-websockets openssl curl procps'
+proxy='nginx caddy'
 lint='clang clang-format clang-tidy cppcheck'
 bench='nginx libnginx-mod-nchan nats-server python3 procps'
 
@@ -17,6 +18,7 @@ for task in "$@"; do
 	case $task in
 	build) wanted="$wanted $build" ;;
 	test) wanted="$wanted $test" ;;
+	proxy) wanted="$wanted $proxy" ;;
 	lint) wanted="$wanted $lint" ;;
 	bench) wanted="$wanted $bench" ;;
 	fuzz) wanted="$wanted clang llvm" ;;

@@ -44,9 +44,25 @@ static void block_signals(struct server *s)
 	CHECK(pthread_sigmask(SIG_BLOCK, &s->signals, NULL) == 0);
 }
 
-static void unblock_signals(struct server *s)
+static void end_now(int number)
 {
-	CHECK(pthread_sigmask(SIG_UNBLOCK, &s->signals, NULL) == 0);
+	_exit(128 + number);
+}
+
+/* From here on SIGTERM and SIGINT end the process at once; by a handler, as
+ * the default effect does not exist for a container's process 1. The other
+ * signals stay blocked. */
+static void unblock_stop_signals(void)
+{
+	struct sigaction action = {.sa_handler = end_now};
+	sigset_t stop;
+
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	CHECK(pthread_sigmask(SIG_UNBLOCK, &stop, NULL) == 0);
 }
 
 /* A connection is a descriptor: take as many as the system lets us have. */
@@ -282,8 +298,7 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 	if (rv == 0) {
 		log_listeners(s->shared.config, ports);
 		wait_for_stop(s);
-		/* From here on a second signal has its default effect. */
-		unblock_signals(s);
+		unblock_stop_signals();
 		drain(s);
 	} else {
 		log_error("can't start: %s", uv_strerror(rv));

@@ -126,7 +126,7 @@ class Server(Program):
         """A subscriber in force; `read` False is for one that will not read,
         so that little is lost in the kernel's buffers."""
         if not read:
-            kwargs["rcvbuf"] = 4096
+            kwargs.setdefault("rcvbuf", 4096)
         return self.websocket(**kwargs).subscribe(publisher, topic)
 
     def ask(self, *args, **kwargs):

@@ -1,0 +1,334 @@
+#!/usr/bin/python3
+"""Tries the container image as a careful operator runs it: read-only, not
+root, without capabilities or new privileges, in 64 MB. Prints what it found to
+be so, and the image's size; ends at the first thing that is not.
+usage: image_test.py                                   (or `make image-test`)
+
+Environment: IMAGE as for image.sh; ENGINE is docker or podman.
+"""
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zlib
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "test", "integration"))
+
+from client import Closed, Http, WebSocket  # noqa: E402
+
+NAME = os.environ.get("IMAGE", "isimud")
+IMAGE = NAME + ":latest"
+BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+HEALTHCHECK = ["/usr/bin/isimud", "healthcheck"]
+MEMORY_BYTES = 64 << 20
+DEADLINE = 30  # seconds for anything that an engine does
+LIMITS = ["--read-only", "--cap-drop", "ALL", "--security-opt",
+          "no-new-privileges", "--memory", "64m", "--memory-swap", "64m",
+          "--pids-limit", "64"]
+# What the authority answers to each path.
+ANSWERS = {"yes": "204 No Content", "no": "401 Unauthorized"}
+
+
+def run(*command, check=True, **kwargs):
+    result = subprocess.run(command, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **kwargs)
+    if check and result.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: status "
+                             f"{result.returncode}, {result.stderr.decode()}")
+    return result
+
+
+def ok(sentence):
+    print("ok -", sentence, flush=True)
+
+
+def wait_until(condition, what):
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {DEADLINE} s"
+        time.sleep(0.1)
+
+
+class Engine:
+    """docker or podman, a network of its own, and the containers started."""
+
+    def __init__(self):
+        result = run(f"{ROOT}/scripts/engine.sh", "docker", "podman",
+                     check=False)
+        if result.returncode != 0:
+            sys.exit(result.stderr.decode())
+        self.name = result.stdout.decode().strip()
+        self.network = f"isimud-test-{os.getpid()}"
+        self.containers = []
+        # Without it podman gives a read-only container a writable /tmp.
+        self.limits = LIMITS + (
+            ["--read-only-tmpfs=false"] if self.name == "podman" else [])
+        self("network", "create", self.network)
+
+    def __call__(self, *arguments, **kwargs):
+        return run(self.name, *arguments, **kwargs).stdout.decode().strip()
+
+    def start(self, *arguments):
+        container = self("run", "-d", "--network", self.network, *arguments)
+        self.containers.append(container)
+        return container
+
+    def inspect(self, kind, name):
+        return json.loads(self(kind, "inspect", name))[0]
+
+    def logs(self, container):
+        result = run(self.name, "logs", container, check=False)
+        return (result.stdout + result.stderr).decode(errors="replace")
+
+    def close(self):
+        for container in self.containers:
+            run(self.name, "rm", "-f", container, check=False)
+        run(self.name, "network", "rm", self.network, check=False)
+
+
+class Isimud:
+    """The image, running with every limit; `settings` are its environment."""
+
+    def __init__(self, engine, *flags, **settings):
+        environment = [f"--env={name}={value}" for name, value in
+                       {"PASSWORD": "secret", **settings}.items()]
+        self.engine = engine
+        self.container = engine.start(*engine.limits, "-p", "127.0.0.1::3000",
+                                      *environment, *flags, IMAGE)
+        published = engine("port", self.container, "3000/tcp").split()[0]
+        self.address = ("127.0.0.1", int(published.rpartition(":")[2]))
+        wait_until(self.answers, "an answer on the published port")
+
+    def answers(self):
+        """The engine's proxy accepts, and hangs up, before the server does."""
+        try:
+            return Http(self.address).ask().status == 303
+        except (OSError, AssertionError, EOFError):
+            assert self.state()["Running"], self.engine.logs(self.container)
+            return False
+
+    def state(self):
+        return self.engine.inspect("container", self.container)["State"]
+
+    def healthcheck(self, *flags):
+        return run(self.engine.name, "exec", *flags, self.container,
+                   *HEALTHCHECK, check=False).returncode
+
+    def handshake_status(self):
+        """The status of an opening handshake with a token."""
+        socket = WebSocket(self.address, open=False)
+        socket.send(
+            b"GET /sub HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Authorization: Bearer token\r\n\r\n")
+        return socket.response().status
+
+    def stop(self):
+        self.engine("stop", self.container)
+        return self.state()
+
+
+class Authority:
+    """Answers over HTTPS, in a container that only DNS knows by its name. It
+    is made of the build stage, which has a shell and openssl."""
+
+    NAMES = ("authority.test", "other.test")  # the certificate has the first
+
+    def __init__(self, engine, folder, bundle):
+        self.make_certificate(folder)
+        self.bundle = os.path.join(folder, "bundle.crt")
+        with open(self.bundle, "wb") as file:
+            file.write(bundle + open(f"{folder}/ca.crt", "rb").read())
+        os.chmod(self.bundle, 0o644)
+        for path, status in ANSWERS.items():
+            with open(f"{folder}/{path}", "w", newline="") as file:
+                file.write(f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n")
+        self.container = engine.start(
+            *(f"--network-alias={name}" for name in self.NAMES),
+            "-v", f"{folder}:/authority:ro", "-w", "/authority",
+            f"{NAME}-build", "openssl", "s_server", "-accept", "443", "-HTTP",
+            "-cert", "server.crt", "-key", "server.key")
+
+    @classmethod
+    def make_certificate(cls, folder):
+        def openssl(*arguments):
+            run("openssl", *arguments, cwd=folder)
+
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+               "-nodes"]
+        openssl("req", "-x509", *key, "-days", "2", "-subj", "/CN=Test CA",
+                "-keyout", "ca.key", "-out", "ca.crt")
+        openssl("req", *key, "-subj", f"/CN={cls.NAMES[0]}",
+                "-keyout", "server.key", "-out", "server.csr")
+        with open(f"{folder}/names", "w") as file:
+            file.write(f"subjectAltName=DNS:{cls.NAMES[0]}\n")
+        openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.crt",
+                "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+                "-extfile", "names", "-out", "server.crt")
+
+
+def check_image(engine):
+    """What the image says of itself."""
+    image = engine.inspect("image", IMAGE)
+    config = image["Config"]
+    assert config["User"] == "65532:65532"
+    assert "IP=0.0.0.0" in config["Env"]
+    assert list(config["ExposedPorts"]) == ["3000/tcp"]
+    assert config["Entrypoint"] == ["/usr/bin/isimud"]
+    assert config["Labels"]["org.opencontainers.image.title"] == "isimud"
+    healthcheck = config.get("Healthcheck") or image["Healthcheck"]  # podman's
+    assert healthcheck["Test"] == ["CMD"] + HEALTHCHECK
+    ok("the image runs isimud as 65532:65532, on port 3000, with a HEALTHCHECK")
+
+
+def check_files(engine):
+    """Reads the image's files without running it. Returns its CA bundle."""
+    container = engine("create", IMAGE)
+    engine.containers.append(container)
+    exported = run(engine.name, "export", container).stdout
+    with tarfile.open(fileobj=io.BytesIO(exported)) as archive:
+        files = {one.name: one for one in archive if one.isfile()}
+        bundle = archive.extractfile(files[BUNDLE]).read()
+    for name, file in files.items():
+        assert file.mode & 0o6022 == 0, f"{name} has mode {file.mode:o}"
+        assert not name.startswith(("bin/", "sbin/", "usr/sbin/")), name
+        assert "/bin/" not in name or name == "usr/bin/isimud", name
+    assert bundle.count(b"BEGIN CERTIFICATE") > 100
+    libraries = sum(".so" in name for name in files)
+    ok(f"one program, {libraries} libraries, a CA bundle, no shell, no setuid "
+       "file, none that others may write")
+    return bundle
+
+
+def check_process(isimud):
+    """The limits are those asked for, as the kernel sees it."""
+    engine = isimud.engine
+    inspected = engine.inspect("container", isimud.container)
+    assert inspected["HostConfig"]["Memory"] == MEMORY_BYTES
+    assert inspected["HostConfig"]["ReadonlyRootfs"]
+    with open(f"/proc/{inspected['State']['Pid']}/status") as file:
+        status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+    for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name], 16) == 0, name
+    assert status["NoNewPrivs"].strip() == "1"
+    if os.getuid() == 0:
+        assert status["Uid"].split() == ["65532"] * 4
+        assert status["Gid"].split() == ["65532"] * 4
+    ok("it runs read-only, as 65532, with no capability, in 64 MB")
+
+
+def check_messages(isimud):
+    """200 subscribers get 100 messages of 1 KiB each, in order."""
+    subscribers = [WebSocket(isimud.address).subscribe("alice", "news")
+                   for _ in range(200)]
+    messages = [f"{i} ".ljust(1024, "x") for i in range(100)]
+    publisher = Http(isimud.address)
+    publisher.publish_all("alice", "news", messages)
+    for subscriber in subscribers:
+        assert [subscriber.receive() for _ in messages] == messages
+    ok("200 subscribers got 100 messages each through the published port")
+    return subscribers
+
+
+def check_health(isimud):
+    """The command itself, and that the engine comes to call it healthy."""
+    assert isimud.healthcheck() == 0
+    assert isimud.healthcheck("-e", "PORT=1") == 1
+    if isimud.engine.name == "podman":  # without systemd, nobody else runs it
+        isimud.engine("healthcheck", "run", isimud.container)
+
+    def is_healthy():
+        state = isimud.state()
+        health = state.get("Health") or state["Healthcheck"]
+        return health["Status"] == "healthy"
+
+    wait_until(is_healthy, "healthy")
+    ok("its HEALTHCHECK is healthy, and fails where nobody listens")
+
+
+def check_stop(isimud, subscribers):
+    """SIGTERM reaches it as process 1: Close 1001 to all, exit status 0, and
+    all that before `stop` loses its patience."""
+    state = isimud.stop()
+    assert state["ExitCode"] == 0, isimud.engine.logs(isimud.container)
+    assert not state["OOMKilled"]
+    for subscriber in subscribers:
+        try:
+            raise AssertionError(subscriber.receive())
+        except Closed as closed:
+            assert closed.code == 1001
+    ok("stop: subscribers get 1001, the exit status is 0")
+
+
+def check_authority(engine, authority, trusted, host, path, status):
+    """A handshake's status with AUTH_URL https://`host`/`path`."""
+    flags = ["-v", f"{authority.bundle}:/{BUNDLE}:ro"] if trusted else []
+    isimud = Isimud(engine, *flags, AUTH_URL=f"https://{host}/{path}")
+    found = isimud.handshake_status()
+    assert found == status, (found, engine.logs(isimud.container),
+                             engine.logs(authority.container))
+    engine("kill", "--signal", "KILL", isimud.container)
+
+
+def check_second_signal(engine):
+    """No signal has a default effect on process 1."""
+    isimud = Isimud(engine, DRAIN_SECONDS="3600")
+    subscriber = WebSocket(isimud.address).subscribe("alice", "news")
+    engine("kill", "--signal", "TERM", isimud.container)
+    wait_until(lambda: "draining" in engine.logs(isimud.container), "draining")
+    engine("kill", "--signal", "TERM", isimud.container)
+    wait_until(lambda: not isimud.state()["Running"], "the end")
+    subscriber.close()
+    ok("a second SIGTERM ends it at once")
+
+
+def check_auth(engine, folder, bundle):
+    authority = Authority(engine, folder, bundle)
+    good, other = authority.NAMES
+    check_authority(engine, authority, True, good, "yes", 101)
+    check_authority(engine, authority, True, good, "no", 401)
+    ok("an https AUTH_URL is found by DNS, and trusted by the CA bundle")
+    check_authority(engine, authority, True, other, "yes", 500)
+    check_authority(engine, authority, False, good, "yes", 500)
+    wait_until(lambda: "unknown ca" in engine.logs(authority.container),
+               "the alert that says why")
+    ok("a certificate of another name, or of an unknown CA, is refused")
+
+
+def print_size(engine):
+    size = engine.inspect("image", IMAGE)["Size"]
+    packer = zlib.compressobj(6)
+    saved = run(engine.name, "save", IMAGE).stdout
+    packed = len(packer.compress(saved)) + len(packer.flush())
+    print(f"{IMAGE}: {size / 1e6:.1f} MB, {packed / 1e6:.1f} MB compressed")
+
+
+def main():
+    engine = Engine()
+    folder = tempfile.mkdtemp(prefix="isimud-image-")
+    os.chmod(folder, 0o755)  # 65532 reads the CA bundle in it
+    try:
+        check_image(engine)
+        bundle = check_files(engine)
+        isimud = Isimud(engine)
+        check_process(isimud)
+        subscribers = check_messages(isimud)
+        check_health(isimud)
+        check_stop(isimud, subscribers)
+        check_auth(engine, folder, bundle)
+        check_second_signal(engine)
+        print_size(engine)
+    finally:
+        engine.close()
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

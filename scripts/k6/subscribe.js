@@ -1,0 +1,78 @@
+// SUBSCRIBERS subscribers of one topic, over a few virtual users; once all are
+// subscribed, MESSAGES are published, and each has to reach each, in order.
+import exec from "k6/execution";
+import { Counter, Trend } from "k6/metrics";
+import { number, publish, SECONDS, subscribe } from "./common.js";
+
+const USERS = 10;
+const SUBSCRIBERS = number("SUBSCRIBERS", 1000);
+const EACH = Math.ceil(SUBSCRIBERS / USERS);
+const MESSAGES = number("MESSAGES", 50);
+
+const subscribed = new Trend("subscribed_after", true);
+const subscriptions = new Counter("subscriptions");
+const received = new Counter("messages_received");
+const ended = new Counter("ended_early");
+const disordered = new Counter("messages_out_of_order");
+const refused = new Counter("publications_refused");
+
+export const options = {
+  scenarios: {
+    subscribers: {
+      executor: "per-vu-iterations",
+      exec: "subscribers",
+      vus: USERS,
+      iterations: 1,
+      maxDuration: `${SECONDS + 5}s`,
+      gracefulStop: "0s",
+    },
+    publisher: {
+      executor: "per-vu-iterations",
+      exec: "publisher",
+      vus: 1,
+      iterations: 1,
+      startTime: `${Math.ceil(SECONDS / 2)}s`,
+      maxDuration: `${SECONDS}s`,
+      gracefulStop: "0s",
+    },
+  },
+  thresholds: {
+    subscriptions: [`count==${EACH * USERS}`],
+    messages_received: [`count==${EACH * USERS * MESSAGES}`],
+    ended_early: ["count==0"],
+    messages_out_of_order: ["count==0"],
+    publications_refused: ["count==0"],
+    subscribed_after: ["p(95)<3000"],
+  },
+  summaryTrendStats: ["med", "p(95)", "p(99)", "max"],
+};
+
+export function subscribers() {
+  for (let i = 0; i < EACH; i++) {
+    const begun = Date.now();
+    let next = 0;
+    const subscriber = subscribe("all", {
+      subscribed() {
+        subscribed.add(Date.now() - begun);
+        subscriptions.add(1);
+      },
+      message(text) {
+        received.add(1);
+        if (Number(text) !== next) disordered.add(1);
+        if (++next === MESSAGES) subscriber.close();
+      },
+      end(why) {
+        ended.add(1, { why: String(why) });
+      },
+    });
+  }
+}
+
+export function publisher() {
+  for (let i = 0; i < MESSAGES; i++) {
+    if (publish("all", String(i)).status !== 200) {
+      refused.add(1);
+      exec.test.abort("a publication was refused");
+    }
+  }
+}
