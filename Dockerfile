@@ -12,6 +12,7 @@ RUN /tmp/libcurl.sh $CURL
 ENV PKG_CONFIG_PATH=/opt/curl/lib/pkgconfig
 WORKDIR /isimud
 COPY Makefile LICENSE ./
+COPY third_party third_party
 COPY src src
 RUN make build/isimud
 # All that the final image has. What ldd names includes the loader; libc itself

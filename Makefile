@@ -101,7 +101,12 @@ $(OUT)/fuzz/%: $(OUT)/test/fuzz/%.o $(ROOM_OBJ)
 	@$(call SAY,LD $@)
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS) -pthread
 
-$(OUT)/%.o: %.c Makefile
+build/versions.ok: third_party/versions.sh
+	@mkdir -p $(@D)
+	@third_party/versions.sh
+	@touch $@
+
+$(OUT)/%.o: %.c Makefile | build/versions.ok
 	@mkdir -p $(@D)
 	@$(call SAY,CC $@)
 	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -pthread -c -o $@ $<

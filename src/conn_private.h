@@ -30,7 +30,7 @@ struct conn {
 	struct websocket
 		*websocket;         /* while a frame or message is unfinished */
 	struct conn_write *writing; /* a write that waits for the kernel */
-	struct buf stash; /* PENDING: bytes behind the request, not read yet */
+	struct buf stash; /* while paused: bytes behind a request, unread */
 	uint32_t charged; /* memory.h: for what this connection holds */
 	uint32_t in_flight;    /* chunks of outq that `writing` covers */
 	uint8_t state;         /* enum conn_state */
@@ -57,7 +57,8 @@ struct conn_write {
 	size_t bytes;
 };
 
-/* Unread responses above which a connection's requests have to wait. */
+/* Responses not yet written above which a connection's requests have to wait.
+ */
 #define CONN_HIGH_WATER_BYTES 65536
 
 /* conn.c */

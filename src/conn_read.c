@@ -2,9 +2,10 @@
  *
  * Bytes are read into the group's one buffer and used up before the next read;
  * the exception is the stash, what lay behind a request that is answered
- * later. */
+ * later, or behind more answers than the peer reads. */
 #include "check.h"
 #include "conn_private.h"
+#include "memory.h"
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
@@ -33,6 +34,7 @@ static void on_request(struct conn *c)
 	}
 	conn_move(c, CONN_PENDING);
 	c->group->hooks->on_request(c, http_request(c->http));
+	http_release_content(c->http);
 }
 
 /* A request that was answered at its head gets no second answer. */
@@ -160,27 +162,51 @@ static void stash(struct conn *c, struct span bytes)
 		conn_end_later(c, ENDING_no_memory);
 }
 
-/* Reads requests until the bytes are used up, or the state is another. */
+static bool reads_requests(const struct conn *c)
+{
+	return c->state == CONN_REQUEST || c->state == CONN_DISCARDING;
+}
+
+/* Reads requests until the bytes are used up, the state is another, or too many
+ * answers are unread: a few bytes may ask for many. */
 static void read_requests(struct conn *c, struct span *bytes)
 {
 	enum http_event event = HTTP_MORE;
+	bool is_full = false;
 
 	/* After a head there is more to tell, even without further bytes. */
-	while ((c->state == CONN_REQUEST || c->state == CONN_DISCARDING) &&
-	       (bytes->len > 0 || event == HTTP_HEAD))
+	while (reads_requests(c) && !is_full &&
+	       (bytes->len > 0 || event == HTTP_HEAD)) {
 		event = read_request(c, bytes);
-	if (c->state != CONN_REQUEST && c->state != CONN_DISCARDING)
+		is_full = event == HTTP_REQUEST &&
+			  c->outq.bytes > CONN_HIGH_WATER_BYTES;
+	}
+	if (!reads_requests(c))
 		return;
-	conn_set_request_deadline(c);
-	if (c->outq.bytes > CONN_HIGH_WATER_BYTES)
-		conn_pause_reading(c);
+	if (is_full)
+		stash(c, *bytes);
+	else
+		conn_set_request_deadline(c);
+}
+
+/* Where memory is full, whoever asks for more of it goes: connections that were
+ * idle are many, and were all let in before. */
+static void account(struct conn *c)
+{
+	uint32_t before = c->charged;
+
+	conn_account(c);
+	if (c->charged > before && c->listener != LISTENER_ADMIN &&
+	    c->state <= CONN_WEBSOCKET && c->state != CONN_DISCARDING &&
+	    memory_level() == MEMORY_FULL)
+		conn_end_later(c, ENDING_no_memory);
 }
 
 /* Hands bytes to whom they are for in this state; in those that are not
  * named, what still comes is dropped. */
 static void process(struct conn *c, struct span bytes)
 {
-	if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING)
+	if (reads_requests(c))
 		read_requests(c, &bytes);
 	if (c->state == CONN_PENDING)
 		stash(c, bytes);
@@ -188,7 +214,7 @@ static void process(struct conn *c, struct span bytes)
 		 bytes.len > 0)
 		read_frames(c, bytes);
 	if (c->state != CONN_CLOSED)
-		conn_account(c);
+		account(c);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
@@ -201,8 +227,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 		stats_add(c->group->stats, STATS_bytes_in, (uint64_t)len);
 		process(c, (struct span){buf->base, (size_t)len});
 	} else if (len == UV_EOF &&
-		   (c->state == CONN_REQUEST || c->state == CONN_DISCARDING) &&
-		   c->outq.bytes > 0) {
+		   reads_requests(c) && c->outq.bytes > 0) {
 		/* A peer that has shut its side is answered all the same. */
 		conn_note_end(c, ENDING_done);
 		conn_finish(c);

@@ -332,8 +332,7 @@ static void start_request(struct http *h)
 {
 	llhttp_reset(&h->parser);
 	http_head_clear(&h->head);
-	if (h->content.cap > BUFFER_KEEP_BYTES)
-		buf_fini(&h->content);
+	http_release_content(h);
 	h->request = (struct http_request){.method = HTTP_METHOD_OTHER};
 	h->phase = PHASE_HEAD;
 	h->empty_lines = 0;
@@ -544,6 +543,13 @@ const struct http_request *http_request(const struct http *h)
 void http_discard_content(struct http *h)
 {
 	h->discards_content = true;
+}
+
+void http_release_content(struct http *h)
+{
+	h->request.content = (struct span){NULL, 0};
+	if (h->content.cap > BUFFER_KEEP_BYTES)
+		buf_fini(&h->content);
 }
 
 size_t http_memory(const struct http *h)

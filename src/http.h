@@ -120,6 +120,10 @@ const struct http_request *http_request(const struct http *h);
 /* After HTTP_HEAD: the content is checked and counted but not kept. */
 void http_discard_content(struct http *h);
 
+/* After HTTP_REQUEST, once the content is of no use: frees it if it is large,
+ * so that it does not wait with the connection for the next request. */
+void http_release_content(struct http *h);
+
 /* The bytes of memory that it holds. */
 size_t http_memory(const struct http *h);
 
