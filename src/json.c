@@ -165,6 +165,7 @@ struct scan {
 	const char *end;
 	const char *problem; /* once it failed: why, at `at` */
 	unsigned depth;
+	size_t values_count;  /* on all levels */
 	size_t members_count; /* all there are, recorded or not */
 	struct member members[MEMBERS_MAX];
 };
@@ -368,6 +369,7 @@ static bool scan_value(struct scan *s)
 {
 	bool has_nul = false; /* nobody asks */
 
+	s->values_count++;
 	switch (s->at < s->end ? *s->at : '\0') {
 	case '{':
 		return scan_nested(s, '}', scan_member,
@@ -398,6 +400,7 @@ static int scan_text(struct scan *s, struct span text, struct json_error *error)
 	s->at = start;
 	s->end = start + text.len;
 	s->depth = 0;
+	s->values_count = 0;
 	s->members_count = 0;
 	if (scan_element(s)) {
 		if (s->at == s->end)
@@ -559,6 +562,9 @@ static int find_strings(struct span text, struct wanted wanted[], size_t count,
 	status = scan_text(&scan, text, error);
 	if (status != 0)
 		return status;
+	if (scan.values_count > JSON_VALUES_MAX)
+		return fail(error, 422, "too many values, at most %d allowed",
+			    JSON_VALUES_MAX);
 	if (scan.members_count > MEMBERS_MAX)
 		return fail(error, 422, "too many members, at most %d allowed",
 			    MEMBERS_MAX);

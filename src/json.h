@@ -13,6 +13,10 @@
 
 #include <stdbool.h>
 
+/* Values of a text, on all levels: each costs cJSON an allocation, so a large
+ * text of tiny ones could hold up a loop for long. More are a 422. */
+#define JSON_VALUES_MAX 16384
+
 #define JSON_DEPTH_MAX 64  /* nested arrays and objects */
 #define JSON_ERROR_MAX 160 /* bytes of an error text, its NUL included */
 

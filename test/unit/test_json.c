@@ -661,6 +661,31 @@ static void an_object_has_at_most_64_members(void **state)
 		       "too many members, at most 64 allowed");
 }
 
+/* A publication that has `count` values in all: the object, topic, data, an
+ * array and what is in it. */
+static struct span with_values(char *out, size_t count)
+{
+	size_t len = (size_t)sprintf(
+		out, "{\"topic\":\"t\",\"data\":\"d\",\"x\":[0");
+
+	for (size_t i = 5; i < count; i++)
+		len += (size_t)sprintf(out + len, ",0");
+	len += (size_t)sprintf(out + len, "]}");
+	return (struct span){out, len};
+}
+
+static void a_text_has_at_most_16384_values(void **state)
+{
+	static char text[65536];
+
+	(void)state;
+	assert_publication(with_values(text, JSON_VALUES_MAX), SPAN("t"),
+			   SPAN("d"));
+	assert_json(with_values(text, JSON_VALUES_MAX + 1));
+	assert_refused(with_values(text, JSON_VALUES_MAX + 1), 422,
+		       "too many values, at most 16384 allowed");
+}
+
 static void members_inside_members_do_not_count(void **state)
 {
 	char inner[1024];
@@ -866,6 +891,7 @@ int main(void)
 		cmocka_unit_test(a_member_named_twice_is_refused),
 		cmocka_unit_test(what_is_not_json_is_no_publication),
 		cmocka_unit_test(an_object_has_at_most_64_members),
+		cmocka_unit_test(a_text_has_at_most_16384_values),
 		cmocka_unit_test(members_inside_members_do_not_count),
 		cmocka_unit_test(
 			a_publication_may_be_read_again_into_the_same_memory),
