@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 #define BACKLOG         4096
+#define ACCEPTS_MAX     256 /* at once, before other listeners have a turn */
 #define RETRY_MS        100
+#define UNSENT_MAX      4096 /* bytes, see bound_unsent() */
 #define UNIX_MODE       0666 /* of a Unix socket: who may reach it, may use it */
 #define LINGER_SWEEP_MS 1000
 
@@ -145,6 +147,19 @@ static void on_sweep(uv_timer_t *timer)
 		close_lingerer(a, i);
 }
 
+static void log_refusal(struct acceptor *a)
+{
+	unsigned suppressed;
+
+	if (!log_limit_allows(&a->log_limit, &suppressed))
+		return;
+	if (suppressed > 0)
+		log_info("refused %u more connections", suppressed);
+	log_info("refused a connection: %s", memory_level() >= MEMORY_TIGHT
+						     ? "memory is tight"
+						     : "there are too many");
+}
+
 static void refuse(struct acceptor *a, int fd)
 {
 	ssize_t sent = send(fd, refusal, sizeof refusal - 1,
@@ -157,6 +172,7 @@ static void refuse(struct acceptor *a, int fd)
 	/* Anew each time: the youngest has its moment too. */
 	uv_timer_start(&a->sweep, on_sweep, LINGER_SWEEP_MS, 0);
 	stats_add(&a->stats, STATS_refused, 1);
+	log_refusal(a);
 }
 
 /* --- accepting ---------------------------------------------------------- */
@@ -191,33 +207,32 @@ static void pause_accepting(struct acceptor *a, int error)
 	uv_timer_start(&a->retry, on_retry, RETRY_MS, 0);
 }
 
-/* A probe is answered however full the server is. */
-static bool is_full(const struct worker_shared *shared)
+static bool is_full(struct worker_shared *shared, enum listener_kind kind)
 {
-	return atomic_load_explicit(&shared->connections,
-				    memory_order_relaxed) >=
-		       shared->config->connections_max ||
+	size_t connections = atomic_load_explicit(worker_count_of(shared, kind),
+						  memory_order_relaxed);
+
+	/* A probe is answered however full the server is. */
+	if (kind == LISTENER_ADMIN)
+		return connections >= ADMIN_CONNECTIONS_MAX;
+	return connections >= shared->config->connections_max ||
 	       memory_level() >= MEMORY_TIGHT;
 }
 
 static void hand_over(struct acceptor *a, struct accepted accepted)
 {
 	struct worker_shared *shared = a->shared;
-	bool counts = accepted.kind != LISTENER_ADMIN;
+	_Atomic size_t *count = worker_count_of(shared, accepted.kind);
 
-	if (counts && is_full(shared)) {
+	if (is_full(shared, accepted.kind)) {
 		refuse(a, accepted.socket);
 		return;
 	}
 	struct worker *w = shared->workers[a->next];
 	a->next = (a->next + 1) % shared->workers_count;
-	if (counts)
-		atomic_fetch_add_explicit(&shared->connections, 1,
-					  memory_order_relaxed);
+	atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
 	if (mailbox_post_socket(&w->mailbox, accepted) != 0) {
-		if (counts)
-			atomic_fetch_sub_explicit(&shared->connections, 1,
-						  memory_order_relaxed);
+		atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
 		close(accepted.socket);
 	}
 }
@@ -238,7 +253,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	(void)status;
 	(void)events;
 
-	for (;;) {
+	/* The loop calls again while there are more. */
+	for (int i = 0; i < ACCEPTS_MAX; i++) {
 		int socket = accept4(l->fd, NULL, NULL,
 				     SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (socket >= 0) {
@@ -310,6 +326,21 @@ static void init_handles(struct acceptor *a)
 	}
 }
 
+/* For a peer that does not read, the kernel takes megabytes, which a control
+ * group counts. Where memory has a limit it shall take no more than that beyond
+ * what is under way; accepted sockets inherit it. */
+static void bound_unsent(const struct acceptor_listener *l)
+{
+	int max = UNSENT_MAX;
+
+	if (memory_limit() == 0 || l->kind == LISTENER_UNIX)
+		return;
+	if (setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &max,
+		       sizeof max) != 0)
+		log_warn("TCP_NOTSENT_LOWAT: %s",
+			 uv_strerror(uv_translate_sys_error(errno)));
+}
+
 int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 		  const struct acceptor_listener *listeners, unsigned count)
 {
@@ -317,6 +348,8 @@ int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 	CHECK(count <= ACCEPTOR_LISTENERS_MAX);
 	memcpy(a->listeners, listeners, count * sizeof listeners[0]);
 	a->listeners_count = count;
+	for (unsigned i = 0; i < count; i++)
+		bound_unsent(&listeners[i]);
 	a->shared = shared;
 	for (unsigned i = 0; i < ACCEPTOR_LINGERERS; i++)
 		a->lingerers[i] = -1;

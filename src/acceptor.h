@@ -1,9 +1,9 @@
 /* acceptor.h - the thread that owns the listening sockets.
  *
- * It accepts until there is nothing more, and hands bare descriptors to the
- * workers in turn: libuv forbids accepting on one loop for another. Out of
- * descriptors it pauses, and tries again after a while; over the limit of
- * connections a client gets 503 and is closed. */
+ * It accepts what there is, and hands bare descriptors to the workers in turn:
+ * libuv forbids accepting on one loop for another. Out of descriptors it
+ * pauses, and tries again after a while; over the limit of connections a client
+ * gets 503 and is closed. */
 #ifndef ISIMUD_ACCEPTOR_H
 #define ISIMUD_ACCEPTOR_H
 
@@ -14,6 +14,7 @@
 
 #define ACCEPTOR_LISTENERS_MAX (CONFIG_LISTENERS_MAX + 1)
 #define ACCEPTOR_LINGERERS     64
+#define ADMIN_CONNECTIONS_MAX  512
 
 /* A listening, non-blocking socket. */
 struct acceptor_listener {
@@ -53,7 +54,8 @@ struct acceptor {
 	 */
 	int lingerers[ACCEPTOR_LINGERERS]; /* -1: none */
 	unsigned lingerers_next;
-	struct stats stats; /* Atomic */
+	struct log_limit log_limit; /* for lines about refusals */
+	struct stats stats;         /* Atomic */
 };
 
 /* Prepares the acceptor; takes the `count` listening sockets, on errors too.

@@ -9,6 +9,12 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+/* What the kernel has for a connection besides its bytes: the socket, its file,
+ * their entries in tables. Measured, and rounded up. */
+#define KERNEL_CONN_BYTES 4096
+/* A write that waits for so long is a laggard's, whatever else there is. */
+#define STUCK_MS 2000
+
 static const char *const state_names[CONN_STATES] = {
 	[CONN_REQUEST] = "request",     [CONN_DISCARDING] = "discarding",
 	[CONN_PENDING] = "pending",     [CONN_WEBSOCKET] = "websocket",
@@ -102,7 +108,8 @@ static void flush_one(struct conn *c)
 	if (c->is_paused && c->state != CONN_PENDING &&
 	    c->outq.bytes <= CONN_HIGH_WATER_BYTES)
 		conn_resume_reading(c);
-	if (c->state == CONN_WEBSOCKET && c->http != NULL) {
+	if ((c->state == CONN_WEBSOCKET || c->state == CONN_FINISHING) &&
+	    c->http != NULL) {
 		conn_release_http(c);
 		conn_account(c);
 	}
@@ -155,30 +162,76 @@ void conn_group_abort_all(struct conn_group *g)
 			   ENDING_going_away);
 }
 
-static struct conn *worst_laggard(const struct conn_group *g)
+static bool is_leaving(const struct conn *c)
 {
-	struct conn *worst = NULL;
+	return c->state >= CONN_CLOSING;
+}
+
+/* What a connection that does not read occupies. */
+static size_t burden(const struct conn_write *w)
+{
+	return w->conn->outq.bytes + w->kernel_bytes;
+}
+
+/* The least that one has that is worth ending: half of the worst. They may all
+ * wait for the same messages, with laggards of other loops too, so that ending
+ * one frees nothing. */
+static size_t burden_to_end(const struct conn_group *g)
+{
+	size_t worst = 0;
+
+	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
+		const struct conn_write *w =
+			CONTAINER_OF(it, struct conn_write, link);
+		if (!is_leaving(w->conn) && burden(w) > worst)
+			worst = burden(w);
+	}
+	return worst - worst / 2;
+}
+
+/* Ends those that have at least `bytes` and do not read since `until_ms`, while
+ * memory is tight. */
+static void end_laggards(struct conn_group *g, size_t bytes, uint64_t until_ms)
+{
+	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
+		const struct conn_write *w =
+			CONTAINER_OF(it, struct conn_write, link);
+		if (memory_level() < MEMORY_TIGHT)
+			return;
+		if (is_leaving(w->conn) || burden(w) < bytes ||
+		    w->since_ms > until_ms)
+			continue;
+		conn_end(w->conn, ENDING_slow,
+			 "too slow while memory is scarce");
+		memory_settle();
+	}
+}
+
+/* Those that were told to go, and still hold what they did not read. */
+static void abort_leaving(struct conn_group *g)
+{
 	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
 		struct conn *c =
 			CONTAINER_OF(it, struct conn_write, link)->conn;
-		if (c->state == CONN_WEBSOCKET &&
-		    (worst == NULL || c->outq.bytes > worst->outq.bytes))
-			worst = c;
+		if (is_leaving(c))
+			conn_abort(c, ENDING_slow);
 	}
-	return worst;
 }
 
 void conn_group_relieve(struct conn_group *g)
 {
-	struct conn *c;
+	uint64_t now_ms = uv_now(g->loop);
 
 	CHECK_ON_THREAD(g->owner);
 	memory_settle();
-	while (memory_level() >= MEMORY_TIGHT &&
-	       (c = worst_laggard(g)) != NULL) {
-		conn_end(c, ENDING_slow, "too slow while memory is scarce");
-		memory_settle();
-	}
+	enum memory_level level = memory_level();
+	if (level == MEMORY_FULL)
+		abort_leaving(g);
+	if (level >= MEMORY_SCARCE)
+		end_laggards(g, burden_to_end(g), now_ms);
+	else if (now_ms > STUCK_MS)
+		end_laggards(g, 0, now_ms - STUCK_MS);
+	memory_measure();
 }
 
 void conn_group_count(const struct conn_group *g,
@@ -237,6 +290,7 @@ int conn_open(struct conn_group *g, struct accepted accepted)
 	if (c->http == NULL)
 		goto err_memory;
 	g->count++;
+	memory_charge_kernel(KERNEL_CONN_BYTES);
 	g->states[CONN_REQUEST]++;
 	list_init(&c->link);
 	list_init(&c->dirty);
@@ -495,6 +549,7 @@ static void on_closed(uv_handle_t *handle)
 	conn_release_http(c);
 	conn_release_websocket(c);
 	memory_credit(c->charged);
+	memory_credit_kernel(KERNEL_CONN_BYTES);
 	outq_fini(&c->outq);
 	buf_fini(&c->stash);
 	free(c);

@@ -141,8 +141,10 @@ size_t conn_group_end_some(struct conn_group *g, size_t n);
 /* Ends all connections at once, whatever is still to be sent. */
 void conn_group_abort_all(struct conn_group *g);
 
-/* Ends those WebSockets that have the most unsent, until memory is no longer
- * tight (memory.h) or none is left that has any. */
+/* Where memory is tight (memory.h): ends connections with ENDING_slow that have
+ * not read for some time; where it is scarce, those that have the most unsent;
+ * where it is full, those on their way out that do not read are closed at once.
+ * To be called again if that was not enough. */
 void conn_group_relieve(struct conn_group *g);
 
 /* How many connections are in each state, and the bytes they have queued. Walks

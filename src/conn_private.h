@@ -30,10 +30,10 @@ struct conn {
 	struct websocket
 		*websocket;         /* while a frame or message is unfinished */
 	struct conn_write *writing; /* a write that waits for the kernel */
-	struct buf stash; /* while paused: bytes behind a request, unread */
-	uint32_t charged; /* memory.h: for what this connection holds */
-	uint32_t in_flight;    /* chunks of outq that `writing` covers */
-	uint8_t state;         /* enum conn_state */
+	struct buf stash;   /* while paused: bytes behind a request, unread */
+	uint32_t charged;   /* memory.h: for what this connection holds */
+	uint32_t in_flight; /* chunks of outq that `writing` covers */
+	uint8_t state;      /* enum conn_state */
 	uint8_t deadline_kind; /* enum deadline_kind; DEADLINE_KINDS: the one
 				  set, if any, is to be replaced */
 	uint8_t doomed; /* enum ending: what the next flush ends it with */
@@ -55,6 +55,8 @@ struct conn_write {
 	struct conn *conn;
 	struct list link; /* in group->stalled */
 	size_t bytes;
+	size_t kernel_bytes; /* charged for what the kernel holds */
+	uint64_t since_ms;   /* on the loop's clock */
 };
 
 /* Responses not yet written above which a connection's requests have to wait.

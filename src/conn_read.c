@@ -167,39 +167,59 @@ static bool reads_requests(const struct conn *c)
 	return c->state == CONN_REQUEST || c->state == CONN_DISCARDING;
 }
 
+static bool has_too_many_answers(const struct conn *c)
+{
+	return c->outq.bytes > CONN_HIGH_WATER_BYTES;
+}
+
 /* Reads requests until the bytes are used up, the state is another, or too many
  * answers are unread: a few bytes may ask for many. */
 static void read_requests(struct conn *c, struct span *bytes)
 {
 	enum http_event event = HTTP_MORE;
-	bool is_full = false;
 
 	/* After a head there is more to tell, even without further bytes. */
-	while (reads_requests(c) && !is_full &&
-	       (bytes->len > 0 || event == HTTP_HEAD)) {
+	while (reads_requests(c) && (bytes->len > 0 || event == HTTP_HEAD)) {
 		event = read_request(c, bytes);
-		is_full = event == HTTP_REQUEST &&
-			  c->outq.bytes > CONN_HIGH_WATER_BYTES;
+		if (event == HTTP_REQUEST && has_too_many_answers(c))
+			break;
 	}
 	if (!reads_requests(c))
 		return;
-	if (is_full)
+	if (has_too_many_answers(c))
 		stash(c, *bytes);
 	else
 		conn_set_request_deadline(c);
 }
 
-/* Where memory is full, whoever asks for more of it goes: connections that were
+/* Whether it has something unfinished, that may grow. */
+static bool is_collecting(const struct conn *c)
+{
+	return c->websocket != NULL || c->stash.len > 0 ||
+	       (c->state == CONN_REQUEST && http_is_in_request(c->http));
+}
+
+/* Where memory is full, whoever takes more of it goes: connections that were
  * idle are many, and were all let in before. */
 static void account(struct conn *c)
 {
 	uint32_t before = c->charged;
 
 	conn_account(c);
-	if (c->charged > before && c->listener != LISTENER_ADMIN &&
-	    c->state <= CONN_WEBSOCKET && c->state != CONN_DISCARDING &&
-	    memory_level() == MEMORY_FULL)
-		conn_end_later(c, ENDING_no_memory);
+	if (c->charged <= before || !is_collecting(c) ||
+	    c->listener == LISTENER_ADMIN || memory_level() != MEMORY_FULL)
+		return;
+	/* Nothing more is read, so what was goes at once: the next connection
+	 * of this very iteration may want as much. */
+	if (c->state == CONN_WEBSOCKET)
+		conn_fail_websocket(c, ENDING_no_memory,
+				    WEBSOCKET_INTERNAL_ERROR, NULL);
+	else
+		conn_abort(c, ENDING_no_memory);
+	conn_release_http(c);
+	conn_release_websocket(c);
+	buf_fini(&c->stash);
+	conn_account(c);
 }
 
 /* Hands bytes to whom they are for in this state; in those that are not
@@ -226,8 +246,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 		c->was_heard = true;
 		stats_add(c->group->stats, STATS_bytes_in, (uint64_t)len);
 		process(c, (struct span){buf->base, (size_t)len});
-	} else if (len == UV_EOF &&
-		   reads_requests(c) && c->outq.bytes > 0) {
+	} else if (len == UV_EOF && reads_requests(c) && c->outq.bytes > 0) {
 		/* A peer that has shut its side is answered all the same. */
 		conn_note_end(c, ENDING_done);
 		conn_finish(c);

@@ -4,7 +4,9 @@
 #include "conn_private.h"
 #include "json.h"
 #include "log.h"
+#include "memory.h"
 
+#include <linux/sock_diag.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -13,6 +15,8 @@
 #define IN_FLIGHT_MAX 65536 /* bytes left to the kernel's readiness at once */
 #define CONTENT_JSON  "application/json"
 #define UPGRADE_MAX   256 /* bytes of a 101 response */
+/* About what a chunk, and its place in the queue, need beside its bytes. */
+#define CHUNK_COST_BYTES 64
 
 /* --- the queue ---------------------------------------------------------- */
 
@@ -25,11 +29,18 @@ static size_t unsent_bytes(const struct conn *c)
 	       uv_stream_get_write_queue_size(&c->stream);
 }
 
-/* A WebSocket must keep up; requests are slowed down instead (process()). */
+/* Small chunks by the thousand cost more than their bytes. */
+static bool is_over_limit(const struct conn *c)
+{
+	size_t max = c->group->limits.buffered_max_bytes;
+	return unsent_bytes(c) > max ||
+	       c->outq.count > GATHER_MAX + max / CHUNK_COST_BYTES;
+}
+
+/* A WebSocket must keep up; requests are slowed down instead (conn_read.c). */
 static void check_limit(struct conn *c)
 {
-	if (c->state == CONN_WEBSOCKET &&
-	    unsent_bytes(c) > c->group->limits.buffered_max_bytes)
+	if (c->state == CONN_WEBSOCKET && is_over_limit(c))
 		conn_end_later(c, ENDING_slow);
 }
 
@@ -51,8 +62,7 @@ void conn_send(struct conn *c, struct chunk *chunk)
 	conn_mark_dirty(c);
 	/* Before a burst is held against it, a peer that reads gets the chance
 	 * to take it. */
-	if (c->outq.bytes > c->group->limits.buffered_max_bytes &&
-	    c->writing == NULL && conn_write_queued(c) != 0)
+	if (is_over_limit(c) && c->writing == NULL && conn_write_queued(c) != 0)
 		conn_end_later(c, ENDING_peer_gone);
 	check_limit(c);
 }
@@ -67,6 +77,8 @@ static void on_written(uv_write_t *request, int status)
 	size_t bytes = w->bytes;
 
 	list_remove(&w->link);
+	memory_credit(sizeof *w);
+	memory_credit_kernel(w->kernel_bytes);
 	free(w);
 	c->writing = NULL;
 	c->in_flight = 0;
@@ -79,6 +91,23 @@ static void on_written(uv_write_t *request, int status)
 	stats_add(c->group->stats, STATS_bytes_out, bytes);
 	outq_consume(&c->outq, bytes);
 	conn_mark_dirty(c);
+}
+
+/* What the kernel occupies for bytes that the peer has not taken, now; asked
+ * only where there is a budget to hold it against. */
+static size_t kernel_bytes(const struct conn *c)
+{
+	uint32_t info[SK_MEMINFO_VARS] = {0};
+	socklen_t len = sizeof info;
+	uv_os_fd_t fd;
+
+	if (memory_limit() == 0 || uv_fileno(&c->handle, &fd) != 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0)
+		return 0;
+	/* The one is TCP's, the other a Unix socket's. */
+	return info[SK_MEMINFO_WMEM_QUEUED] > info[SK_MEMINFO_WMEM_ALLOC]
+		       ? info[SK_MEMINFO_WMEM_QUEUED]
+		       : info[SK_MEMINFO_WMEM_ALLOC];
 }
 
 /* Hands the oldest bytes to libuv, which writes them when the kernel can take
@@ -99,6 +128,10 @@ static int start_write(struct conn *c)
 		free(w);
 		return rv;
 	}
+	w->kernel_bytes = kernel_bytes(c);
+	w->since_ms = uv_now(c->group->loop);
+	memory_charge(sizeof *w);
+	memory_charge_kernel(w->kernel_bytes);
 	list_init(&w->link);
 	list_append(&c->group->stalled, &w->link);
 	c->writing = w;
@@ -248,6 +281,7 @@ void conn_respond_last(struct conn *c, int status, const char *text)
 	struct http_response response =
 		error_response(&content, status, text, NULL);
 	response.close = true;
+	response.is_head = conn_request(c)->method == HTTP_METHOD_HEAD;
 	queue_response(c, &response);
 	buf_fini(&content);
 	conn_finish(c);

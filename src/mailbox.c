@@ -52,10 +52,10 @@ void mailbox_fini(struct mailbox *m)
 	uv_mutex_destroy(&m->lock);
 }
 
-bool mailbox_has_room(struct mailbox *m, size_t len)
+bool mailbox_has_room(struct mailbox *m, size_t size)
 {
 	size_t bytes = atomic_load_explicit(&m->bytes, memory_order_relaxed);
-	return bytes == 0 || bytes + len <= m->max_bytes;
+	return bytes == 0 || bytes + size <= m->max_bytes;
 }
 
 /* Releases the lock, and wakes the loop if the mailbox was empty before. */
@@ -80,7 +80,7 @@ void mailbox_post_message(struct mailbox *m, void *member,
 	*m->end = message;
 	m->end = &link->next;
 	m->count++;
-	atomic_fetch_add_explicit(&m->bytes, message->frame_len,
+	atomic_fetch_add_explicit(&m->bytes, message->size,
 				  memory_order_relaxed);
 	unlock_and_wake(m);
 }

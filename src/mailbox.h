@@ -5,7 +5,7 @@
  * loop is woken only when the mailbox was empty: libuv merges wake-ups, so they
  * cannot be counted (uv_async_send).
  *
- * Bounded: publications by `max_bytes` of frames, which posters ask for first
+ * Bounded: publications by `max_bytes` of memory, which posters ask for first
  * (mailbox_has_room); a few may pass it together, since asking and posting are
  * two steps. Sockets by MAX_CONNECTIONS.
  * Threads: posting, any; the rest, the worker that owns the loop.
@@ -46,7 +46,7 @@ struct mailbox {
 	uv_thread_t owner;       /* Immutable after mailbox_set_owner() */
 	unsigned worker;         /* Immutable: the index of its links */
 	size_t max_bytes;        /* Immutable */
-	_Atomic size_t bytes;    /* of the frames inside */
+	_Atomic size_t bytes;    /* of the messages inside, as allocated */
 	_Atomic bool is_waiting; /* there is something to take */
 	/* Guarded by `lock`. */
 	struct message *first;
@@ -78,9 +78,9 @@ void mailbox_set_owner(struct mailbox *m);
 void mailbox_close(struct mailbox *m);
 void mailbox_fini(struct mailbox *m);
 
-/* Whether a frame of `len` bytes is within `max_bytes`, or the mailbox is
- * empty. */
-bool mailbox_has_room(struct mailbox *m, size_t len);
+/* Whether a message of `size` bytes is within `max_bytes`, or the mailbox is
+ * empty of messages. */
+bool mailbox_has_room(struct mailbox *m, size_t size);
 
 /* Posts `message` for `member`; takes one reference of the caller's. A message
  * is posted at most once to each worker. */

@@ -2,15 +2,19 @@
  *
  * Whoever allocates something whose size or number a client decides (messages,
  * chunks, queues, connections, request content) charges it here, and credits it
- * when it is freed. The sum, with what the process had at the start, is held
- * against MEMORY_LIMIT in steps:
+ * when it is freed. So does who makes the kernel hold something for a client,
+ * since a control group counts that too. Now and then the sum is compared with
+ * the memory that the process really occupies: the rest, mostly what the
+ * allocator has but does not use, counts as well, and is given back if it is
+ * much. All that is held against MEMORY_LIMIT in steps:
  *
- *   TIGHT    new connections are refused (503), /readyz says no
+ *   TIGHT    new connections are refused (503), /readyz says no; those that do
+ *            not read for seconds are ended (1013)
  *   SCARCE   the worst laggards are ended (1013) until it is not TIGHT
  *   FULL     publishing is refused (503)
  *
  * The limit is meant to be some 80 % of what the kernel would end the process
- * for: what the allocator itself needs comes out of the rest.
+ * for: what is between two comparisons comes out of the rest.
  * Threads: any. Atomic. */
 #ifndef ISIMUD_MEMORY_H
 #define ISIMUD_MEMORY_H
@@ -38,10 +42,20 @@ size_t memory_resident(void);
 void memory_charge(size_t bytes);
 void memory_credit(size_t bytes);
 
+/* The same for what the kernel holds, which is not in the resident set. */
+void memory_charge_kernel(size_t bytes);
+void memory_credit_kernel(size_t bytes);
+
 /* Tells what the calling thread has not told yet. */
 void memory_settle(void);
 
-/* The base, and what is charged. */
+/* The same, and compares the sum with the resident set. To be called now and
+ * then; a thread that charges MEMORY_STEP_BYTES does it by itself. */
+#define MEMORY_STEP_BYTES 1048576
+
+void memory_measure(void);
+
+/* The base, what is charged, and what is occupied beyond that. */
 size_t memory_used(void);
 size_t memory_limit(void); /* 0: none */
 

@@ -201,9 +201,10 @@ static void write_messages(struct page *p)
 
 static void write_process(struct page *p)
 {
-	gauge(p, "loop_lag_seconds", "How late the worker's last tick was.",
-	      STATS_GAUGE_loop_lag_us, 1e-6);
-	histogram(p, "loop_lag_histogram_seconds", "How late ticks were.",
+	gauge(p, "last_loop_lag_seconds",
+	      "How late the worker's last tick was.", STATS_GAUGE_loop_lag_us,
+	      1e-6);
+	histogram(p, "loop_lag_seconds", "How late ticks were.",
 		  offsetof(struct stats, lag));
 	value(p, "memory_used_bytes",
 	      "Memory counted against the budget (MEMORY_LIMIT).",

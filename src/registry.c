@@ -5,6 +5,7 @@
 #include "registry.h"
 
 #include "check.h"
+#include "memory.h"
 #include "siphash.h"
 
 #include <pthread.h>
@@ -158,18 +159,23 @@ static struct span copy_key(char **at, struct span part)
 	return copy;
 }
 
+static size_t topic_size(const struct registry *r, const struct topic_key *key)
+{
+	return sizeof(struct topic) + r->workers * sizeof(struct slot) +
+	       key->publisher.len + key->name.len;
+}
+
 static struct topic *topic_new(const struct registry *r, uint64_t hash,
 			       const struct topic_key *key)
 {
-	size_t slots = r->workers * sizeof(struct slot);
-	struct topic *t = calloc(1, sizeof *t + slots + key->publisher.len +
-					    key->name.len);
+	struct topic *t = calloc(1, topic_size(r, key));
 	if (t == NULL)
 		return NULL;
 	if (uv_mutex_init(&t->lock) != 0) {
 		free(t);
 		return NULL;
 	}
+	memory_charge(topic_size(r, key));
 	char *at = (char *)(t->slots + r->workers);
 	t->hash = hash;
 	t->publisher = copy_key(&at, key->publisher);
@@ -196,8 +202,10 @@ static struct topic *insert_locked(struct registry *r, struct shard *s,
 	return t;
 }
 
-static void remove_locked(struct shard *s, struct topic *t)
+static void remove_locked(const struct registry *r, struct shard *s,
+			  struct topic *t)
 {
+	struct topic_key key = {t->publisher, t->name};
 	struct topic **at = bucket_of(s, t->hash);
 	while (*at != t)
 		at = &(*at)->next;
@@ -206,6 +214,7 @@ static void remove_locked(struct shard *s, struct topic *t)
 	if (s->sequence_base < t->sequence)
 		s->sequence_base = t->sequence;
 	uv_mutex_destroy(&t->lock);
+	memory_credit(topic_size(r, &key));
 	free(t);
 	if (s->buckets_count > BUCKETS_MIN && s->topics < s->buckets_count / 8)
 		resize_locked(s, s->buckets_count / 2);
@@ -286,17 +295,17 @@ bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
 	uv_rwlock_wrlock(&s->lock);
 	bool is_last = exit_topic(t, worker, posted, &is_unused);
 	if (is_unused)
-		remove_locked(s, t);
+		remove_locked(r, s, t);
 	uv_rwlock_wrunlock(&s->lock);
 	return is_last;
 }
 
 static bool has_room(const struct registry *r, const struct topic *t,
-		     size_t len)
+		     size_t size)
 {
 	for (unsigned w = 0; w < r->workers; w++)
 		if (t->slots[w].member != NULL &&
-		    !mailbox_has_room(r->mailboxes[w], len))
+		    !mailbox_has_room(r->mailboxes[w], size))
 			return false;
 	return true;
 }
@@ -333,7 +342,7 @@ int registry_publish(struct registry *r, const struct topic_key *key,
 	struct topic *t = find_locked(s, hash, key);
 	if (t != NULL) {
 		uv_mutex_lock(&t->lock);
-		if (!has_room(r, t, m->frame_len)) {
+		if (!has_room(r, t, m->size)) {
 			rv = UV_ENOBUFS;
 		} else if (t->subscribers > 0) {
 			m->sequence = ++t->sequence;

@@ -385,7 +385,9 @@ static void on_subscribe_message(struct routes *r, struct conn *c,
 		return;
 	}
 	struct topic_key key = {wanted->publisher, wanted->topic};
-	if (subscribers_add(&r->subscribers, s, c, &key) != 0)
+	/* A client chooses how long the names are that a topic keeps. */
+	if (memory_level() == MEMORY_FULL ||
+	    subscribers_add(&r->subscribers, s, c, &key) != 0)
 		conn_end(c, ENDING_no_memory, NULL);
 }
 

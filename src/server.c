@@ -320,15 +320,18 @@ static int start(struct server *s)
 	bool is_logged = rv != 0;
 	if (rv == 0)
 		rv = make_workers(s, (unsigned)c->workers);
-	if (rv == 0)
-		rv = start_workers(s);
 	if (rv == 0) {
 		/* What there is by now is not the clients'. */
 		memory_set_limit(c->memory_limit_bytes, memory_resident());
-		return serve(s, listeners, ports, count);
+		rv = start_workers(s);
 	}
-	while (count > 0)
-		close(listeners[--count].fd);
+	if (rv == 0)
+		return serve(s, listeners, ports, count);
+	while (count-- > 0) {
+		close(listeners[count].fd);
+		if (listeners[count].kind == LISTENER_UNIX)
+			unlink(c->listeners[count].address);
+	}
 	if (!is_logged)
 		log_error("can't start: %s", uv_strerror(rv));
 	return rv;

@@ -2,6 +2,7 @@
 #include "subscribers.h"
 
 #include "check.h"
+#include "memory.h"
 
 #include <stdlib.h>
 
@@ -40,8 +41,17 @@ void subscribers_init(struct subscribers *all, struct registry *registry,
 		.registry = registry, .worker = worker, .stats = stats};
 }
 
+static struct local_topic *local_topic_new(void)
+{
+	struct local_topic *local = calloc(1, sizeof *local);
+	if (local != NULL)
+		memory_charge(sizeof *local);
+	return local;
+}
+
 static void local_topic_free(struct local_topic *local)
 {
+	memory_credit(sizeof *local + local->cap * sizeof(struct subscriber *));
 	free(local->members);
 	free(local);
 }
@@ -57,6 +67,7 @@ static int reserve(struct local_topic *local)
 		realloc(local->members, cap * sizeof(struct subscriber *));
 	if (members == NULL)
 		return UV_ENOMEM;
+	memory_charge((cap - local->cap) * sizeof(struct subscriber *));
 	local->members = members;
 	local->cap = cap;
 	return 0;
@@ -74,7 +85,7 @@ static int join(struct subscribers *all, const struct topic_key *key,
 		*out = member;
 		return rv;
 	}
-	struct local_topic *local = calloc(1, sizeof *local);
+	struct local_topic *local = local_topic_new();
 	if (local == NULL)
 		return UV_ENOMEM;
 	member = local;

@@ -26,9 +26,8 @@ static void on_wake(uv_async_t *async)
 
 static void count_out(struct worker *w, enum listener_kind kind)
 {
-	if (kind != LISTENER_ADMIN)
-		atomic_fetch_sub_explicit(&w->shared->connections, 1,
-					  memory_order_relaxed);
+	atomic_fetch_sub_explicit(worker_count_of(w->shared, kind), 1,
+				  memory_order_relaxed);
 }
 
 static void on_freed(struct conn_group *g, enum listener_kind kind)
@@ -89,7 +88,10 @@ static void on_tick(uv_timer_t *timer)
 	stats_set_gauge(&w->stats, STATS_GAUGE_beat_ms, now);
 	stats_set_gauge(&w->stats, STATS_GAUGE_loop_lag_us, lag_us);
 	histogram_add(&w->stats.lag, lag_us, 1);
-	memory_settle();
+	memory_measure();
+	/* Nobody may publish, and no new client come while this lasts. */
+	if (memory_level() >= MEMORY_TIGHT)
+		worker_ask_relief(w->shared);
 	set_gauges(w);
 }
 
@@ -289,6 +291,7 @@ static void worker_main(void *arg)
 		mailbox_close(&w->mailbox);
 	uv_sem_post(&w->started);
 	uv_run(&w->loop, UV_RUN_DEFAULT);
+	memory_settle();
 }
 
 int worker_init(struct worker *w, unsigned index, struct worker_shared *shared)

@@ -42,9 +42,11 @@ struct worker_shared {
 	struct worker *const *workers;
 	unsigned workers_count;
 	const struct stats *acceptor;
-	uint64_t drain_spread_ms;     /* for MAILBOX_DRAIN */
-	_Atomic size_t connections;   /* handed to workers and not yet gone, but
-					 for those of LISTENER_ADMIN */
+	uint64_t drain_spread_ms; /* for MAILBOX_DRAIN */
+	/* Handed to workers and not yet gone; those of LISTENER_ADMIN are
+	 * counted for themselves. */
+	_Atomic size_t connections;
+	_Atomic size_t admin_connections;
 	_Atomic bool is_draining;     /* from the first signal to stop on */
 	_Atomic bool is_relief_asked; /* MAILBOX_RELIEVE is on its way */
 };
@@ -55,6 +57,14 @@ struct worker_shared {
 
 /* Whether the loops of all workers turn. Threads: any. */
 bool worker_all_turn(const struct worker_shared *shared);
+
+/* The count that a connection of this kind is in. */
+static inline _Atomic size_t *worker_count_of(struct worker_shared *shared,
+					      enum listener_kind kind)
+{
+	return kind == LISTENER_ADMIN ? &shared->admin_connections
+				      : &shared->connections;
+}
 
 /* Makes every worker end its worst laggards, unless that is under way. Threads:
  * any. */

@@ -18,14 +18,21 @@ DEADLINE = 8 * SCALE
 PASSWORD = "secret"
 
 
+def family_of(address):
+    if isinstance(address, str):
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
 class Connection:
-    """A TCP connection. `rcvbuf` makes the kernel hold little that is unread."""
+    """A TCP connection, or one to the path of a Unix socket. `rcvbuf` makes the
+    kernel hold little that is unread."""
 
     def __init__(self, address, rcvbuf=None):
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.socket = socket.socket(family)
+        self.socket = socket.socket(family_of(address))
         self.socket.settimeout(DEADLINE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not isinstance(address, str):
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if rcvbuf:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         self.socket.connect(address)

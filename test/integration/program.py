@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from client import DEADLINE, PASSWORD, Http, WebSocket
+from client import DEADLINE, PASSWORD, Http, WebSocket, basic
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
@@ -20,7 +20,8 @@ WRAPPER = shlex.split(os.environ.get("WRAPPER", ""))
 # What a clean run never says.
 ALARMS = re.compile("ERROR: AddressSanitizer|WARNING: ThreadSanitizer|"
                     "runtime error|LeakSanitizer|CHECK failed")
-LISTENING = re.compile(r"listening on (\S+):(\d+)\b")
+LISTENING = re.compile(r"listening on (?:unix:([^\s\"]+)|(\S+):(\d+)\b)")
+ADMIN = re.compile(r"health and metrics on port (\d+)")
 
 
 def environment(settings):
@@ -37,9 +38,13 @@ def environment(settings):
 class Program:
     """A running process; its stderr is read line by line by a thread."""
 
-    def __init__(self, path, settings, nofile=None):
+    def __init__(self, path, settings, nofile=None, cgroup=None):
         def limit():
-            resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+            if nofile:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+            if cgroup:
+                with open(cgroup + "/cgroup.procs", "w") as procs:
+                    procs.write(str(os.getpid()))
 
         self.lines = []
         self.ended = False
@@ -47,7 +52,8 @@ class Program:
         self.process = subprocess.Popen(
             WRAPPER + [path], env=environment(settings),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, preexec_fn=limit if nofile else None)
+            stderr=subprocess.PIPE,
+            preexec_fn=limit if nofile or cgroup else None)
         self.pid = self.process.pid
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -97,29 +103,39 @@ class Program:
 class Server(Program):
     """A program that listens, and all the clients a test has of it."""
 
-    def __init__(self, path=ISIMUD, nofile=None, **settings):
+    def __init__(self, path=ISIMUD, nofile=None, cgroup=None, **settings):
         settings = {"PASSWORD": PASSWORD, "PORT": 0, "WORKERS": 2,
                     "DRAIN_SECONDS": 0, **settings}
-        super().__init__(path, settings, nofile)
+        super().__init__(path, settings, nofile, cgroup)
         self.workers_count = int(settings["WORKERS"])
         self.clients = []
         self.publishers = {}
         self.is_stopping = False
         try:
-            ip, port = self.wait_for_line(LISTENING)[0].groups()
+            self.addresses = self.find_addresses(
+                len((settings.get("LISTEN") or "").split(",")))
+            if "ADMIN_PORT" in settings:
+                port = self.wait_for_line(ADMIN)[0].group(1)
+                self.admin = ("127.0.0.1", int(port))
         except AssertionError:
             self.kill()
             raise
-        self.address = (ip.strip("[]"), int(port))
+        self.address = self.addresses[0]
 
-    # --- clients
+    def find_addresses(self, count):
+        """What it listens on: (ip, port), or the path of a Unix socket."""
+        return [match.group(1) or (match.group(2).strip("[]"),
+                                   int(match.group(3)))
+                for match in self.wait_for_line(LISTENING, count=count)]
 
-    def http(self, **kwargs):
-        self.clients.append(Http(self.address, **kwargs))
+    # --- clients; `to` is one of the addresses, by default the first
+
+    def http(self, to=None, **kwargs):
+        self.clients.append(Http(to or self.address, **kwargs))
         return self.clients[-1]
 
-    def websocket(self, **kwargs):
-        self.clients.append(WebSocket(self.address, **kwargs))
+    def websocket(self, to=None, **kwargs):
+        self.clients.append(WebSocket(to or self.address, **kwargs))
         return self.clients[-1]
 
     def subscribe(self, publisher="alice", topic="news", read=True, **kwargs):
@@ -141,6 +157,14 @@ class Server(Program):
         for _ in range(times):
             response = self.publishers[key].publish(publisher, topic, data)
             assert response.status == 200, response.body
+
+    def ask_admin(self, *args, **kwargs):
+        """The same, by way of ADMIN_PORT, which takes few at a time."""
+        client = Http(self.admin)
+        try:
+            return client.ask(*args, **kwargs)
+        finally:
+            client.close()
 
     def close_clients(self):
         for client in self.clients:
@@ -171,6 +195,18 @@ class Server(Program):
     def total(self, key):
         """The sum of a value over all workers: http, websocket, closing…"""
         return sum(worker.get(key, 0) for worker in self.report()[1])
+
+    def metrics(self):
+        """/metrics as a dict, from 'name{labels}' to the value."""
+        if hasattr(self, "admin"):
+            response = self.ask_admin("GET", "/metrics")
+        else:
+            response = self.ask("GET", "/metrics",
+                                {"Authorization": basic("prometheus")})
+        assert response.status == 200, response.body
+        lines = response.body.decode("ascii").splitlines()
+        return {name: float(value) for name, _, value in (
+            line.rpartition(" ") for line in lines if line[0] != "#")}
 
     def wait_until(self, condition, what):
         """Asks until `condition()` holds; each answer comes with an event of

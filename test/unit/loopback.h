@@ -18,6 +18,7 @@
 #include "buf.h"
 #include "check.h"
 #include "conn.h"
+#include "memory.h"
 
 #define WAIT_MS     20000 /* after which what is waited for will not come */
 #define CLIENTS_MAX 64
@@ -48,6 +49,7 @@ struct loopback {
 	struct client clients[CLIENTS_MAX];
 	unsigned clients_count;
 	unsigned states_seen; /* a bit each */
+	size_t memory_used;   /* before it was opened */
 	void *context;        /* the test's */
 };
 
@@ -69,6 +71,25 @@ static const struct conn_limits roomy_limits = {
 			 [DEADLINE_LINGER] = 60000},
 };
 
+/* What is charged to the budget (memory.h); so far from 0 that what is credited
+ * and was never charged shows, too. */
+static inline size_t settled_memory_used(void)
+{
+	memory_settle();
+	if (memory_used() < (size_t)1 << 29)
+		memory_set_limit(0, (size_t)1 << 30);
+	return memory_used();
+}
+
+/* Sets another limit, 0 for none, and leaves alone what is used. */
+static inline void set_memory_limit(size_t bytes)
+{
+	size_t used = settled_memory_used();
+	memory_set_limit(0, used);
+	size_t beyond_base = memory_used() - used; /* the kernel's part */
+	memory_set_limit(bytes, used - beyond_base);
+}
+
 static inline void on_loopback_prepare(uv_prepare_t *prepare)
 {
 	struct loopback *l = prepare->data;
@@ -86,6 +107,7 @@ static inline void loopback_open(struct loopback *l,
 {
 	signal(SIGPIPE, SIG_IGN); /* as in server.c */
 	memset(l, 0, sizeof *l);
+	l->memory_used = settled_memory_used();
 	l->group = calloc(1, sizeof *l->group);
 	assert_non_null(l->group);
 	assert_int_equal(uv_loop_init(&l->loop), 0);
@@ -377,7 +399,8 @@ static inline void skip_upgrade(struct client *c)
 
 /* --- the end -------------------------------------------------------------- */
 
-/* Ends all, and finds out whether the loop closes clean. */
+/* Ends all, and finds out whether the loop closes clean, with all that was
+ * charged credited. */
 static inline void loopback_close(struct loopback *l)
 {
 	for (unsigned i = 0; i < l->clients_count; i++)
@@ -397,6 +420,7 @@ static inline void loopback_close(struct loopback *l)
 		totals[i] += stats_get(&l->stats, (enum stats_counter)i);
 	states_seen |= l->states_seen;
 	free(l->group);
+	assert_int_equal(settled_memory_used(), l->memory_used);
 }
 
 #endif

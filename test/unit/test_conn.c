@@ -12,6 +12,7 @@
 
 #include "conn_private.h"
 #include "loopback.h"
+#include "memory.h"
 #include "oom.h"
 
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -671,6 +672,29 @@ static void a_peer_that_does_not_read_is_not_read_any_further(void **state)
 	assert_true(place_of(c, "\r\n\r\n/two") > HUGE_BYTES);
 }
 
+/* A short request can ask for a long answer, many times in one read. */
+static void a_pipeline_whose_answers_are_not_read_waits(void **state)
+{
+	struct app *a = *state;
+	struct client *c = connect_lazy_client(&a->l);
+	const unsigned all = 500;
+	struct buf b = {0};
+
+	for (unsigned i = 0; i < all; i++)
+		assert_int_equal(
+			buf_append(&b, GET("/big"), sizeof GET("/big") - 1), 0);
+	send_bytes(c, b.bytes, b.len);
+	buf_fini(&b);
+	turn_for(&a->l, 20);
+	assert_in_range(queued_bytes(&a->l), 1,
+			CONN_HIGH_WATER_BYTES + BIG_BYTES + 1000);
+	assert_true(a->requests < all);
+	c->reads = true;
+	WAIT_UNTIL(&a->l,
+		   a->requests == all && c->in.len > (size_t)all * BIG_BYTES);
+	assert_int_equal(count_in(&a->l, CONN_REQUEST), 1);
+}
+
 static void a_peer_that_never_reads_is_given_up(void **state)
 {
 	struct app *a = app_with_duration(DEADLINE_WRITE, 30);
@@ -691,7 +715,7 @@ static void a_peer_that_never_reads_its_last_answer_is_given_up(void **state)
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
-	send_text(c, GET("/huge") "nonsense\r\n\r\n");
+	send_text(c, GET("/big") "nonsense\r\n\r\n");
 	expect_ending(a, STATS_closed_bad_request);
 	app_free(a);
 }
@@ -1048,24 +1072,20 @@ static void a_websocket_behind_unread_answers_is_read_once_they_are(
 	struct client *c = connect_client(&a->l);
 	struct buf b = {0};
 
-	/* More than the kernel takes; once the peer has read most of it, the
-	 * kernel has room for all the rest at once. */
+	/* More than the kernel takes. */
 	c->reads = false;
 	for (int i = 0; i < 40; i++)
 		buf_append(&b, GET("/huge"), strlen(GET("/huge")));
-	for (int i = 0; i < 2; i++)
-		buf_append(&b, GET("/big"), strlen(GET("/big")));
 	buf_append(&b, UPGRADE("/ws-later"), strlen(UPGRADE("/ws-later")));
+	put_frame(&b, OP_TEXT, SPAN("one"));
 	send_bytes(c, b.bytes, b.len);
 	buf_fini(&b);
-	WAIT_UNTIL(&a->l, a->pending_count == 1);
-	turn(&a->l);
-	assert_true(queued_bytes(&a->l) > HUGE_BYTES);
-	upgrade(a->pending[0]);
-	send_frame(c, OP_TEXT, SPAN("one"));
 	turn_for(&a->l, 20);
-	assert_int_equal(a->messages, 0);
+	assert_true(queued_bytes(&a->l) > 0);
+	assert_int_equal(a->pending_count, 0);
 	c->reads = true;
+	WAIT_UNTIL(&a->l, a->pending_count == 1);
+	upgrade(a->pending[0]);
 	WAIT_UNTIL(&a->l, a->messages == 1);
 }
 
@@ -1510,6 +1530,25 @@ static void a_burst_over_the_limit_is_fine_for_one_that_reads(void **state)
 	app_free(a);
 }
 
+static void many_small_frames_count_for_more_than_their_bytes(void **state)
+{
+	struct app *a = *state;
+	struct client *c = open_lazy_websocket(a);
+	unsigned sent = 1;
+
+	send_filling(a->websocket, 60000, 'a');
+	turn(&a->l);
+	while (a->websocket != NULL && sent < 10000) {
+		send_filling(a->websocket, 1, 'b');
+		turn(&a->l);
+		sent++;
+	}
+	/* Of 3 bytes each; the limit is 262144. */
+	assert_in_range(sent, 4000, 9000);
+	c->reads = true;
+	take_up_to_close(a, c, 60000, 1013);
+}
+
 static void pongs_that_are_not_read_count_too(void **state)
 {
 	struct app *a = *state;
@@ -1546,6 +1585,79 @@ static void one_that_is_doomed_as_slow_ends_as_slow(void **state)
 	c->reads = true;
 	take_up_to_close(a, c, 1000, 1013);
 	assert_int_equal(ended(&a->l, STATS_closed_slow), 1);
+}
+
+/* --- the budget of memory --------------------------------------------------
+ */
+
+static void large_content_does_not_stay_with_the_connection(void **state)
+{
+	struct app *a = *state;
+	struct client *c = connect_client(&a->l);
+	char content[60000] = {0};
+	size_t before;
+
+	send_text(c, GET("/"));
+	WAIT_UNTIL(&a->l, responses(c) == 1);
+	before = settled_memory_used();
+	send_text(c, "POST /x HTTP/1.1\r\nHost: x\r\n"
+		     "Content-Length: 60000\r\n\r\n");
+	send_bytes(c, content, sizeof content / 2);
+	WAIT_UNTIL(&a->l, settled_memory_used() > before + 20000);
+	send_bytes(c, content, sizeof content / 2);
+	WAIT_UNTIL(&a->l, responses(c) == 2);
+	assert_true(settled_memory_used() < before + 10000);
+}
+
+static void memory_is_relieved_of_the_worst_laggards(void **state)
+{
+	static const size_t lens[] = {60000, 200000, 60000};
+	struct app *a = app_new(&roomy_limits);
+	struct client *clients[3];
+	struct conn *conns[3];
+	size_t used;
+	(void)state;
+
+	for (int i = 0; i < 3; i++) {
+		clients[i] = open_lazy_websocket(a);
+		conns[i] = a->websocket;
+		send_filling(conns[i], 50000, 'a');
+		turn(&a->l);
+		send_filling(conns[i], lens[i], 'b');
+	}
+	/* SCARCE, but not even TIGHT without the longest. */
+	used = settled_memory_used();
+	set_memory_limit(used / 91 * 100);
+	conn_group_relieve(a->l.group);
+	set_memory_limit(0);
+	assert_int_equal(conn_state(conns[0]), CONN_WEBSOCKET);
+	assert_int_equal(conn_state(conns[1]), CONN_CLOSING);
+	assert_int_equal(conn_state(conns[2]), CONN_WEBSOCKET);
+	clients[1]->reads = true;
+	assert_int_equal(take_up_to_close(a, clients[1], 50000, 1013), 1);
+	app_free(a);
+}
+
+static void where_memory_is_full_none_may_begin_a_message(void **state)
+{
+	struct app *a = app_new(&roomy_limits);
+	struct client *modest = open_websocket(a);
+	struct client *greedy = open_websocket(a);
+	struct frame frame;
+	(void)state;
+
+	size_t used = settled_memory_used();
+	set_memory_limit(used - 100);
+	assert_int_equal(memory_level(), MEMORY_FULL);
+	send_frame(modest, OP_PING, SPAN("x"));
+	wait_for_frame(a, modest, &frame);
+	assert_int_equal(frame.opcode, OP_PONG);
+	send_bytes(greedy, "\x81\xfe\xff\xff\0\0\0\0some", 12);
+	expect_close(a, greedy, 1011);
+	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
+	assert_int_equal(settled_memory_used(), used);
+	set_memory_limit(0);
+	app_free(a);
 }
 
 /* --- the group ------------------------------------------------------------ */
@@ -1970,6 +2082,7 @@ int main(void)
 		WITH_APP(a_reset_while_pending_with_a_write_in_flight_ends_it),
 		WITH_APP(a_reset_while_lingering_ends_it),
 		WITH_APP(a_peer_that_does_not_read_is_not_read_any_further),
+		WITH_APP(a_pipeline_whose_answers_are_not_read_waits),
 		cmocka_unit_test(a_peer_that_never_reads_is_given_up),
 		cmocka_unit_test(
 			a_peer_that_never_reads_its_last_answer_is_given_up),
@@ -2028,7 +2141,11 @@ int main(void)
 			one_over_the_limit_by_what_is_in_flight_gets_1013),
 		cmocka_unit_test(
 			a_burst_over_the_limit_is_fine_for_one_that_reads),
+		WITH_APP(many_small_frames_count_for_more_than_their_bytes),
 		WITH_APP(pongs_that_are_not_read_count_too),
+		WITH_APP(large_content_does_not_stay_with_the_connection),
+		cmocka_unit_test(memory_is_relieved_of_the_worst_laggards),
+		cmocka_unit_test(where_memory_is_full_none_may_begin_a_message),
 		WITH_APP(one_that_is_doomed_as_slow_ends_as_slow),
 		WITH_APP(ending_all_ends_each_in_its_way),
 		WITH_APP(a_descriptor_that_is_no_socket_is_refused),

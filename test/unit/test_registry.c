@@ -12,10 +12,12 @@
 #include <unistd.h>
 
 #include "aborts.h"
+#include "memory.h"
 #include "oom.h"
 #include "registry.h"
 
-#define WORKERS 4
+#define WORKERS     4
+#define SMALL_BYTES 300 /* of a small mailbox: one message, but not two */
 
 #ifdef OOM_SANITIZED
 #define MANY_TOPICS 100000
@@ -61,7 +63,7 @@ static int open_registry(void **state)
 static int open_registry_with_small_mailboxes(void **state)
 {
 	(void)state;
-	return open_with(100);
+	return open_with(SMALL_BYTES);
 }
 
 static int close_registry(void **state)
@@ -296,7 +298,7 @@ static void a_full_mailbox_of_another_worker_is_no_hindrance(void **state)
 
 	(void)state;
 	mailbox_post_message(&boxes[1], NULL, message_of(92));
-	assert_false(mailbox_has_room(&boxes[1], 90));
+	assert_false(mailbox_has_room(&boxes[1], SMALL_BYTES / 2));
 	assert_int_equal(publish(&news).sequence, 1);
 	leave(t, 0);
 }
@@ -592,6 +594,25 @@ static size_t heap_bytes(void)
 {
 	struct mallinfo2 info = mallinfo2();
 	return info.uordblks + info.hblkhd;
+}
+
+static void topics_are_charged_with_their_names_as_long_as_they_exist(
+	void **state)
+{
+	static char name[30000];
+	const struct topic_key longest = {{"alice", 5}, {name, sizeof name}};
+	(void)state;
+	memory_settle();
+	memory_set_limit(0, 1 << 20);
+	struct topic *t = join(&longest, 0);
+	join(&longest, 1);
+	memory_settle();
+	assert_in_range(memory_used(), (1 << 20) + sizeof name,
+			(1 << 20) + sizeof name + 1000);
+	leave(t, 0);
+	leave(t, 1);
+	memory_settle();
+	assert_int_equal(memory_used(), 1 << 20);
 }
 
 static void a_million_topics_that_came_and_went_leave_nothing(void **state)
@@ -1019,6 +1040,7 @@ int main(void)
 		TEST(an_absent_part_is_an_empty_one),
 		TEST(the_key_is_copied),
 		TEST(a_long_key_is_a_key),
+		TEST(topics_are_charged_with_their_names_as_long_as_they_exist),
 		TEST(a_million_topics_that_came_and_went_leave_nothing),
 		TEST(a_million_publications_to_as_many_topics_leave_nothing),
 		TEST(freeing_while_a_topic_is_left_aborts),

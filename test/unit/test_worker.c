@@ -44,6 +44,7 @@ struct factory {
 	unsigned next;
 	struct client clients[CLIENTS_MAX];
 	unsigned clients_count;
+	size_t memory_used; /* before there were workers */
 };
 
 /* --- the application ------------------------------------------------------ */
@@ -176,6 +177,7 @@ static int set_up(void **state)
 	struct factory *f = calloc(1, sizeof *f);
 	assert_non_null(f);
 	signal(SIGPIPE, SIG_IGN); /* as in server.c */
+	f->memory_used = settled_memory_used();
 	f->shared.config = &config;
 	f->shared.app = &app;
 	for (unsigned w = 0; w < WORKERS; w++) {
@@ -215,6 +217,8 @@ static int tear_down(void **state)
 	registry_free(f->shared.registry);
 	for (unsigned w = 0; w < WORKERS; w++)
 		free(f->workers[w]);
+	/* What one thread charges another may credit. */
+	assert_int_equal(settled_memory_used(), f->memory_used);
 	free(f);
 	return 0;
 }

@@ -1,0 +1,133 @@
+"""LISTEN: TCP of both kinds and Unix sockets, side by side."""
+import os
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from client import DEADLINE, PING, TEXT, frame, subscription
+from program import ISIMUD, WRAPPER, Server, environment
+
+
+@pytest.fixture
+def path(tmp_path):
+    return f"{tmp_path}/isimud.sock"
+
+
+def try_to_start(listen):
+    """Runs a server that is expected not to start."""
+    return subprocess.run(
+        WRAPPER + [ISIMUD],
+        env=environment({"PASSWORD": "secret", "LISTEN": listen}),
+        capture_output=True, text=True, timeout=DEADLINE)
+
+
+def test_a_message_goes_from_every_door_to_every_door(start, path):
+    server = start(LISTEN=f"unix:{path},127.0.0.1:0,[::1]:0")
+    assert [type(a) for a in server.addresses] == [str, tuple, tuple]
+    assert [a[0] for a in server.addresses[1:]] == ["127.0.0.1", "::1"]
+    subscribers = [server.subscribe(to=address)
+                   for address in server.addresses for _ in range(2)]
+    for i, address in enumerate(server.addresses):
+        assert server.http(to=address).publish(data=str(i)).status == 200
+    for subscriber in subscribers:
+        assert [subscriber.receive() for _ in range(3)] == ["0", "1", "2"]
+
+
+def test_many_and_large_messages_pass_through_a_unix_socket(start, path):
+    server = start(LISTEN=f"unix:{path}")
+    subscriber = server.subscribe()
+    texts = [chr(97 + i % 26) * size
+             for i, size in enumerate([0, 125, 65536, 300000, 1, 7] * 5)]
+    publisher = server.http()
+    for text in texts:
+        assert publisher.publish(data=text).status == 200
+        assert subscriber.receive() == text
+
+
+def test_a_slow_subscriber_on_a_unix_socket_ends_with_1013(start, path):
+    server = start(LISTEN=f"unix:{path}", WORKERS=1)
+    slow = server.subscribe(read=False)
+    server.publish("alice", "news", "x" * 65536, times=100)
+    server.wait_for_stat("closed_slow")
+    assert slow.read_to_close() == 1013
+
+
+def test_a_unix_socket_is_open_to_all_and_removed_at_the_end(start, path):
+    server = start(LISTEN=f"unix:{path}")
+    mode = os.stat(path).st_mode
+    assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o666
+    server.stop()
+    assert not os.path.lexists(path)
+
+
+def test_a_socket_that_was_left_behind_is_replaced(start, path):
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    server = start(LISTEN=f"unix:{path}")
+    assert server.ask("GET", "/").status == 303
+
+
+def test_a_killed_server_is_no_obstacle_to_the_next(start, path):
+    Server(LISTEN=f"unix:{path}").kill()
+    assert os.path.exists(path)
+    assert start(LISTEN=f"unix:{path}").ask("GET", "/").status == 303
+
+
+def test_a_socket_in_use_is_left_alone(start, path):
+    server = start(LISTEN=f"unix:{path}")
+    second = try_to_start(f"unix:{path}")
+    assert second.returncode == 1
+    assert "can't listen on unix:" in second.stderr
+    assert server.ask("GET", "/").status == 303
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_is_no_socket_is_refused_and_left_alone(path, kind):
+    if kind == "file":
+        with open(path, "w") as file:
+            file.write("precious")
+    elif kind == "folder":
+        os.mkdir(path)
+    else:
+        os.symlink("/nonexistent", path)
+    before = os.lstat(path)
+    result = try_to_start(f"unix:{path}")
+    assert result.returncode == 1
+    assert "can't listen on unix:" in result.stderr
+    after = os.lstat(path)
+    assert (after.st_ino, after.st_mode, after.st_size) == (
+        before.st_ino, before.st_mode, before.st_size)
+
+
+def test_one_door_that_is_taken_closes_all(path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = try_to_start(f"unix:{path},127.0.0.1:{port}")
+    assert result.returncode == 1
+    assert f"can't listen on 127.0.0.1:{port}" in result.stderr
+    assert "listening" not in result.stderr
+    assert not os.path.lexists(path)
+
+
+def test_eight_listeners_are_served_alike(start, tmp_path):
+    server = start(LISTEN=",".join(
+        [f"unix:{tmp_path}/{i}" for i in range(4)] + 2 * ["127.0.0.1:0"]
+        + 2 * ["[::1]:0"]))
+    assert len(server.addresses) == 8
+    for address in server.addresses:
+        subscriber = server.websocket(to=address)
+        subscriber.send(frame(TEXT, subscription("alice", f"{address}")))
+        subscriber.send_frame(PING, b"?")
+        subscriber.expect_pong(b"?")
+        server.http(to=address).publish(topic=f"{address}", data="x")
+        assert subscriber.receive() == "x"
+
+
+def test_a_unix_client_that_is_gone_is_forgotten(start, path):
+    server = start(LISTEN=f"unix:{path}")
+    for _ in range(20):
+        server.subscribe().close()
+    server.wait_until_empty()
+    assert server.stats()["topics"] == 0

@@ -1,0 +1,201 @@
+"""The log: one line an event, nothing of a client's raw, no secret at all."""
+import json
+import re
+
+import pytest
+
+from authority import refuse
+from client import (BINARY, TEXT, basic, chunked, frame, handshake,
+                    publish_request, request, subscription)
+
+TEXT_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
+                       r"(debug|info |warn |error) .+")
+# A word that no line may have, whatever it stands in, and what goes with it.
+MARK = "XYZZY"
+HOSTILE = ["\r\n2026-01-01T00:00:00.000Z error forged", "\n", "\x1b[31m",
+           "\x00", "\x7f", "\x9b", "\u202e", '"}\n{"a":"', "\\", "%s%n%n",
+           "é" * 50]
+HOSTILE_BYTES = [text.encode() for text in HOSTILE] + [
+    b"\xff\xfe", b"\xc3\x28", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80"]
+
+
+def send(server, data):
+    """Sends it on a connection of its own and waits for what becomes of it."""
+    client = server.http()
+    client.send_while_open(data)
+    client.half_close()
+    client.wait_until_ended()
+
+
+def publish_secrets(server, hostile):
+    """In every place of a publication, right or wrong."""
+    mark = MARK.encode() + hostile
+    text = mark.decode("utf-8", "replace")
+    body = json.dumps({"topic": text, "data": text}).encode()
+    for fields in ({}, {"Authorization": basic(mark)},
+                   {"Authorization": basic("alice", mark)},
+                   {"Content-Type": "text/" + MARK}):
+        send(server, publish_request(body=body, fields=fields))
+    for wrong in (b'{"topic":"' + mark, mark, b'{"' + mark + b'":1}',
+                  b'{"topic":1,"data":"' + MARK.encode() + b'"}'):
+        send(server, publish_request(body=wrong))
+        send(server, publish_request(
+            body=chunked(wrong), fields={"Transfer-Encoding": "chunked"}))
+
+
+def subscribe_with_secrets(server, hostile):
+    mark = MARK.encode() + hostile
+    text = mark.decode("utf-8", "replace")
+    server.subscribe(text.replace(":", ""), text).close()
+    for opcode, payload in ((TEXT, mark), (BINARY, mark),
+                            (TEXT, b'{"publisher":"' + mark + b'"}'),
+                            (TEXT, subscription(text, 1))):
+        client = server.websocket()
+        client.send(frame(opcode, payload))
+        client.read_to_close()
+
+
+def send_hostile_heads(server, hostile):
+    # The target itself may be shown, so the mark is in its query.
+    for head in (b"GET /a" + hostile + b"?access_token=" + MARK.encode()
+                 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+                 b"GET /sub?access_token=" + MARK.encode() + hostile
+                 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+                 b"GET / HTTP/1.1\r\nHost: " + hostile
+                 + b"\r\nAuthorization: Bearer " + MARK.encode() + hostile
+                 + b"\r\nCookie: " + MARK.encode() + b"\r\n\r\n",
+                 hostile + b" / HTTP/1.1\r\n\r\n"):
+        send(server, head)
+
+
+def assert_clean(server, is_json):
+    """Every line is whole, printable, and free of what clients meant to keep
+    to themselves."""
+    assert len(server.lines) > 100
+    for line in server.lines:
+        assert re.fullmatch(r"[ -~]*", line), repr(line)
+        assert MARK not in line, line
+        assert "secret" not in line.lower(), line
+        if is_json:
+            entry = json.loads(line)
+            assert list(entry) == ["time", "level", "message"]
+            assert entry["level"] in ("debug", "info", "warn", "error")
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z",
+                                entry["time"])
+            assert entry["message"]
+        else:
+            assert TEXT_LINE.fullmatch(line), line
+            assert "error forged" not in line[:40]
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_nothing_hostile_is_raw_and_nothing_secret_is_shown(start, format):
+    server = start(LOG_LEVEL="debug", LOG_FORMAT=format)
+    for hostile in HOSTILE_BYTES:
+        publish_secrets(server, hostile)
+        subscribe_with_secrets(server, hostile)
+        send_hostile_heads(server, hostile)
+    server.stop()
+    assert_clean(server, format == "json")
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_tokens_and_what_auth_url_holds_are_never_shown(start, authority,
+                                                        format):
+    url = authority.url.replace("http://", f"http://user:{MARK}@")
+    server = start(LOG_LEVEL="debug", LOG_FORMAT=format,
+                   AUTH_URL=url.replace("isimud", MARK))
+    authority.rules[MARK + "2"] = refuse
+    for i in range(20):
+        for token in (MARK, MARK + "2", MARK + "\t\x80", MARK * 2000):
+            send(server, handshake(
+                fields={"Authorization": f"Bearer {token}"}))
+    assert authority.asked.qsize() >= 20
+    server.stop()
+    assert_clean(server, format == "json")
+
+
+def test_paths_are_shown_at_debug_and_escaped(start):
+    server = start(LOG_LEVEL="debug")
+    server.ask("GET", "/a\\b?query")
+    server.wait_for_line(r"/a\\x5cb: 404$")
+    assert "query" not in server.text()
+
+
+def test_at_info_ordinary_clients_leave_no_line(start):
+    server = start()
+    before = len(server.lines)
+    for _ in range(20):
+        server.ask("GET", "/")
+        server.subscribe().close()
+        client = server.subscribe()
+        client.send_close(1000)
+        client.wait_until_ended()
+    server.publish("alice", "news", "x", times=20)
+    assert server.lines[before:] == []
+
+
+def end_badly(server, count):
+    for _ in range(count):
+        client = server.http()
+        client.send(b"nonsense\r\n\r\n")
+        assert client.response().status == 400
+        client.close()
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_lines_about_ends_are_held_down_and_the_rest_is_counted(start, format):
+    server = start(WORKERS=1, LOG_FORMAT=format)
+    end_badly(server, 300)
+    server.wait_for_stat("closed_bad_request", 300)
+    # The line that tells how many were left out comes with the next second's
+    # first end.
+    server.wait_until(
+        lambda: end_badly(server, 1) or any(
+            "more connections ended" in line for line in server.lines),
+        "the rest is counted")
+    ended = server.stats()["closed_bad_request"]
+    lines = [line for line in server.lines if "ended a connection" in line]
+    untold = sum(int(n) for n in re.findall(r"(\d+) more connections ended",
+                                            server.text()))
+    per_second = {}
+    for line in lines:
+        second = re.search(r"T(\d\d:\d\d:\d\d)", line)[1]
+        per_second[second] = per_second.get(second, 0) + 1
+    # A second of the clock may touch two of the limit's.
+    assert max(per_second.values()) <= 20
+    assert len(lines) + untold <= ended
+    assert untold >= 50
+    assert all("bad_request" in line for line in lines)
+
+
+def test_refused_connections_are_told_of_but_held_down(start):
+    server = start(MAX_CONNECTIONS=1)
+    server.websocket()
+    for _ in range(100):
+        client = server.http()
+        assert client.response().status == 503
+        client.close()
+    lines = [line for line in server.lines if "refused" in line]
+    assert 1 <= len(lines) <= 40
+    server.close_clients()
+
+
+def test_start_and_stop_are_told(start):
+    server = start(DRAIN_SECONDS=1, ADMIN_PORT=0, AUTH_URL="http://a.b/?q=1")
+    server.stop()
+    for pattern in (r"settings: PASSWORD=\*\*\* ", r"listening on 127",
+                    r"health and metrics on port \d+", "draining on SIGTERM",
+                    "stopped$"):
+        assert re.search(pattern, server.text(), re.M), pattern
+    assert "q=1" not in server.text()
+    assert len(server.lines) < 8
+
+
+def test_a_long_path_makes_one_line_of_bounded_length(start):
+    server = start(LOG_LEVEL="debug")
+    send(server, request("GET", "/" + "\xe9" * 3000))
+    send(server, request("GET", "/" + "a" * 3000))
+    assert max(map(len, server.lines)) < 2048
+    server.stop()
+    assert all(TEXT_LINE.fullmatch(line) for line in server.lines)

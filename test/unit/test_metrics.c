@@ -1,0 +1,224 @@
+/* test_metrics.c - what src/metrics.h promises. The format itself is checked
+ * against a running server (test/integration/test_metrics.py). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <uv.h>
+
+#include "metrics.h"
+#include "version.h"
+
+#include "oom.h"
+
+static struct stats workers[3];
+static struct stats acceptor;
+static struct buf page;
+
+/* Three workers and an acceptor that have counted nothing. */
+static int empty_stats(void **state)
+{
+	(void)state;
+	memset(workers, 0, sizeof workers);
+	memset(&acceptor, 0, sizeof acceptor);
+	return 0;
+}
+
+static int free_page(void **state)
+{
+	(void)state;
+	buf_fini(&page);
+	return 0;
+}
+
+static struct metrics_source source(unsigned count)
+{
+	static const struct stats *const all[] = {&workers[0], &workers[1],
+						  &workers[2]};
+	return (struct metrics_source){.workers = all,
+				       .workers_count = count,
+				       .acceptor = &acceptor,
+				       .topics = 42,
+				       .is_draining = 1};
+}
+
+/* The page anew, as text. */
+static const char *write_page(unsigned count)
+{
+	struct metrics_source s = source(count);
+
+	page.len = 0;
+	assert_int_equal(metrics_write(&page, &s), 0);
+	assert_int_equal(buf_append(&page, "", 1), 0);
+	return page.bytes;
+}
+
+static void assert_has_line(const char *text, const char *line)
+{
+	char whole[256];
+
+	snprintf(whole, sizeof whole, "\n%s\n", line);
+	if (strstr(text, whole) == NULL)
+		fail_msg("no line %s", line);
+}
+
+static void counters_of_all_threads_are_added_up(void **state)
+{
+	(void)state;
+	stats_add(&workers[0], STATS_published, 1);
+	stats_add(&workers[1], STATS_published, 20);
+	stats_add(&workers[2], STATS_published, 300);
+	stats_add(&acceptor, STATS_refused, 7);
+	const char *text = write_page(3);
+	assert_has_line(text, "isimud_publishes_total{result=\"ok\"} 321");
+	assert_has_line(text, "isimud_connections_refused_total 7");
+}
+
+static void a_worker_that_is_not_there_is_not_read(void **state)
+{
+	(void)state;
+	stats_add(&workers[0], STATS_delivered, 1);
+	stats_add(&workers[1], STATS_delivered, 1);
+	assert_has_line(write_page(1), "isimud_deliveries_total 1");
+}
+
+static void every_ending_and_every_status_has_its_line(void **state)
+{
+	uint64_t n = 1000;
+
+	(void)state;
+	for (int c = STATS_closed_done; c < STATS_COUNT; c++)
+		stats_add(&workers[c % 3], (enum stats_counter)c, n++);
+	const char *text = write_page(3);
+	n = 1000;
+#define HAS_ENDING(name, code, reason)                                         \
+	{                                                                      \
+		char line[256];                                                \
+		snprintf(line, sizeof line,                                    \
+			 "isimud_connections_closed_total{reason=\"%s\"} %d",  \
+			 #name, (int)n++);                                     \
+		assert_has_line(text, line);                                   \
+	}
+	ENDINGS(HAS_ENDING)
+#define HAS_STATUS(status)                                                     \
+	{                                                                      \
+		char line[256];                                                \
+		snprintf(line, sizeof line,                                    \
+			 "isimud_http_responses_total{status=\"%d\"} %d",      \
+			 status, (int)n++);                                    \
+		assert_has_line(text, line);                                   \
+	}
+	STATS_STATUSES(HAS_STATUS)
+}
+
+static void gauges_are_shown_for_each_worker(void **state)
+{
+	(void)state;
+	stats_set_gauge(&workers[0], STATS_GAUGE_websocket, 5);
+	stats_set_gauge(&workers[1], STATS_GAUGE_websocket, 6);
+	stats_set_gauge(&workers[1], STATS_GAUGE_buffered_worst_bytes, 1048577);
+	stats_set_gauge(&workers[1], STATS_GAUGE_loop_lag_us, 1500);
+	const char *text = write_page(2);
+	assert_has_line(text, "isimud_connections{kind=\"websocket\",worker="
+			      "\"0\"} 5");
+	assert_has_line(text, "isimud_connections{kind=\"websocket\",worker="
+			      "\"1\"} 6");
+	assert_has_line(text, "isimud_buffered_worst_bytes{worker=\"1\"} "
+			      "1048577");
+	assert_has_line(text, "isimud_last_loop_lag_seconds{worker=\"1\"} "
+			      "0.0015");
+	assert_null(strstr(text, "worker=\"2\""));
+}
+
+static void large_numbers_are_shown_whole(void **state)
+{
+	(void)state;
+	stats_add(&workers[0], STATS_bytes_out, UINT64_C(12345678901234567890));
+	assert_has_line(write_page(1),
+			"isimud_sent_bytes_total 12345678901234567890");
+}
+
+static void histograms_are_added_up_and_cumulative(void **state)
+{
+	(void)state;
+	histogram_add(&workers[0].auth, 200, 3);      /* le 0.00025 */
+	histogram_add(&workers[1].auth, 90, 1);       /* le 0.0001 */
+	histogram_add(&workers[1].auth, 3000000, 2);  /* le 5 */
+	histogram_add(&workers[2].auth, 20000000, 1); /* more than all */
+	const char *text = write_page(3);
+	assert_has_line(text, "isimud_auth_check_seconds_bucket{le=\"0.0001\"}"
+			      " 1");
+	assert_has_line(text, "isimud_auth_check_seconds_bucket{le=\"0.00025\"}"
+			      " 4");
+	assert_has_line(text, "isimud_auth_check_seconds_bucket{le=\"2.5\"} 4");
+	assert_has_line(text, "isimud_auth_check_seconds_bucket{le=\"5\"} 6");
+	assert_has_line(text, "isimud_auth_check_seconds_bucket{le=\"10\"} 6");
+	assert_has_line(text, "isimud_auth_check_seconds_bucket{le=\"+Inf\"}"
+			      " 7");
+	assert_has_line(text, "isimud_auth_check_seconds_count 7");
+	assert_has_line(text, "isimud_auth_check_seconds_sum 26.000690");
+}
+
+static void what_the_server_tells_is_shown(void **state)
+{
+	(void)state;
+	const char *text = write_page(3);
+	assert_has_line(text, "isimud_topics 42");
+	assert_has_line(text, "isimud_draining 1");
+	assert_has_line(text, "isimud_workers 3");
+	assert_has_line(text, "isimud_build_info{version=\"" VERSION "\"} 1");
+}
+
+static void it_is_appended(void **state)
+{
+	struct metrics_source s = source(1);
+
+	(void)state;
+	page.len = 0;
+	assert_int_equal(buf_append(&page, "before\n", 7), 0);
+	assert_int_equal(metrics_write(&page, &s), 0);
+	assert_memory_equal(page.bytes, "before\n# HELP isimud_", 21);
+	assert_int_equal(page.bytes[page.len - 1], '\n');
+}
+
+static void without_memory_it_is_enomem(void **state)
+{
+	struct metrics_source s = source(3);
+	int rv = UV_ENOMEM;
+	unsigned n = 0;
+
+	(void)state;
+	OOM_OR_SKIP();
+	for (; rv == UV_ENOMEM && n < 100; n++) {
+		buf_fini(&page);
+		oom_fail_at(n + 1);
+		rv = metrics_write(&page, &s);
+		if (!oom_end())
+			break;
+		assert_true(rv == UV_ENOMEM || rv == 0);
+	}
+	assert_in_range(n, 3, 99);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, empty_stats, free_page)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(counters_of_all_threads_are_added_up),
+		TEST(a_worker_that_is_not_there_is_not_read),
+		TEST(every_ending_and_every_status_has_its_line),
+		TEST(gauges_are_shown_for_each_worker),
+		TEST(large_numbers_are_shown_whole),
+		TEST(histograms_are_added_up_and_cumulative),
+		TEST(what_the_server_tells_is_shown),
+		TEST(it_is_appended),
+		TEST(without_memory_it_is_enomem),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
