@@ -147,9 +147,10 @@ class Publisher:
         for _ in range(count):
             batch.append((f"topic {self.number % TOPICS}", self.number))
             self.number += 1
-        self.http.send(b"".join(
-            publish_request("alice", topic, f"{number:08d}" + "x" * (
-                self.random.randrange(*self.sizes))) for topic, number in batch))
+        self.http.send(b"".join(publish_request(
+            "alice", topic,
+            f"{number:08d}" + "x" * self.random.randrange(*self.sizes))
+            for topic, number in batch))
         for topic, number in batch:
             status = self.http.response().status
             assert status in (200, 503)
