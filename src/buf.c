@@ -14,17 +14,19 @@
 /* At least doubles, so that appending n bytes copies O(n) of them. */
 int buf_reserve(struct buf *b, size_t extra)
 {
-	size_t cap = b->cap <= SIZE_MAX / 2 ? b->cap * 2 : b->cap;
+	size_t cap = b->cap * 2; /* `cap` is at most PTRDIFF_MAX */
 	char *bytes;
 
 	if (extra <= b->cap - b->len)
 		return 0;
-	if (extra > SIZE_MAX - b->len)
+	if (extra > PTRDIFF_MAX - b->len)
 		return UV_ENOMEM;
 	if (cap < BUF_CAP_MIN)
 		cap = BUF_CAP_MIN;
 	if (cap < b->len + extra)
 		cap = b->len + extra;
+	if (cap > PTRDIFF_MAX)
+		cap = PTRDIFF_MAX; /* no object is larger */
 	bytes = realloc(b->bytes, cap);
 	if (bytes == NULL)
 		return UV_ENOMEM;
