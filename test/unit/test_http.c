@@ -765,7 +765,8 @@ static void every_field_of_interest_is_found_in_any_case(void **state)
 		char expected[200];
 
 		snprintf(name, sizeof name, "%s", field_names[i]);
-		for (size_t k = 0; name[k] != '\0'; k += 2) {
+		size_t len = strlen(name);
+		for (size_t k = 0; k < len; k += 2) {
 			if (name[k] != '-')
 				name[k] = (char)(name[k] & ~0x20);
 		}
