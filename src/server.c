@@ -118,10 +118,15 @@ static int start_workers(struct server *s)
 	return 0;
 }
 
-static void stop_workers(struct server *s)
+static void post_all(struct server *s, enum mailbox_order order)
 {
 	for (unsigned i = 0; i < s->started; i++)
-		mailbox_post_order(s->mailboxes[i], MAILBOX_STOP);
+		mailbox_post_order(s->mailboxes[i], order);
+}
+
+static void stop_workers(struct server *s)
+{
+	post_all(s, MAILBOX_STOP);
 	for (unsigned i = 0; i < s->started; i++)
 		worker_join(s->workers[i]);
 	s->started = 0;
@@ -150,8 +155,7 @@ static void log_counters(const struct server *s)
 
 static void dump(struct server *s)
 {
-	for (unsigned i = 0; i < s->started; i++)
-		mailbox_post_order(s->mailboxes[i], MAILBOX_DUMP);
+	post_all(s, MAILBOX_DUMP);
 	log_counters(s);
 }
 
@@ -184,12 +188,6 @@ static void wait_for_stop(struct server *s)
 }
 
 /* --- draining ----------------------------------------------------------- */
-
-static void post_all(struct server *s, enum mailbox_order order)
-{
-	for (unsigned i = 0; i < s->started; i++)
-		mailbox_post_order(s->mailboxes[i], order);
-}
 
 /* Waits until no client is left, or until `until_ms` (uv_hrtime()). */
 static void wait_until_empty(const struct server *s, uint64_t until_ms)
