@@ -11,10 +11,10 @@ dir=${1:-src}
 # Every room stands here once. `http_*` is any further file of the room http;
 # a header ROOM_private.h is for the files of that room only.
 layers='
-5 main server acceptor worker routes options probe
+5 main server acceptor worker routes routes_* options probe
 4 conn conn_* subscribers auth deadline outq chunk
-3 config config_* cgroup secret endings stats histogram metrics listener memory message mailbox registry
-2 http http_* websocket json sse
+3 config config_* cgroup secret endings stats histogram metrics listener memory message mailbox registry registry_* history_file receipts verdicts
+2 http http_* websocket json envelope sse cursor origin
 1 check list span log buf digest siphash version
 '
 # A dependency's headers, as <NAME>, and the one room that may include them.

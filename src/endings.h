@@ -23,6 +23,8 @@
 	X(binary, 1003, "a text message was expected")                         \
 	X(bad_data, 1007, "the message is not valid")                          \
 	X(policy, 1008, "the message is not allowed here")                     \
+	X(forbidden, 1008, "this subscription is not allowed")                 \
+	X(auth_failed, 1011, "the authority did not answer")                   \
 	X(too_big, 1009, "the message is too big")                             \
 	X(no_memory, 1011, "the server is out of memory")
 

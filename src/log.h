@@ -19,7 +19,7 @@ enum log_level {
 	LOG_ERROR
 };
 
-#define LOG_LINE_MAX 2048 /* bytes; a longer line is cut */
+#define LOG_LINE_MAX 4096 /* bytes; a longer line is cut */
 
 /* Lines below `level` are dropped. Before the first call: LOG_INFO. */
 void log_set_level(enum log_level level);

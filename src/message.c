@@ -9,7 +9,7 @@
 
 #define OPCODE_TEXT 1
 
-struct message *message_new(struct span data, unsigned workers)
+struct message *message_new(struct span data, bool is_json, unsigned workers)
 {
 	size_t links = workers * sizeof(struct message_link);
 
@@ -28,11 +28,19 @@ struct message *message_new(struct span data, unsigned workers)
 		memcpy(payload, data.bytes, data.len);
 	atomic_init(&m->refs, 1);
 	m->size = size;
+	m->header_len = (uint8_t)header;
+	m->is_json = is_json;
 	m->sequence = 0;
 	m->accepted_ns = 0;
 	m->frame = payload - header;
 	m->frame_len = (uint32_t)(header + data.len);
 	return m;
+}
+
+struct span message_data(const struct message *m)
+{
+	return (struct span){(const char *)m->frame + m->header_len,
+			     m->frame_len - m->header_len};
 }
 
 struct message *message_ref(struct message *m, unsigned n)

@@ -16,6 +16,7 @@
 #include "span.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define MESSAGE_MAX_BYTES UINT32_MAX /* of a frame */
@@ -28,6 +29,8 @@ struct message_link {
 struct message {
 	atomic_uint refs;
 	uint32_t frame_len;
+	uint8_t header_len;   /* of the frame; behind it is the data */
+	bool is_json;         /* the data is JSON text, and not a string's */
 	size_t size;          /* of this allocation */
 	uint64_t sequence;    /* its place in the topic, counted from 1 */
 	uint64_t accepted_ns; /* when it was published, by uv_hrtime() */
@@ -38,7 +41,10 @@ struct message {
 /* Makes a message of `data` (UTF-8), copied, with room for `workers` links and
  * one reference, the caller's. NULL without memory, or if it is longer than
  * MESSAGE_MAX_BYTES. Threads: any. */
-struct message *message_new(struct span data, unsigned workers);
+struct message *message_new(struct span data, bool is_json, unsigned workers);
+
+/* What it was made of; lives as long as the message. */
+struct span message_data(const struct message *m);
 
 /* Takes `n` more references. Returns `m`. Threads: any that holds one. */
 struct message *message_ref(struct message *m, unsigned n);

@@ -120,7 +120,7 @@ static void publish(struct routes *r, struct conn *c,
 		return;
 	}
 	key.name = r->publication.topic;
-	struct message *m = message_new(r->publication.data,
+	struct message *m = message_new(r->publication.data, false,
 					(unsigned)config_of(r)->workers);
 	if (m == NULL) {
 		conn_respond_error(c, 500, "Internal server error", NULL);

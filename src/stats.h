@@ -13,38 +13,50 @@
 #include <stdint.h>
 
 #define STATS_COUNTERS(X)                                                      \
-	X(accepted)        /* connections taken on */                          \
-	X(refused)         /* connections answered 503: over a limit */        \
-	X(accept_paused)   /* times that accepting waited for descriptors */   \
-	X(requests)        /* HTTP requests read */                            \
-	X(published)       /* publications answered 200 */                     \
-	X(publish_denied)  /* wrong credentials */                             \
-	X(publish_invalid) /* not acceptable: 4xx but for credentials */       \
-	X(publish_full)    /* answered 503: a mailbox, or memory, was full */  \
-	X(subscribed)      /* subscriptions made */                            \
-	X(delivered)       /* messages queued to subscribers */                \
-	X(bytes_in)        /* read from clients */                             \
-	X(bytes_out)       /* written to clients */                            \
-	X(writes)          /* system calls that wrote */                       \
+	X(accepted)         /* connections taken on */                         \
+	X(refused)          /* connections answered 503: over a limit */       \
+	X(accept_paused)    /* times that accepting waited for descriptors */  \
+	X(requests)         /* HTTP requests read */                           \
+	X(published)        /* publications answered 200 */                    \
+	X(publish_denied)   /* wrong credentials */                            \
+	X(publish_invalid)  /* not acceptable: 4xx but for credentials */      \
+	X(publish_full)     /* answered 503: a mailbox, or memory, was full */ \
+	X(subscribed)       /* subscriptions made */                           \
+	X(delivered)        /* messages queued to subscribers */               \
+	X(replayed)         /* messages of the history queued to them */       \
+	X(resumed)          /* subscriptions that went on without a loss */    \
+	X(not_resumed)      /* those that were told they could not */          \
+	X(dropped)          /* messages that a lossy subscription lost */      \
+	X(publish_repeated) /* answered as the first with the same key */      \
+	X(commands)         /* of isimud.v1 */                                 \
+	X(command_errors)   /* those answered with an error */                 \
+	X(origin_refused)   /* requests from a web origin not allowed */       \
+	X(bytes_in)         /* read from clients */                            \
+	X(bytes_out)        /* written to clients */                           \
+	X(writes)           /* system calls that wrote */                      \
 	X(auth_yes)                                                            \
 	X(auth_no)                                                             \
-	X(auth_failed)
+	X(auth_failed)                                                         \
+	X(auth_known)  /* answered by a yes that was kept */                   \
+	X(auth_shared) /* waited for a check under way */                      \
+	X(auth_busy)   /* refused: too many under way */
 
 /* The status codes that are ever answered. (clang-format 14 lays this out
  * differently each time.) */
 /* clang-format off */
 #define STATS_STATUSES(X)                                                      \
-	X(101) X(200) X(303)                                                   \
-	X(400) X(401) X(404) X(405) X(408) X(413) X(414) X(415) X(417) X(422)  \
-	X(426) X(431)                                                          \
+	X(101) X(200) X(204) X(303)                                            \
+	X(400) X(401) X(403) X(404) X(405) X(406) X(408) X(413) X(414) X(415)  \
+	X(417) X(422) X(426) X(431)                                            \
 	X(500) X(501) X(503) X(505)
 /* clang-format on */
 
 /* How things stand, brought up to date every second or when they change. */
 #define STATS_GAUGES(X)                                                        \
-	X(http)      /* connections with requests */                           \
-	X(websocket) /* open WebSockets */                                     \
-	X(closing)   /* connections on their way out */                        \
+	X(http)         /* connections with requests */                        \
+	X(websocket)    /* open WebSockets */                                  \
+	X(event_stream) /* open event streams */                               \
+	X(closing)      /* connections on their way out */                     \
 	X(subscriptions)                                                       \
 	X(buffered_bytes)       /* not taken by the kernel yet */              \
 	X(buffered_worst_bytes) /* of the connection that has the most */      \

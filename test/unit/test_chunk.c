@@ -13,7 +13,7 @@
 
 static void a_chunk_of_a_message_borrows_its_frame(void **state)
 {
-	struct message *m = message_new(SPAN("news"), 1);
+	struct message *m = message_new(SPAN("news"), false, 1);
 	assert_non_null(m);
 	struct chunk *c = chunk_of_message(message_ref(m, 1));
 
@@ -29,7 +29,7 @@ static void a_chunk_of_a_message_borrows_its_frame(void **state)
 static void however_often_a_chunk_is_held_it_holds_its_message_once(
 	void **state)
 {
-	struct message *m = message_new(SPAN("news"), 1);
+	struct message *m = message_new(SPAN("news"), false, 1);
 	assert_non_null(m);
 	struct chunk *c = chunk_of_message(message_ref(m, 1));
 
@@ -118,7 +118,7 @@ static void appending_to_a_chunk_that_others_hold_aborts(void **state)
 
 static void appending_to_a_chunk_of_a_message_aborts(void **state)
 {
-	struct chunk *c = chunk_of_message(message_new(SPAN("news"), 1));
+	struct chunk *c = chunk_of_message(message_new(SPAN("news"), false, 1));
 
 	(void)state;
 	assert_non_null(c);
@@ -150,7 +150,7 @@ static void without_memory_the_messages_reference_is_given_up_all_the_same(
 
 	(void)state;
 	OOM_OR_SKIP();
-	m = message_new(SPAN("news"), 1);
+	m = message_new(SPAN("news"), false, 1);
 	assert_non_null(m);
 	message_ref(m, 1);
 	oom_fail_at(1);

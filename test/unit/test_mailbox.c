@@ -75,7 +75,8 @@ static int close_box(void **state)
 static struct message *message_of(size_t len)
 {
 	static const char data[128];
-	struct message *m = message_new((struct span){data, len - 2}, WORKERS);
+	struct message *m =
+		message_new((struct span){data, len - 2}, false, WORKERS);
 
 	assert_non_null(m);
 	return m;
@@ -435,7 +436,7 @@ static unsigned out_of_order;
 static void post_many(void *arg)
 {
 	for (uint64_t i = 0; i < POSTS; i++) {
-		struct message *m = message_new(SPAN("x"), WORKERS);
+		struct message *m = message_new(SPAN("x"), false, WORKERS);
 		if (m == NULL)
 			return; /* the taker misses it until the alarm */
 		m->sequence = i;

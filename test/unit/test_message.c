@@ -23,7 +23,7 @@ static void assert_frame(size_t len, const char *header, size_t header_len)
 	assert_non_null(data);
 	for (size_t i = 0; i < len; i++)
 		data[i] = (char)(i % 127);
-	struct message *m = message_new((struct span){data, len}, 3);
+	struct message *m = message_new((struct span){data, len}, false, 3);
 	assert_non_null(m);
 	assert_int_equal(m->frame_len, header_len + len);
 	assert_memory_equal(m->frame, header, header_len);
@@ -60,7 +60,7 @@ static void from_65536_bytes_the_length_takes_eight_bytes_more(void **state)
 
 static void data_that_is_absent_makes_an_empty_frame(void **state)
 {
-	struct message *m = message_new((struct span){NULL, 0}, 1);
+	struct message *m = message_new((struct span){NULL, 0}, false, 1);
 
 	(void)state;
 	assert_non_null(m);
@@ -72,7 +72,7 @@ static void data_that_is_absent_makes_an_empty_frame(void **state)
 static void the_data_is_copied(void **state)
 {
 	char data[] = "a\0b";
-	struct message *m = message_new((struct span){data, 3}, 1);
+	struct message *m = message_new((struct span){data, 3}, false, 1);
 
 	(void)state;
 	assert_non_null(m);
@@ -86,7 +86,7 @@ static void the_data_is_copied(void **state)
 
 static void a_message_starts_with_one_reference_and_no_place(void **state)
 {
-	struct message *m = message_new(SPAN("news"), 2);
+	struct message *m = message_new(SPAN("news"), false, 2);
 
 	(void)state;
 	assert_non_null(m);
@@ -101,7 +101,8 @@ static void the_links_of_all_workers_lie_beside_the_frame(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof workers / sizeof workers[0]; i++) {
-		struct message *m = message_new(SPAN("news"), workers[i]);
+		struct message *m =
+			message_new(SPAN("news"), false, workers[i]);
 		assert_non_null(m);
 		memset(m->links, 0xff, workers[i] * sizeof m->links[0]);
 		assert_int_equal(m->frame_len, 6);
@@ -118,12 +119,12 @@ static void data_whose_frame_could_be_too_long_is_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++)
-		assert_null(message_new((struct span){"", lens[i]}, 1));
+		assert_null(message_new((struct span){"", lens[i]}, false, 1));
 }
 
 static void references_are_taken_and_given_up_by_number(void **state)
 {
-	struct message *m = message_new(SPAN("news"), 1);
+	struct message *m = message_new(SPAN("news"), false, 1);
 
 	(void)state;
 	assert_non_null(m);
@@ -142,7 +143,7 @@ static void give_up_two(void *message)
 
 static void giving_up_more_references_than_there_are_aborts(void **state)
 {
-	struct message *m = message_new(SPAN("news"), 1);
+	struct message *m = message_new(SPAN("news"), false, 1);
 
 	(void)state;
 	assert_non_null(m);
@@ -171,7 +172,7 @@ static void take_and_give_up(void *arg)
 
 static void threads_share_a_message_and_whoever_is_last_frees_it(void **state)
 {
-	struct message *m = message_new(SPAN("news"), 1);
+	struct message *m = message_new(SPAN("news"), false, 1);
 	struct holder holders[THREADS] = {0};
 
 	(void)state;
@@ -195,7 +196,7 @@ static void without_memory_there_is_no_message(void **state)
 	(void)state;
 	OOM_OR_SKIP();
 	oom_fail_at(1);
-	struct message *m = message_new(SPAN("news"), 1);
+	struct message *m = message_new(SPAN("news"), false, 1);
 	assert_true(oom_end());
 	assert_null(m);
 }

@@ -253,7 +253,7 @@ static void gathering_ends_with_the_buffer_that_reaches_the_bytes(void **state)
 static void what_is_gathered_is_not_copied(void **state)
 {
 	struct outq q = {0};
-	struct message *m = message_new(SPAN("news"), 1);
+	struct message *m = message_new(SPAN("news"), false, 1);
 	uv_buf_t buf;
 
 	(void)state;
@@ -368,7 +368,7 @@ static void a_chunk_that_others_hold_is_not_written_to(void **state)
 static void a_message_is_not_written_to(void **state)
 {
 	struct outq q = {0};
-	struct chunk *c = chunk_of_message(message_new(SPAN("news"), 1));
+	struct chunk *c = chunk_of_message(message_new(SPAN("news"), false, 1));
 
 	(void)state;
 	assert_non_null(c);
@@ -503,7 +503,7 @@ static void push_message(struct model *m, struct outq *q)
 	/* The model is of what is written: the frame's header too. */
 	m->len += 2;
 	data = make_bytes(m, 100);
-	struct message *message = message_new(data, 1);
+	struct message *message = message_new(data, false, 1);
 	assert_non_null(message);
 	memcpy(m->bytes + (frame.bytes - m->bytes), message->frame, 2);
 	struct chunk *c = chunk_of_message(message);

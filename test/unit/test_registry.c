@@ -119,7 +119,7 @@ static bool leave(struct topic *t, unsigned worker)
 static struct registry_receipt publish(const struct topic_key *key)
 {
 	struct registry_receipt receipt;
-	struct message *m = message_new(SPAN("x"), WORKERS);
+	struct message *m = message_new(SPAN("x"), false, WORKERS);
 
 	assert_non_null(m);
 	assert_int_equal(registry_publish(registry, key, m, &receipt), 0);
@@ -143,7 +143,8 @@ static void *take_one(unsigned worker)
 static struct message *message_of(size_t len)
 {
 	static const char data[128];
-	struct message *m = message_new((struct span){data, len - 2}, WORKERS);
+	struct message *m =
+		message_new((struct span){data, len - 2}, false, WORKERS);
 
 	assert_non_null(m);
 	return m;
@@ -159,7 +160,7 @@ static bool has_mail(unsigned worker)
 static void without_a_subscriber_nobody_gets_it_and_there_is_no_topic(
 	void **state)
 {
-	struct message *m = message_new(SPAN("x"), WORKERS);
+	struct message *m = message_new(SPAN("x"), false, WORKERS);
 	struct registry_receipt receipt = {7, 7};
 
 	(void)state;
@@ -211,7 +212,7 @@ static void all_subscribers_are_counted_on_all_workers(void **state)
 
 static void each_mailbox_has_a_reference_and_the_publisher_none(void **state)
 {
-	struct message *m = message_new(SPAN("x"), WORKERS);
+	struct message *m = message_new(SPAN("x"), false, WORKERS);
 	struct topic *t = join(&news, 0);
 	struct registry_receipt receipt;
 
@@ -783,7 +784,7 @@ static void publishing_and_leaving_need_no_memory(void **state)
 
 	(void)state;
 	OOM_OR_SKIP();
-	m = message_new(SPAN("x"), WORKERS);
+	m = message_new(SPAN("x"), false, WORKERS);
 	assert_non_null(m);
 	struct topic *t = join(&news, 0);
 	join(&news, 1);
@@ -809,7 +810,7 @@ static void publish_news(void *unused)
 	(void)unused;
 	for (unsigned i = 0; i < TURNS; i++) {
 		struct registry_receipt receipt;
-		struct message *m = message_new(SPAN("x"), WORKERS);
+		struct message *m = message_new(SPAN("x"), false, WORKERS);
 		if (m == NULL ||
 		    registry_publish(registry, &news, m, &receipt) != 0) {
 			wrong++;
@@ -964,7 +965,7 @@ static void publish_to_few(void *arg)
 
 	while (running > 0) {
 		struct registry_receipt receipt;
-		struct message *m = message_new(SPAN("x"), WORKERS);
+		struct message *m = message_new(SPAN("x"), false, WORKERS);
 		unsigned key = random_below(&random, KEYS);
 		if (m == NULL ||
 		    registry_publish(registry, &few[key], m, &receipt) != 0) {

@@ -180,7 +180,7 @@ static uint64_t publish_span(struct office *o, const char *topic,
 {
 	struct topic_key key = key_of(topic);
 	struct registry_receipt receipt;
-	struct message *m = message_new(data, WORKERS);
+	struct message *m = message_new(data, false, WORKERS);
 
 	assert_non_null(m);
 	assert_int_equal(registry_publish(o->registry, &key, m, &receipt), 0);
@@ -200,7 +200,8 @@ static struct message *publish_filling(struct office *o, const char *topic,
 	char *filling = malloc(len);
 	assert_non_null(filling);
 	memset(filling, 'x', len);
-	struct message *m = message_new((struct span){filling, len}, WORKERS);
+	struct message *m =
+		message_new((struct span){filling, len}, false, WORKERS);
 
 	free(filling);
 	assert_non_null(m);
@@ -509,7 +510,7 @@ static void what_a_full_mailbox_refuses_reaches_nobody(void **state)
 	struct reader c = subscribe(o, 0, "sports");
 	struct topic_key key = key_of("news");
 	struct registry_receipt receipt;
-	struct message *large = message_new(SPAN("refused"), WORKERS);
+	struct message *large = message_new(SPAN("refused"), false, WORKERS);
 
 	/* Mailbox 0 fills up with another topic's mail. */
 	struct message *m = publish_filling(o, "sports", MAILBOX_MAX - 16);

@@ -68,7 +68,7 @@ static void publish_message(struct worker *w, struct span message)
 {
 	struct topic_key key = {SPAN("alice"), {message.bytes, 1}};
 	struct registry_receipt receipt;
-	struct message *m = message_new(message, WORKERS);
+	struct message *m = message_new(message, false, WORKERS);
 	if (m != NULL)
 		registry_publish(w->shared->registry, &key, m, &receipt);
 }
@@ -296,7 +296,7 @@ static void a_worker_that_never_started_drops_its_mail(void **state)
 	struct client *c = post_client(f);
 
 	mailbox_post_message(f->mailboxes[0], NULL,
-			     message_new(SPAN("one"), WORKERS));
+			     message_new(SPAN("one"), false, WORKERS));
 	mailbox_post_order(f->mailboxes[0], MAILBOX_STOP);
 	worker_fini(f->workers[0]);
 	AWAIT(f, c->is_over);
