@@ -20,15 +20,35 @@
 static atomic_uint version;
 static _Atomic uint64_t words[WORDS];
 
+static void read_digest(uint64_t digest[static WORDS])
+{
+	unsigned before;
+
+	do {
+		before = atomic_load(&version);
+		for (size_t i = 0; i < WORDS; i++)
+			digest[i] = atomic_load(&words[i]);
+	} while (before % 2 != 0 || before != atomic_load(&version));
+}
+
 void secret_set(struct span password)
 {
+	uint64_t current[WORDS];
 	uint64_t digest[WORDS];
 
+	read_digest(current);
 	digest_sha256(password.bytes, password.len, (uint8_t *)digest);
+	if (memcmp(digest, current, sizeof digest) == 0)
+		return;
 	atomic_fetch_add(&version, 1);
 	for (size_t i = 0; i < WORDS; i++)
 		atomic_store(&words[i], digest[i]);
 	atomic_fetch_add(&version, 1);
+}
+
+unsigned secret_generation(void)
+{
+	return atomic_load(&version) & ~1u;
 }
 
 int secret_load(const struct config *c, char error[static CONFIG_ERROR_MAX])
@@ -42,17 +62,6 @@ int secret_load(const struct config *c, char error[static CONFIG_ERROR_MAX])
 	}
 	buf_fini(&password);
 	return rv;
-}
-
-static void read_digest(uint64_t digest[static WORDS])
-{
-	unsigned before;
-
-	do {
-		before = atomic_load(&version);
-		for (size_t i = 0; i < WORDS; i++)
-			digest[i] = atomic_load(&words[i]);
-	} while (before % 2 != 0 || before != atomic_load(&version));
 }
 
 bool secret_matches(struct span candidate)

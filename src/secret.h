@@ -20,4 +20,9 @@ int secret_load(const struct config *c, char error[static CONFIG_ERROR_MAX]);
  * Before the first is set, nothing is. Takes no lock. */
 bool secret_matches(struct span candidate);
 
+/* A number that changes whenever the password does: whoever remembers that a
+ * password matched can tell, without it, whether it would still. Ask before
+ * secret_matches(). Takes no lock. */
+unsigned secret_generation(void);
+
 #endif

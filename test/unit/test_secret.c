@@ -49,6 +49,22 @@ static void only_the_password_matches(void **state)
 	assert_false(secret_matches(SPAN("secret\0")));
 }
 
+static void the_generation_changes_with_the_password_alone(void **state)
+{
+	(void)state;
+	secret_set(SPAN("one"));
+	unsigned first = secret_generation();
+	assert_int_equal(secret_generation(), first);
+	secret_set(SPAN("one"));
+	assert_int_equal(secret_generation(), first);
+	secret_set(SPAN("two"));
+	unsigned second = secret_generation();
+	assert_int_not_equal(second, first);
+	secret_set(SPAN("one"));
+	assert_int_not_equal(secret_generation(), first);
+	assert_int_not_equal(secret_generation(), second);
+}
+
 static void a_password_may_hold_any_bytes(void **state)
 {
 	(void)state;
@@ -151,6 +167,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(before_there_is_a_password_nothing_matches),
 		cmocka_unit_test(only_the_password_matches),
+		cmocka_unit_test(
+			the_generation_changes_with_the_password_alone),
 		cmocka_unit_test(a_password_may_hold_any_bytes),
 		cmocka_unit_test(a_new_password_replaces_the_old_one),
 		cmocka_unit_test(while_it_is_replaced_others_may_compare),
