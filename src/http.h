@@ -142,6 +142,23 @@ const char *http_reason(const struct http *h);
  * without regard to case. An absent list has none. */
 bool http_list_has(struct span value, struct span token);
 
+/* The first element of the comma-separated list `value` that begins with
+ * `prefix` (case matters), whole and without the space around it; absent if
+ * there is none. It lies in `value`. */
+struct span http_list_find_prefix(struct span value, struct span prefix);
+
+/* How much a client wants `type` ("text/event-stream"), by the value of its
+ * Accept (RFC 9110 12.5.1): 0, not at all, to 1000. Of the media ranges that
+ * match, the most specific one counts: the type itself, then type and "*", then
+ * "*" twice; of several of these the highest weight. A range with parameters
+ * does not match. A malformed weight is 0. 1000 if the field is absent, or
+ * empty. */
+unsigned http_accept_quality(struct span accept, struct span type);
+
+/* Whether Accept names `type` itself, not by a wildcard, with a weight
+ * above 0. */
+bool http_accepts_explicitly(struct span accept, struct span type);
+
 /* Whether the media type of `content_type` is `type` ("application/json");
  * parameters are allowed (RFC 9110 8.3.1). */
 bool http_is_media_type(struct span content_type, struct span type);
@@ -158,6 +175,36 @@ int http_basic_credentials(struct span value, struct buf *memory,
  * malformed. */
 #define HTTP_BEARER_MAX_BYTES 8192
 struct span http_bearer_token(struct span value);
+
+/* Whether `token` may stand in Bearer credentials: token68, not empty, at most
+ * HTTP_BEARER_MAX_BYTES. */
+bool http_is_token(struct span token);
+
+/* Takes the next parameter off `*query`: name=value up to the next & (URL
+ * standard 5.1, application/x-www-form-urlencoded). Both are still encoded, and
+ * lie where `*query` does. The value is empty without a =; sequences without a
+ * byte are skipped. Returns false at the end, with both undefined. */
+bool http_query_next(struct span *query, struct span *name, struct span *value);
+
+/* Appends `query` to `out` without the parameters that have one of `names`,
+ * which end in a NULL. Names are compared decoded; one that does not decode is
+ * none of them. All others stay byte for byte as they are, with one & between
+ * two. `query` must not lie in `out`. Returns 0, or UV_ENOMEM with `out`
+ * unchanged. */
+int http_query_without(struct span query, const char *const *names,
+		       struct buf *out);
+
+/* Appends `text` to `out` with %XX decoded (RFC 3986 2.1), and + as a space if
+ * `plus_is_space`: in a query, but not in a path. The result may hold U+0000,
+ * like every string of a client's. `text` must not lie in `out`. Returns 0;
+ * UV_EINVAL for a % without two hexadecimal digits, or a result that is not
+ * UTF-8; UV_ENOMEM; on errors `out` is unchanged. */
+int http_decode(struct span text, bool plus_is_space, struct buf *out);
+
+/* Appends `text` to `out` so that it can stand as a name or value in a query:
+ * every byte as %XX but those that are unreserved (RFC 3986 2.3). `text` must
+ * not lie in `out`. Returns 0, or UV_ENOMEM with `out` unchanged. */
+int http_encode(struct span text, struct buf *out);
 
 /* A response. */
 struct http_response {
