@@ -2,6 +2,7 @@
 #include "config_private.h"
 
 #include "cgroup.h"
+#include "origin.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -62,16 +63,18 @@ static void complete(struct config *c, config_get_cb get)
 }
 
 /* Returns NULL, or what is wrong with settings that are fine by themselves. A
- * browser adds cookies to what the page of any origin makes it send, so that
- * only origins can tell whether the user wants it (RFC 6455 10.2). */
+ * browser adds cookies to what any page makes it send, so that only the origin
+ * tells whether the user wants it (RFC 6455 10.2); and any site can make a page
+ * whose origin is null. */
 static const char *check_together(const struct config *c)
 {
 	if (c->auth_per_topic && c->auth_url == NULL)
 		return "AUTH_PER_TOPIC needs AUTH_URL";
 	if (c->auth_cookie &&
-	    (c->auth_url == NULL || strcmp(c->allowed_origins, "*") == 0))
-		return "AUTH_COOKIE needs AUTH_URL, and ALLOWED_ORIGINS other "
-		       "than *";
+	    (c->auth_url == NULL ||
+	     origin_is_allowed(c->allowed_origins, SPAN("null"))))
+		return "AUTH_COOKIE needs AUTH_URL, and ALLOWED_ORIGINS "
+		       "without * and null";
 	return NULL;
 }
 

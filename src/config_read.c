@@ -1,6 +1,8 @@
 /* config_read.c - the readers of the kinds of settings. */
 #include "config_private.h"
 
+#include "origin.h"
+
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
@@ -105,7 +107,6 @@ const char *config_read_setting(struct config *c,
 	switch (s->kind) {
 	case SECRET:
 	case TEXT:
-	case ORIGINS:
 	case URL:
 		*(const char **)member = text;
 		return NULL;
@@ -113,6 +114,9 @@ const char *config_read_setting(struct config *c,
 		wrong = read_address(text);
 		*(const char **)member = text;
 		return wrong;
+	case ORIGINS:
+		*(const char **)member = text;
+		return origin_check_list(text);
 	case LISTENERS:
 		*(const char **)member = text;
 		return config_read_listeners(c, text);

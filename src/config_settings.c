@@ -64,7 +64,7 @@ const struct config_setting config_settings[] = {
 	 "/sub?publisher=P&topic=T; needs AUTH_URL"},
 	{"AUTH_COOKIE", FLAG, AT(auth_cookie), "false", 0, 0,
 	 "whether AUTH_URL gets the client's Cookie too, which then does for a "
-	 "token; needs AUTH_URL, and ALLOWED_ORIGINS other than *"},
+	 "token; needs AUTH_URL, and ALLOWED_ORIGINS without * and null"},
 	{"AUTH_CACHE_TTL", DURATION, AT(auth_cache_ttl_ms), "0", 0,
 	 CONFIG_DURATION_MAX_MS,
 	 "for which a yes of AUTH_URL is kept and not asked for again; 0: it "

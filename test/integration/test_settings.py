@@ -41,7 +41,7 @@ def run_to_its_end(settings, *arguments):
     ("AUTH_MAX_CHECKS", "0"), ("LOG_LEVEL", "loud"),
     ("AUTH_PER_TOPIC", "true"), ("AUTH_COOKIE", "true"),
     ("AUTH_CACHE_TTL", "forever"), ("AUTH_CACHE_ENTRIES", "0"),
-    ("ALLOWED_ORIGINS", ""),
+    ("ALLOWED_ORIGINS", ""), ("ALLOWED_ORIGINS", "example.com"),
     ("MAX_SUBSCRIPTIONS", "0"), ("MAX_SUBSCRIPTIONS", "1025"),
     ("SSE_RETRY", "0"), ("HISTORY_SIZE", "65537"),
     ("HISTORY_TTL", "-1"), ("HISTORY_BYTES", "65G"), ("HISTORY_FILE", ""),

@@ -286,6 +286,25 @@ static void text_is_taken_as_it_is(void **state)
 		"http://a,https://b");
 }
 
+static void origins_in_another_form_are_refused(void **state)
+{
+	static const char *const bad[] = {
+		"example.com", "*,https://a", "https://a/", "https://a,",
+		"https://u@a", "https://a:x", "https://a b"};
+	char error[CONFIG_ERROR_MAX];
+	struct config c;
+
+	(void)state;
+	name = "ALLOWED_ORIGINS";
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		value = bad[i];
+		error[0] = '\0';
+		if (config_load(&c, get, error) != UV_EINVAL)
+			fail_msg("%s was accepted", bad[i]);
+		assert_memory_equal(error, "ALLOWED_ORIGINS must ", 21);
+	}
+}
+
 static void an_address_is_of_either_family(void **state)
 {
 	static const char *const good[] = {
@@ -568,7 +587,7 @@ static void each_setting_has_a_member_of_its_own(void **state)
 /* --- settings that need others ---------------------------------------------*/
 
 #define COOKIE_NEEDS                                                           \
-	"AUTH_COOKIE needs AUTH_URL, and ALLOWED_ORIGINS other than *"
+	"AUTH_COOKIE needs AUTH_URL, and ALLOWED_ORIGINS without * and null"
 
 static void cookies_need_an_authority_and_a_list_of_origins(void **state)
 {
@@ -578,9 +597,14 @@ static void cookies_need_an_authority_and_a_list_of_origins(void **state)
 	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
 	given("ALLOWED_ORIGINS", "*");
 	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
+	others[1][1] = " * ";
+	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
+	others[1][1] = "https://example.com,null";
+	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
 	others[1][1] = "https://example.com";
 	assert_true(load("AUTH_COOKIE", "true").auth_cookie);
-	others[0][0] = "ALLOWED_ORIGINS";
+	others[0][0] = "IP"; /* in place of AUTH_URL */
+	others[0][1] = "::1";
 	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
 	assert_false(load("AUTH_COOKIE", "false").auth_cookie);
 }
@@ -1013,6 +1037,7 @@ int main(void)
 		TEST(few_descriptors_are_all_for_connections),
 		TEST(an_empty_value_is_refused),
 		TEST(text_is_taken_as_it_is),
+		TEST(origins_in_another_form_are_refused),
 		TEST(an_address_is_of_either_family),
 		TEST(an_address_that_is_not_numeric_is_refused),
 		TEST(a_flag_is_true_or_false_in_three_words_each),
