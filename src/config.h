@@ -1,8 +1,8 @@
 /* config.h - the settings, read once at start.
  *
- * Each setting is a row of the table in config.c, which --help prints too; how
- * it is given (options.h) is not known here. A value that is malformed is an
- * error; nothing falls back silently. Immutable after config_load().
+ * Each setting is a row of the table in config_settings.c, which --help prints
+ * too; how it is given (options.h) is not known here. A value that is malformed
+ * is an error; nothing falls back silently. Immutable after config_load().
  * Threads: any, after that. */
 #ifndef ISIMUD_CONFIG_H
 #define ISIMUD_CONFIG_H
@@ -58,8 +58,21 @@ struct config {
 	uint64_t ping_interval_ms;
 	uint64_t drain_ms; /* over which subscribers are ended; 0: at once */
 	uint64_t auth_timeout_ms;
-	uint64_t auth_checks_max; /* under way at once, for one worker */
-	uint64_t log_level;       /* enum log_level */
+	uint64_t auth_checks_max;    /* under way at once, for all workers */
+	bool auth_cookie;            /* the client's Cookie is passed on */
+	bool auth_per_topic;         /* each subscription is asked about */
+	uint64_t auth_cache_ttl_ms;  /* of a yes; 0: none is kept */
+	uint64_t auth_cache_entries; /* yeses kept */
+	const char *allowed_origins; /* a list as in origin.h */
+	uint64_t subscriptions_max;  /* for one connection */
+	uint64_t sse_retry_ms;       /* told to event streams' clients */
+	uint64_t history_size;       /* messages a topic; 0: no history */
+	uint64_t history_ttl_ms;     /* the same */
+	uint64_t history_bytes;      /* of all topics; the same */
+	const char *history_file;    /* NULL: history ends with the process */
+	uint64_t idempotency_ttl_ms; /* 0: no answer is kept for repeats */
+	uint64_t idempotency_bytes;  /* of all answers kept; the same */
+	uint64_t log_level;          /* enum log_level */
 	bool log_is_json;
 };
 

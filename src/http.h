@@ -31,6 +31,8 @@ enum http_method {
 /* The fields that anybody here reads; the others are checked and dropped. */
 enum http_field {
 	HTTP_ACCEPT,
+	HTTP_ACCESS_CONTROL_REQUEST_HEADERS,
+	HTTP_ACCESS_CONTROL_REQUEST_METHOD,
 	HTTP_AUTHORIZATION,
 	HTTP_CONNECTION,
 	HTTP_CONTENT_TYPE,
@@ -58,9 +60,10 @@ struct http_request {
 				   (or is "*") also for the absolute form */
 	struct span query;      /* behind '?', absent without one */
 	/* Values without the space around them; absent if not sent. A list
-	 * field (Accept, Connection, Sec-WebSocket-Protocol, Upgrade, Cookie)
-	 * sent in several lines is joined by ", " ("; " for Cookie). Any other
-	 * field of the enum that is sent twice makes the request bad (400). */
+	 * field (Accept, Access-Control-Request-Headers, Connection,
+	 * Sec-WebSocket-Protocol, Upgrade, Cookie) sent in several lines is
+	 * joined by ", " ("; " for Cookie). Any other field of the enum that is
+	 * sent twice makes the request bad (400). */
 	struct span fields[HTTP_FIELD_COUNT];
 	struct span content;     /* HTTP_REQUEST: all of it; before: empty */
 	bool has_content_length; /* as announced in `content_length` */
@@ -139,6 +142,23 @@ const char *http_reason(const struct http *h);
  * without regard to case. An absent list has none. */
 bool http_list_has(struct span value, struct span token);
 
+/* The first element of the comma-separated list `value` that begins with
+ * `prefix` (case matters), whole and without the space around it; absent if
+ * there is none. It lies in `value`. */
+struct span http_list_find_prefix(struct span value, struct span prefix);
+
+/* How much a client wants `type` ("text/event-stream"), by the value of its
+ * Accept (RFC 9110 12.5.1): 0, not at all, to 1000. Of the media ranges that
+ * match, the most specific one counts: the type itself, then type and "*", then
+ * "*" twice; of several of these the highest weight. A range with parameters
+ * does not match. A malformed weight is 0. 1000 if the field is absent, or
+ * empty. */
+unsigned http_accept_quality(struct span accept, struct span type);
+
+/* Whether Accept names `type` itself, not by a wildcard, with a weight
+ * above 0. */
+bool http_accepts_explicitly(struct span accept, struct span type);
+
 /* Whether the media type of `content_type` is `type` ("application/json");
  * parameters are allowed (RFC 9110 8.3.1). */
 bool http_is_media_type(struct span content_type, struct span type);
@@ -156,22 +176,58 @@ int http_basic_credentials(struct span value, struct buf *memory,
 #define HTTP_BEARER_MAX_BYTES 8192
 struct span http_bearer_token(struct span value);
 
+/* Whether `token` may stand in Bearer credentials: token68, not empty, at most
+ * HTTP_BEARER_MAX_BYTES. */
+bool http_is_token(struct span token);
+
+/* Takes the next parameter off `*query`: name=value up to the next & (URL
+ * standard 5.1, application/x-www-form-urlencoded). Both are still encoded, and
+ * lie where `*query` does. The value is empty without a =; sequences without a
+ * byte are skipped. Returns false at the end, with both undefined. */
+bool http_query_next(struct span *query, struct span *name, struct span *value);
+
+/* Appends `query` to `out` without the parameters that have one of `names`,
+ * which end in a NULL. Names are compared decoded; one that does not decode is
+ * none of them. All others stay byte for byte as they are, with one & between
+ * two. `query` must not lie in `out`. Returns 0, or UV_ENOMEM with `out`
+ * unchanged. */
+int http_query_without(struct span query, const char *const *names,
+		       struct buf *out);
+
+/* Appends `text` to `out` with %XX decoded (RFC 3986 2.1), and + as a space if
+ * `plus_is_space`: in a query, but not in a path. The result may hold U+0000,
+ * like every string of a client's. `text` must not lie in `out`. Returns 0;
+ * UV_EINVAL for a % without two hexadecimal digits, or a result that is not
+ * UTF-8; UV_ENOMEM; on errors `out` is unchanged. */
+int http_decode(struct span text, bool plus_is_space, struct buf *out);
+
+/* Appends `text` to `out` so that it can stand as a name or value in a query:
+ * every byte as %XX but those that are unreserved (RFC 3986 2.3). `text` must
+ * not lie in `out`. Returns 0, or UV_ENOMEM with `out` unchanged. */
+int http_encode(struct span text, struct buf *out);
+
 /* A response. */
 struct http_response {
 	int status; /* with a reason phrase of http_reason_phrase() */
 	const char *content_type; /* NULL: none, and no content */
 	struct span content;
-	const char *fields; /* further field lines, each with its CR LF; or
-			       NULL */
-	bool is_head;       /* answers HEAD: Content-Length, but no content */
-	bool close;         /* adds Connection: close */
-	bool keep_alive;    /* else, adds Connection: keep-alive: HTTP/1.0
-			       asks for it (RFC 9112 9.3) */
-	const char *date;   /* an IMF-fixdate (RFC 9110 5.6.7), or NULL */
+	const char *fields;      /* further field lines, each with its CR LF; or
+				    NULL */
+	const char *more_fields; /* the same, behind those */
+	bool is_head;     /* answers HEAD: Content-Length, but no content */
+	bool is_stream;   /* content goes on behind `content`, until the
+			     connection ends: neither Content-Length nor a
+			     transfer coding (RFC 9112 6.3, item 8), and as if
+			     `close` were set */
+	bool close;       /* adds Connection: close */
+	bool keep_alive;  /* else, adds Connection: keep-alive: HTTP/1.0 asks
+			     for it (RFC 9112 9.3) */
+	const char *date; /* an IMF-fixdate (RFC 9110 5.6.7), or NULL */
 };
 
 /* Appends the encoded response to `out`. Content-Length is sent for every
- * status but 1xx and 204. Returns 0 or UV_ENOMEM, `out` then unchanged. */
+ * status but 1xx and 204, unless `is_stream`; those two have no content either.
+ * Returns 0 or UV_ENOMEM, `out` then unchanged. */
 int http_write_response(struct buf *out, const struct http_response *r);
 
 /* The reason phrase of `status` (RFC 9110 15), "Unknown" for a status of which

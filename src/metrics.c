@@ -1,6 +1,7 @@
 /* metrics.c - one function a kind of metric, one list of what there is. */
 #include "metrics.h"
 
+#include "check.h"
 #include "memory.h"
 #include "version.h"
 
@@ -28,7 +29,8 @@ __attribute__((format(printf, 2, 3))) static void line(struct page *p,
 	va_start(arguments, format);
 	int len = vsnprintf(text, sizeof text, format, arguments);
 	va_end(arguments);
-	if (p->error == 0 && len > 0)
+	CHECK(len > 0 && len < LINE_MAX_BYTES);
+	if (p->error == 0)
 		p->error = buf_append(p->out, text, (size_t)len);
 }
 
@@ -161,16 +163,32 @@ static void write_http(struct page *p)
 	counter(p, "sent_bytes_total", "Bytes written to clients.",
 		STATS_bytes_out);
 	counter(p, "writes_total", "System calls that wrote.", STATS_writes);
+	counter(p, "origin_refused_total",
+		"Requests from a web origin that is not allowed.",
+		STATS_origin_refused);
+}
+
+static void write_auth(struct page *p)
+{
 	head(p, "auth_checks_total", "counter",
-	     "Checks of subscribers' tokens, by result.");
+	     "Checks of subscribers' tokens, by result; known: by a yes that "
+	     "was kept, shared: by another's check, busy: too many under way.");
 	labelled(p, "auth_checks_total", "result", "yes", STATS_auth_yes);
 	labelled(p, "auth_checks_total", "result", "no", STATS_auth_no);
 	labelled(p, "auth_checks_total", "result", "failed", STATS_auth_failed);
-	histogram(p, "auth_check_seconds", "Duration of these checks.",
+	labelled(p, "auth_checks_total", "result", "known", STATS_auth_known);
+	labelled(p, "auth_checks_total", "result", "shared", STATS_auth_shared);
+	labelled(p, "auth_checks_total", "result", "busy", STATS_auth_busy);
+	histogram(p, "auth_check_seconds",
+		  "Duration of the checks that were answered.",
 		  offsetof(struct stats, auth));
+	value(p, "auth_checks_running", "Checks under way.",
+	      p->source->auth_asked);
+	value(p, "auth_kept", "Yeses of the authority that are kept.",
+	      p->source->auth_kept);
 }
 
-static void write_messages(struct page *p)
+static void write_publishing(struct page *p)
 {
 	head(p, "publishes_total", "counter", "Publications, by result.");
 	labelled(p, "publishes_total", "result", "ok", STATS_published);
@@ -179,16 +197,48 @@ static void write_messages(struct page *p)
 	labelled(p, "publishes_total", "result", "invalid",
 		 STATS_publish_invalid);
 	labelled(p, "publishes_total", "result", "full", STATS_publish_full);
+	counter(p, "publish_repeats_total",
+		"Publishing requests answered as the first with the same key.",
+		STATS_publish_repeated);
+	value(p, "idempotency_keys", "Answers kept for such repeats.",
+	      p->source->receipts_count);
+	value(p, "idempotency_bytes", "What they take.",
+	      p->source->receipts_bytes);
+}
+
+static void write_subscribing(struct page *p)
+{
 	counter(p, "subscribed_total", "Subscriptions made.", STATS_subscribed);
+	head(p, "resumes_total", "counter",
+	     "Subscriptions that were to go on from an id, by result: exact, "
+	     "or reset where messages were lost.");
+	labelled(p, "resumes_total", "result", "exact", STATS_resumed);
+	labelled(p, "resumes_total", "result", "reset", STATS_not_resumed);
+	counter(p, "commands_total", "Commands of isimud.v1.", STATS_commands);
+	counter(p, "command_errors_total", "Those answered with an error.",
+		STATS_command_errors);
+	gauge(p, "subscriptions", "Subscriptions.", STATS_GAUGE_subscriptions,
+	      1);
+	value(p, "topics", "Topics that have a subscriber or history.",
+	      p->source->topics);
+	value(p, "history_bytes", "What the history of all topics takes.",
+	      p->source->history_bytes);
+}
+
+static void write_deliveries(struct page *p)
+{
 	counter(p, "deliveries_total", "Messages queued to subscribers.",
 		STATS_delivered);
+	counter(p, "replayed_total",
+		"Messages of the history queued to subscribers.",
+		STATS_replayed);
+	counter(p, "dropped_total",
+		"Messages that subscriptions with slow=drop lost.",
+		STATS_dropped);
 	histogram(p, "delivery_seconds",
 		  "From a publication accepted to its messages given to the "
 		  "kernel, once a worker.",
 		  offsetof(struct stats, delivery));
-	value(p, "topics", "Topics that have a subscriber.", p->source->topics);
-	gauge(p, "subscriptions", "Subscriptions.", STATS_GAUGE_subscriptions,
-	      1);
 	gauge(p, "mailbox_messages",
 	      "Messages a worker found in its mailbox, at most in a second.",
 	      STATS_GAUGE_mailbox_messages, 1);
@@ -225,7 +275,10 @@ int metrics_write(struct buf *out, const struct metrics_source *source)
 
 	write_connections(&p);
 	write_http(&p);
-	write_messages(&p);
+	write_auth(&p);
+	write_publishing(&p);
+	write_subscribing(&p);
+	write_deliveries(&p);
 	write_process(&p);
 	return p.error;
 }

@@ -19,6 +19,11 @@ struct metrics_source {
 	unsigned workers_count;
 	const struct stats *acceptor;
 	size_t topics;
+	size_t history_bytes;  /* of what topics keep */
+	size_t receipts_count; /* answers kept for repeats (receipts.h) */
+	size_t receipts_bytes;
+	size_t auth_asked; /* checks of tokens under way (verdicts.h) */
+	size_t auth_kept;  /* yeses kept */
 	int is_draining;
 };
 

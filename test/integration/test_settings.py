@@ -39,6 +39,13 @@ def run_to_its_end(settings, *arguments):
     ("IDLE_TIMEOUT", "1 minute"), ("CLOSE_TIMEOUT", "1e99"),
     ("PING_INTERVAL", "0"), ("AUTH_TIMEOUT", "0x10"),
     ("AUTH_MAX_CHECKS", "0"), ("LOG_LEVEL", "loud"),
+    ("AUTH_PER_TOPIC", "true"), ("AUTH_COOKIE", "true"),
+    ("AUTH_CACHE_TTL", "forever"), ("AUTH_CACHE_ENTRIES", "0"),
+    ("ALLOWED_ORIGINS", ""), ("ALLOWED_ORIGINS", "example.com"),
+    ("MAX_SUBSCRIPTIONS", "0"), ("MAX_SUBSCRIPTIONS", "1025"),
+    ("SSE_RETRY", "0"), ("HISTORY_SIZE", "65537"),
+    ("HISTORY_TTL", "-1"), ("HISTORY_BYTES", "65G"), ("HISTORY_FILE", ""),
+    ("IDEMPOTENCY_TTL", "1h"), ("IDEMPOTENCY_BYTES", "2G"),
     ("LOG_FORMAT", "xml"), ("ADMIN_PORT", "65536"), ("ADMIN_PORT", "off"),
     ("DRAIN_SECONDS", "3601"), ("DRAIN_SECONDS", "-1"),
     ("MEMORY_LIMIT", "80%"), ("PASSWORD_FILE", ""),
@@ -167,7 +174,8 @@ def memory_group():
         os.rmdir(path)
 
 
-def test_the_memory_limit_is_80_percent_of_the_cgroups(memory_group):
+def test_the_memory_limit_is_80_percent_of_the_cgroups_and_bounds_history(
+        memory_group):
     def enter():
         with open(memory_group + "/cgroup.procs", "w") as processes:
             processes.write("0")
@@ -178,6 +186,7 @@ def test_the_memory_limit_is_80_percent_of_the_cgroups(memory_group):
                             env=environment(GOOD), capture_output=True,
                             text=True, timeout=DEADLINE, preexec_fn=enter)
     assert f"\nMEMORY_LIMIT={expected}\n" in result.stdout
+    assert f"\nHISTORY_BYTES={expected // 4}\n" in result.stdout
 
 
 # --- secrets

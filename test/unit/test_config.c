@@ -18,15 +18,20 @@
 #include "cgroup.h"
 #include "config.h"
 
-/* The environment of a test: PASSWORD, and one setting more. */
+/* The environment of a test: PASSWORD, one setting more, and those that this
+ * one depends on. */
 static const char *password;
 static const char *name;
 static const char *value;
+static const char *others[4][2]; /* names and values; NULL behind the last */
 
 static const char *get(const char *of)
 {
 	if (name != NULL && strcmp(of, name) == 0)
 		return value;
+	for (size_t i = 0; others[i][0] != NULL; i++)
+		if (strcmp(of, others[i][0]) == 0)
+			return others[i][1];
 	return strcmp(of, "PASSWORD") == 0 ? password : NULL;
 }
 
@@ -36,7 +41,19 @@ static int reset(void **state)
 	password = "secret";
 	name = NULL;
 	value = NULL;
+	memset(others, 0, sizeof others);
 	return 0;
+}
+
+/* Up to three. */
+static void given(const char *other, const char *text)
+{
+	size_t i = 0;
+
+	while (others[i][0] != NULL)
+		i++;
+	others[i][0] = other;
+	others[i][1] = text;
 }
 
 static struct config load(const char *of, const char *text)
@@ -91,6 +108,10 @@ static void each_setting_but_the_limits_has_a_default(void **state)
 	assert_int_equal(c.port, 3000);
 	assert_true(c.homepage);
 	assert_null(c.auth_url);
+	assert_false(c.auth_cookie);
+	assert_false(c.auth_per_topic);
+	assert_string_equal(c.allowed_origins, "*");
+	assert_null(c.history_file);
 	assert_false(c.has_admin_port);
 	assert_int_equal(c.log_level, LOG_INFO);
 	assert_false(c.log_is_json);
@@ -113,6 +134,47 @@ static void each_limit_has_a_default(void **state)
 	assert_int_equal(c.drain_ms, 20000);
 	assert_int_equal(c.auth_timeout_ms, 5000);
 	assert_int_equal(c.auth_checks_max, 256);
+	assert_int_equal(c.auth_cache_ttl_ms, 0);
+	assert_int_equal(c.auth_cache_entries, 10000);
+	assert_int_equal(c.subscriptions_max, 128);
+	assert_int_equal(c.sse_retry_ms, 2000);
+	assert_int_equal(c.history_size, 64);
+	assert_int_equal(c.history_ttl_ms, 60000);
+	assert_int_equal(c.idempotency_ttl_ms, 300000);
+	assert_int_equal(c.idempotency_bytes, 16 << 20);
+}
+
+/* With a budget, so that the machine's does not matter. */
+static uint64_t history_bytes_under(const char *memory_limit)
+{
+	return load("MEMORY_LIMIT", memory_limit).history_bytes;
+}
+
+static void history_has_64_mib_but_at_most_a_quarter_of_the_memory(void **state)
+{
+	(void)state;
+	assert_int_equal(history_bytes_under("0"), 64 << 20);
+	assert_int_equal(history_bytes_under("1G"), 64 << 20);
+	assert_int_equal(history_bytes_under("256M"), 64 << 20);
+	assert_int_equal(history_bytes_under("255M"), (255 << 20) / 4);
+	assert_int_equal(history_bytes_under("1M"), 1 << 18);
+}
+
+static void the_cgroups_memory_bounds_history_too(void **state)
+{
+	(void)state;
+	uint64_t quarter = load(NULL, NULL).memory_limit_bytes / 4;
+	uint64_t expected =
+		quarter != 0 && quarter < 64 << 20 ? quarter : 64 << 20;
+	assert_int_equal(load(NULL, NULL).history_bytes, expected);
+}
+
+static void history_has_what_is_given_whatever_the_memory(void **state)
+{
+	(void)state;
+	given("HISTORY_BYTES", "64M");
+	assert_int_equal(history_bytes_under("1M"), 64 << 20);
+	assert_int_equal(history_bytes_under("0"), 64 << 20);
 }
 
 static void there_is_a_worker_for_each_available_cpu(void **state)
@@ -195,11 +257,11 @@ static void few_descriptors_are_all_for_connections(void **state)
 static void an_empty_value_is_refused(void **state)
 {
 	static const char *const names[] = {
-		"IP",        "PORT",         "HOMEPAGE",
-		"AUTH_URL",  "WORKERS",      "MAX_CONNECTIONS",
-		"MAX_BODY",  "IDLE_TIMEOUT", "LOG_LEVEL",
-		"LISTEN",    "ADMIN_PORT",   "PASSWORD_FILE",
-		"LOG_FORMAT"};
+		"IP",         "PORT",         "HOMEPAGE",
+		"AUTH_URL",   "WORKERS",      "MAX_CONNECTIONS",
+		"MAX_BODY",   "IDLE_TIMEOUT", "LOG_LEVEL",
+		"LISTEN",     "ADMIN_PORT",   "PASSWORD_FILE",
+		"LOG_FORMAT", "HISTORY_FILE", "ALLOWED_ORIGINS"};
 	char says[64];
 
 	(void)state;
@@ -218,6 +280,29 @@ static void text_is_taken_as_it_is(void **state)
 			    " p:\xc3\xa4 ");
 	assert_string_equal(load("AUTH_URL", "http://[::1]/a?b").auth_url,
 			    "http://[::1]/a?b");
+	assert_string_equal(load("HISTORY_FILE", "a b").history_file, "a b");
+	assert_string_equal(
+		load("ALLOWED_ORIGINS", "http://a,https://b").allowed_origins,
+		"http://a,https://b");
+}
+
+static void origins_in_another_form_are_refused(void **state)
+{
+	static const char *const bad[] = {
+		"example.com", "*,https://a", "https://a/", "https://a,",
+		"https://u@a", "https://a:x", "https://a b"};
+	char error[CONFIG_ERROR_MAX];
+	struct config c;
+
+	(void)state;
+	name = "ALLOWED_ORIGINS";
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		value = bad[i];
+		error[0] = '\0';
+		if (config_load(&c, get, error) != UV_EINVAL)
+			fail_msg("%s was accepted", bad[i]);
+		assert_memory_equal(error, "ALLOWED_ORIGINS must ", 21);
+	}
 }
 
 static void an_address_is_of_either_family(void **state)
@@ -430,6 +515,26 @@ static const struct range ranges[] = {
 	DURATION("AUTH_TIMEOUT", auth_timeout_ms),
 	{"AUTH_MAX_CHECKS", AT(auth_checks_max), "1", 1, "65536", 65536, "0",
 	 "65537", "AUTH_MAX_CHECKS is out of range (1 to 65536)"},
+	{"AUTH_CACHE_TTL", AT(auth_cache_ttl_ms), "0", 0, "86400", 86400000,
+	 NULL, "86400.001", "AUTH_CACHE_TTL is out of range (0 to 86400)"},
+	{"AUTH_CACHE_ENTRIES", AT(auth_cache_entries), "1", 1, "10000000",
+	 10000000, "0", "10000001",
+	 "AUTH_CACHE_ENTRIES is out of range (1 to 10000000)"},
+	{"MAX_SUBSCRIPTIONS", AT(subscriptions_max), "1", 1, "1024", 1024, "0",
+	 "1025", "MAX_SUBSCRIPTIONS is out of range (1 to 1024)"},
+	{"SSE_RETRY", AT(sse_retry_ms), "0.1", 100, "3600", 3600000, "0.0994",
+	 "3600.001", "SSE_RETRY is out of range (0.1 to 3600)"},
+	{"HISTORY_SIZE", AT(history_size), "0", 0, "65536", 65536, NULL,
+	 "65537", "HISTORY_SIZE is out of range (0 to 65536)"},
+	{"HISTORY_TTL", AT(history_ttl_ms), "0", 0, "86400", 86400000, NULL,
+	 "86400.001", "HISTORY_TTL is out of range (0 to 86400)"},
+	{"HISTORY_BYTES", AT(history_bytes), "0", 0, "64G", UINT64_C(64) << 30,
+	 NULL, "65G", "HISTORY_BYTES is out of range (0 to 68719476736)"},
+	{"IDEMPOTENCY_TTL", AT(idempotency_ttl_ms), "0", 0, "86400", 86400000,
+	 NULL, "86400.001", "IDEMPOTENCY_TTL is out of range (0 to 86400)"},
+	{"IDEMPOTENCY_BYTES", AT(idempotency_bytes), "0", 0, "1G", 1 << 30,
+	 NULL, "1073741825",
+	 "IDEMPOTENCY_BYTES is out of range (0 to 1073741824)"},
 };
 
 #define RANGES (sizeof ranges / sizeof ranges[0])
@@ -471,11 +576,47 @@ static void each_setting_has_a_member_of_its_own(void **state)
 		struct config c = load(r->name, r->max);
 		memcpy((char *)&c + r->offset, (const char *)&plain + r->offset,
 		       sizeof(uint64_t));
-		/* These two follow from others. */
+		/* These follow from others. */
 		c.has_admin_port = plain.has_admin_port;
 		c.listeners[0].port = plain.listeners[0].port;
+		c.history_bytes = plain.history_bytes;
 		assert_memory_equal(&c, &plain, sizeof c);
 	}
+}
+
+/* --- settings that need others ---------------------------------------------*/
+
+#define COOKIE_NEEDS                                                           \
+	"AUTH_COOKIE needs AUTH_URL, and ALLOWED_ORIGINS without * and null"
+
+static void cookies_need_an_authority_and_a_list_of_origins(void **state)
+{
+	(void)state;
+	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
+	given("AUTH_URL", "http://host/");
+	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
+	given("ALLOWED_ORIGINS", "*");
+	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
+	others[1][1] = " * ";
+	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
+	others[1][1] = "https://example.com,null";
+	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
+	others[1][1] = "https://example.com";
+	assert_true(load("AUTH_COOKIE", "true").auth_cookie);
+	others[0][0] = "IP"; /* in place of AUTH_URL */
+	others[0][1] = "::1";
+	assert_refused("AUTH_COOKIE", "true", COOKIE_NEEDS);
+	assert_false(load("AUTH_COOKIE", "false").auth_cookie);
+}
+
+static void checks_of_each_topic_need_an_authority(void **state)
+{
+	(void)state;
+	assert_refused("AUTH_PER_TOPIC", "true",
+		       "AUTH_PER_TOPIC needs AUTH_URL");
+	assert_false(load("AUTH_PER_TOPIC", "false").auth_per_topic);
+	given("AUTH_URL", "http://host/");
+	assert_true(load("AUTH_PER_TOPIC", "true").auth_per_topic);
 }
 
 /* --- listeners -------------------------------------------------------------*/
@@ -798,6 +939,10 @@ static void each_value_is_printed_in_a_form_that_can_be_given(void **state)
 	assert_printed("LOG_FORMAT", "json", "LOG_FORMAT=json");
 	assert_printed("LOG_FORMAT", "text", "LOG_FORMAT=text");
 	assert_printed("PASSWORD_FILE", "/a", "PASSWORD_FILE=/a");
+	assert_printed("SSE_RETRY", "0.10", "SSE_RETRY=0.1");
+	assert_printed("HISTORY_BYTES", "1g", "HISTORY_BYTES=1073741824");
+	assert_printed("ALLOWED_ORIGINS", "http://a,null",
+		       "ALLOWED_ORIGINS=http://a,null");
 }
 
 static void what_is_not_set_is_said_to_be_so(void **state)
@@ -807,6 +952,7 @@ static void what_is_not_set_is_said_to_be_so(void **state)
 	assert_printed(NULL, NULL, "ADMIN_PORT is not set");
 	assert_printed(NULL, NULL, "AUTH_URL is not set");
 	assert_printed(NULL, NULL, "PASSWORD_FILE is not set");
+	assert_printed(NULL, NULL, "HISTORY_FILE is not set");
 }
 
 static void the_password_is_never_printed(void **state)
@@ -881,6 +1027,9 @@ int main(void)
 		TEST(everything_but_the_password_has_a_default),
 		TEST(each_setting_but_the_limits_has_a_default),
 		TEST(each_limit_has_a_default),
+		TEST(history_has_64_mib_but_at_most_a_quarter_of_the_memory),
+		TEST(the_cgroups_memory_bounds_history_too),
+		TEST(history_has_what_is_given_whatever_the_memory),
 		TEST(there_is_a_worker_for_each_available_cpu),
 		TEST(the_memory_limit_is_four_fifths_of_the_cgroups),
 		TEST(a_memory_limit_of_0_is_none_whatever_the_cgroup_says),
@@ -888,6 +1037,7 @@ int main(void)
 		TEST(few_descriptors_are_all_for_connections),
 		TEST(an_empty_value_is_refused),
 		TEST(text_is_taken_as_it_is),
+		TEST(origins_in_another_form_are_refused),
 		TEST(an_address_is_of_either_family),
 		TEST(an_address_that_is_not_numeric_is_refused),
 		TEST(a_flag_is_true_or_false_in_three_words_each),
@@ -904,6 +1054,8 @@ int main(void)
 		TEST(both_ends_of_a_range_are_within_it),
 		TEST(what_is_outside_its_range_is_refused),
 		TEST(each_setting_has_a_member_of_its_own),
+		TEST(cookies_need_an_authority_and_a_list_of_origins),
+		TEST(checks_of_each_topic_need_an_authority),
 		TEST(without_a_list_ip_and_port_are_the_listener),
 		TEST(a_list_names_all_listeners_in_its_order),
 		TEST(a_list_may_have_eight_listeners),

@@ -27,6 +27,9 @@ static const char *const method_names[] = {
 
 static const char *const field_names[HTTP_FIELD_COUNT] = {
 	[HTTP_ACCEPT] = "accept",
+	[HTTP_ACCESS_CONTROL_REQUEST_HEADERS] =
+		"access-control-request-headers",
+	[HTTP_ACCESS_CONTROL_REQUEST_METHOD] = "access-control-request-method",
 	[HTTP_AUTHORIZATION] = "authorization",
 	[HTTP_CONNECTION] = "connection",
 	[HTTP_CONTENT_TYPE] = "content-type",
@@ -788,6 +791,10 @@ static void a_name_that_only_resembles_a_field_is_not_one(void **state)
 		"Hast",
 		"Accepd",
 		"Accept-Char",
+		"Access-Control-Request-Methot",
+		"Access-Control-Request-Header",
+		"Access-Control-Request-Headers-",
+		"Access-Control-Request-Headers-And",
 		"Origim",
 		"Cookies",
 		"Expec",
@@ -838,6 +845,10 @@ static void the_lines_of_a_list_field_are_joined(void **state)
 		     "cookie=[c=1; d=2] host=[a]\nREQUEST []\n");
 	expect_field("Accept:\r\nAccept: \r\nCookie:\r\nCookie: a",
 		     "HEAD GET / accept=[] cookie=[a] host=[a]\nREQUEST []\n");
+	expect_field("Access-Control-Request-Headers: a\r\n"
+		     "Access-Control-Request-Headers: b",
+		     "HEAD GET / access-control-request-headers=[a, b] "
+		     "host=[a]\nREQUEST []\n");
 	expect_field("Upgrade: a\r\nSec-WebSocket-Protocol: b\r\n"
 		     "Sec-WebSocket-Protocol: c\r\nUpgrade: d",
 		     "HEAD GET / host=[a] sec-websocket-protocol=[b, c] "
@@ -847,9 +858,14 @@ static void the_lines_of_a_list_field_are_joined(void **state)
 static void any_other_field_of_interest_must_not_be_repeated(void **state)
 {
 	static const char *const single[] = {
-		"Authorization",         "Content-Type", "Idempotency-Key",
-		"Last-Event-ID",         "Origin",       "Sec-WebSocket-Key",
+		"Authorization",
+		"Content-Type",
+		"Idempotency-Key",
+		"Last-Event-ID",
+		"Origin",
+		"Sec-WebSocket-Key",
 		"Sec-WebSocket-Version",
+		"Access-Control-Request-Method",
 	};
 	char lines[200];
 
@@ -1492,6 +1508,150 @@ static void a_list_has_a_token_in_any_case_and_place(void **state)
 	assert_false(http_list_has((struct span){NULL, 0}, SPAN("close")));
 }
 
+static void expect_prefixed(const char *list, const char *prefix,
+			    const char *expected)
+{
+	struct span found =
+		http_list_find_prefix(span_of(list), span_of(prefix));
+
+	if (expected == NULL)
+		assert_null(found.bytes);
+	else
+		assert_true(span_equal(found, span_of(expected)));
+}
+
+static void the_first_element_with_a_prefix_is_found_whole(void **state)
+{
+	(void)state;
+	expect_prefixed("isimud.v1, bearer.a, bearer.b", "bearer.", "bearer.a");
+	expect_prefixed("xbearer.a,\t bearer.b \t", "bearer.", "bearer.b");
+	expect_prefixed("Bearer.a, bearer., bearer.b", "bearer.", "bearer.");
+	expect_prefixed("\"bearer.a, bearer.b", "bearer.", NULL);
+	expect_prefixed("\"\\\", bearer.a\", bearer.b", "bearer.", "bearer.b");
+	expect_prefixed("bearer, bear", "bearer.", NULL);
+	expect_prefixed(", ,", "bearer.", NULL);
+	expect_prefixed("", "bearer.", NULL);
+	expect_prefixed(NULL, "bearer.", NULL);
+}
+
+static void expect_quality(const char *accept, unsigned expected)
+{
+	assert_int_equal(http_accept_quality(span_of(accept), SPAN("text/csv")),
+			 expected);
+}
+
+static void a_type_has_the_quality_of_its_range(void **state)
+{
+	(void)state;
+	expect_quality("text/csv", 1000);
+	expect_quality("TEXT/Csv;Q=0.5", 500);
+	expect_quality("text/html, text/csv;q=0.123", 123);
+	expect_quality("text/html;q=0.3 , text/*;q=0.2", 200);
+	expect_quality("text/html,*/*;q=0.1", 100);
+	expect_quality("text/csv \t;\t ;; q=0.7 ; ,", 700);
+	expect_quality("text/csv;q=0", 0);
+	expect_quality("text/csv;q=0.000", 0);
+	expect_quality("text/csv;q=1.000", 1000);
+	expect_quality("text/csv;q=1.", 1000);
+}
+
+static void a_type_that_no_range_matches_has_quality_0(void **state)
+{
+	static const char *const others[] = {
+		"text/html", "text/cs",      "text/csvs",
+		"text",      "text/",        "tex/*",
+		"texts/*",   "text/**",      "text/c*",
+		"*",         "*/csv",        "*/**",
+		"text /csv", "\"text/csv\"", ",",
+		";q=1",      "textx*/*",     "\"a, text/csv,",
+		"*;q=1",     "text/csv q=1", "text*csv/*",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+		expect_quality(others[i], 0);
+}
+
+static void the_most_specific_range_counts(void **state)
+{
+	(void)state;
+	expect_quality("*/*, text/*;q=0.5, text/csv;q=0.1", 100);
+	expect_quality("text/csv;q=0.1, text/*;q=0.5, */*", 100);
+	expect_quality("text/csv;q=0, */*", 0);
+	expect_quality("*/*;q=0.9, text/*;q=0.4", 400);
+	expect_quality("text/*;q=0, */*", 0);
+}
+
+static void of_equally_specific_ranges_the_highest_counts(void **state)
+{
+	(void)state;
+	expect_quality("text/csv;q=0.2, text/csv;q=0.8, text/csv;q=0.4", 800);
+	expect_quality("*/*;q=0.2, */*;q=0.8", 800);
+}
+
+static void a_range_with_parameters_does_not_match(void **state)
+{
+	(void)state;
+	expect_quality("text/csv;header=present", 0);
+	expect_quality("text/csv;header=present;q=0.5, text/*;q=0.2", 200);
+	expect_quality("text/csv;q=0.5;header=present", 0);
+	expect_quality("text/csv;h=\"a;q=1, text/csv\", */*;q=0.3", 300);
+	expect_quality("text/csv;q =0.5", 0);
+	expect_quality("text/csv;q", 0);
+}
+
+static void a_malformed_weight_is_0(void **state)
+{
+	static const char *const weights[] = {
+		"",     "a",   "2",      "1.001",  "0.1234", "10",   "-1",
+		"+1",   "0,5", "0.5.5",  "0.-1",   "00.5",   "0. 5", "1e0",
+		"\xff", "..5", "0.0000", "1.0000", "0x1",    "01",
+	};
+	char accept[40];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++) {
+		snprintf(accept, sizeof accept, "text/csv;q=%s, */*;q=0.5",
+			 weights[i]);
+		expect_quality(accept, 0);
+	}
+}
+
+static void the_accept_of_old_java_is_understood(void **state)
+{
+	(void)state;
+	expect_quality("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2",
+		       200);
+}
+
+static void without_accept_every_type_has_quality_1000(void **state)
+{
+	(void)state;
+	expect_quality(NULL, 1000);
+	expect_quality("", 1000);
+}
+
+static void a_type_is_accepted_explicitly_only_by_its_name(void **state)
+{
+	static const char *const yes[] = {"text/csv", "*/*, TEXT/CSV;q=0.001",
+					  "text/csv;q=0, text/csv;q=0.1"};
+	static const char *const no[] = {NULL,
+					 "",
+					 "*/*",
+					 "text/*",
+					 "text/csv;q=0, */*",
+					 "text/csv;a=b",
+					 "text/html"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
+		assert_true(http_accepts_explicitly(span_of(yes[i]),
+						    SPAN("text/csv")));
+	for (size_t i = 0; i < sizeof no / sizeof no[0]; i++)
+		assert_false(http_accepts_explicitly(span_of(no[i]),
+						     SPAN("text/csv")));
+}
+
 static void a_media_type_may_have_parameters(void **state)
 {
 	const struct span json = SPAN("application/json");
@@ -1615,6 +1775,24 @@ static void a_bearer_token_over_its_limit_is_absent(void **state)
 	buf_fini(&b);
 }
 
+static void a_token_is_what_bearer_credentials_may_hold(void **state)
+{
+	static const char *const bad[] = {NULL,  "",   "=",  "a b",     "a=b",
+					  "a,b", " a", "a ", "\xc3\xa9"};
+	struct buf b = {0};
+
+	(void)state;
+	assert_true(http_is_token(SPAN("aZ09-._~+/==")));
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		assert_false(http_is_token(span_of(bad[i])));
+	assert_false(http_is_token(SPAN("a\0b")));
+	add_run(&b, 'x', HTTP_BEARER_MAX_BYTES);
+	assert_true(http_is_token((struct span){b.bytes, b.len}));
+	add(&b, "x");
+	assert_false(http_is_token((struct span){b.bytes, b.len}));
+	buf_fini(&b);
+}
+
 /* --- responses -------------------------------------------------------------
  */
 
@@ -1673,6 +1851,45 @@ static void a_response_to_head_has_the_length_without_the_content(void **state)
 			    "Content-Length: 10\r\n\r\n");
 }
 
+static void a_stream_has_no_length_and_ends_with_the_connection(void **state)
+{
+	struct http_response r = {
+		.status = 200,
+		.content_type = "text/event-stream",
+		.content = SPAN(":\n\n"),
+		.keep_alive = true,
+		.is_stream = true,
+	};
+
+	(void)state;
+	expect_response(&r, "HTTP/1.1 200 OK\r\n"
+			    "Content-Type: text/event-stream\r\n"
+			    "Connection: close\r\n\r\n:\n\n");
+	r.is_head = true;
+	expect_response(&r, "HTTP/1.1 200 OK\r\n"
+			    "Content-Type: text/event-stream\r\n"
+			    "Connection: close\r\n\r\n");
+}
+
+static void more_fields_follow_the_fields(void **state)
+{
+	struct http_response r = {
+		.status = 204,
+		.fields = "A: b\r\n",
+		.more_fields = "C: d\r\nE: f\r\n",
+		.keep_alive = true,
+	};
+
+	(void)state;
+	expect_response(&r, "HTTP/1.1 204 No Content\r\n"
+			    "A: b\r\nC: d\r\nE: f\r\n"
+			    "Connection: keep-alive\r\n\r\n");
+	r.fields = NULL;
+	expect_response(&r, "HTTP/1.1 204 No Content\r\n"
+			    "C: d\r\nE: f\r\n"
+			    "Connection: keep-alive\r\n\r\n");
+}
+
 static void statuses_1xx_and_204_have_no_content_length(void **state)
 {
 	const struct http_response go_on = {.status = 100};
@@ -1696,19 +1913,27 @@ static void statuses_1xx_and_204_have_no_content_length(void **state)
 static void a_response_of_any_size_is_written_whole(void **state)
 {
 	struct buf content = {0};
+	struct buf fields = {0};
 	struct buf out = {0};
 	struct http_response r = {.status = 431, .content_type = "text/plain"};
 
 	(void)state;
+	add(&fields, "A: ");
+	add_run(&fields, 'y', 100000);
+	add(&fields, "\r\n");
+	add_run(&fields, '\0', 1);
+	r.fields = fields.bytes;
+	r.more_fields = fields.bytes;
 	add_run(&content, 'x', 100000);
 	r.content = (struct span){content.bytes, content.len};
 	assert_int_equal(http_write_response(&out, &r), 0);
-	assert_true(out.len > content.len);
+	assert_true(out.len > content.len + 2 * (fields.len - 1));
 	assert_memory_equal(out.bytes + out.len - content.len, content.bytes,
 			    content.len);
 	add_run(&out, '\0', 1);
 	assert_non_null(strstr(out.bytes, "Content-Length: 100000\r\n"));
 	buf_fini(&content);
+	buf_fini(&fields);
 	buf_fini(&out);
 }
 
@@ -1816,6 +2041,18 @@ int main(void)
 			extensions_and_trailers_over_their_limit_are_refused_with_413),
 		cmocka_unit_test(chunks_of_one_byte_are_within_the_limits),
 		cmocka_unit_test(a_list_has_a_token_in_any_case_and_place),
+		cmocka_unit_test(
+			the_first_element_with_a_prefix_is_found_whole),
+		cmocka_unit_test(a_type_has_the_quality_of_its_range),
+		cmocka_unit_test(a_type_that_no_range_matches_has_quality_0),
+		cmocka_unit_test(the_most_specific_range_counts),
+		cmocka_unit_test(of_equally_specific_ranges_the_highest_counts),
+		cmocka_unit_test(a_range_with_parameters_does_not_match),
+		cmocka_unit_test(a_malformed_weight_is_0),
+		cmocka_unit_test(the_accept_of_old_java_is_understood),
+		cmocka_unit_test(without_accept_every_type_has_quality_1000),
+		cmocka_unit_test(
+			a_type_is_accepted_explicitly_only_by_its_name),
 		cmocka_unit_test(a_media_type_may_have_parameters),
 		cmocka_unit_test(
 			basic_credentials_are_divided_at_the_first_colon),
@@ -1824,10 +2061,14 @@ int main(void)
 		cmocka_unit_test(a_bearer_token_is_token68),
 		cmocka_unit_test(a_malformed_bearer_token_is_absent),
 		cmocka_unit_test(a_bearer_token_over_its_limit_is_absent),
+		cmocka_unit_test(a_token_is_what_bearer_credentials_may_hold),
 		cmocka_unit_test(a_response_has_its_fields_and_content),
 		cmocka_unit_test(a_response_without_a_type_has_no_content),
 		cmocka_unit_test(
 			a_response_to_head_has_the_length_without_the_content),
+		cmocka_unit_test(
+			a_stream_has_no_length_and_ends_with_the_connection),
+		cmocka_unit_test(more_fields_follow_the_fields),
 		cmocka_unit_test(statuses_1xx_and_204_have_no_content_length),
 		cmocka_unit_test(a_response_of_any_size_is_written_whole),
 		cmocka_unit_test(every_status_that_reading_gives_has_a_phrase),

@@ -44,6 +44,11 @@ static struct metrics_source source(unsigned count)
 				       .workers_count = count,
 				       .acceptor = &acceptor,
 				       .topics = 42,
+				       .history_bytes = 43000,
+				       .receipts_count = 44,
+				       .receipts_bytes = 45000,
+				       .auth_asked = 46,
+				       .auth_kept = 47,
 				       .is_draining = 1};
 }
 
@@ -85,6 +90,50 @@ static void a_worker_that_is_not_there_is_not_read(void **state)
 	stats_add(&workers[0], STATS_delivered, 1);
 	stats_add(&workers[1], STATS_delivered, 1);
 	assert_has_line(write_page(1), "isimud_deliveries_total 1");
+}
+
+static void every_other_counter_has_its_line_too(void **state)
+{
+	static const char *const names[] = {
+		[STATS_accepted] = "connections_accepted_total",
+		[STATS_refused] = "connections_refused_total",
+		[STATS_accept_paused] = "accept_pauses_total",
+		[STATS_requests] = "http_requests_total",
+		[STATS_published] = "publishes_total{result=\"ok\"}",
+		[STATS_publish_denied] = "publishes_total{result=\"denied\"}",
+		[STATS_publish_invalid] = "publishes_total{result=\"invalid\"}",
+		[STATS_publish_full] = "publishes_total{result=\"full\"}",
+		[STATS_subscribed] = "subscribed_total",
+		[STATS_delivered] = "deliveries_total",
+		[STATS_replayed] = "replayed_total",
+		[STATS_resumed] = "resumes_total{result=\"exact\"}",
+		[STATS_not_resumed] = "resumes_total{result=\"reset\"}",
+		[STATS_dropped] = "dropped_total",
+		[STATS_publish_repeated] = "publish_repeats_total",
+		[STATS_commands] = "commands_total",
+		[STATS_command_errors] = "command_errors_total",
+		[STATS_origin_refused] = "origin_refused_total",
+		[STATS_bytes_in] = "received_bytes_total",
+		[STATS_bytes_out] = "sent_bytes_total",
+		[STATS_writes] = "writes_total",
+		[STATS_auth_yes] = "auth_checks_total{result=\"yes\"}",
+		[STATS_auth_no] = "auth_checks_total{result=\"no\"}",
+		[STATS_auth_failed] = "auth_checks_total{result=\"failed\"}",
+		[STATS_auth_known] = "auth_checks_total{result=\"known\"}",
+		[STATS_auth_shared] = "auth_checks_total{result=\"shared\"}",
+		[STATS_auth_busy] = "auth_checks_total{result=\"busy\"}",
+	};
+
+	(void)state;
+	assert_int_equal(sizeof names / sizeof names[0], STATS_closed_done);
+	for (unsigned c = 0; c < STATS_closed_done; c++)
+		stats_add(&workers[c % 3], (enum stats_counter)c, 1000 + c);
+	const char *text = write_page(3);
+	for (unsigned c = 0; c < STATS_closed_done; c++) {
+		char line[256];
+		snprintf(line, sizeof line, "isimud_%s %u", names[c], 1000 + c);
+		assert_has_line(text, line);
+	}
 }
 
 static void every_ending_and_every_status_has_its_line(void **state)
@@ -169,6 +218,11 @@ static void what_the_server_tells_is_shown(void **state)
 	(void)state;
 	const char *text = write_page(3);
 	assert_has_line(text, "isimud_topics 42");
+	assert_has_line(text, "isimud_history_bytes 43000");
+	assert_has_line(text, "isimud_idempotency_keys 44");
+	assert_has_line(text, "isimud_idempotency_bytes 45000");
+	assert_has_line(text, "isimud_auth_checks_running 46");
+	assert_has_line(text, "isimud_auth_kept 47");
 	assert_has_line(text, "isimud_draining 1");
 	assert_has_line(text, "isimud_workers 3");
 	assert_has_line(text, "isimud_build_info{version=\"" VERSION "\"} 1");
@@ -212,6 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(counters_of_all_threads_are_added_up),
 		TEST(a_worker_that_is_not_there_is_not_read),
+		TEST(every_other_counter_has_its_line_too),
 		TEST(every_ending_and_every_status_has_its_line),
 		TEST(gauges_are_shown_for_each_worker),
 		TEST(large_numbers_are_shown_whole),
