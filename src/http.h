@@ -186,11 +186,11 @@ bool http_is_token(struct span token);
  * byte are skipped. Returns false at the end, with both undefined. */
 bool http_query_next(struct span *query, struct span *name, struct span *value);
 
-/* Appends `query` to `out` without the parameters that have one of `names`,
- * which end in a NULL. Names are compared decoded; one that does not decode is
- * none of them. All others stay byte for byte as they are, with one & between
- * two. `query` must not lie in `out`. Returns 0, or UV_ENOMEM with `out`
- * unchanged. */
+/* Appends `query` to `out` without the parameters that have one of `names`, in
+ * UTF-8, which end in a NULL. Names are compared decoded; one that does not
+ * decode is none of them. All others stay byte for byte as they are, with one &
+ * between two. `query` must not lie in `out`. Returns 0, or UV_ENOMEM with
+ * `out` unchanged. */
 int http_query_without(struct span query, const char *const *names,
 		       struct buf *out);
 

@@ -292,7 +292,8 @@ static void what_is_encoded_decodes_to_itself(void **state)
 
 static void expect_without(const char *query, const char *expected)
 {
-	static const char *const names[] = {"token", "since", NULL};
+	/* The second NUL is there to be taken for a decoded %00. */
+	static const char *const names[] = {"token\0", "since", NULL};
 	struct span copy = copy_of(span_of(query));
 	struct buf out = start();
 
@@ -367,6 +368,17 @@ static void a_name_with_a_space_may_be_sent_with_a_plus(void **state)
 	assert_int_equal(
 		http_query_without(SPAN("a+b=1&c&a%20b=2"), names, &out), 0);
 	expect_bytes(&out, SPAN("c"));
+}
+
+static void an_empty_name_is_that_of_a_value_alone(void **state)
+{
+	static const char *const names[] = {"", NULL};
+	struct buf out = start();
+
+	(void)state;
+	assert_int_equal(http_query_without(SPAN("a&=v&&=&b="), names, &out),
+			 0);
+	expect_bytes(&out, SPAN("a&&b="));
 }
 
 static void without_names_a_query_stays_whole(void **state)
@@ -452,6 +464,7 @@ int main(void)
 		cmocka_unit_test(the_others_stay_as_they_were_sent),
 		cmocka_unit_test(one_ampersand_stays_between_two),
 		cmocka_unit_test(a_name_with_a_space_may_be_sent_with_a_plus),
+		cmocka_unit_test(an_empty_name_is_that_of_a_value_alone),
 		cmocka_unit_test(without_names_a_query_stays_whole),
 		cmocka_unit_test(an_absent_query_stays_empty),
 		cmocka_unit_test(what_finds_no_memory_changes_nothing),

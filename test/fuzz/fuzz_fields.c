@@ -1,0 +1,211 @@
+/* fuzz_fields.c - fuzzes the reading of queries, percent-coding, Accept, lists
+ * and origins.
+ *
+ * The input is two values, divided at its first line feed; a head could hold
+ * most such values, but these functions must bear any. What is read must lie
+ * within what was given, and agree with what related functions say. */
+#include "http.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "json.h"
+#include "origin.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A copy that is alone in memory of its own, so that nothing is read beyond it
+ * unnoticed; `text` gets a NUL behind it. */
+static struct span copy_of(const uint8_t *data, size_t len, char **text)
+{
+	char *bytes = malloc(len + (len == 0));
+
+	*text = malloc(len + 1);
+	CHECK(bytes != NULL && *text != NULL);
+	if (len > 0) {
+		memcpy(bytes, data, len);
+		memcpy(*text, data, len);
+	}
+	(*text)[len] = '\0';
+	return (struct span){bytes, len};
+}
+
+static void check_within(struct span part, struct span whole)
+{
+	CHECK(part.bytes >= whole.bytes);
+	CHECK(part.bytes + part.len <= whole.bytes + whole.len);
+}
+
+static struct span span_of_buf(const struct buf *b)
+{
+	return (struct span){b->bytes, b->len};
+}
+
+/* --- queries -------------------------------------------------------------- */
+
+/* Whether `encoded` decodes to `text`. */
+static bool decodes_to(struct span encoded, const char *text)
+{
+	struct buf decoded = {0};
+	bool rv = http_decode(encoded, true, &decoded) == 0 &&
+		  span_equal(span_of_buf(&decoded), span_of(text));
+
+	buf_fini(&decoded);
+	return rv;
+}
+
+/* Writes down the parameters of `query`, as they are, but those called `name`
+ * (NULL: all). */
+static void add_parameters(struct span query, const char *name,
+			   struct buf *story)
+{
+	struct span rest = query;
+	struct span n;
+	struct span v;
+
+	while (http_query_next(&rest, &n, &v)) {
+		check_within(n, query);
+		check_within(v, query);
+		CHECK(memchr(n.bytes, '=', n.len) == NULL);
+		CHECK(memchr(n.bytes, '&', n.len) == NULL);
+		CHECK(memchr(v.bytes, '&', v.len) == NULL);
+		if (name != NULL && decodes_to(n, name))
+			continue;
+		CHECK(buf_append(story, n.bytes, n.len) == 0);
+		CHECK(buf_append(story, "=", 1) == 0);
+		CHECK(buf_append(story, v.bytes, v.len) == 0);
+		CHECK(buf_append(story, "&", 1) == 0);
+	}
+}
+
+static void check_leaving_out(struct span query, const char *name)
+{
+	const char *const names[] = {name, NULL};
+	struct buf out = {0};
+	struct buf expected = {0};
+	struct buf left = {0};
+
+	CHECK(http_query_without(query, names, &out) == 0);
+	CHECK(out.len <= query.len);
+	add_parameters(query, name, &expected);
+	add_parameters(span_of_buf(&out), NULL, &left);
+	CHECK(span_equal(span_of_buf(&expected), span_of_buf(&left)));
+	buf_fini(&out);
+	buf_fini(&expected);
+	buf_fini(&left);
+}
+
+static void check_query(struct span query)
+{
+	const char *const none[] = {NULL};
+	struct buf out = {0};
+
+	CHECK(http_query_without(query, none, &out) == 0);
+	CHECK(span_equal(span_of_buf(&out), query));
+	buf_fini(&out);
+}
+
+/* --- percent-coding ------------------------------------------------------- */
+
+static void check_decoding(struct span text)
+{
+	for (int plus_is_space = 0; plus_is_space < 2; plus_is_space++) {
+		struct buf out = {0};
+
+		if (http_decode(text, plus_is_space, &out) == 0)
+			CHECK(json_is_utf8(span_of_buf(&out)));
+		else
+			CHECK(out.len == 0);
+		buf_fini(&out);
+	}
+}
+
+static void check_encoding(struct span text)
+{
+	struct buf encoded = {0};
+	struct buf decoded = {0};
+	struct span rest;
+	struct span name;
+	struct span value;
+
+	CHECK(http_encode(text, &encoded) == 0);
+	rest = span_of_buf(&encoded);
+	CHECK(http_query_next(&rest, &name, &value) == (text.len > 0));
+	CHECK(text.len == 0 || span_equal(name, span_of_buf(&encoded)));
+	CHECK((http_decode(span_of_buf(&encoded), true, &decoded) == 0) ==
+	      json_is_utf8(text));
+	CHECK(decoded.len == 0 || span_equal(span_of_buf(&decoded), text));
+	buf_fini(&encoded);
+	buf_fini(&decoded);
+}
+
+/* --- fields and origins --------------------------------------------------- */
+
+static void check_accept(struct span accept, struct span type)
+{
+	unsigned quality = http_accept_quality(accept, type);
+
+	CHECK(quality <= 1000);
+	if (http_accepts_explicitly(accept, type))
+		CHECK(quality > 0);
+}
+
+static void check_list(struct span list, struct span prefix)
+{
+	struct span found = http_list_find_prefix(list, prefix);
+
+	(void)http_is_token(list);
+	if (found.bytes == NULL)
+		return;
+	check_within(found, list);
+	CHECK(found.len >= prefix.len);
+	CHECK(http_list_has(list, found));
+}
+
+static void check_origins(const char *list, struct span origin)
+{
+	bool is_fine = origin_check_list(list) == NULL;
+	bool is_allowed = origin_is_allowed(list, origin);
+
+	if (origin_allows_any(list))
+		CHECK(is_fine && is_allowed);
+	/* What is one origin in a list is in that list. */
+	if (is_fine && strchr(list, ',') == NULL && strchr(list, ' ') == NULL &&
+	    strchr(list, '\t') == NULL)
+		CHECK(origin_is_allowed(list, span_of(list)));
+	if (origin_is_same(origin, span_of(list)))
+		CHECK(origin_is_allowed("*", origin) &&
+		      !origin_is_allowed("null", origin));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const uint8_t *end = size == 0 ? NULL : memchr(data, '\n', size);
+	size_t len = end == NULL ? size : (size_t)(end - data);
+	size_t other_len = end == NULL ? 0 : size - len - 1;
+	char *text;
+	char *other_text;
+	struct span value = copy_of(data, len, &text);
+	struct span other =
+		copy_of(data + size - other_len, other_len, &other_text);
+
+	check_query(value);
+	if (json_is_utf8(span_of(other_text)))
+		check_leaving_out(value, other_text);
+	check_leaving_out(value, "token");
+	check_decoding(value);
+	check_encoding(value);
+	check_accept(value, other);
+	check_accept(value, SPAN("text/event-stream"));
+	check_list(value, other);
+	check_list(value, SPAN("bearer."));
+	check_origins(text, other);
+	/* They are copy_of()'s own. */
+	free((void *)(uintptr_t)value.bytes);
+	free((void *)(uintptr_t)other.bytes);
+	free(text);
+	free(other_text);
+	return 0;
+}
