@@ -16,10 +16,15 @@
 #define STUCK_MS 2000
 
 static const char *const state_names[CONN_STATES] = {
-	[CONN_REQUEST] = "request",     [CONN_DISCARDING] = "discarding",
-	[CONN_PENDING] = "pending",     [CONN_WEBSOCKET] = "websocket",
-	[CONN_CLOSING] = "closing",     [CONN_FINISHING] = "finishing",
-	[CONN_LINGERING] = "lingering", [CONN_CLOSED] = "closed",
+	[CONN_REQUEST] = "request",
+	[CONN_DISCARDING] = "discarding",
+	[CONN_PENDING] = "pending",
+	[CONN_WEBSOCKET] = "websocket",
+	[CONN_EVENT_STREAM] = "event stream",
+	[CONN_CLOSING] = "closing",
+	[CONN_FINISHING] = "finishing",
+	[CONN_LINGERING] = "lingering",
+	[CONN_CLOSED] = "closed",
 };
 
 /* The drawing of conn.h as a table: a bit for each state that may follow. */
@@ -28,8 +33,9 @@ static const unsigned allowed[CONN_STATES] = {
 	[CONN_REQUEST] =
 		TO(PENDING) | TO(DISCARDING) | TO(FINISHING) | TO(CLOSED),
 	[CONN_DISCARDING] = TO(REQUEST) | TO(FINISHING) | TO(CLOSED),
-	[CONN_PENDING] =
-		TO(REQUEST) | TO(WEBSOCKET) | TO(FINISHING) | TO(CLOSED),
+	[CONN_PENDING] = TO(REQUEST) | TO(WEBSOCKET) | TO(EVENT_STREAM) |
+			 TO(FINISHING) | TO(CLOSED),
+	[CONN_EVENT_STREAM] = TO(FINISHING) | TO(CLOSED),
 	[CONN_WEBSOCKET] = TO(CLOSING) | TO(FINISHING) | TO(CLOSED),
 	[CONN_CLOSING] = TO(FINISHING) | TO(CLOSED),
 	[CONN_FINISHING] = TO(LINGERING) | TO(CLOSED),
@@ -116,6 +122,10 @@ static void flush_one(struct conn *c)
 	if (c->state != CONN_CLOSED && c->writing == NULL &&
 	    conn_write_queued(c) != 0)
 		conn_abort(c, ENDING_peer_gone);
+	if (c->wants_room && conn_has_room(c)) {
+		c->wants_room = false;
+		c->group->hooks->on_room(c);
+	}
 }
 
 void conn_group_flush(struct conn_group *g)

@@ -46,6 +46,10 @@ struct conn {
 	bool is_in_content : 1; /* of a request; else in its head, or between */
 	bool is_agreed : 1;  /* Close was sent and received (RFC 6455 7.1.1) */
 	bool is_overdue : 1; /* a message is unfinished since the last ping */
+	bool wants_room : 1; /* conn_wait_for_room() was called */
+	bool is_held : 1;    /* by conn_pause(): the rest of the WebSocket waits
+				in stash and `websocket` */
+	bool is_resumed : 1; /* the next flush goes on with that */
 	alignas(max_align_t) char user[];
 };
 
@@ -62,6 +66,12 @@ struct conn_write {
 /* Responses not yet written above which a connection's requests have to wait.
  */
 #define CONN_HIGH_WATER_BYTES 65536
+
+/* Whether it is a WebSocket or an event stream that can be sent to. */
+static inline bool conn_is_open(const struct conn *c)
+{
+	return c->state == CONN_WEBSOCKET || c->state == CONN_EVENT_STREAM;
+}
 
 /* conn.c */
 void conn_move(struct conn *c, enum conn_state to);

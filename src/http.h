@@ -31,6 +31,8 @@ enum http_method {
 /* The fields that anybody here reads; the others are checked and dropped. */
 enum http_field {
 	HTTP_ACCEPT,
+	HTTP_ACCESS_CONTROL_REQUEST_HEADERS,
+	HTTP_ACCESS_CONTROL_REQUEST_METHOD,
 	HTTP_AUTHORIZATION,
 	HTTP_CONNECTION,
 	HTTP_CONTENT_TYPE,
@@ -58,9 +60,10 @@ struct http_request {
 				   (or is "*") also for the absolute form */
 	struct span query;      /* behind '?', absent without one */
 	/* Values without the space around them; absent if not sent. A list
-	 * field (Accept, Connection, Sec-WebSocket-Protocol, Upgrade, Cookie)
-	 * sent in several lines is joined by ", " ("; " for Cookie). Any other
-	 * field of the enum that is sent twice makes the request bad (400). */
+	 * field (Accept, Access-Control-Request-Headers, Connection,
+	 * Sec-WebSocket-Protocol, Upgrade, Cookie) sent in several lines is
+	 * joined by ", " ("; " for Cookie). Any other field of the enum that is
+	 * sent twice makes the request bad (400). */
 	struct span fields[HTTP_FIELD_COUNT];
 	struct span content;     /* HTTP_REQUEST: all of it; before: empty */
 	bool has_content_length; /* as announced in `content_length` */
@@ -161,17 +164,23 @@ struct http_response {
 	int status; /* with a reason phrase of http_reason_phrase() */
 	const char *content_type; /* NULL: none, and no content */
 	struct span content;
-	const char *fields; /* further field lines, each with its CR LF; or
-			       NULL */
-	bool is_head;       /* answers HEAD: Content-Length, but no content */
-	bool close;         /* adds Connection: close */
-	bool keep_alive;    /* else, adds Connection: keep-alive: HTTP/1.0
-			       asks for it (RFC 9112 9.3) */
-	const char *date;   /* an IMF-fixdate (RFC 9110 5.6.7), or NULL */
+	const char *fields;      /* further field lines, each with its CR LF; or
+				    NULL */
+	const char *more_fields; /* the same, behind those */
+	bool is_head;     /* answers HEAD: Content-Length, but no content */
+	bool is_stream;   /* content goes on behind `content`, until the
+			     connection ends: neither Content-Length nor a
+			     transfer coding (RFC 9112 6.3, item 8), and as if
+			     `close` were set */
+	bool close;       /* adds Connection: close */
+	bool keep_alive;  /* else, adds Connection: keep-alive: HTTP/1.0 asks
+			     for it (RFC 9112 9.3) */
+	const char *date; /* an IMF-fixdate (RFC 9110 5.6.7), or NULL */
 };
 
 /* Appends the encoded response to `out`. Content-Length is sent for every
- * status but 1xx and 204. Returns 0 or UV_ENOMEM, `out` then unchanged. */
+ * status but 1xx and 204, unless `is_stream`; those two have no content either.
+ * Returns 0 or UV_ENOMEM, `out` then unchanged. */
 int http_write_response(struct buf *out, const struct http_response *r);
 
 /* The reason phrase of `status` (RFC 9110 15), "Unknown" for a status of which

@@ -13,7 +13,8 @@
 
 #define BIT(field) (1u << (field))
 #define LIST_FIELDS                                                            \
-	(BIT(HTTP_ACCEPT) | BIT(HTTP_CONNECTION) | BIT(HTTP_COOKIE) |          \
+	(BIT(HTTP_ACCEPT) | BIT(HTTP_ACCESS_CONTROL_REQUEST_HEADERS) |         \
+	 BIT(HTTP_CONNECTION) | BIT(HTTP_COOKIE) |                             \
 	 BIT(HTTP_SEC_WEBSOCKET_PROTOCOL) | BIT(HTTP_UPGRADE))
 
 void http_head_clear(struct http_head *head)
@@ -64,6 +65,9 @@ void http_head_add_name(struct http_head *head, const char *at, size_t len)
 
 static const char *const field_names[] = {
 	[HTTP_ACCEPT] = "accept",
+	[HTTP_ACCESS_CONTROL_REQUEST_HEADERS] =
+		"access-control-request-headers",
+	[HTTP_ACCESS_CONTROL_REQUEST_METHOD] = "access-control-request-method",
 	[HTTP_AUTHORIZATION] = "authorization",
 	[HTTP_CONNECTION] = "connection",
 	[HTTP_CONTENT_TYPE] = "content-type",
@@ -114,6 +118,10 @@ static unsigned guess_field(size_t len, unsigned char first)
 		return HTTP_SEC_WEBSOCKET_VERSION;
 	case NAME_KEY(22, 's'):
 		return HTTP_SEC_WEBSOCKET_PROTOCOL;
+	case NAME_KEY(29, 'a'):
+		return HTTP_ACCESS_CONTROL_REQUEST_METHOD;
+	case NAME_KEY(30, 'a'):
+		return HTTP_ACCESS_CONTROL_REQUEST_HEADERS;
 	default:
 		return HTTP_FIELD_UNKNOWN;
 	}

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HTTP_NAME_MAX_BYTES 24 /* no field of enum http_field has a longer */
+#define HTTP_NAME_MAX_BYTES 32 /* no field of enum http_field has a longer */
 
 /* Why a request is bad; `status` is 0 as long as it is not. */
 struct http_verdict {

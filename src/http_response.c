@@ -102,16 +102,18 @@ static char *put_field(char *p, struct span name_and_colon, struct span value)
 int http_write_response(struct buf *out, const struct http_response *r)
 {
 	/* RFC 9110 8.6 forbids Content-Length for these. */
-	bool has_length = r->status >= 200 && r->status != 204;
-	bool has_content = has_length && r->content_type != NULL;
+	bool may_have_content = r->status >= 200 && r->status != 204;
+	bool has_content = may_have_content && r->content_type != NULL;
 	struct span type = span_of(r->content_type);
 	struct span fields = span_of(r->fields);
+	struct span more_fields = span_of(r->more_fields);
 	struct span date = span_of(r->date);
 	size_t content_len = has_content ? r->content.len : 0;
 	char *p;
 
 	if (buf_reserve(out, STATUS_LINE_MAX + 100 + date.len + type.len +
-				     fields.len + content_len) != 0)
+				     fields.len + more_fields.len +
+				     content_len) != 0)
 		return -ENOMEM;
 	p = out->bytes + out->len;
 	p = put(p, SPAN("HTTP/1.1 "));
@@ -121,13 +123,14 @@ int http_write_response(struct buf *out, const struct http_response *r)
 		p = put_field(p, SPAN("Date: "), date);
 	if (has_content)
 		p = put_field(p, SPAN("Content-Type: "), type);
-	if (has_length) {
+	if (may_have_content && !r->is_stream) {
 		p = put(p, SPAN("Content-Length: "));
 		p = put_number(p, content_len);
 		p = put(p, SPAN("\r\n"));
 	}
 	p = put(p, fields);
-	if (r->close)
+	p = put(p, more_fields);
+	if (r->close || r->is_stream)
 		p = put(p, SPAN("Connection: close\r\n"));
 	else if (r->keep_alive)
 		p = put(p, SPAN("Connection: keep-alive\r\n"));

@@ -27,6 +27,9 @@ static const char *const method_names[] = {
 
 static const char *const field_names[HTTP_FIELD_COUNT] = {
 	[HTTP_ACCEPT] = "accept",
+	[HTTP_ACCESS_CONTROL_REQUEST_HEADERS] =
+		"access-control-request-headers",
+	[HTTP_ACCESS_CONTROL_REQUEST_METHOD] = "access-control-request-method",
 	[HTTP_AUTHORIZATION] = "authorization",
 	[HTTP_CONNECTION] = "connection",
 	[HTTP_CONTENT_TYPE] = "content-type",
@@ -788,6 +791,10 @@ static void a_name_that_only_resembles_a_field_is_not_one(void **state)
 		"Hast",
 		"Accepd",
 		"Accept-Char",
+		"Access-Control-Request-Methot",
+		"Access-Control-Request-Header",
+		"Access-Control-Request-Headers-",
+		"Access-Control-Request-Headers-And",
 		"Origim",
 		"Cookies",
 		"Expec",
@@ -838,6 +845,10 @@ static void the_lines_of_a_list_field_are_joined(void **state)
 		     "cookie=[c=1; d=2] host=[a]\nREQUEST []\n");
 	expect_field("Accept:\r\nAccept: \r\nCookie:\r\nCookie: a",
 		     "HEAD GET / accept=[] cookie=[a] host=[a]\nREQUEST []\n");
+	expect_field("Access-Control-Request-Headers: a\r\n"
+		     "Access-Control-Request-Headers: b",
+		     "HEAD GET / access-control-request-headers=[a, b] "
+		     "host=[a]\nREQUEST []\n");
 	expect_field("Upgrade: a\r\nSec-WebSocket-Protocol: b\r\n"
 		     "Sec-WebSocket-Protocol: c\r\nUpgrade: d",
 		     "HEAD GET / host=[a] sec-websocket-protocol=[b, c] "
@@ -847,9 +858,14 @@ static void the_lines_of_a_list_field_are_joined(void **state)
 static void any_other_field_of_interest_must_not_be_repeated(void **state)
 {
 	static const char *const single[] = {
-		"Authorization",         "Content-Type", "Idempotency-Key",
-		"Last-Event-ID",         "Origin",       "Sec-WebSocket-Key",
+		"Authorization",
+		"Content-Type",
+		"Idempotency-Key",
+		"Last-Event-ID",
+		"Origin",
+		"Sec-WebSocket-Key",
 		"Sec-WebSocket-Version",
+		"Access-Control-Request-Method",
 	};
 	char lines[200];
 
@@ -1673,6 +1689,45 @@ static void a_response_to_head_has_the_length_without_the_content(void **state)
 			    "Content-Length: 10\r\n\r\n");
 }
 
+static void a_stream_has_no_length_and_ends_with_the_connection(void **state)
+{
+	struct http_response r = {
+		.status = 200,
+		.content_type = "text/event-stream",
+		.content = SPAN(":\n\n"),
+		.keep_alive = true,
+		.is_stream = true,
+	};
+
+	(void)state;
+	expect_response(&r, "HTTP/1.1 200 OK\r\n"
+			    "Content-Type: text/event-stream\r\n"
+			    "Connection: close\r\n\r\n:\n\n");
+	r.is_head = true;
+	expect_response(&r, "HTTP/1.1 200 OK\r\n"
+			    "Content-Type: text/event-stream\r\n"
+			    "Connection: close\r\n\r\n");
+}
+
+static void more_fields_follow_the_fields(void **state)
+{
+	struct http_response r = {
+		.status = 204,
+		.fields = "A: b\r\n",
+		.more_fields = "C: d\r\nE: f\r\n",
+		.keep_alive = true,
+	};
+
+	(void)state;
+	expect_response(&r, "HTTP/1.1 204 No Content\r\n"
+			    "A: b\r\nC: d\r\nE: f\r\n"
+			    "Connection: keep-alive\r\n\r\n");
+	r.fields = NULL;
+	expect_response(&r, "HTTP/1.1 204 No Content\r\n"
+			    "C: d\r\nE: f\r\n"
+			    "Connection: keep-alive\r\n\r\n");
+}
+
 static void statuses_1xx_and_204_have_no_content_length(void **state)
 {
 	const struct http_response go_on = {.status = 100};
@@ -1696,19 +1751,27 @@ static void statuses_1xx_and_204_have_no_content_length(void **state)
 static void a_response_of_any_size_is_written_whole(void **state)
 {
 	struct buf content = {0};
+	struct buf fields = {0};
 	struct buf out = {0};
 	struct http_response r = {.status = 431, .content_type = "text/plain"};
 
 	(void)state;
+	add(&fields, "A: ");
+	add_run(&fields, 'y', 100000);
+	add(&fields, "\r\n");
+	add_run(&fields, '\0', 1);
+	r.fields = fields.bytes;
+	r.more_fields = fields.bytes;
 	add_run(&content, 'x', 100000);
 	r.content = (struct span){content.bytes, content.len};
 	assert_int_equal(http_write_response(&out, &r), 0);
-	assert_true(out.len > content.len);
+	assert_true(out.len > content.len + 2 * (fields.len - 1));
 	assert_memory_equal(out.bytes + out.len - content.len, content.bytes,
 			    content.len);
 	add_run(&out, '\0', 1);
 	assert_non_null(strstr(out.bytes, "Content-Length: 100000\r\n"));
 	buf_fini(&content);
+	buf_fini(&fields);
 	buf_fini(&out);
 }
 
@@ -1828,6 +1891,9 @@ int main(void)
 		cmocka_unit_test(a_response_without_a_type_has_no_content),
 		cmocka_unit_test(
 			a_response_to_head_has_the_length_without_the_content),
+		cmocka_unit_test(
+			a_stream_has_no_length_and_ends_with_the_connection),
+		cmocka_unit_test(more_fields_follow_the_fields),
 		cmocka_unit_test(statuses_1xx_and_204_have_no_content_length),
 		cmocka_unit_test(a_response_of_any_size_is_written_whole),
 		cmocka_unit_test(every_status_that_reading_gives_has_a_phrase),
