@@ -93,25 +93,6 @@ void conn_send_text(struct conn *c, struct span payload)
 	sent(c, outq_write_two(&c->outq, head, payload, c->in_flight));
 }
 
-/* Its chunk has no room for more, so that nothing is appended to it. Limits are
- * checked when the block is complete: none is cut by an ending. */
-void conn_send_part(struct conn *c, struct span bytes)
-{
-	if (!may_send(c) || c->state != CONN_EVENT_STREAM)
-		return;
-	struct chunk *part = chunk_new(bytes.len);
-	if (part == NULL) {
-		conn_end_later(c, ENDING_no_memory);
-		return;
-	}
-	chunk_append(part, bytes.bytes, bytes.len);
-	part->is_continued = true;
-	if (outq_push(&c->outq, part) != 0)
-		conn_end_later(c, ENDING_no_memory);
-	chunk_unref(part);
-	conn_mark_dirty(c);
-}
-
 bool conn_has_room(const struct conn *c)
 {
 	return may_send(c) && conn_unsent_bytes(c) < CONN_ROOM_BYTES;
@@ -246,7 +227,7 @@ void conn_on_drained(struct conn *c)
 	}
 	if (c->deadline_kind == DEADLINE_WRITE)
 		conn_set_request_deadline(c);
-	if (c->is_paused && c->state != CONN_PENDING)
+	if (conn_may_read_on(c))
 		conn_mark_dirty(c); /* the flush resumes it */
 }
 
@@ -266,12 +247,24 @@ static const char *date_now(struct conn_group *g)
 	return g->date;
 }
 
-static void queue_response(struct conn *c, struct http_response *response)
+/* The hooks' field lines for an answer to a request whose head was read. */
+static const char *more_fields(struct conn *c)
+{
+	const struct conn_hooks *hooks = c->group->hooks;
+
+	if (hooks->fields == NULL ||
+	    (c->state != CONN_PENDING && !c->is_in_content))
+		return NULL;
+	return hooks->fields(c, conn_request(c));
+}
+
+void conn_queue_response(struct conn *c, struct http_response *response)
 {
 	struct conn_group *g = c->group;
 
 	stats_add_status(g->stats, response->status);
 	response->date = date_now(g);
+	response->more_fields = more_fields(c);
 	g->out.len = 0;
 	if (http_write_response(&g->out, response) != 0)
 		conn_end_later(c, ENDING_no_memory);
@@ -298,7 +291,7 @@ void conn_respond(struct conn *c, const struct http_response *response)
 	full.is_head = request->method == HTTP_METHOD_HEAD;
 	full.close = is_last;
 	full.keep_alive = !is_last && request->minor_version == 0;
-	queue_response(c, &full);
+	conn_queue_response(c, &full);
 	if (is_last) {
 		conn_note_end(c, ENDING_done);
 		conn_finish(c);
@@ -338,7 +331,7 @@ void conn_respond_last(struct conn *c, int status, const char *text)
 		error_response(&content, status, text, NULL);
 	response.close = true;
 	response.is_head = conn_request(c)->method == HTTP_METHOD_HEAD;
-	queue_response(c, &response);
+	conn_queue_response(c, &response);
 	buf_fini(&content);
 	conn_finish(c);
 }
