@@ -14,7 +14,7 @@ layers='
 5 main server acceptor worker routes routes_* options probe
 4 conn conn_* subscribers auth deadline outq chunk
 3 config config_* cgroup secret endings stats histogram metrics listener memory message mailbox registry registry_* history_file receipts verdicts
-2 http http_* websocket json envelope sse cursor origin
+2 http http_* websocket json json_* envelope sse cursor origin
 1 check list span log buf digest siphash version
 '
 # A dependency's headers, as <NAME>, and the one room that may include them.

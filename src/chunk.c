@@ -8,6 +8,13 @@
 
 struct chunk *chunk_of_message(struct message *m)
 {
+	return chunk_of_part(
+		m, (struct span){(const char *)m->frame, m->frame_len});
+}
+
+struct chunk *chunk_of_part(struct message *m, struct span bytes)
+{
+	CHECK(bytes.len <= UINT32_MAX);
 	struct chunk *c = malloc(sizeof *c);
 	if (c == NULL) {
 		message_unref(m, 1);
@@ -15,8 +22,8 @@ struct chunk *chunk_of_message(struct message *m)
 	}
 	memory_charge(sizeof *c);
 	*c = (struct chunk){.refs = 1,
-			    .len = m->frame_len,
-			    .bytes = m->frame,
+			    .len = (uint32_t)bytes.len,
+			    .bytes = (const uint8_t *)bytes.bytes,
 			    .message = m};
 	return c;
 }

@@ -5,6 +5,7 @@
 #include "conn_private.h"
 #include "log.h"
 #include "memory.h"
+#include "sse.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -16,10 +17,15 @@
 #define STUCK_MS 2000
 
 static const char *const state_names[CONN_STATES] = {
-	[CONN_REQUEST] = "request",     [CONN_DISCARDING] = "discarding",
-	[CONN_PENDING] = "pending",     [CONN_WEBSOCKET] = "websocket",
-	[CONN_CLOSING] = "closing",     [CONN_FINISHING] = "finishing",
-	[CONN_LINGERING] = "lingering", [CONN_CLOSED] = "closed",
+	[CONN_REQUEST] = "request",
+	[CONN_DISCARDING] = "discarding",
+	[CONN_PENDING] = "pending",
+	[CONN_WEBSOCKET] = "websocket",
+	[CONN_EVENT_STREAM] = "event stream",
+	[CONN_CLOSING] = "closing",
+	[CONN_FINISHING] = "finishing",
+	[CONN_LINGERING] = "lingering",
+	[CONN_CLOSED] = "closed",
 };
 
 /* The drawing of conn.h as a table: a bit for each state that may follow. */
@@ -28,8 +34,9 @@ static const unsigned allowed[CONN_STATES] = {
 	[CONN_REQUEST] =
 		TO(PENDING) | TO(DISCARDING) | TO(FINISHING) | TO(CLOSED),
 	[CONN_DISCARDING] = TO(REQUEST) | TO(FINISHING) | TO(CLOSED),
-	[CONN_PENDING] =
-		TO(REQUEST) | TO(WEBSOCKET) | TO(FINISHING) | TO(CLOSED),
+	[CONN_PENDING] = TO(REQUEST) | TO(WEBSOCKET) | TO(EVENT_STREAM) |
+			 TO(FINISHING) | TO(CLOSED),
+	[CONN_EVENT_STREAM] = TO(FINISHING) | TO(CLOSED),
 	[CONN_WEBSOCKET] = TO(CLOSING) | TO(FINISHING) | TO(CLOSED),
 	[CONN_CLOSING] = TO(FINISHING) | TO(CLOSED),
 	[CONN_FINISHING] = TO(LINGERING) | TO(CLOSED),
@@ -79,10 +86,18 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 	if (g->ping == NULL)
 		return UV_ENOMEM;
 	chunk_append(g->ping, ping, ping_len);
-	int rv = deadlines_open(&g->deadlines, loop, limits->durations_ms,
-				on_deadline);
-	if (rv != 0)
-		chunk_unref(g->ping);
+	int rv = UV_ENOMEM;
+	g->keep_alive = chunk_new(strlen(SSE_KEEP_ALIVE));
+	if (g->keep_alive == NULL)
+		goto err_ping;
+	chunk_append(g->keep_alive, SSE_KEEP_ALIVE, strlen(SSE_KEEP_ALIVE));
+	rv = deadlines_open(&g->deadlines, loop, limits->durations_ms,
+			    on_deadline);
+	if (rv == 0)
+		return 0;
+	chunk_unref(g->keep_alive);
+err_ping:
+	chunk_unref(g->ping);
 	return rv;
 }
 
@@ -92,6 +107,7 @@ void conn_group_close(struct conn_group *g)
 	CHECK(g->count == 0);
 	deadlines_close(&g->deadlines);
 	chunk_unref(g->ping);
+	chunk_unref(g->keep_alive);
 	buf_fini(&g->out);
 	while (g->http_pooled > 0)
 		http_free(g->http_pool[--g->http_pooled]);
@@ -105,10 +121,9 @@ static void flush_one(struct conn *c)
 		conn_end(c, (enum ending)c->doomed, NULL);
 	if (c->state == CONN_CLOSED)
 		return;
-	if (c->is_paused && c->state != CONN_PENDING &&
-	    c->outq.bytes <= CONN_HIGH_WATER_BYTES)
+	if (conn_may_read_on(c))
 		conn_resume_reading(c);
-	if ((c->state == CONN_WEBSOCKET || c->state == CONN_FINISHING) &&
+	if ((conn_is_open(c) || c->state == CONN_FINISHING) &&
 	    c->http != NULL) {
 		conn_release_http(c);
 		conn_account(c);
@@ -116,6 +131,10 @@ static void flush_one(struct conn *c)
 	if (c->state != CONN_CLOSED && c->writing == NULL &&
 	    conn_write_queued(c) != 0)
 		conn_abort(c, ENDING_peer_gone);
+	if (c->wants_room && conn_has_room(c)) {
+		c->wants_room = false;
+		c->group->hooks->on_room(c);
+	}
 }
 
 void conn_group_flush(struct conn_group *g)
@@ -146,7 +165,7 @@ size_t conn_group_end_some(struct conn_group *g, size_t n)
 		struct conn *c = CONTAINER_OF(it, struct conn, link);
 		if (ended == n)
 			break;
-		if (c->state != CONN_WEBSOCKET)
+		if (!conn_is_open(c))
 			continue;
 		conn_end(c, ENDING_going_away, NULL);
 		ended++;
@@ -332,6 +351,23 @@ enum listener_kind conn_listener(const struct conn *c)
 	return (enum listener_kind)c->listener;
 }
 
+void conn_peer(const struct conn *c, char out[static CONN_PEER_MAX])
+{
+	struct sockaddr_storage name = {0};
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&name;
+	int len = sizeof name;
+
+	out[0] = '\0';
+	if (c->listener == LISTENER_UNIX ||
+	    uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&name, &len) != 0)
+		return;
+	if (name.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		uv_inet_ntop(AF_INET, v6->sin6_addr.s6_addr + 12, out,
+			     CONN_PEER_MAX);
+	else
+		uv_ip_name((const struct sockaddr *)&name, out, CONN_PEER_MAX);
+}
+
 void *conn_user(struct conn *c)
 {
 	return c->user;
@@ -444,6 +480,12 @@ static void on_request_timeout(struct conn *c)
 
 static void on_ping_due(struct conn *c)
 {
+	/* What is not read can't be held against the peer. */
+	if (c->is_held) {
+		conn_set_deadline(c, DEADLINE_PING);
+		conn_send(c, c->group->ping);
+		return;
+	}
 	if (!c->was_heard &&
 	    ++c->pings_missed >= c->group->limits.ping_misses_max) {
 		conn_end(c, ENDING_ping_timeout, NULL);
@@ -480,7 +522,10 @@ static void on_deadline(struct deadlines *all, struct deadline *d,
 		conn_abort(c, ENDING_write_timeout);
 		break;
 	case DEADLINE_PING:
-		on_ping_due(c);
+		if (c->state == CONN_EVENT_STREAM)
+			conn_keep_alive(c);
+		else
+			on_ping_due(c);
 		break;
 	case DEADLINE_CLOSE:
 		conn_abort(c, ENDING_close_timeout);
@@ -538,6 +583,7 @@ void conn_note_end(struct conn *c, enum ending ending)
 		c->has_ended = true;
 		c->group->hooks->on_end(c);
 	}
+	conn_resume(c); /* the peer's answer to Close is still read */
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -633,6 +679,15 @@ void conn_end(struct conn *c, enum ending ending, const char *reason)
 	case CONN_WEBSOCKET:
 		if (endings[ending].code != 0) {
 			end_websocket(c, ending, reason);
+			return;
+		}
+		break;
+	case CONN_EVENT_STREAM:
+		if (endings[ending].code != 0) {
+			conn_end_stream(c, ending, endings[ending].code,
+					reason != NULL
+						? reason
+						: endings[ending].reason);
 			return;
 		}
 		break;

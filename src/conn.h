@@ -2,16 +2,18 @@
  *
  *                  +-- keep-alive --+
  *                  v                |
- *   accepted --> REQUEST -------> PENDING ---------> WEBSOCKET
- *                 |  ^ answered     |                    | Close sent
- *                 v  | at the head  | last response      v
- *              DISCARDING           +--> FINISHING    CLOSING
- *                 |                      ^   | all is    | Close
- *                 +----------------------+   | written   | received
- *                                            v           |
- *   from any state to CLOSED:             LINGERING      +--> FINISHING
- *   the peer is gone, or took too long       | the peer's end
- *                                            +--> CLOSED
+ *   accepted --> REQUEST -------> PENDING ------+-----> WEBSOCKET
+ *                 |  ^ answered     |           |          | Close sent
+ *                 v  | at the head  |           v          v
+ *              DISCARDING           |      EVENT_STREAM  CLOSING
+ *                 |            last |           | last     | Close
+ *                 |        response v           | block    | received
+ *                 +------------> FINISHING <----+----------+
+ *                                   | all is written
+ *   from any state to CLOSED:       v
+ *   the peer is gone,            LINGERING
+ *   or took too long                | the peer's end
+ *                                   +--> CLOSED
  *
  * What requests and messages mean is the business of the hooks; this room reads
  * them, writes what it is given, and ends the connection one way or another
@@ -44,10 +46,11 @@ enum conn_state {
 	CONN_DISCARDING, /* answered already; reading the rest of the request */
 	CONN_PENDING,    /* a hook answers later; nothing is read */
 	CONN_WEBSOCKET,  /* open (RFC 6455 4.2.2) */
-	CONN_CLOSING,    /* Close is sent, the peer's is awaited (7.1.2) */
-	CONN_FINISHING,  /* the last bytes are queued; what comes is dropped */
-	CONN_LINGERING,  /* our side is shut; waiting for the peer's end */
-	CONN_CLOSED,     /* uv_close() called */
+	CONN_EVENT_STREAM, /* an answer that goes on: Server-Sent Events */
+	CONN_CLOSING,      /* Close is sent, the peer's is awaited (7.1.2) */
+	CONN_FINISHING, /* the last bytes are queued; what comes is dropped */
+	CONN_LINGERING, /* our side is shut; waiting for the peer's end */
+	CONN_CLOSED,    /* uv_close() called */
 	CONN_STATES,
 };
 
@@ -62,13 +65,26 @@ struct conn_hooks {
 	 * conn_respond(); else do nothing. */
 	void (*on_head)(struct conn *c, const struct http_request *request);
 
-	/* A request is complete. Exactly one conn_respond() or conn_upgrade()
-	 * must follow, from here or later; until then nothing is read. The
-	 * request stays valid until then (its content: until return). */
+	/* A request is complete. Exactly one conn_respond(), conn_upgrade() or
+	 * conn_stream() must follow, from here or later; until then nothing is
+	 * read. The request stays valid until then (its content: until return).
+	 */
 	void (*on_request)(struct conn *c, const struct http_request *request);
 
-	/* A message came; it is borrowed. conn_end() may be called. */
+	/* Further field lines, each with its CR LF, for any answer to the
+	 * current request but 101 (errors of this room's own included, once the
+	 * head was read), or NULL; they live until the next call. May be NULL.
+	 */
+	const char *(*fields)(struct conn *c,
+			      const struct http_request *request);
+
+	/* A message came; it is borrowed. conn_end() and conn_pause() may be
+	 * called. */
 	void (*on_message)(struct conn *c, bool is_text, struct span message);
+
+	/* conn_wait_for_room() was called, and there is room now. May send.
+	 * May be NULL where that is never called. */
+	void (*on_room)(struct conn *c);
 
 	/* Nothing more will come, and nothing can be sent: forget the
 	 * connection. Comes exactly once, while it is still whole. */
@@ -79,13 +95,16 @@ struct conn_hooks {
 struct conn_limits {
 	size_t body_max_bytes;     /* of a request's content */
 	size_t message_max_bytes;  /* of a WebSocket message from a client */
-	size_t buffered_max_bytes; /* not written yet; a WebSocket over it ends
-				      with ENDING_slow */
+	size_t buffered_max_bytes; /* not written yet; a WebSocket or an event
+				      stream over it ends with ENDING_slow */
 	unsigned ping_misses_max;  /* pings without an answer */
 	uint64_t durations_ms[DEADLINE_KINDS];
 };
 
-#define CONN_READ_BYTES 65536 /* read at once; one such buffer a loop */
+#define CONN_READ_BYTES      65536 /* read at once; one such buffer a loop */
+#define CONN_ROOM_BYTES      65536 /* waiting to be written: see conn_has_room() */
+#define CONN_PEER_MAX        46    /* characters of an address, and a NUL */
+#define CONN_SUBPROTOCOL_MAX 64    /* characters */
 
 /* All connections of one loop, and what they share. */
 struct conn_group {
@@ -96,10 +115,11 @@ struct conn_group {
 	struct conn_limits limits;
 	struct stats *stats;
 	struct deadlines deadlines;
-	struct list conns;   /* all that are not CLOSED, by conn->link */
-	struct list stalled; /* writes that wait, by conn_write->link */
-	struct list dirty;   /* those with something to write, or to end */
-	struct chunk *ping;  /* the encoded Ping, shared by all */
+	struct list conns;        /* all that are not CLOSED, by conn->link */
+	struct list stalled;      /* writes that wait, by conn_write->link */
+	struct list dirty;        /* those with something to write, or to end */
+	struct chunk *ping;       /* the encoded Ping, shared by all */
+	struct chunk *keep_alive; /* the same for event streams (sse.h) */
 	struct http *http_pool[32]; /* for the next connections */
 	unsigned http_pooled;
 	struct websocket *websocket_pool[8];
@@ -130,12 +150,12 @@ void conn_group_close(struct conn_group *g);
  * without the kernel's room. */
 void conn_group_flush(struct conn_group *g);
 
-/* Ends all connections: ENDING_going_away for WebSockets, FINISHING for the
- * others once nothing is pending for them. */
+/* Ends all connections: ENDING_going_away for WebSockets and event streams,
+ * FINISHING for the others once nothing is pending for them. */
 void conn_group_end_all(struct conn_group *g);
 
-/* Ends up to `n` WebSockets with ENDING_going_away, those that came first
- * first. Returns how many it ended. */
+/* Ends up to `n` WebSockets and event streams with ENDING_going_away, those
+ * that came first first. Returns how many it ended. */
 size_t conn_group_end_some(struct conn_group *g, size_t n);
 
 /* Ends all connections at once, whatever is still to be sent. */
@@ -170,6 +190,10 @@ enum conn_state conn_state(const struct conn *c);
 /* By which door it came. */
 enum listener_kind conn_listener(const struct conn *c);
 
+/* The peer's IP address as text, that of an IPv4 client without the mapping of
+ * RFC 4291 2.5.5.2; "" for a Unix socket, and for a peer that is gone. */
+void conn_peer(const struct conn *c, char out[static CONN_PEER_MAX]);
+
 /* The hooks' own memory in the connection, `user_bytes` long. */
 void *conn_user(struct conn *c);
 
@@ -187,18 +211,58 @@ void conn_respond_error(struct conn *c, int status, const char *text,
  * (RFC 6455 4.2.1). If not, it has been answered: 400, or 426. */
 bool conn_check_upgrade(struct conn *c);
 
-/* Accepts the opening handshake, which conn_check_upgrade() has passed. */
-void conn_upgrade(struct conn *c);
+/* Accepts the opening handshake, which conn_check_upgrade() has passed.
+ * `subprotocol`: for Sec-WebSocket-Protocol, one that the client offered, of at
+ * most CONN_SUBPROTOCOL_MAX characters; or absent. */
+void conn_upgrade(struct conn *c, struct span subprotocol);
 
-/* Queues a chunk of whole frames to an open WebSocket, holding it. Never ends
- * the connection inside the call, so it may be used while walking over
- * connections: one that is over its limit, or broken, is ended by the next
- * flush. Does nothing in any other state. */
+/* Answers 200 with an event stream (sse.h), which goes on until the connection
+ * ends: neither a length is announced nor a transfer coding used, so the one's
+ * end is the other's (RFC 9112 6.3). `first`, copied, goes right behind the
+ * head. A HEAD request gets the head, and the connection is finished. What the
+ * client still sends is dropped; its end ends the connection. */
+void conn_stream(struct conn *c, struct span first);
+
+/* Queues a chunk of whole frames to an open WebSocket, or of whole blocks to an
+ * event stream, holding it. Never ends the connection inside the call, so it
+ * may be used while walking over connections: one that is over its limit, or
+ * broken, is ended by the next flush. Does nothing in any other state. */
 void conn_send(struct conn *c, struct chunk *chunk);
 
-/* Ends the connection: a WebSocket with Close, unless the ending has no code;
- * others at once. `reason` for the client, or NULL for that of the table. What
- * an earlier conn_end_later() said goes first. */
+/* Queues a copy of `payload` as one text message to a WebSocket, or as it is to
+ * an event stream; the same rules. */
+void conn_send_text(struct conn *c, struct span payload);
+
+/* Queues a copy of `bytes` to an event stream: the beginning of a block that
+ * the next conn_send() goes on with, which must follow before the next flush,
+ * with nothing else sent between them. The same rules. */
+void conn_send_part(struct conn *c, struct span bytes);
+
+/* Whether little is waiting to be written: under CONN_ROOM_BYTES. False for one
+ * that is doomed, or neither an open WebSocket nor an event stream. */
+bool conn_has_room(const struct conn *c);
+
+/* Asks for one on_room(), in the next flush after whose write conn_has_room()
+ * holds. */
+void conn_wait_for_room(struct conn *c);
+
+/* Bytes queued that the kernel has not got yet. */
+size_t conn_unsent_bytes(const struct conn *c);
+
+/* For an open WebSocket, from on_message, or while it is paused: no further
+ * message is handed over and no Ping answered until conn_resume(). Of what
+ * comes meanwhile one read at most is kept here, the rest waits in the kernel,
+ * the peer's end included. Pings are still sent; that they are not answered
+ * does not count. Every ending still ends it. */
+void conn_pause(struct conn *c);
+
+/* Goes on, in the next flush. Nothing happens if it is not paused. */
+void conn_resume(struct conn *c);
+
+/* Ends the connection: a WebSocket with Close, an event stream with a last
+ * block, the event `close` with {"code":…,"reason":…}, unless the ending has no
+ * code; others at once. `reason` for the client, or NULL for that of the table.
+ * What an earlier conn_end_later() said goes first. */
 void conn_end(struct conn *c, enum ending ending, const char *reason);
 
 /* The same, but only in the next flush: for use while walking over connections.

@@ -3,6 +3,7 @@
  * conn.c        the group; states; deadlines; endings
  * conn_read.c   bytes from the peer: requests, then frames
  * conn_write.c  bytes to the peer: responses, frames, the queue
+ * conn_stream.c event streams: their beginning, keep-alive, end
  */
 #ifndef ISIMUD_CONN_PRIVATE_H
 #define ISIMUD_CONN_PRIVATE_H
@@ -26,14 +27,14 @@ struct conn {
 	struct list dirty; /* in group->dirty, or in none */
 	struct deadline deadline;
 	struct outq outq;
-	struct http *http; /* until it is a WebSocket */
+	struct http *http; /* until it is a WebSocket or an event stream */
 	struct websocket
 		*websocket;         /* while a frame or message is unfinished */
 	struct conn_write *writing; /* a write that waits for the kernel */
-	struct buf stash;   /* while paused: bytes behind a request, unread */
-	uint32_t charged;   /* memory.h: for what this connection holds */
-	uint32_t in_flight; /* chunks of outq that `writing` covers */
-	uint8_t state;      /* enum conn_state */
+	struct buf stash;      /* while paused: bytes that were not looked at */
+	uint32_t charged;      /* memory.h: for what this connection holds */
+	uint32_t in_flight;    /* chunks of outq that `writing` covers */
+	uint8_t state;         /* enum conn_state */
 	uint8_t deadline_kind; /* enum deadline_kind; DEADLINE_KINDS: the one
 				  set, if any, is to be replaced */
 	uint8_t doomed; /* enum ending: what the next flush ends it with */
@@ -46,6 +47,10 @@ struct conn {
 	bool is_in_content : 1; /* of a request; else in its head, or between */
 	bool is_agreed : 1;  /* Close was sent and received (RFC 6455 7.1.1) */
 	bool is_overdue : 1; /* a message is unfinished since the last ping */
+	bool wants_room : 1; /* conn_wait_for_room() was called */
+	bool is_held : 1;    /* by conn_pause(): the rest of the WebSocket waits
+				in stash and `websocket` */
+	bool is_resumed : 1; /* the next flush goes on with that */
 	alignas(max_align_t) char user[];
 };
 
@@ -62,6 +67,12 @@ struct conn_write {
 /* Responses not yet written above which a connection's requests have to wait.
  */
 #define CONN_HIGH_WATER_BYTES 65536
+
+/* Whether it is a WebSocket or an event stream that can be sent to. */
+static inline bool conn_is_open(const struct conn *c)
+{
+	return c->state == CONN_WEBSOCKET || c->state == CONN_EVENT_STREAM;
+}
 
 /* conn.c */
 void conn_move(struct conn *c, enum conn_state to);
@@ -87,6 +98,8 @@ void conn_release_websocket(struct conn *c);
 /* conn_read.c */
 void conn_start_reading(struct conn *c);
 void conn_pause_reading(struct conn *c);
+/* Whether it is paused, and what it was paused for is over. */
+bool conn_may_read_on(const struct conn *c);
 /* Goes on with the stash, and with reading, after a pause. */
 void conn_resume_reading(struct conn *c);
 
@@ -95,9 +108,18 @@ void conn_resume_reading(struct conn *c);
 void conn_queue(struct conn *c, struct span bytes);
 /* Writes as much as the kernel takes. Returns 0 or a UV_E…. */
 int conn_write_queued(struct conn *c);
+/* Queues an answer to the current request, with the hooks' fields. */
+void conn_queue_response(struct conn *c, struct http_response *response);
 /* Answers and ends the connection, whatever the request says. */
 void conn_respond_last(struct conn *c, int status, const char *text);
 /* All is written: reads on, or shuts our side. */
 void conn_on_drained(struct conn *c);
+
+/* conn_stream.c */
+/* DEADLINE_PING of an event stream has come. */
+void conn_keep_alive(struct conn *c);
+/* Tells an event stream's client why it ends, and finishes. */
+void conn_end_stream(struct conn *c, enum ending ending, unsigned code,
+		     const char *reason);
 
 #endif

@@ -1,8 +1,8 @@
 /* conn_read.c - what the peer sends: requests, then the frames of a WebSocket.
  *
  * Bytes are read into the group's one buffer and used up before the next read;
- * the exception is the stash, what lay behind a request that is answered
- * later, or behind more answers than the peer reads. */
+ * the exception is the stash: what lay behind a request that is answered later,
+ * behind more answers than the peer reads, or behind a message that paused. */
 #include "check.h"
 #include "conn_private.h"
 #include "memory.h"
@@ -57,7 +57,7 @@ static enum http_event read_request(struct conn *c, struct span *bytes)
 
 	bytes->bytes += used;
 	bytes->len -= used;
-	if (event != HTTP_MORE)
+	if (event == HTTP_HEAD || event == HTTP_REQUEST)
 		c->is_in_content = event == HTTP_HEAD;
 	/* A new deadline is due; that of a write goes on. */
 	if (event != HTTP_MORE && c->writing == NULL)
@@ -73,13 +73,21 @@ static enum http_event read_request(struct conn *c, struct span *bytes)
 
 /* --- frames ------------------------------------------------------------- */
 
+/* Keeps bytes for later; until then nothing is read. */
+static void stash(struct conn *c, struct span bytes)
+{
+	conn_pause_reading(c);
+	if (bytes.len > 0 && buf_append(&c->stash, bytes.bytes, bytes.len) != 0)
+		conn_end_later(c, ENDING_no_memory);
+}
+
 static unsigned on_message(void *user, bool is_text, struct span message)
 {
 	struct conn *c = user;
 	c->is_overdue = false; /* it is another that may be unfinished now */
 	if (c->state == CONN_WEBSOCKET)
 		c->group->hooks->on_message(c, is_text, message);
-	return 0;
+	return c->is_held ? WEBSOCKET_PAUSE : 0;
 }
 
 static void on_reply(void *user, struct span frame)
@@ -144,22 +152,24 @@ static void read_frames(struct conn *c, struct span bytes)
 			conn_fail_websocket(c, ending_of_code(result.code),
 					    result.code, result.reason);
 	}
-	if (result.outcome != WEBSOCKET_OPEN) {
+	if (result.outcome == WEBSOCKET_CLOSED ||
+	    result.outcome == WEBSOCKET_FAILED) {
 		websocket_free(c->websocket);
 		c->websocket = NULL;
-	} else if (websocket_is_idle(ws)) {
-		conn_release_websocket(c);
+		return;
 	}
+	if (result.outcome == WEBSOCKET_PAUSED)
+		stash(c, result.unread);
+	if (websocket_is_idle(ws))
+		conn_release_websocket(c);
 }
 
 /* --- bytes -------------------------------------------------------------- */
 
-static void stash(struct conn *c, struct span bytes)
+static void stash_requests(struct conn *c, struct span bytes)
 {
-	conn_pause_reading(c);
+	stash(c, bytes);
 	conn_set_request_deadline(c);
-	if (bytes.len > 0 && buf_append(&c->stash, bytes.bytes, bytes.len) != 0)
-		conn_end_later(c, ENDING_no_memory);
 }
 
 static bool reads_requests(const struct conn *c)
@@ -187,7 +197,7 @@ static void read_requests(struct conn *c, struct span *bytes)
 	if (!reads_requests(c))
 		return;
 	if (has_too_many_answers(c))
-		stash(c, *bytes);
+		stash_requests(c, *bytes);
 	else
 		conn_set_request_deadline(c);
 }
@@ -222,16 +232,18 @@ static void account(struct conn *c)
 	conn_account(c);
 }
 
-/* Hands bytes to whom they are for in this state; in those that are not
- * named, what still comes is dropped. */
+/* Hands bytes to whom they are for in this state; in those that are not named,
+ * what still comes is dropped. A WebSocket that was paused may go on without
+ * any.
+ */
 static void process(struct conn *c, struct span bytes)
 {
 	if (reads_requests(c))
 		read_requests(c, &bytes);
 	if (c->state == CONN_PENDING)
-		stash(c, bytes);
+		stash_requests(c, bytes);
 	else if ((c->state == CONN_WEBSOCKET || c->state == CONN_CLOSING) &&
-		 bytes.len > 0)
+		 (bytes.len > 0 || c->websocket != NULL))
 		read_frames(c, bytes);
 	if (c->state != CONN_CLOSED)
 		account(c);
@@ -260,6 +272,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 void conn_start_reading(struct conn *c)
 {
 	c->is_paused = false;
+	c->is_resumed = false;
 	if (uv_read_start(&c->stream, on_alloc, on_read) != 0)
 		conn_end_later(c, ENDING_peer_gone);
 }
@@ -278,4 +291,35 @@ void conn_resume_reading(struct conn *c)
 	conn_start_reading(c);
 	process(c, (struct span){bytes.bytes, bytes.len});
 	buf_fini(&bytes);
+}
+
+bool conn_may_read_on(const struct conn *c)
+{
+	if (!c->is_paused || c->is_held || c->state == CONN_PENDING)
+		return false;
+	return c->is_resumed || c->state == CONN_EVENT_STREAM ||
+	       !has_too_many_answers(c);
+}
+
+/* --- pausing a WebSocket ------------------------------------------------ */
+
+void conn_pause(struct conn *c)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	if (c->state != CONN_WEBSOCKET)
+		return;
+	c->is_held = true;
+	c->is_resumed = false;
+}
+
+void conn_resume(struct conn *c)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	if (!c->is_held)
+		return;
+	c->is_held = false;
+	c->is_resumed = c->is_paused;
+	/* Its answers to pings may wait behind what is read now. */
+	c->was_heard = true;
+	conn_mark_dirty(c);
 }

@@ -14,14 +14,14 @@
 #define GATHER_MAX    64    /* buffers in one system call */
 #define IN_FLIGHT_MAX 65536 /* bytes left to the kernel's readiness at once */
 #define CONTENT_JSON  "application/json"
+#define OPCODE_TEXT   1
 #define UPGRADE_MAX   256 /* bytes of a 101 response */
 /* About what a chunk, and its place in the queue, need beside its bytes. */
 #define CHUNK_COST_BYTES 64
 
 /* --- the queue ---------------------------------------------------------- */
 
-/* Bytes that the kernel has not got yet. */
-static size_t unsent_bytes(const struct conn *c)
+size_t conn_unsent_bytes(const struct conn *c)
 {
 	if (c->writing == NULL)
 		return c->outq.bytes;
@@ -33,14 +33,14 @@ static size_t unsent_bytes(const struct conn *c)
 static bool is_over_limit(const struct conn *c)
 {
 	size_t max = c->group->limits.buffered_max_bytes;
-	return unsent_bytes(c) > max ||
+	return conn_unsent_bytes(c) > max ||
 	       c->outq.count > GATHER_MAX + max / CHUNK_COST_BYTES;
 }
 
-/* A WebSocket must keep up; requests are slowed down instead (conn_read.c). */
+/* Subscribers must keep up; requests are slowed down instead (conn_read.c). */
 static void check_limit(struct conn *c)
 {
-	if (c->state == CONN_WEBSOCKET && is_over_limit(c))
+	if (conn_is_open(c) && is_over_limit(c))
 		conn_end_later(c, ENDING_slow);
 }
 
@@ -52,19 +52,56 @@ void conn_queue(struct conn *c, struct span bytes)
 	check_limit(c);
 }
 
-void conn_send(struct conn *c, struct chunk *chunk)
+static bool may_send(const struct conn *c)
 {
 	CHECK_ON_THREAD(c->group->owner);
-	if (c->state != CONN_WEBSOCKET || c->doomed != ENDING_NONE)
-		return;
-	if (outq_push(&c->outq, chunk) != 0)
+	return conn_is_open(c) && c->doomed == ENDING_NONE;
+}
+
+/* Whole units were queued, unless `rv` says that memory was missing. */
+static void sent(struct conn *c, int rv)
+{
+	if (rv != 0) {
 		conn_end_later(c, ENDING_no_memory);
+		return;
+	}
 	conn_mark_dirty(c);
 	/* Before a burst is held against it, a peer that reads gets the chance
 	 * to take it. */
 	if (is_over_limit(c) && c->writing == NULL && conn_write_queued(c) != 0)
 		conn_end_later(c, ENDING_peer_gone);
 	check_limit(c);
+}
+
+void conn_send(struct conn *c, struct chunk *chunk)
+{
+	if (may_send(c))
+		sent(c, outq_push(&c->outq, chunk));
+}
+
+void conn_send_text(struct conn *c, struct span payload)
+{
+	uint8_t header[WEBSOCKET_HEADER_MAX];
+	uint8_t *end = header + sizeof header;
+	size_t len = 0;
+
+	if (!may_send(c))
+		return;
+	if (c->state == CONN_WEBSOCKET)
+		len = websocket_write_header(end, OPCODE_TEXT, payload.len);
+	struct span head = {(const char *)end - len, len};
+	sent(c, outq_write_two(&c->outq, head, payload, c->in_flight));
+}
+
+bool conn_has_room(const struct conn *c)
+{
+	return may_send(c) && conn_unsent_bytes(c) < CONN_ROOM_BYTES;
+}
+
+void conn_wait_for_room(struct conn *c)
+{
+	c->wants_room = true;
+	conn_mark_dirty(c);
 }
 
 /* --- writing ------------------------------------------------------------ */
@@ -190,7 +227,7 @@ void conn_on_drained(struct conn *c)
 	}
 	if (c->deadline_kind == DEADLINE_WRITE)
 		conn_set_request_deadline(c);
-	if (c->is_paused && c->state != CONN_PENDING)
+	if (conn_may_read_on(c))
 		conn_mark_dirty(c); /* the flush resumes it */
 }
 
@@ -210,12 +247,24 @@ static const char *date_now(struct conn_group *g)
 	return g->date;
 }
 
-static void queue_response(struct conn *c, struct http_response *response)
+/* The hooks' field lines for an answer to a request whose head was read. */
+static const char *more_fields(struct conn *c)
+{
+	const struct conn_hooks *hooks = c->group->hooks;
+
+	if (hooks->fields == NULL ||
+	    (c->state != CONN_PENDING && !c->is_in_content))
+		return NULL;
+	return hooks->fields(c, conn_request(c));
+}
+
+void conn_queue_response(struct conn *c, struct http_response *response)
 {
 	struct conn_group *g = c->group;
 
 	stats_add_status(g->stats, response->status);
 	response->date = date_now(g);
+	response->more_fields = more_fields(c);
 	g->out.len = 0;
 	if (http_write_response(&g->out, response) != 0)
 		conn_end_later(c, ENDING_no_memory);
@@ -242,7 +291,7 @@ void conn_respond(struct conn *c, const struct http_response *response)
 	full.is_head = request->method == HTTP_METHOD_HEAD;
 	full.close = is_last;
 	full.keep_alive = !is_last && request->minor_version == 0;
-	queue_response(c, &full);
+	conn_queue_response(c, &full);
 	if (is_last) {
 		conn_note_end(c, ENDING_done);
 		conn_finish(c);
@@ -282,7 +331,7 @@ void conn_respond_last(struct conn *c, int status, const char *text)
 		error_response(&content, status, text, NULL);
 	response.close = true;
 	response.is_head = conn_request(c)->method == HTTP_METHOD_HEAD;
-	queue_response(c, &response);
+	conn_queue_response(c, &response);
 	buf_fini(&content);
 	conn_finish(c);
 }
@@ -321,7 +370,7 @@ bool conn_check_upgrade(struct conn *c)
 	return true;
 }
 
-void conn_upgrade(struct conn *c)
+void conn_upgrade(struct conn *c, struct span subprotocol)
 {
 	char accept[WEBSOCKET_ACCEPT_LEN + 1];
 	char response[UPGRADE_MAX];
@@ -329,12 +378,17 @@ void conn_upgrade(struct conn *c)
 
 	CHECK_ON_THREAD(c->group->owner);
 	CHECK(websocket_accept(key, accept) == 0);
+	CHECK(subprotocol.len <= CONN_SUBPROTOCOL_MAX);
 	snprintf(response, sizeof response,
 		 "HTTP/1.1 101 Switching Protocols\r\n"
 		 "Upgrade: websocket\r\n"
 		 "Connection: Upgrade\r\n"
-		 "Sec-WebSocket-Accept: %s\r\n\r\n",
-		 accept);
+		 "Sec-WebSocket-Accept: %s\r\n%s%.*s%s\r\n",
+		 accept,
+		 subprotocol.bytes != NULL ? "Sec-WebSocket-Protocol: " : "",
+		 (int)subprotocol.len,
+		 subprotocol.bytes != NULL ? subprotocol.bytes : "",
+		 subprotocol.bytes != NULL ? "\r\n" : "");
 	conn_queue(c, span_of(response));
 	if (c->doomed != ENDING_NONE)
 		return; /* no 101, so no WebSocket; the flush ends it */

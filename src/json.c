@@ -10,7 +10,6 @@
  * threads. */
 #include "json.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -638,21 +637,4 @@ bool json_is_utf8(struct span text)
 			i += 8;
 	}
 	return true;
-}
-
-/* --- write ---------------------------------------------------------------- */
-
-int json_write_error(struct buf *out, const char *text)
-{
-	cJSON *root = cJSON_CreateObject();
-	char *encoded = NULL;
-	int rv = -ENOMEM; /* UV_ENOMEM */
-
-	if (root != NULL && cJSON_AddStringToObject(root, "error", text))
-		encoded = cJSON_PrintUnformatted(root);
-	if (encoded != NULL)
-		rv = buf_append(out, encoded, strlen(encoded));
-	cJSON_free(encoded);
-	cJSON_Delete(root);
-	return rv;
 }

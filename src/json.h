@@ -28,6 +28,15 @@ struct json_error {
 				      ASCII */
 };
 
+/* What is published: the text that a raw subscriber gets, and what it is. */
+struct json_data {
+	struct span text; /* UTF-8: a string's characters (decoded, may hold
+			     U+0000); or the compact JSON text of another value,
+			     numbers and escapes as they were written */
+	bool is_json;     /* the latter: it stands for itself in an envelope,
+			     without quotes */
+};
+
 /* A publication: {"topic": string, "data": …}. Members of other names are
  * ignored, but there may be 64 in all; `topic` or `data` twice is refused, as
  * is an array or anything else that is not an object. */
@@ -59,6 +68,11 @@ int json_read_subscription(struct json_subscription *s, struct span text,
  * byte order mark is not. Returns 0, or 400 with `error` filled; bytes are
  * counted from 1. Exactly what it refuses, the readers refuse with 400. */
 int json_check(struct span text, struct json_error *error);
+
+/* Appends `text` (UTF-8, U+0000 allowed) as a JSON string, quotes included:
+ * escaped is what must be, U+2028 and U+2029 too. Returns 0, or UV_ENOMEM with
+ * `out` unchanged. */
+int json_write_string(struct buf *out, struct span text);
 
 /* Appends {"error": text} as JSON to `out`; `text` is UTF-8. Returns 0, or
  * UV_ENOMEM with `out` unchanged. */

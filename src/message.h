@@ -1,15 +1,16 @@
-/* message.h - one published message, encoded once and shared by all.
+/* message.h - one published message, encoded once a wire form, shared by all.
  *
- * It is a whole WebSocket text frame (RFC 6455 5.2): a server's frames are not
- * masked (5.1), so every subscriber gets the very same bytes. It also carries
- * a link for each worker, so that posting it to a mailbox needs no memory and
- * can't fail.
+ * Its first form is made with it: a whole WebSocket text frame (RFC 6455 5.2);
+ * a server's frames are not masked (5.1), so every subscriber gets the very
+ * same bytes. The others are made the first time somebody wants them, by
+ * whichever thread that is. It also carries a link for each worker, so that
+ * posting it to a mailbox needs no memory and can't fail.
  * Its memory counts against the budget (memory.h).
  * Immutable after message_new(), but for `accepted_ns` (the publisher's, before
- * it is posted), `refs` (Atomic), `sequence` (written
- * once, under its topic's lock, before it is posted anywhere) and each `links`
- * entry (Guarded by the lock of that worker's mailbox until it is taken, then
- * Owner: that worker). */
+ * it is posted), `refs` and `forms` (Atomic), `sequence` (written once, under
+ * its topic's lock, before it is posted anywhere) and each `links` entry
+ * (Guarded by the lock of that worker's mailbox until it is taken, then Owner:
+ * that worker). */
 #ifndef ISIMUD_MESSAGE_H
 #define ISIMUD_MESSAGE_H
 
@@ -19,12 +20,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MESSAGE_MAX_BYTES UINT32_MAX /* of a frame */
+#define MESSAGE_MAX_BYTES UINT32_MAX /* of a form */
+
+enum message_form {
+	MESSAGE_FRAME,          /* WebSocket: the data */
+	MESSAGE_ENVELOPE,       /* WebSocket: envelope_write_message() */
+	MESSAGE_EVENT,          /* event stream: an id and the data */
+	MESSAGE_EVENT_ENVELOPE, /* event stream: an id and the envelope */
+	MESSAGE_FORMS,
+};
+
+/* What a form has from the topic. Borrowed. */
+struct message_source {
+	uint64_t epoch;
+	struct span publisher;
+	struct span topic;
+};
 
 struct message_link {
 	struct message *next; /* in the mailbox of that worker */
 	void *member;         /* whom it is for there (registry.h) */
 };
+
+struct message_encoding; /* a form but the first; message.c alone */
 
 struct message {
 	atomic_uint refs;
@@ -35,16 +53,29 @@ struct message {
 	uint64_t sequence;    /* its place in the topic, counted from 1 */
 	uint64_t accepted_ns; /* when it was published, by uv_hrtime() */
 	uint8_t *frame;       /* inside this allocation */
+	/* [form - 1]; NULL until it is wanted. Never changes after. */
+	_Atomic(struct message_encoding *) forms[MESSAGE_FORMS - 1];
 	struct message_link links[]; /* one for each worker */
 };
 
-/* Makes a message of `data` (UTF-8), copied, with room for `workers` links and
- * one reference, the caller's. NULL without memory, or if it is longer than
+/* Makes a message of `data`, copied, with room for `workers` links and one
+ * reference, the caller's. `is_json`: it is compact JSON text (json.h), which
+ * has no line ends. NULL without memory, or if it is longer than
  * MESSAGE_MAX_BYTES. Threads: any. */
 struct message *message_new(struct span data, bool is_json, unsigned workers);
 
 /* What it was made of; lives as long as the message. */
 struct span message_data(const struct message *m);
+
+/* The bytes of a form; made now if they never were, from `source`, which is the
+ * same each time. Valid as long as the message; absent without memory, or if
+ * they were longer than MESSAGE_MAX_BYTES. `sequence` must be set. Threads: any
+ * that holds a reference. */
+struct span message_encode(struct message *m, enum message_form form,
+			   const struct message_source *source);
+
+/* What of an event (either form) follows its first line, the id. */
+struct span message_event_body(struct span event);
 
 /* Takes `n` more references. Returns `m`. Threads: any that holds one. */
 struct message *message_ref(struct message *m, unsigned n);

@@ -130,6 +130,7 @@ static void write_connections(struct page *p)
 		enum stats_gauge gauge;
 	} kinds[] = {{"http", STATS_GAUGE_http},
 		     {"websocket", STATS_GAUGE_websocket},
+		     {"event_stream", STATS_GAUGE_event_stream},
 		     {"closing", STATS_GAUGE_closing}};
 
 	head(p, "connections", "gauge", "Connections, by kind and worker.");

@@ -73,18 +73,26 @@ int outq_push(struct outq *q, struct chunk *c)
 
 int outq_write(struct outq *q, struct span bytes, uint32_t sealed)
 {
+	return outq_write_two(q, bytes, SPAN(""), sealed);
+}
+
+int outq_write_two(struct outq *q, struct span first, struct span second,
+		   uint32_t sealed)
+{
+	size_t len = first.len + second.len;
 	struct chunk *last = q->count > sealed ? *slot(q, q->count - 1) : NULL;
-	if (last != NULL && last->refs == 1 &&
-	    last->cap - last->len >= bytes.len && last->cap > 0) {
-		chunk_append(last, bytes.bytes, bytes.len);
-		q->bytes += bytes.len;
+	if (last != NULL && last->refs == 1 && last->cap - last->len >= len &&
+	    last->cap > 0) {
+		chunk_append(last, first.bytes, first.len);
+		chunk_append(last, second.bytes, second.len);
+		q->bytes += len;
 		return 0;
 	}
-	struct chunk *c =
-		chunk_new(bytes.len < CHUNK_MIN ? CHUNK_MIN : bytes.len);
+	struct chunk *c = chunk_new(len < CHUNK_MIN ? CHUNK_MIN : len);
 	if (c == NULL)
 		return UV_ENOMEM;
-	chunk_append(c, bytes.bytes, bytes.len);
+	chunk_append(c, first.bytes, first.len);
+	chunk_append(c, second.bytes, second.len);
 	int rv = outq_push(q, c);
 	chunk_unref(c);
 	return rv;
@@ -129,15 +137,29 @@ void outq_consume(struct outq *q, size_t len)
 	shrink(q);
 }
 
-void outq_truncate(struct outq *q, uint32_t keep)
+static void drop_newest(struct outq *q)
 {
-	while (q->count > keep) {
-		struct chunk *c = *slot(q, --q->count);
-		q->bytes -= q->count == 0 ? c->len - q->head_offset : c->len;
-		chunk_unref(c);
-	}
+	struct chunk *c = *slot(q, --q->count);
+
+	q->bytes -= q->count == 0 ? c->len - q->head_offset : c->len;
+	chunk_unref(c);
 	if (q->count == 0) {
 		q->head_offset = 0;
 		shrink(q);
 	}
+}
+
+void outq_truncate(struct outq *q, uint32_t keep)
+{
+	while (keep > 0 && keep < q->count &&
+	       chunk_at(q, keep - 1)->is_continued)
+		keep++;
+	while (q->count > keep)
+		drop_newest(q);
+}
+
+void outq_drop_unfinished(struct outq *q, uint32_t sealed)
+{
+	while (q->count > sealed && chunk_at(q, q->count - 1)->is_continued)
+		drop_newest(q);
 }

@@ -34,6 +34,10 @@ int outq_push(struct outq *q, struct chunk *c);
  * Returns 0 or UV_ENOMEM. */
 int outq_write(struct outq *q, struct span bytes, uint32_t sealed);
 
+/* The same for two pieces, of which both are queued or none. */
+int outq_write_two(struct outq *q, struct span first, struct span second,
+		   uint32_t sealed);
+
 /* Fills `bufs` with what is oldest: at most `max` buffers, and no more after
  * the one that reaches `max_bytes`. Returns how many. */
 unsigned outq_gather(const struct outq *q, uv_buf_t *bufs, unsigned max,
@@ -42,7 +46,12 @@ unsigned outq_gather(const struct outq *q, uv_buf_t *bufs, unsigned max,
 /* Drops the oldest `len` bytes: they are written. */
 void outq_consume(struct outq *q, size_t len);
 
-/* Drops all but the first `keep` chunks. */
+/* Drops all but the first `keep` chunks, and those that end the unit which the
+ * last of them begins (chunk.h: is_continued). */
 void outq_truncate(struct outq *q, uint32_t keep);
+
+/* Drops what was queued last of a unit whose end is missing; the first `sealed`
+ * chunks stay. */
+void outq_drop_unfinished(struct outq *q, uint32_t sealed);
 
 #endif

@@ -156,7 +156,7 @@ static void on_verdict(void *user, enum auth_verdict verdict)
 		      (uv_hrtime() - client->check_from_ns) / 1000, 1);
 	switch (verdict) {
 	case AUTH_YES:
-		conn_upgrade(c);
+		conn_upgrade(c, (struct span){0});
 		break;
 	case AUTH_NO:
 		conn_respond_error(c, 401, "Wrong credentials",
@@ -194,7 +194,7 @@ static void subscribe(struct routes *r, struct conn *c,
 	if (!conn_check_upgrade(c))
 		return;
 	if (r->auth == NULL)
-		conn_upgrade(c);
+		conn_upgrade(c, (struct span){0});
 	else
 		authorize(r, c, request);
 }

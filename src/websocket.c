@@ -58,11 +58,12 @@ struct websocket {
 	uint8_t control[PAYLOAD_MAX];
 };
 
-static const struct websocket_result open_result = {WEBSOCKET_OPEN, 0, NULL};
+static const struct websocket_result open_result = {.outcome = WEBSOCKET_OPEN};
 
 static struct websocket_result failed(unsigned code, const char *reason)
 {
-	return (struct websocket_result){WEBSOCKET_FAILED, code, reason};
+	return (struct websocket_result){
+		.outcome = WEBSOCKET_FAILED, .code = code, .reason = reason};
 }
 
 static struct websocket_result protocol_error(const char *reason)
@@ -388,6 +389,9 @@ static struct websocket_result finish_message(struct websocket *ws)
 	ws->message.len = 0;
 	if (ws->message.cap > KEEP_MAX_BYTES)
 		buf_fini(&ws->message);
+	if (code == WEBSOCKET_PAUSE)
+		return (struct websocket_result){.outcome = WEBSOCKET_PAUSED,
+						 .unread = ws->unread};
 	return code == 0 ? open_result : failed(code, NULL);
 }
 
@@ -405,7 +409,8 @@ static struct websocket_result finish_control(const struct websocket *ws,
 	} else if (opcode == WSLAY_CONNECTION_CLOSE) {
 		reply.len = websocket_write_close(out, code, SPAN(""));
 		ws->handler->on_reply(ws->user, reply);
-		return (struct websocket_result){WEBSOCKET_CLOSED, code, NULL};
+		return (struct websocket_result){.outcome = WEBSOCKET_CLOSED,
+						 .code = code};
 	}
 	return open_result;
 }

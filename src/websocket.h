@@ -52,12 +52,15 @@ size_t websocket_write_close(uint8_t out[static WEBSOCKET_CONTROL_MAX],
 size_t websocket_write_ping(uint8_t out[static WEBSOCKET_CONTROL_MAX],
 			    struct span payload);
 
+#define WEBSOCKET_PAUSE 1 /* no close code */
+
 /* What a reader is told, in the order of arrival, during websocket_read(). No
  * callback may free the websocket. */
 struct websocket_handler {
 	/* A whole text (valid UTF-8) or binary message; `message` is borrowed.
-	 * Returns 0, or a close code: reading stops there, and
-	 * websocket_read() returns that code; Close is the caller's to send. */
+	 * Returns 0; WEBSOCKET_PAUSE: reading stops behind it, for now; or a
+	 * close code: reading stops there, and websocket_read() returns that
+	 * code; Close is the caller's to send. */
 	unsigned (*on_message)(void *user, bool is_text, struct span message);
 	/* Bytes that must be sent: a Pong, or the answer to a Close. */
 	void (*on_reply)(void *user, struct span frame);
@@ -77,6 +80,8 @@ void websocket_free(struct websocket *ws); /* NULL is fine */
 struct websocket_result {
 	enum {
 		WEBSOCKET_OPEN,   /* all is read; go on */
+		WEBSOCKET_PAUSED, /* on_message asked for it; go on with
+				     `unread` first, even if that is nothing */
 		WEBSOCKET_CLOSED, /* the peer sent Close, `code` (1005: none),
 				     and its answer went to on_reply */
 		WEBSOCKET_FAILED, /* the peer must be failed with `code`
@@ -85,6 +90,8 @@ struct websocket_result {
 	} outcome;
 	unsigned code;
 	const char *reason; /* FAILED by this codec: static text for Close */
+	struct span unread; /* PAUSED: the rest of `bytes`; what was taken of
+			       them and not used keeps it from being idle */
 };
 
 /* Reads all of `bytes`, unless it comes to an end before. After CLOSED or

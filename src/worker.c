@@ -41,10 +41,11 @@ static void dump(struct worker *w, size_t mail_count)
 	size_t queued;
 
 	conn_group_count(&w->group, states, &queued);
-	log_info("worker %u: http=%zu pending=%zu websocket=%zu closing=%zu "
-		 "queued_bytes=%zu mailbox=%zu",
+	log_info("worker %u: http=%zu pending=%zu websocket=%zu "
+		 "event_stream=%zu closing=%zu queued_bytes=%zu mailbox=%zu",
 		 w->index, states[CONN_REQUEST] + states[CONN_DISCARDING],
 		 states[CONN_PENDING], states[CONN_WEBSOCKET],
+		 states[CONN_EVENT_STREAM],
 		 states[CONN_CLOSING] + states[CONN_FINISHING] +
 			 states[CONN_LINGERING],
 		 queued, mail_count);
@@ -67,6 +68,7 @@ static void set_gauges(struct worker *w)
 			states[CONN_REQUEST] + states[CONN_DISCARDING] +
 				states[CONN_PENDING]);
 	stats_set_gauge(s, STATS_GAUGE_websocket, states[CONN_WEBSOCKET]);
+	stats_set_gauge(s, STATS_GAUGE_event_stream, states[CONN_EVENT_STREAM]);
 	stats_set_gauge(s, STATS_GAUGE_closing,
 			states[CONN_CLOSING] + states[CONN_FINISHING] +
 				states[CONN_LINGERING]);
@@ -114,12 +116,13 @@ static void on_drain_timer(uv_timer_t *timer)
 	(void)timer; /* drain() runs before the next poll */
 }
 
-/* From now on answers end their connections, and WebSockets are ended evenly
- * over the time given. */
+/* From now on answers end their connections; WebSockets and event streams are
+ * ended evenly over the time given. */
 static void start_draining(struct worker *w)
 {
 	w->group.is_draining = true;
-	w->drain_total = w->group.states[CONN_WEBSOCKET];
+	w->drain_total = w->group.states[CONN_WEBSOCKET] +
+			 w->group.states[CONN_EVENT_STREAM];
 	w->drain_from_ms = now_ms();
 	uv_timer_start(&w->drain, on_drain_timer, 0, DRAIN_STEP_MS);
 }

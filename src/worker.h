@@ -84,7 +84,7 @@ struct worker {
 	uv_prepare_t prepare;
 	uv_timer_t tick;
 	uint64_t tick_due_ms;
-	uv_timer_t drain; /* wakes the loop while WebSockets are being ended */
+	uv_timer_t drain; /* wakes the loop while subscribers are being ended */
 	size_t drain_total;
 	size_t drain_ended;
 	uint64_t drain_from_ms;

@@ -22,7 +22,7 @@ static void on_request(struct conn *c, const struct http_request *request)
 {
 	(void)request;
 	if (conn_check_upgrade(c))
-		conn_upgrade(c);
+		conn_upgrade(c, (struct span){0});
 }
 
 static void on_message(struct conn *c, bool is_text, struct span message)

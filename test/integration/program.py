@@ -193,7 +193,7 @@ class Server(Program):
         return self.report()[0]
 
     def total(self, key):
-        """The sum of a value over all workers: http, websocket, closing…"""
+        """The sum of a value over all workers: http, event_stream, closing…"""
         return sum(worker.get(key, 0) for worker in self.report()[1])
 
     def metrics(self):
@@ -223,7 +223,8 @@ class Server(Program):
     def wait_until_empty(self):
         """Until no connection is left: all that came before is cleared."""
         self.wait_until(lambda: not any(map(self.total, (
-            "http", "websocket", "closing"))), "no connection left")
+            "http", "websocket", "event_stream", "closing"))),
+            "no connection left")
 
     def rss_bytes(self):
         with open(f"/proc/{self.pid}/status") as status:

@@ -12,6 +12,8 @@
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 
+#include "oom.h"
+
 /* --- helpers -------------------------------------------------------------- */
 
 /* Checks a copy that ends where its memory does, so that a sanitizer sees every
@@ -809,27 +811,6 @@ static void without_memory_reading_is_a_500(void **state)
 	buf_fini(&p.memory);
 }
 
-static void without_memory_no_error_is_written(void **state)
-{
-	struct buf out = {0};
-	unsigned given = 0;
-
-	(void)state;
-	assert_int_equal(buf_append(&out, "x", 1), 0);
-	for (;; given++) {
-		allocations_left = given;
-		if (json_write_error(&out, "why") == 0)
-			break;
-		assert_int_equal(out.len, 1);
-	}
-	assert_true(given > 1);
-	allocations_left = 0;
-	assert_int_equal(json_write_error(&out, "why"), -ENOMEM);
-	assert_span((struct span){out.bytes, out.len},
-		    SPAN("x{\"error\":\"why\"}"));
-	buf_fini(&out);
-}
-
 /* --- write ---------------------------------------------------------------- */
 
 static void an_error_is_appended_as_json(void **state)
@@ -850,6 +831,135 @@ static void an_error_is_appended_as_json(void **state)
 	assert_int_equal(json_check((struct span){out.bytes, out.len}, &error),
 			 0);
 	buf_fini(&out);
+}
+
+static void assert_written(struct span text, struct span expected)
+{
+	struct buf out = {0};
+
+	assert_int_equal(buf_append(&out, "x", 1), 0);
+	assert_int_equal(json_write_string(&out, text), 0);
+	assert_span((struct span){out.bytes + 1, out.len - 1}, expected);
+	buf_fini(&out);
+}
+
+static void a_string_is_written_as_it_is_if_it_can_be(void **state)
+{
+	(void)state;
+	assert_written(SPAN("hello/world, it is me!"),
+		       SPAN("\"hello/world, it is me!\""));
+	assert_written(SPAN("\x7f"), SPAN("\"\x7f\""));
+	assert_written(SPAN("\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"),
+		       SPAN("\"\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\""));
+}
+
+static void quotes_backslashes_and_controls_are_escaped(void **state)
+{
+	(void)state;
+	assert_written(SPAN("\"\\\b\f\n\r\t"),
+		       SPAN("\"\\\"\\\\\\b\\f\\n\\r\\t\""));
+	for (char c = 0; c < 0x20; c++) {
+		char expected[16];
+		if (c != '\0' && strchr("\b\f\n\r\t", c) != NULL)
+			continue;
+		snprintf(expected, sizeof(expected), "\"\\u%04x\"",
+			 (unsigned)c);
+		assert_written((struct span){&c, 1}, span_of(expected));
+	}
+}
+
+static void line_and_paragraph_separators_are_escaped(void **state)
+{
+	(void)state;
+	assert_written(SPAN("a\xe2\x80\xa8"
+			    "b\xe2\x80\xa9"),
+		       SPAN("\"a\\u2028b\\u2029\""));
+	assert_written(SPAN("\xe2\x80\xa7\xe2\x80\xaa\xe2\x81\xa8"),
+		       SPAN("\"\xe2\x80\xa7\xe2\x80\xaa\xe2\x81\xa8\""));
+}
+
+/* Eight characters are looked at at a time. */
+static void an_escape_is_made_wherever_it_is_needed(void **state)
+{
+	static const char *const special[] = {"\x1f", "\"", "\\",
+					      "\xe2\x80\xa8"};
+	static const char *const escaped[] = {"\\u001f", "\\\"", "\\\\",
+					      "\\u2028"};
+	char text[64];
+	char expected[64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(special) / sizeof(*special); i++) {
+		for (int at = 0; at < 20; at++) {
+			snprintf(text, sizeof(text), "%.*s%s%.*s", at,
+				 "\x7f\x20!#[]~xxxxxxxxxxxxx", special[i],
+				 20 - at, "xxxxxxxxxxxxxxxxxxxx");
+			snprintf(expected, sizeof(expected), "\"%.*s%s%.*s\"",
+				 at, "\x7f\x20!#[]~xxxxxxxxxxxxx", escaped[i],
+				 20 - at, "xxxxxxxxxxxxxxxxxxxx");
+			assert_written(span_of(text), span_of(expected));
+		}
+	}
+}
+
+static void a_written_string_is_read_as_it_was(void **state)
+{
+	char every[128 + 8];
+	struct buf out = {0};
+
+	(void)state;
+	for (size_t i = 0; i < 128; i++)
+		every[i] = (char)i;
+	memcpy(every + 128, "\xe2\x80\xa8\xf0\x9f\x98\x80.", 8);
+	assert_int_equal(buf_append(&out, "{\"topic\":\"t\",\"data\":", 20), 0);
+	assert_int_equal(
+		json_write_string(&out, (struct span){every, sizeof(every)}),
+		0);
+	assert_int_equal(buf_append(&out, "}", 1), 0);
+	assert_publication((struct span){out.bytes, out.len}, SPAN("t"),
+			   (struct span){every, sizeof(every)});
+	buf_fini(&out);
+}
+
+static void an_empty_or_absent_string_is_written_empty(void **state)
+{
+	(void)state;
+	assert_written(SPAN(""), SPAN("\"\""));
+	assert_written((struct span){NULL, 0}, SPAN("\"\""));
+}
+
+static int write_string(struct buf *out, const char *text)
+{
+	return json_write_string(out, span_of(text));
+}
+
+/* Returns how many allocations it took. */
+static unsigned check_without_memory(int (*write)(struct buf *, const char *))
+{
+	char text[200] = "";
+	unsigned nth = 0;
+	int rv;
+
+	memset(text, '\n', sizeof(text) - 1);
+	do {
+		struct buf out = {0};
+		assert_int_equal(buf_append(&out, "x", 1), 0);
+		oom_fail_at(++nth);
+		rv = write(&out, text);
+		assert_int_equal(rv, oom_end() ? -ENOMEM : 0);
+		assert_int_equal(out.len == 1, rv != 0);
+		assert_int_equal(out.bytes[0], 'x');
+		buf_fini(&out);
+	} while (rv != 0);
+	return nth - 1;
+}
+
+static void without_memory_nothing_is_written(void **state)
+{
+	(void)state;
+	OOM_OR_SKIP();
+	assert_true(check_without_memory(write_string) > 1);
+	assert_true(check_without_memory(json_write_error) > 1);
 }
 
 int main(void)
@@ -900,10 +1010,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(without_memory_reading_is_a_500,
 						limit_allocations,
 						unlimit_allocations),
-		cmocka_unit_test_setup_teardown(
-			without_memory_no_error_is_written, limit_allocations,
-			unlimit_allocations),
 		cmocka_unit_test(an_error_is_appended_as_json),
+		cmocka_unit_test(a_string_is_written_as_it_is_if_it_can_be),
+		cmocka_unit_test(quotes_backslashes_and_controls_are_escaped),
+		cmocka_unit_test(line_and_paragraph_separators_are_escaped),
+		cmocka_unit_test(an_escape_is_made_wherever_it_is_needed),
+		cmocka_unit_test(a_written_string_is_read_as_it_was),
+		cmocka_unit_test(an_empty_or_absent_string_is_written_empty),
+		cmocka_unit_test(without_memory_nothing_is_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -55,7 +55,7 @@ static void on_request(struct conn *c, const struct http_request *request)
 	struct loopback *l = conn_group_of(c)->context;
 	CONTAINER_OF(l, struct office, l)->newest = c;
 	assert_true(conn_check_upgrade(c));
-	conn_upgrade(c);
+	conn_upgrade(c, (struct span){0});
 }
 
 static void on_message(struct conn *c, bool is_text, struct span message)

@@ -77,7 +77,7 @@ static void on_request(struct conn *c, const struct http_request *request)
 {
 	if (request->fields[HTTP_UPGRADE].bytes != NULL) {
 		if (conn_check_upgrade(c))
-			conn_upgrade(c);
+			conn_upgrade(c, (struct span){0});
 		return;
 	}
 	if (span_equal(request->path, SPAN("/hold"))) {

@@ -1,0 +1,140 @@
+/* json_write.c - the JSON texts that we answer. */
+#include "json.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#define EVERY_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+#define ESCAPE_MAX 8 /* bytes of an escape, its NUL included */
+
+/* U+2028 and U+2029 end a line in scripts before ES2019: the first two of their
+ * three bytes; the third is 0xa8 or 0xa9. */
+#define LINE_END_BYTE1 0xe2
+#define LINE_END_BYTE2 0x80
+
+/* Marks the bytes of `word` that are 0: the top bit of each, and perhaps of
+ * bytes above the first such one. */
+static uint64_t zero_bytes(uint64_t word)
+{
+	return (word - EVERY_BYTE(1)) & ~word;
+}
+
+/* Whether each of eight bytes goes into a string as it is. False also if one of
+ * them only starts like U+2028. */
+static bool are_verbatim(const char *at)
+{
+	uint64_t word;
+	uint64_t marks;
+
+	memcpy(&word, at, sizeof(word));
+	marks = ((word - EVERY_BYTE(0x20)) & ~word) |
+		zero_bytes(word ^ EVERY_BYTE('"')) |
+		zero_bytes(word ^ EVERY_BYTE('\\')) |
+		zero_bytes(word ^ EVERY_BYTE(LINE_END_BYTE1));
+	return (marks & EVERY_BYTE(0x80)) == 0;
+}
+
+static bool is_line_end(const char *text, size_t len)
+{
+	const unsigned char *at = (const unsigned char *)text;
+
+	return len >= 3 && at[0] == LINE_END_BYTE1 && at[1] == LINE_END_BYTE2 &&
+	       (at[2] == 0xa8 || at[2] == 0xa9);
+}
+
+static bool is_escaped(const char *at, size_t len)
+{
+	return (unsigned char)*at < 0x20 || *at == '"' || *at == '\\' ||
+	       is_line_end(at, len);
+}
+
+/* How many bytes at the start of `text` stay as they are. */
+static size_t verbatim_length(struct span text)
+{
+	size_t i = 0;
+
+	for (;;) {
+		while (text.len - i >= 8 && are_verbatim(text.bytes + i))
+			i += 8;
+		if (i == text.len || is_escaped(text.bytes + i, text.len - i))
+			return i;
+		i++;
+	}
+}
+
+/* Writes the escape of the character at `at`, and a NUL. Returns how many bytes
+ * that character has. */
+static size_t make_escape(const char *at, char out[static ESCAPE_MAX])
+{
+	static const char characters[] = "\"\\\b\f\n\r\t";
+	const char *found = *at == '\0' ? NULL : strchr(characters, *at);
+	unsigned char byte = (unsigned char)*at;
+
+	if (found != NULL) {
+		snprintf(out, ESCAPE_MAX, "\\%c",
+			 "\"\\bfnrt"[found - characters]);
+		return 1;
+	}
+	if (byte < 0x20) {
+		snprintf(out, ESCAPE_MAX, "\\u%04x", byte);
+		return 1;
+	}
+	snprintf(out, ESCAPE_MAX, "\\u202%c",
+		 (unsigned char)at[2] == 0xa8 ? '8' : '9');
+	return 3;
+}
+
+static int append_escaped(struct buf *out, struct span text)
+{
+	while (text.len > 0) {
+		char escape[ESCAPE_MAX];
+		size_t used = verbatim_length(text);
+		int rv = buf_append(out, text.bytes, used);
+		if (rv == 0 && used < text.len) {
+			used += make_escape(text.bytes + used, escape);
+			rv = buf_append(out, escape, strlen(escape));
+		}
+		if (rv != 0)
+			return rv;
+		text.bytes += used;
+		text.len -= used;
+	}
+	return 0;
+}
+
+int json_write_string(struct buf *out, struct span text)
+{
+	size_t start = out->len;
+	int rv;
+
+	if (text.len > SIZE_MAX - 2)
+		return -ENOMEM; /* UV_ENOMEM */
+	rv = buf_reserve(out,
+			 text.len + 2); /* at once, where none is escaped */
+	if (rv == 0)
+		rv = buf_append(out, "\"", 1);
+	if (rv == 0)
+		rv = append_escaped(out, text);
+	if (rv == 0)
+		rv = buf_append(out, "\"", 1);
+	if (rv != 0)
+		out->len = start;
+	return rv;
+}
+
+int json_write_error(struct buf *out, const char *text)
+{
+	size_t start = out->len;
+	int rv = buf_append(out, "{\"error\":", strlen("{\"error\":"));
+
+	if (rv == 0)
+		rv = json_write_string(out, span_of(text));
+	if (rv == 0)
+		rv = buf_append(out, "}", 1);
+	if (rv != 0)
+		out->len = start;
+	return rv;
+}
