@@ -12,13 +12,15 @@
 #include "span.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Values of a text, on all levels: each costs cJSON an allocation, so a large
  * text of tiny ones could hold up a loop for long. More are a 422. */
 #define JSON_VALUES_MAX 16384
 
-#define JSON_DEPTH_MAX 64  /* nested arrays and objects */
-#define JSON_ERROR_MAX 160 /* bytes of an error text, its NUL included */
+#define JSON_DEPTH_MAX   64  /* nested arrays and objects */
+#define JSON_MEMBERS_MAX 64  /* of an object that is read; more are a 422 */
+#define JSON_ERROR_MAX   160 /* bytes of an error text, its NUL included */
 
 /* Why a text was not accepted. */
 struct json_error {
@@ -37,19 +39,56 @@ struct json_data {
 			     without quotes */
 };
 
-/* A publication: {"topic": string, "data": …}. Members of other names are
- * ignored, but there may be 64 in all; `topic` or `data` twice is refused, as
- * is an array or anything else that is not an object. */
-struct json_publication {
-	struct span topic; /* decoded, UTF-8, may hold U+0000 */
-	struct span data;  /* the same; what a subscriber receives */
-	struct buf memory; /* what both lie in */
+/* What may be asked of a member. */
+enum json_kind {
+	JSON_STRING = 1, /* `value` is decoded */
+	JSON_NUMBER = 2, /* `value` is its JSON text */
+	JSON_ANY = 4,    /* any value, as struct json_data has it */
 };
 
-/* Reads `text`. `p` may be used again and again: its memory is reused.
- * Returns 0; or error->status, with the spans undefined. */
-int json_read_publication(struct json_publication *p, struct span text,
-			  struct json_error *error);
+/* One member that is asked for. */
+struct json_member {
+	const char *name;
+	unsigned kinds; /* enum json_kind, added up */
+	bool is_required;
+	struct span value; /* out; absent if there is none */
+	struct span raw;   /* out: its JSON text, in the text that was read */
+	bool is_string;    /* out: it was a string */
+};
+
+/* Reads `text`, an object, for the `count` members of `wanted`. Others are
+ * ignored, but there may be JSON_MEMBERS_MAX in all; one that is wanted twice
+ * is refused, as is anything but an object. `memory`, emptied first, is what
+ * the values lie in; text.len bytes of it are always enough. Returns 0; or
+ * error->status, with the values undefined, but `raw` is right: absent, or that
+ * of a member that was found and is of its kind. */
+int json_read_members(struct span text, struct json_member *wanted,
+		      size_t count, struct buf *memory,
+		      struct json_error *error);
+
+/* A publication: {"topic": string, "data": any value}. */
+struct json_publication {
+	struct span topic;
+	struct json_data data;
+};
+
+/* Publications to be read: one object, or an array of them. Used again and
+ * again: its memory is kept; what a large text needed is freed when the next
+ * one of at most 64 KiB is read. Zeroed memory is empty. */
+struct json_publications {
+	struct json_publication *all;
+	size_t count;
+	size_t cap;
+	bool is_array;
+	struct buf memory; /* what their spans lie in */
+};
+
+/* Reads `text`: all of it, or nothing. Of an array's elements the error's text
+ * names the one, from 1: "item 3: missing member `topic`". Returns 0; or
+ * error->status, with `p` of no use. */
+int json_read_publications(struct json_publications *p, struct span text,
+			   struct json_error *error);
+void json_publications_fini(struct json_publications *p);
 
 /* A subscription: {"publisher": string, "topic": string}; the same rules. */
 struct json_subscription {

@@ -25,7 +25,7 @@ struct routes {
 	/* Scratch, used within one call. */
 	struct buf page;
 	struct buf credentials;
-	struct json_publication publication;
+	struct json_publications publications;
 	struct json_subscription subscription;
 };
 
@@ -114,13 +114,21 @@ static void publish(struct routes *r, struct conn *c,
 
 	if (!read_publisher(r, c, &key.publisher, &password))
 		return;
-	if (json_read_publication(&r->publication, request->content, &error)) {
+	if (json_read_publications(&r->publications, request->content,
+				   &error)) {
 		stats_add(&r->worker->stats, STATS_publish_invalid, 1);
 		conn_respond_error(c, error.status, error.text, NULL);
 		return;
 	}
-	key.name = r->publication.topic;
-	struct message *m = message_new(r->publication.data, false,
+	if (r->publications.is_array) {
+		stats_add(&r->worker->stats, STATS_publish_invalid, 1);
+		conn_respond_error(
+			c, 422, "an object was expected, not an array", NULL);
+		return;
+	}
+	const struct json_publication *one = &r->publications.all[0];
+	key.name = one->topic;
+	struct message *m = message_new(one->data.text, one->data.is_json,
 					(unsigned)config_of(r)->workers);
 	if (m == NULL) {
 		conn_respond_error(c, 500, "Internal server error", NULL);
@@ -459,7 +467,7 @@ static void routes_close(void *state)
 	auth_close(r->auth);
 	buf_fini(&r->credentials);
 	buf_fini(&r->page);
-	buf_fini(&r->publication.memory);
+	json_publications_fini(&r->publications);
 	buf_fini(&r->subscription.memory);
 	free(r);
 }

@@ -1,6 +1,6 @@
-/* fuzz_json.c - feeds any text to src/json.c and checks what must always hold:
- * the scan and the readers agree, cJSON takes what the scan takes and decodes
- * it alike, and what was read survives being written and read again. */
+/* fuzz_json.c - feeds any text to src/json_*.c and checks what must always
+ * hold: the scan and the readers agree, cJSON takes what the scan takes and
+ * decodes it alike, and what was read survives being written and read again. */
 #include "json.h"
 
 #include <stdint.h>
@@ -32,6 +32,11 @@ static void check_span(struct span span, const struct buf *memory)
 	CHECK(json_is_utf8(span));
 }
 
+static bool has_nul(struct span text)
+{
+	return memmem(text.bytes, text.len, "\\u0000", 6) != NULL;
+}
+
 /* cJSON decodes a string of `text` to the same bytes, unless U+0000 is in the
  * text, where it cuts names and values. */
 static void check_decoded(const cJSON *root, struct span text, const char *name,
@@ -39,11 +44,41 @@ static void check_decoded(const cJSON *root, struct span text, const char *name,
 {
 	const cJSON *item;
 
-	if (memmem(text.bytes, text.len, "\\u0000", 6) != NULL)
+	if (has_nul(text))
 		return;
 	item = cJSON_GetObjectItemCaseSensitive(root, name);
 	CHECK(cJSON_IsString(item));
 	CHECK(span_equal(span_of(item->valuestring), decoded));
+}
+
+/* A compact text says the same as the value it was made of. */
+static void check_compact(const cJSON *value, struct span compact)
+{
+	cJSON *again =
+		cJSON_ParseWithLengthOpts(compact.bytes, compact.len, NULL, 0);
+	char *one = cJSON_PrintUnformatted(value);
+	char *other = cJSON_PrintUnformatted(again);
+
+	CHECK(again != NULL && one != NULL && other != NULL);
+	CHECK(strcmp(one, other) == 0);
+	cJSON_free(one);
+	cJSON_free(other);
+	cJSON_Delete(again);
+}
+
+static void check_data(const cJSON *root, struct span text,
+		       struct json_data data)
+{
+	struct json_error error;
+
+	if (!data.is_json) {
+		check_decoded(root, text, "data", data.text);
+		return;
+	}
+	CHECK(json_check(data.text, &error) == 0);
+	if (!has_nul(text))
+		check_compact(cJSON_GetObjectItemCaseSensitive(root, "data"),
+			      data.text);
 }
 
 static void append(struct buf *out, const char *text)
@@ -68,22 +103,43 @@ static void append_string(struct buf *out, struct span decoded)
 	append(out, "\"");
 }
 
+static void append_data(struct buf *out, struct json_data data)
+{
+	if (data.is_json)
+		CHECK(buf_append(out, data.text.bytes, data.text.len) == 0);
+	else
+		append_string(out, data.text);
+}
+
+/* As `p`, once with every character escaped and once as we write strings. */
 static void check_survives(const struct json_publication *p)
 {
-	struct json_publication again = {0};
+	struct json_publications again = {0};
 	struct json_error error;
 	struct buf out = {0};
 
-	append(&out, "{\"data\":");
-	append_string(&out, p->data);
+	append(&out, "[{\"data\":");
+	append_data(&out, p->data);
 	append(&out, ",\"topic\":");
 	append_string(&out, p->topic);
-	append(&out, "}");
-	CHECK(json_read_publication(&again, (struct span){out.bytes, out.len},
-				    &error) == 0);
-	CHECK(span_equal(again.topic, p->topic));
-	CHECK(span_equal(again.data, p->data));
-	buf_fini(&again.memory);
+	append(&out, "},{\"data\":");
+	CHECK(json_write_string(&out, p->data.text) == 0);
+	append(&out, ",\"topic\":");
+	CHECK(json_write_string(&out, p->topic) == 0);
+	append(&out, "}]");
+	if (json_read_publications(&again, (struct span){out.bytes, out.len},
+				   &error) == 0) {
+		CHECK(again.count == 2);
+		CHECK(again.all[0].data.is_json == p->data.is_json);
+		CHECK(!again.all[1].data.is_json);
+		for (size_t i = 0; i < 2; i++) {
+			CHECK(span_equal(again.all[i].topic, p->topic));
+			CHECK(span_equal(again.all[i].data.text, p->data.text));
+		}
+	} else { /* it was near a limit, which the array is over */
+		CHECK(p->data.is_json);
+	}
+	json_publications_fini(&again);
 	buf_fini(&out);
 }
 
@@ -132,23 +188,73 @@ static cJSON *check_text(struct span text)
 	return root;
 }
 
-static void check_publication(struct span text, const cJSON *root)
+static void check_publication(const struct json_publications *p, size_t i,
+			      struct span text, const cJSON *item)
 {
-	struct json_publication p = {0};
+	const struct json_publication *one = &p->all[i];
+
+	check_span(one->topic, &p->memory);
+	check_span(one->data.text, &p->memory);
+	check_decoded(item, text, "topic", one->topic);
+	check_data(item, text, one->data);
+	check_survives(one);
+}
+
+static void check_publications(struct span text, const cJSON *root)
+{
+	struct json_publications p = {0};
 	struct json_error error;
-	int status = json_read_publication(&p, text, &error);
+	int status = json_read_publications(&p, text, &error);
 
 	CHECK((status == 400) == (root == NULL));
 	if (status == 0) {
-		check_span(p.topic, &p.memory);
-		check_span(p.data, &p.memory);
-		check_decoded(root, text, "topic", p.topic);
-		check_decoded(root, text, "data", p.data);
-		check_survives(&p);
+		const cJSON *item = cJSON_IsArray(root) ? root->child : root;
+		CHECK(p.is_array == (bool)cJSON_IsArray(root));
+		CHECK(p.is_array || p.count == 1);
+		for (size_t i = 0; i < p.count; i++, item = item->next)
+			check_publication(&p, i, text, item);
+		CHECK(item == NULL || !p.is_array);
 	} else {
 		check_error(&error, status);
 	}
-	buf_fini(&p.memory);
+	json_publications_fini(&p);
+}
+
+/* The text of a member is JSON, and in the text. */
+static void check_member(const struct json_member *m, struct span text)
+{
+	struct json_error error;
+
+	if (m->raw.bytes == NULL)
+		return;
+	CHECK(m->raw.bytes >= text.bytes);
+	CHECK(m->raw.bytes + m->raw.len <= text.bytes + text.len);
+	CHECK(json_check(m->raw, &error) == 0);
+	CHECK(m->is_string == (m->raw.bytes[0] == '"'));
+}
+
+static void check_members(struct span text, const cJSON *root)
+{
+	struct json_member wanted[] = {
+		{"topic", .kinds = JSON_STRING + JSON_NUMBER},
+		{"data", .kinds = JSON_ANY},
+		{"publisher", .kinds = JSON_NUMBER},
+	};
+	struct buf memory = {0};
+	struct json_error error;
+	int status = json_read_members(text, wanted, 3, &memory, &error);
+
+	CHECK((status == 400) == (root == NULL));
+	for (size_t i = 0; i < 3; i++) {
+		check_member(&wanted[i], text);
+		if (status == 0 && wanted[i].raw.bytes != NULL)
+			check_span(wanted[i].value, &memory);
+		else if (status == 0)
+			CHECK(wanted[i].value.bytes == NULL);
+	}
+	if (status != 0)
+		check_error(&error, status);
+	buf_fini(&memory);
 }
 
 static void check_subscription(struct span text, const cJSON *root)
@@ -174,7 +280,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	struct span text = {(const char *)bytes, len};
 	cJSON *root = check_text(text);
 
-	check_publication(text, root);
+	check_publications(text, root);
+	check_members(text, root);
 	check_subscription(text, root);
 	cJSON_Delete(root);
 	return 0;

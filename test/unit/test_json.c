@@ -60,13 +60,13 @@ static void assert_problem(struct span text, const char *problem)
 /* Reads a publication that must be refused. */
 static void assert_refused(struct span text, int status, const char *problem)
 {
-	struct json_publication p = {0};
+	struct json_publications p = {0};
 	struct json_error error = {0};
 
-	assert_int_equal(json_read_publication(&p, text, &error), status);
+	assert_int_equal(json_read_publications(&p, text, &error), status);
 	assert_int_equal(error.status, status);
 	assert_string_equal(error.text, problem);
-	buf_fini(&p.memory);
+	json_publications_fini(&p);
 }
 
 static void assert_span(struct span got, struct span expected)
@@ -76,17 +76,39 @@ static void assert_span(struct span got, struct span expected)
 	assert_memory_equal(got.bytes, expected.bytes, expected.len);
 }
 
+static void read_publications(struct json_publications *p, struct span text)
+{
+	struct json_error error = {0};
+
+	if (json_read_publications(p, text, &error) != 0)
+		fail_msg("refused: %s", error.text);
+}
+
 static void assert_publication(struct span text, struct span topic,
 			       struct span data)
 {
-	struct json_publication p = {0};
-	struct json_error error = {0};
+	struct json_publications p = {0};
 
-	if (json_read_publication(&p, text, &error) != 0)
-		fail_msg("refused: %s", error.text);
-	assert_span(p.topic, topic);
-	assert_span(p.data, data);
-	buf_fini(&p.memory);
+	read_publications(&p, text);
+	assert_false(p.is_array);
+	assert_int_equal(p.count, 1);
+	assert_span(p.all[0].topic, topic);
+	assert_span(p.all[0].data.text, data);
+	assert_false(p.all[0].data.is_json);
+	json_publications_fini(&p);
+}
+
+/* Reads a publication of `value`, which is not a string. */
+static void assert_data(const char *value, const char *expected)
+{
+	struct json_publications p = {0};
+	char text[1024];
+
+	snprintf(text, sizeof(text), "{\"topic\":\"t\",\"data\":%s}", value);
+	read_publications(&p, span_of(text));
+	assert_span(p.all[0].data.text, span_of(expected));
+	assert_true(p.all[0].data.is_json);
+	json_publications_fini(&p);
 }
 
 /* Encodes in `len` bytes, be that overlong or beyond Unicode. */
@@ -602,19 +624,15 @@ static void a_wrong_type_is_named(void **state)
 		       "`topic` must be a string, not null");
 	assert_refused(SPAN("{\"topic\":true,\"data\":\"d\"}"), 422,
 		       "`topic` must be a string, not a boolean");
-	assert_refused(SPAN("{\"topic\":\"t\",\"data\":false}"), 422,
-		       "`data` must be a string, not a boolean");
-	assert_refused(SPAN("{\"topic\":\"t\",\"data\":{}}"), 422,
-		       "`data` must be a string, not an object");
-	assert_refused(SPAN("{\"topic\":\"t\",\"data\":[\"d\"]}"), 422,
-		       "`data` must be a string, not an array");
+	assert_refused(SPAN("{\"data\":1,\"topic\":{}}"), 422,
+		       "`topic` must be a string, not an object");
+	assert_refused(SPAN("{\"topic\":[\"t\"]}"), 422,
+		       "`topic` must be a string, not an array");
 }
 
 static void a_text_that_is_no_object_is_refused(void **state)
 {
 	(void)state;
-	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":\"d\"}]"), 422,
-		       "an object was expected, not an array");
 	assert_refused(SPAN("\"topic\""), 422,
 		       "an object was expected, not a string");
 	assert_refused(SPAN(" null "), 422, "an object was expected, not null");
@@ -688,6 +706,54 @@ static void a_text_has_at_most_16384_values(void **state)
 		       "too many values, at most 16384 allowed");
 }
 
+static void each_item_has_at_most_64_members(void **state)
+{
+	struct json_publications p = {0};
+	char item[1024];
+	char text[4096];
+
+	(void)state;
+	with_members(item, 62);
+	snprintf(text, sizeof(text), "[%s,%s]", item, item);
+	read_publications(&p, span_of(text));
+	assert_int_equal(p.count, 2);
+	assert_span(p.all[1].data.text, SPAN("d"));
+	snprintf(text, sizeof(text), "[%s,", item);
+	with_members(item, 63);
+	snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s]", item);
+	assert_refused(span_of(text), 422,
+		       "item 2: too many members, at most 64 allowed");
+	json_publications_fini(&p);
+}
+
+static void an_array_has_at_most_16384_values_on_all_levels(void **state)
+{
+	enum {
+		ITEMS = (JSON_VALUES_MAX - 1) / 3,
+		ITEM_BYTES = 24
+	};
+	struct json_publications p = {0};
+	char *text = malloc((ITEMS + 1) * ITEM_BYTES + 3);
+	size_t len = 1;
+
+	(void)state;
+	assert_non_null(text);
+	text[0] = '[';
+	for (size_t i = 0; i < ITEMS; i++, len += ITEM_BYTES)
+		memcpy(text + len, "{\"topic\":\"t\",\"data\":12},",
+		       ITEM_BYTES + 1);
+	text[len - 1] = ']';
+	read_publications(&p, (struct span){text, len});
+	assert_int_equal(p.count, ITEMS);
+	assert_span(p.all[ITEMS - 1].data.text, SPAN("12"));
+	text[len - 1] = ',';
+	memcpy(text + len, "1]", 2);
+	assert_refused((struct span){text, len + 2}, 422,
+		       "too many values, at most 16384 allowed");
+	json_publications_fini(&p);
+	free(text);
+}
+
 static void members_inside_members_do_not_count(void **state)
 {
 	char inner[1024];
@@ -703,26 +769,136 @@ static void members_inside_members_do_not_count(void **state)
 			   SPAN("d"));
 }
 
-static void a_publication_may_be_read_again_into_the_same_memory(void **state)
+static void publications_may_be_read_again_into_the_same_memory(void **state)
 {
-	struct json_publication p = {0};
+	struct json_publications p = {0};
 	struct json_error error;
-	struct span long_one = SPAN("{\"topic\":\"tttttttttttttttttttttttttt\","
-				    "\"data\":\"dddddddddddddddddddddddddd\"}");
+	const struct json_publication *all;
 	const char *memory;
 
 	(void)state;
-	assert_int_equal(json_read_publication(&p, long_one, &error), 0);
+	read_publications(&p, SPAN("[{\"topic\":\"tttttttttttttttttttttttttt\","
+				   "\"data\":\"ddddddddddddddddddddddddddddd\"}"
+				   ",{\"topic\":\"\",\"data\":null}]"));
+	all = p.all;
 	memory = p.memory.bytes;
-	assert_int_equal(json_read_publication(&p, SPAN("{}"), &error), 422);
-	assert_int_equal(
-		json_read_publication(
-			&p, SPAN("{\"topic\":\"u\",\"data\":\"e\"}"), &error),
-		0);
+	assert_int_equal(json_read_publications(&p, SPAN("{}"), &error), 422);
+	assert_int_equal(json_read_publications(&p, SPAN("{"), &error), 400);
+	read_publications(&p, SPAN("{\"topic\":\"u\",\"data\":\"e\"}"));
+	assert_ptr_equal(p.all, all);
 	assert_ptr_equal(p.memory.bytes, memory);
-	assert_span(p.topic, SPAN("u"));
-	assert_span(p.data, SPAN("e"));
-	buf_fini(&p.memory);
+	assert_int_equal(p.count, 1);
+	assert_false(p.is_array);
+	assert_span(p.all[0].topic, SPAN("u"));
+	assert_span(p.all[0].data.text, SPAN("e"));
+	json_publications_fini(&p);
+}
+
+/* --- data of any kind ----------------------------------------------------- */
+
+static void data_may_be_any_value(void **state)
+{
+	(void)state;
+	assert_data("null", "null");
+	assert_data("true", "true");
+	assert_data("false", "false");
+	assert_data("0", "0");
+	assert_data("{}", "{}");
+	assert_data("[]", "[]");
+	assert_data("{\"a\":[1,{\"b\":null}],\"\":\"\"}",
+		    "{\"a\":[1,{\"b\":null}],\"\":\"\"}");
+}
+
+static void numbers_and_escapes_stay_as_they_were_written(void **state)
+{
+	(void)state;
+	assert_data("-0.0", "-0.0");
+	assert_data("1.50E+02", "1.50E+02");
+	assert_data("123456789012345678901234567890",
+		    "123456789012345678901234567890");
+	assert_data("1e999", "1e999");
+	assert_data("[\"\\u0041\\/\\u0000\",\"\xc3\xa9\"]",
+		    "[\"\\u0041\\/\\u0000\",\"\xc3\xa9\"]");
+	assert_data("{\"a\":1,\"a\":2}", "{\"a\":1,\"a\":2}");
+}
+
+static void space_goes_but_in_strings(void **state)
+{
+	(void)state;
+	assert_data(" \t\r\n[ \t\r\n1 , 2 ,\n[ ] , { } ] \t\r\n",
+		    "[1,2,[],{}]");
+	assert_data("{ \" a b \" : \" \\\" \" , \"\\\\\" : \" \\\\\" }",
+		    "{\" a b \":\" \\\" \",\"\\\\\":\" \\\\\"}");
+	assert_data("[ \"\\\\\\\" , \" , \" , \" ]",
+		    "[\"\\\\\\\" , \",\" , \"]");
+}
+
+/* --- arrays --------------------------------------------------------------- */
+
+static void an_array_holds_publications_in_their_order(void **state)
+{
+	struct json_publications p = {0};
+
+	(void)state;
+	read_publications(
+		&p, SPAN(" [ {\"topic\":\"a\",\"data\":\"1\\n\"} ,\n{\"data\":"
+			 "[ 2 ],\"x\":[{\"topic\":1}],\"topic\":\"b\\u0000\"},"
+			 "{\"topic\":\"a\",\"data\":\"\"} ] "));
+	assert_true(p.is_array);
+	assert_int_equal(p.count, 3);
+	assert_span(p.all[0].topic, SPAN("a"));
+	assert_span(p.all[0].data.text, SPAN("1\n"));
+	assert_false(p.all[0].data.is_json);
+	assert_span(p.all[1].topic, SPAN("b\0"));
+	assert_span(p.all[1].data.text, SPAN("[2]"));
+	assert_true(p.all[1].data.is_json);
+	assert_span(p.all[2].topic, SPAN("a"));
+	assert_span(p.all[2].data.text, SPAN(""));
+	assert_false(p.all[2].data.is_json);
+	json_publications_fini(&p);
+}
+
+static void an_array_of_one_is_an_array(void **state)
+{
+	struct json_publications p = {0};
+
+	(void)state;
+	read_publications(&p, SPAN("[{\"topic\":\"t\",\"data\":\"d\"}]"));
+	assert_true(p.is_array);
+	assert_int_equal(p.count, 1);
+	assert_span(p.all[0].data.text, SPAN("d"));
+	json_publications_fini(&p);
+}
+
+static void an_array_may_be_empty(void **state)
+{
+	struct json_publications p = {0};
+
+	(void)state;
+	read_publications(&p, SPAN("[ ]"));
+	assert_true(p.is_array);
+	assert_int_equal(p.count, 0);
+	json_publications_fini(&p);
+}
+
+static void an_error_in_an_array_names_the_item(void **state)
+{
+	(void)state;
+	assert_refused(SPAN("[{\"topic\":\"t\"}]"), 422,
+		       "item 1: missing member `data`");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},{\"data\":1}]"), 422,
+		       "item 2: missing member `topic`");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},{\"data\":1,"
+			    "\"topic\":2},3]"),
+		       422, "item 2: `topic` must be a string, not a number");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1,\"data\":1}]"), 422,
+		       "item 1: `data` is there twice");
+	assert_refused(SPAN("[[{\"topic\":\"t\",\"data\":1}]]"), 422,
+		       "item 1: an object was expected, not an array");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},null]"), 422,
+		       "item 2: an object was expected, not null");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},]"), 400,
+		       "text is not JSON: byte 25: a value was expected");
 }
 
 /* --- subscriptions -------------------------------------------------------- */
@@ -763,6 +939,147 @@ static void a_subscription_follows_the_same_rules(void **state)
 	buf_fini(&s.memory);
 }
 
+/* --- members -------------------------------------------------------------- */
+
+/* Reads `text` for a string `s`, which must be there, a number or string `r`,
+ * and anything `a`. */
+static int read_members(struct span text, struct json_member wanted[3],
+			struct buf *memory, struct json_error *error)
+{
+	const struct json_member all[] = {
+		{"s", .kinds = JSON_STRING, .is_required = true},
+		{"r", .kinds = JSON_STRING + JSON_NUMBER},
+		{"a", .kinds = JSON_ANY},
+	};
+
+	memcpy(wanted, all, sizeof(all));
+	for (size_t i = 0; i < 3; i++) { /* it must not matter */
+		wanted[i].raw = wanted[i].value = SPAN("old");
+		wanted[i].is_string = true;
+	}
+	return json_read_members(text, wanted, 3, memory, error);
+}
+
+static void members_are_read_by_what_they_may_be(void **state)
+{
+	struct json_member wanted[3];
+	struct json_error error;
+	struct buf memory = {0};
+
+	(void)state;
+	assert_int_equal(
+		read_members(SPAN("{\"r\":1.0,\"s\":\"\\n\",\"a\":[ ]}"),
+			     wanted, &memory, &error),
+		0);
+	assert_span(wanted[0].value, SPAN("\n"));
+	assert_span(wanted[0].raw, SPAN("\"\\n\""));
+	assert_true(wanted[0].is_string);
+	assert_span(wanted[1].value, SPAN("1.0"));
+	assert_false(wanted[1].is_string);
+	assert_span(wanted[2].value, SPAN("[]"));
+	assert_span(wanted[2].raw, SPAN("[ ]"));
+	assert_false(wanted[2].is_string);
+	buf_fini(&memory);
+}
+
+static void a_member_that_may_be_missing_is_absent(void **state)
+{
+	struct json_member wanted[3];
+	struct json_error error;
+	struct buf memory = {0};
+
+	(void)state;
+	assert_int_equal(
+		read_members(SPAN("{\"s\":\"\"}"), wanted, &memory, &error), 0);
+	assert_span(wanted[0].value, SPAN(""));
+	for (size_t i = 1; i < 3; i++) {
+		assert_null(wanted[i].value.bytes);
+		assert_null(wanted[i].raw.bytes);
+		assert_false(wanted[i].is_string);
+	}
+	buf_fini(&memory);
+}
+
+static void nothing_may_be_wanted(void **state)
+{
+	struct json_error error;
+	struct buf memory = {0};
+
+	(void)state;
+	assert_int_equal(
+		json_read_members(SPAN("{\"a\":1}"), NULL, 0, &memory, &error),
+		0);
+	assert_int_equal(
+		json_read_members(SPAN("[]"), NULL, 0, &memory, &error), 422);
+	buf_fini(&memory);
+}
+
+static void an_error_names_every_kind_that_may_be(void **state)
+{
+	struct json_member number = {"n", .kinds = JSON_NUMBER};
+	struct json_member wanted[3];
+	struct json_error error;
+	struct buf memory = {0};
+
+	(void)state;
+	assert_int_equal(read_members(SPAN("{\"r\":null,\"s\":\"\"}"), wanted,
+				      &memory, &error),
+			 422);
+	assert_string_equal(error.text,
+			    "`r` must be a string or a number, not null");
+	assert_int_equal(json_read_members(SPAN("{\"n\":\"\"}"), &number, 1,
+					   &memory, &error),
+			 422);
+	assert_string_equal(error.text, "`n` must be a number, not a string");
+	buf_fini(&memory);
+}
+
+static void after_an_error_the_raw_members_are_there(void **state)
+{
+	struct json_member wanted[3];
+	struct json_error error;
+	struct buf memory = {0};
+
+	(void)state;
+	assert_int_equal(read_members(SPAN("{\"s\":1,\"a\":2,\"r\":\"\\u0041\","
+					   "\"a\":3}"),
+				      wanted, &memory, &error),
+			 422);
+	assert_string_equal(error.text, "`s` must be a string, not a number");
+	assert_null(wanted[0].raw.bytes);
+	assert_span(wanted[1].raw, SPAN("\"\\u0041\""));
+	assert_span(wanted[2].raw, SPAN("2"));
+	assert_int_equal(
+		read_members(SPAN("{\"r\":7}"), wanted, &memory, &error), 422);
+	assert_string_equal(error.text, "missing member `s`");
+	assert_span(wanted[1].raw, SPAN("7"));
+	assert_int_equal(
+		read_members(SPAN("{\"r\":7,}"), wanted, &memory, &error), 400);
+	assert_null(wanted[1].raw.bytes);
+	buf_fini(&memory);
+}
+
+static void a_text_is_room_enough_for_its_members(void **state)
+{
+	struct span text =
+		SPAN("{\"s\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\","
+		     "\"r\":12345678901234567890123456789012345678,"
+		     "\"a\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]}");
+	struct json_member wanted[3];
+	struct json_error error;
+	struct buf memory = {0};
+	const char *bytes;
+
+	(void)state;
+	assert_int_equal(buf_reserve(&memory, text.len), 0);
+	bytes = memory.bytes;
+	assert_int_equal(read_members(text, wanted, &memory, &error), 0);
+	assert_ptr_equal(memory.bytes, bytes);
+	assert_int_equal(memory.len, wanted[0].value.len + wanted[1].value.len +
+					     wanted[2].value.len);
+	buf_fini(&memory);
+}
+
 /* --- memory --------------------------------------------------------------- */
 
 static unsigned allocations_left;
@@ -791,9 +1108,9 @@ static int unlimit_allocations(void **state)
 	return 0;
 }
 
-static void without_memory_reading_is_a_500(void **state)
+static void without_memory_for_cjson_reading_is_a_500(void **state)
 {
-	struct json_publication p = {0};
+	struct json_publications p = {0};
 	struct json_error error;
 	struct span text = SPAN("{\"topic\":\"t\",\"data\":\"d\"}");
 	unsigned given = 0;
@@ -801,14 +1118,112 @@ static void without_memory_reading_is_a_500(void **state)
 	(void)state;
 	for (;; given++) {
 		allocations_left = given;
-		if (json_read_publication(&p, text, &error) == 0)
+		if (json_read_publications(&p, text, &error) == 0)
 			break;
 		assert_int_equal(error.status, 500);
 		assert_string_equal(error.text, "out of memory");
 	}
 	assert_true(given > 1);
-	assert_span(p.data, SPAN("d"));
-	buf_fini(&p.memory);
+	assert_span(p.all[0].data.text, SPAN("d"));
+	json_publications_fini(&p);
+}
+
+static void without_memory_publications_are_a_500(void **state)
+{
+	struct span text = SPAN("[{\"topic\":\"t\",\"data\":\"d\"},"
+				"{\"topic\":\"t\",\"data\":[1]}]");
+	unsigned nth = 0;
+	int status;
+
+	(void)state;
+	OOM_OR_SKIP();
+	do {
+		struct json_publications p = {0};
+		struct json_error error = {0};
+		oom_fail_at(++nth);
+		status = json_read_publications(&p, text, &error);
+		assert_int_equal(status, oom_end() ? 500 : 0);
+		assert_int_equal(error.status, status);
+		/* What was too much for it does it no harm. */
+		read_publications(&p, text);
+		assert_span(p.all[1].data.text, SPAN("[1]"));
+		json_publications_fini(&p);
+	} while (status != 0);
+	assert_true(nth > 4);
+}
+
+static void without_memory_members_are_a_500(void **state)
+{
+	struct span text = SPAN("{\"topic\":\"t\"}");
+	unsigned nth = 0;
+	int status;
+
+	(void)state;
+	OOM_OR_SKIP();
+	do {
+		struct json_member wanted = {"topic", .kinds = JSON_STRING};
+		struct json_error error = {0};
+		struct buf memory = {0};
+		oom_fail_at(++nth);
+		status = json_read_members(text, &wanted, 1, &memory, &error);
+		assert_int_equal(status, oom_end() ? 500 : 0);
+		assert_int_equal(error.status, status);
+		buf_fini(&memory);
+	} while (status != 0);
+	assert_true(nth > 2);
+}
+
+/* An array of publications, `data_len` bytes of data in each. */
+static struct span with_items(struct buf *out, size_t items, size_t data_len)
+{
+	static const char start[] = "{\"topic\":\"t\",\"data\":\"";
+
+	out->len = 0;
+	for (size_t i = 0; i < items; i++) {
+		assert_int_equal(buf_append(out, i == 0 ? "[" : ",", 1), 0);
+		assert_int_equal(buf_append(out, start, strlen(start)), 0);
+		assert_int_equal(buf_reserve(out, data_len), 0);
+		memset(out->bytes + out->len, 'd', data_len);
+		out->len += data_len;
+		assert_int_equal(buf_append(out, "\"}", 2), 0);
+	}
+	assert_int_equal(buf_append(out, "]", 1), 0);
+	return (struct span){out->bytes, out->len};
+}
+
+static void memory_that_grew_large_is_not_kept(void **state)
+{
+	enum {
+		SMALL = 65536
+	};
+	struct json_publications p = {0};
+	struct buf text = {0};
+
+	(void)state;
+	read_publications(&p, with_items(&text, 5000, 100));
+	assert_true(p.memory.cap > SMALL);
+	assert_true(p.cap * sizeof(*p.all) > SMALL);
+	read_publications(&p, with_items(&text, 3, 10));
+	assert_span(p.all[2].data.text, SPAN("dddddddddd"));
+	assert_true(p.memory.cap <= SMALL);
+	assert_true(p.cap * sizeof(*p.all) <= SMALL);
+	json_publications_fini(&p);
+	buf_fini(&text);
+}
+
+static void large_memory_is_kept_for_another_large_text(void **state)
+{
+	struct json_publications p = {0};
+	struct buf text = {0};
+	const char *memory;
+
+	(void)state;
+	read_publications(&p, with_items(&text, 1, 200000));
+	memory = p.memory.bytes;
+	read_publications(&p, with_items(&text, 1, 199999));
+	assert_ptr_equal(p.memory.bytes, memory);
+	json_publications_fini(&p);
+	buf_fini(&text);
 }
 
 /* --- write ---------------------------------------------------------------- */
@@ -1004,12 +1419,32 @@ int main(void)
 		cmocka_unit_test(a_text_has_at_most_16384_values),
 		cmocka_unit_test(members_inside_members_do_not_count),
 		cmocka_unit_test(
-			a_publication_may_be_read_again_into_the_same_memory),
+			publications_may_be_read_again_into_the_same_memory),
+		cmocka_unit_test(each_item_has_at_most_64_members),
+		cmocka_unit_test(
+			an_array_has_at_most_16384_values_on_all_levels),
+		cmocka_unit_test(data_may_be_any_value),
+		cmocka_unit_test(numbers_and_escapes_stay_as_they_were_written),
+		cmocka_unit_test(space_goes_but_in_strings),
+		cmocka_unit_test(an_array_holds_publications_in_their_order),
+		cmocka_unit_test(an_array_of_one_is_an_array),
+		cmocka_unit_test(an_array_may_be_empty),
+		cmocka_unit_test(an_error_in_an_array_names_the_item),
 		cmocka_unit_test(a_subscription_has_publisher_and_topic),
 		cmocka_unit_test(a_subscription_follows_the_same_rules),
-		cmocka_unit_test_setup_teardown(without_memory_reading_is_a_500,
-						limit_allocations,
-						unlimit_allocations),
+		cmocka_unit_test(members_are_read_by_what_they_may_be),
+		cmocka_unit_test(a_member_that_may_be_missing_is_absent),
+		cmocka_unit_test(nothing_may_be_wanted),
+		cmocka_unit_test(an_error_names_every_kind_that_may_be),
+		cmocka_unit_test(after_an_error_the_raw_members_are_there),
+		cmocka_unit_test(a_text_is_room_enough_for_its_members),
+		cmocka_unit_test_setup_teardown(
+			without_memory_for_cjson_reading_is_a_500,
+			limit_allocations, unlimit_allocations),
+		cmocka_unit_test(without_memory_publications_are_a_500),
+		cmocka_unit_test(without_memory_members_are_a_500),
+		cmocka_unit_test(memory_that_grew_large_is_not_kept),
+		cmocka_unit_test(large_memory_is_kept_for_another_large_text),
 		cmocka_unit_test(an_error_is_appended_as_json),
 		cmocka_unit_test(a_string_is_written_as_it_is_if_it_can_be),
 		cmocka_unit_test(quotes_backslashes_and_controls_are_escaped),
