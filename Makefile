@@ -161,7 +161,7 @@ valgrind: ## the unit tests and a part of the integration tests under valgrind
 	@scripts/sanitize.sh valgrind $(T)
 
 .PHONY: fuzz
-fuzz: ## fuzzes F=http|websocket|json (default: each) for S=60 seconds
+fuzz: ## fuzzes F=http|websocket|json|envelope (default: each) for S=60 seconds
 	@scripts/fuzz.sh "$(F)" "$(or $(S),60)"
 
 .PHONY: image image-test
