@@ -2,11 +2,203 @@
 #include "envelope.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "check.h"
+
 /* Bytes of a message's envelope but for what differs, and some more. */
 #define MESSAGE_OVERHEAD 128
+
+static const struct {
+	const char *name;
+	const char *text;
+} errors[] = {
+#define ERROR_ROW(name, text) {#name, text},
+	ENVELOPE_ERRORS(ERROR_ROW)
+#undef ERROR_ROW
+};
+
+/* --- reading -------------------------------------------------------------- */
+
+enum member {
+	TYPE,
+	REF,
+	PUBLISHER,
+	TOPIC,
+	SINCE,
+	SLOW,
+	DATA,
+	MEMBERS,
+};
+
+#define BIT(member) (1u << (member))
+
+/* Which of them a command must have, and which it may have as well; `type` and
+ * `ref` aside. */
+static const struct {
+	const char *name;
+	unsigned required;
+	unsigned optional;
+} commands[] = {
+	[ENVELOPE_SUBSCRIBE] = {"subscribe", BIT(PUBLISHER) | BIT(TOPIC),
+				BIT(SINCE) | BIT(SLOW)},
+	[ENVELOPE_UNSUBSCRIBE] = {"unsubscribe", BIT(PUBLISHER) | BIT(TOPIC),
+				  0},
+	[ENVELOPE_PUBLISH] = {"publish", BIT(TOPIC) | BIT(DATA), 0},
+	[ENVELOPE_PING] = {"ping", 0, 0},
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(*commands))
+
+/* Returns -1. */
+__attribute__((format(printf, 2, 3))) static int refuse(
+	struct json_error *error, const char *format, ...)
+{
+	va_list args;
+
+	error->status = 422;
+	va_start(args, format);
+	vsnprintf(error->text, sizeof(error->text), format, args);
+	va_end(args);
+	return -1;
+}
+
+static int out_of_memory(enum envelope_error *code, struct json_error *error)
+{
+	*code = ENVELOPE_no_memory;
+	refuse(error, "%s", errors[ENVELOPE_no_memory].text);
+	error->status = 500;
+	return -1;
+}
+
+/* Finds all members. Which of them must be strings depends on the command, of
+ * which those that are of no use to it may be anything. */
+static int find_members(struct json_member members[static MEMBERS],
+			struct span text, struct buf *memory,
+			enum envelope_error *code, struct json_error *error)
+{
+	static const struct json_member all[MEMBERS] = {
+		[TYPE] = {"type", .kinds = JSON_STRING, .is_required = true},
+		[REF] = {"ref", .kinds = JSON_STRING | JSON_NUMBER},
+		[PUBLISHER] = {"publisher", .kinds = JSON_ANY},
+		[TOPIC] = {"topic", .kinds = JSON_ANY},
+		[SINCE] = {"since", .kinds = JSON_ANY},
+		[SLOW] = {"slow", .kinds = JSON_ANY},
+		[DATA] = {"data", .kinds = JSON_ANY},
+	};
+	int status;
+
+	memcpy(members, all, sizeof(all));
+	status = json_read_members(text, members, MEMBERS, memory, error);
+	if (status == 500)
+		return out_of_memory(code, error);
+	if (status == 400)
+		*code = ENVELOPE_bad_json;
+	return status == 0 ? 0 : -1;
+}
+
+/* Copies it behind what was read, where room was made: spans must not move. */
+static int take_ref(struct envelope_command *command, struct span raw,
+		    struct json_error *error)
+{
+	struct buf *memory = &command->memory;
+
+	if (raw.bytes == NULL)
+		return 0;
+	if (raw.len > ENVELOPE_REF_MAX_BYTES)
+		return refuse(error, "`ref` has more than %d bytes",
+			      ENVELOPE_REF_MAX_BYTES);
+	CHECK(memory->cap - memory->len >= raw.len);
+	command->ref = (struct span){memory->bytes + memory->len, raw.len};
+	memcpy(memory->bytes + memory->len, raw.bytes, raw.len);
+	memory->len += raw.len;
+	return 0;
+}
+
+static int find_type(struct envelope_command *command, struct span name,
+		     enum envelope_error *code, struct json_error *error)
+{
+	for (unsigned i = 0; i < COMMANDS; i++) {
+		if (span_equal(span_of(commands[i].name), name)) {
+			command->type = (enum envelope_type)i;
+			return 0;
+		}
+	}
+	*code = ENVELOPE_unknown_type;
+	return refuse(error, "%s", errors[ENVELOPE_unknown_type].text);
+}
+
+/* Checks those that the command may have, and forgets the others. */
+static int check_members(struct json_member members[static MEMBERS],
+			 enum envelope_type type, struct json_error *error)
+{
+	unsigned required = commands[type].required;
+	unsigned allowed = required | commands[type].optional;
+
+	for (unsigned i = PUBLISHER; i < MEMBERS; i++) {
+		struct json_member *m = &members[i];
+		if ((allowed & BIT(i)) == 0)
+			m->value = (struct span){0};
+		else if (m->value.bytes != NULL && !m->is_string && i != DATA)
+			return refuse(error, "`%s` must be a string", m->name);
+		else if (m->value.bytes == NULL && (required & BIT(i)) != 0)
+			return refuse(error, "missing member `%s`", m->name);
+	}
+	return 0;
+}
+
+static int take_slow(struct envelope_command *command, struct span slow,
+		     struct json_error *error)
+{
+	command->drops = span_equal(slow, SPAN("drop"));
+	if (slow.bytes == NULL || command->drops ||
+	    span_equal(slow, SPAN("close")))
+		return 0;
+	return refuse(error, "`slow` must be \"close\" or \"drop\"");
+}
+
+static int take_members(struct envelope_command *command,
+			const struct json_member members[static MEMBERS],
+			struct json_error *error)
+{
+	command->publisher = members[PUBLISHER].value;
+	command->topic = members[TOPIC].value;
+	command->since = members[SINCE].value;
+	command->data.text = members[DATA].value;
+	command->data.is_json =
+		command->data.text.bytes != NULL && !members[DATA].is_string;
+	return take_slow(command, members[SLOW].value, error);
+}
+
+int envelope_read(struct envelope_command *command, struct span text,
+		  enum envelope_error *code, struct json_error *error)
+{
+	struct json_member members[MEMBERS];
+	int rv;
+
+	*code = ENVELOPE_bad_command; /* unless it is worse */
+	*command = (struct envelope_command){.memory = command->memory};
+	command->memory.len = 0;
+	/* `text` for its members (json_read_members), and behind them the ref.
+	 */
+	if (buf_reserve(&command->memory, text.len + ENVELOPE_REF_MAX_BYTES) !=
+	    0)
+		return out_of_memory(code, error);
+	rv = find_members(members, text, &command->memory, code, error);
+	if (rv != 0) {
+		struct json_error later;
+		take_ref(command, members[REF].raw, &later);
+		return rv;
+	}
+	rv = take_ref(command, members[REF].raw, error);
+	if (rv == 0)
+		rv = find_type(command, members[TYPE].value, code, error);
+	if (rv == 0)
+		rv = check_members(members, command->type, error);
+	return rv == 0 ? take_members(command, members, error) : rv;
+}
 
 /* --- objects -------------------------------------------------------------- */
 
@@ -160,17 +352,6 @@ int envelope_write_pong(struct buf *out, struct span ref)
 	add_ref(&o, ref);
 	return end(&o);
 }
-
-/* --- errors --------------------------------------------------------------- */
-
-static const struct {
-	const char *name;
-	const char *text;
-} errors[] = {
-#define ERROR_ROW(name, text) {#name, text},
-	ENVELOPE_ERRORS(ERROR_ROW)
-#undef ERROR_ROW
-};
 
 int envelope_write_error(struct buf *out, struct span ref,
 			 enum envelope_error code, const char *text)

@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define ENVELOPE_REF_MAX_BYTES 128 /* of "ref", as JSON text */
+
 /* The codes of {"type":"error"}: one table, from which enum and name are made.
  * The sentence is what a client is told where there is nothing better. */
 #define ENVELOPE_ERRORS(X)                                                     \
@@ -31,6 +33,40 @@ enum envelope_error {
 	ENVELOPE_ERRORS(ENVELOPE_ERROR_ENUM)
 #undef ENVELOPE_ERROR_ENUM
 };
+
+enum envelope_type {
+	ENVELOPE_SUBSCRIBE,
+	ENVELOPE_UNSUBSCRIBE,
+	ENVELOPE_PUBLISH,
+	ENVELOPE_PING,
+};
+
+/* A command. Which members it must have, and may have:
+ *   subscribe    publisher, topic; since (string), slow ("close" or "drop")
+ *   unsubscribe  publisher, topic
+ *   publish      topic, data (any value)
+ *   ping
+ * and "ref" (a string or a number, at most ENVELOPE_REF_MAX_BYTES as JSON text)
+ * each. Other members are ignored, but none of those named here may be there
+ * twice. Zeroed memory may be read into. */
+struct envelope_command {
+	enum envelope_type type;
+	struct span ref;       /* its JSON text, to be sent back; or absent */
+	struct span publisher; /* decoded, UTF-8, may hold U+0000; or absent */
+	struct span topic;     /* the same */
+	struct span since;     /* the same */
+	bool drops;            /* "slow": "drop" */
+	struct json_data data; /* as in a publication (json.h); or absent */
+	struct buf memory;     /* what all of it lies in; reused */
+};
+
+/* Reads `text`, which is at most as long as a WebSocket's message. Returns 0;
+ * or -1 with `*code` and `error->text` filled, and `ref`, where the text has a
+ * usable one, so that the error can name it; the rest of `command` is undefined
+ * then. Codes: bad_json; unknown_type; no_memory; bad_command, which is
+ * anything else. */
+int envelope_read(struct envelope_command *command, struct span text,
+		  enum envelope_error *code, struct json_error *error);
 
 /* --- writing: each appends one JSON object to `out`, and returns 0, or
  * UV_ENOMEM with `out` unchanged. `ref` absent: no such member. Ids are text as

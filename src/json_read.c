@@ -238,23 +238,24 @@ static int find_members(const cJSON *value, const struct json_scan *s,
 	return status;
 }
 
-/* Scans and parses `text`; `*root` is the caller's to delete. */
-static int parse(struct span text, struct json_scan *s, cJSON **root,
-		 struct json_error *error)
+/* Scans and parses `text`. Returns what the caller is to delete; or NULL, with
+ * `error` filled. */
+static cJSON *parse(struct span text, struct json_scan *s,
+		    struct json_error *error)
 {
-	int status = json_scan_text(s, text, error);
+	cJSON *root;
 
-	if (status != 0)
-		return status;
-	if (s->values_count > JSON_VALUES_MAX)
-		return json_fail(error, 422,
-				 "too many values, at most %d allowed",
-				 JSON_VALUES_MAX);
-	*root = cJSON_ParseWithLengthOpts(text.bytes, text.len, NULL, false);
-	if (*root ==
-	    NULL) /* what the scan lets through is JSON to cJSON, too */
-		return json_fail(error, 500, "out of memory");
-	return 0;
+	if (json_scan_text(s, text, error) != 0)
+		return NULL;
+	if (s->values_count > JSON_VALUES_MAX) {
+		json_fail(error, 422, "too many values, at most %d allowed",
+			  JSON_VALUES_MAX);
+		return NULL;
+	}
+	root = cJSON_ParseWithLengthOpts(text.bytes, text.len, NULL, false);
+	if (root == NULL) /* what the scan lets through is JSON to cJSON, too */
+		json_fail(error, 500, "out of memory");
+	return root;
 }
 
 /* --- members -------------------------------------------------------------- */
@@ -263,11 +264,11 @@ static int find_in_text(struct span text, struct json_member wanted[],
 			size_t count, struct json_error *error)
 {
 	struct json_scan scan;
-	cJSON *root;
-	int status = parse(text, &scan, &root, error);
+	cJSON *root = parse(text, &scan, error);
+	int status;
 
-	if (status != 0)
-		return status;
+	if (root == NULL)
+		return error->status;
 	status = find_members(root, &scan, wanted, count, error);
 	cJSON_Delete(root);
 	return status;
@@ -383,11 +384,11 @@ static int find_publications(struct json_publications *p, struct span text,
 			     struct json_error *error)
 {
 	struct json_scan scan;
-	cJSON *root;
-	int status = parse(text, &scan, &root, error);
+	cJSON *root = parse(text, &scan, error);
+	int status;
 
-	if (status != 0)
-		return status;
+	if (root == NULL)
+		return error->status;
 	if (reserve(p, root, text) != 0)
 		status = json_fail(error, 500, "out of memory");
 	else if (p->is_array)

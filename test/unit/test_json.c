@@ -1,4 +1,4 @@
-/* test_json.c - src/json.c: what is JSON, what is a publication. */
+/* test_json.c - src/json_*.c: what is JSON, what is a publication. */
 #include "json.h"
 
 #include <errno.h>

@@ -1,0 +1,152 @@
+/* fuzz_envelope.c - feeds any text to src/envelope.c as a command, checks what
+ * must always hold, and has what was read written: that is JSON, and says the
+ * same. */
+#include "envelope.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "check.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
+
+static void check_error(const struct json_error *error,
+			enum envelope_error code)
+{
+	CHECK(code == ENVELOPE_bad_json || code == ENVELOPE_bad_command ||
+	      code == ENVELOPE_unknown_type);
+	CHECK(error->text[0] != '\0');
+	for (size_t i = 0; error->text[i] != '\0'; i++) {
+		CHECK(i + 1 < JSON_ERROR_MAX);
+		CHECK(error->text[i] >= ' ' && error->text[i] <= '~');
+	}
+}
+
+/* Absent, if it may be; or UTF-8 that lies in the memory. */
+static void check_span(struct span span, bool is_required,
+		       const struct buf *memory)
+{
+	CHECK(span.bytes != NULL || !is_required);
+	if (span.bytes == NULL)
+		return;
+	CHECK(span.bytes >= memory->bytes);
+	CHECK(span.bytes + span.len <= memory->bytes + memory->len);
+	CHECK(json_is_utf8(span));
+}
+
+static void check_ref(const struct envelope_command *c)
+{
+	struct json_error error;
+
+	check_span(c->ref, false, &c->memory);
+	if (c->ref.bytes == NULL)
+		return;
+	CHECK(c->ref.len <= ENVELOPE_REF_MAX_BYTES);
+	CHECK(strchr("\"-0123456789", c->ref.bytes[0]) != NULL);
+	CHECK(json_check(c->ref, &error) == 0);
+}
+
+static void check_command(const struct envelope_command *c)
+{
+	bool subscribes = c->type == ENVELOPE_SUBSCRIBE;
+	bool publishes = c->type == ENVELOPE_PUBLISH;
+	struct json_error error;
+
+	check_span(c->publisher, subscribes || c->type == ENVELOPE_UNSUBSCRIBE,
+		   &c->memory);
+	check_span(c->topic, c->type != ENVELOPE_PING, &c->memory);
+	check_span(c->since, false, &c->memory);
+	check_span(c->data.text, publishes, &c->memory);
+	CHECK(subscribes || (c->since.bytes == NULL && !c->drops));
+	CHECK(publishes || (c->data.text.bytes == NULL && !c->data.is_json));
+	if (c->data.is_json)
+		CHECK(json_check(c->data.text, &error) == 0);
+}
+
+/* Reads `out` for the member `name`, and empties it. */
+static void check_written(struct buf *out, const char *name,
+			  struct span expected)
+{
+	struct json_member member = {name, .kinds = JSON_ANY};
+	struct span text = {out->bytes, out->len};
+	struct buf memory = {0};
+	struct json_error error;
+
+	CHECK(json_check(text, &error) == 0);
+	/* It may have more values than the command, and so too many. */
+	if (json_read_members(text, &member, 1, &memory, &error) == 0)
+		CHECK(span_equal(member.value, expected));
+	buf_fini(&memory);
+	out->len = 0;
+}
+
+/* A ref is what it was, with its escapes. */
+static void check_pong(const struct envelope_command *c)
+{
+	struct json_member ref = {"ref", .kinds = JSON_STRING | JSON_NUMBER};
+	struct buf memory = {0};
+	struct buf out = {0};
+	struct json_error error;
+
+	CHECK(envelope_write_pong(&out, c->ref) == 0);
+	CHECK(json_read_members((struct span){out.bytes, out.len}, &ref, 1,
+				&memory, &error) == 0);
+	CHECK(span_equal(ref.raw, c->ref));
+	buf_fini(&memory);
+	buf_fini(&out);
+}
+
+static void check_writing(const struct envelope_command *c)
+{
+	struct buf out = {0};
+
+	CHECK(envelope_write_subscribed(&out, c->ref, c->publisher, c->topic,
+					c->since, ENVELOPE_RESUMED) == 0);
+	check_written(&out, "topic", c->topic);
+	CHECK(envelope_write_unsubscribed(&out, c->ref, c->publisher,
+					  c->topic) == 0);
+	check_written(&out, "publisher", c->publisher);
+	CHECK(envelope_write_gap(&out, c->publisher, c->topic, c->since,
+				 SPAN("0-1")) == 0);
+	check_written(&out, "from", c->since);
+	CHECK(envelope_write_published(&out, c->ref, c->since, 1) == 0);
+	check_written(&out, "subscribers", SPAN("1"));
+	CHECK(envelope_write_message(&out, c->publisher, c->topic, c->since,
+				     c->data) == 0);
+	check_written(&out, "data", c->data.text);
+	check_pong(c);
+	buf_fini(&out);
+}
+
+static void check_refusal(const struct envelope_command *c,
+			  enum envelope_error code,
+			  const struct json_error *error)
+{
+	struct buf out = {0};
+
+	CHECK(envelope_write_error(&out, c->ref, code, error->text) == 0);
+	check_written(&out, "message", span_of(error->text));
+	buf_fini(&out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
+{
+	struct span text = {(const char *)bytes, len};
+	struct envelope_command command = {0};
+	enum envelope_error code;
+	struct json_error error;
+
+	for (int i = 0; i < 2; i++) { /* the memory is used again */
+		int rv = envelope_read(&command, text, &code, &error);
+		check_ref(&command);
+		if (rv == 0) {
+			check_command(&command);
+			check_writing(&command);
+		} else {
+			check_error(&error, code);
+			check_refusal(&command, code, &error);
+		}
+	}
+	buf_fini(&command.memory);
+	return 0;
+}
