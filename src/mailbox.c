@@ -1,4 +1,5 @@
-/* mailbox.c - an intrusive list of messages, an array of sockets, and bits. */
+/* mailbox.c - intrusive lists of messages and of notes, an array of sockets,
+ * and bits. */
 #include "mailbox.h"
 
 #include "check.h"
@@ -11,6 +12,7 @@ int mailbox_open(struct mailbox *m, uv_loop_t *loop, unsigned worker,
 {
 	memset(m, 0, sizeof *m);
 	m->end = &m->first;
+	m->notes_end = &m->first_note;
 	m->worker = worker;
 	m->max_bytes = max_bytes;
 	int rv = uv_mutex_init(&m->lock);
@@ -43,6 +45,11 @@ void mailbox_close(struct mailbox *m)
 	}
 	for (size_t i = 0; i < mail.sockets_count; i++)
 		close(mail.sockets[i].socket);
+	while (mail.notes != NULL) {
+		struct mailbox_note *note = mail.notes;
+		mail.notes = note->next;
+		free(note);
+	}
 }
 
 void mailbox_fini(struct mailbox *m)
@@ -115,6 +122,20 @@ void mailbox_post_order(struct mailbox *m, enum mailbox_order order)
 	unlock_and_wake(m);
 }
 
+void mailbox_post_note(struct mailbox *m, struct mailbox_note *note)
+{
+	uv_mutex_lock(&m->lock);
+	if (m->is_closed) {
+		uv_mutex_unlock(&m->lock);
+		free(note);
+		return;
+	}
+	note->next = NULL;
+	*m->notes_end = note;
+	m->notes_end = &note->next;
+	unlock_and_wake(m);
+}
+
 bool mailbox_is_waiting(const struct mailbox *m)
 {
 	return atomic_load_explicit(&m->is_waiting, memory_order_relaxed);
@@ -133,10 +154,13 @@ bool mailbox_take(struct mailbox *m, struct mail *mail)
 	mail->messages_count = m->count;
 	mail->sockets = m->sockets;
 	mail->sockets_count = m->sockets_count;
+	mail->notes = m->first_note;
 	mail->orders = m->orders;
 	m->first = NULL;
 	m->end = &m->first;
 	m->count = 0;
+	m->first_note = NULL;
+	m->notes_end = &m->first_note;
 	m->orders = 0;
 	/* The two arrays change places. */
 	size_t cap = m->sockets_cap;

@@ -7,7 +7,7 @@
  *
  * Bounded: publications by `max_bytes` of memory, which posters ask for first
  * (mailbox_has_room); a few may pass it together, since asking and posting are
- * two steps. Sockets by MAX_CONNECTIONS.
+ * two steps. Sockets by MAX_CONNECTIONS. Notes by what their posters allow.
  * Threads: posting, any; the rest, the worker that owns the loop.
  * Lock order: the last of all (registry.h). */
 #ifndef ISIMUD_MAILBOX_H
@@ -29,6 +29,12 @@ enum mailbox_order {
 	MAILBOX_HANG = 32,   /* debug builds: stand still, for a test */
 };
 
+/* Something to tell a worker, at the start of a heap block that the poster
+ * gives away: free() is all that it needs. */
+struct mailbox_note {
+	struct mailbox_note *next;
+};
+
 /* What was taken. */
 struct mail {
 	struct message *messages; /* first, along links[worker].next; each holds
@@ -37,6 +43,7 @@ struct mail {
 	struct accepted *sockets; /* descriptors, now the taker's; lie in memory
 			 that is the mailbox's until the next take */
 	size_t sockets_count;
+	struct mailbox_note *notes; /* first; now the taker's */
 	unsigned orders;
 };
 
@@ -52,6 +59,8 @@ struct mailbox {
 	struct message *first;
 	struct message **end;
 	size_t count;
+	struct mailbox_note *first_note;
+	struct mailbox_note **notes_end;
 	unsigned orders;
 	bool is_closed;
 	struct accepted *sockets;
@@ -73,8 +82,8 @@ int mailbox_open(struct mailbox *m, uv_loop_t *loop, unsigned worker,
 void mailbox_set_owner(struct mailbox *m);
 
 /* Closes the handle; drops what is still inside (closing sockets). Nobody may
- * post any more, but for orders, which are dropped. mailbox_fini() after the
- * loop has run the close callback. */
+ * post any more, but for orders and notes, which are dropped. mailbox_fini()
+ * after the loop has run the close callback, and no other thread posts. */
 void mailbox_close(struct mailbox *m);
 void mailbox_fini(struct mailbox *m);
 
@@ -92,6 +101,9 @@ void mailbox_post_message(struct mailbox *m, void *member,
 int mailbox_post_socket(struct mailbox *m, struct accepted socket);
 
 void mailbox_post_order(struct mailbox *m, enum mailbox_order order);
+
+/* Takes `note`; a closed mailbox frees it. Never fails. */
+void mailbox_post_note(struct mailbox *m, struct mailbox_note *note);
 
 /* Whether there is something to take. */
 bool mailbox_is_waiting(const struct mailbox *m);

@@ -21,6 +21,7 @@
 struct routes {
 	struct worker *worker;
 	struct auth *auth; /* NULL without AUTH_URL */
+	struct verdicts *verdicts;
 	struct subscribers subscribers;
 	/* Scratch, used within one call. */
 	struct buf page;
@@ -187,8 +188,9 @@ static void authorize(struct routes *r, struct conn *c,
 		conn_respond_error(c, 400, "Missing credentials", NULL);
 		return;
 	}
-	int rv =
-		auth_check_start(r->auth, token, on_verdict, c, &client->check);
+	struct auth_request asked = {.token = token};
+	int rv = auth_check_start(r->auth, &asked, on_verdict, c,
+				  &client->check);
 	if (rv == UV_EBUSY)
 		conn_respond_error(c, 503, "Too many clients are being checked",
 				   "Retry-After: 1\r\n");
@@ -424,6 +426,27 @@ static void on_end(struct conn *c)
 
 /* --- the application ---------------------------------------------------- */
 
+/* Each worker's table is its own, so nobody waits on another worker. */
+static int open_auth(struct routes *r, struct worker *w)
+{
+	const struct config *config = w->shared->config;
+	struct verdicts_options limits = {
+		.checks_max = (unsigned)config->auth_checks_max};
+	int rv = verdicts_new(&r->verdicts, &limits);
+	if (rv != 0)
+		return rv;
+	struct auth_options options = {
+		.url = config->auth_url,
+		.timeout_ms = (unsigned)config->auth_timeout_ms,
+		.checks_max = (unsigned)config->auth_checks_max,
+		.verdicts = r->verdicts,
+		.worker = w->index};
+	rv = auth_open(&r->auth, &w->loop, &options);
+	if (rv != 0)
+		verdicts_free(r->verdicts);
+	return rv;
+}
+
 static int routes_open(struct worker *w, void **state)
 {
 	const struct config *config = w->shared->config;
@@ -434,11 +457,7 @@ static int routes_open(struct worker *w, void **state)
 	subscribers_init(&r->subscribers, w->shared->registry, w->index,
 			 &w->stats);
 	if (config->auth_url != NULL) {
-		struct auth_options options = {
-			.url = config->auth_url,
-			.timeout_ms = (unsigned)config->auth_timeout_ms,
-			.checks_max = (unsigned)config->auth_checks_max};
-		int rv = auth_open(&r->auth, &w->loop, &options);
+		int rv = open_auth(r, w);
 		if (rv != 0) {
 			free(r);
 			return rv;
@@ -465,6 +484,7 @@ static void routes_close(void *state)
 	struct routes *r = state;
 
 	auth_close(r->auth);
+	verdicts_free(r->verdicts);
 	buf_fini(&r->credentials);
 	buf_fini(&r->page);
 	json_publications_fini(&r->publications);

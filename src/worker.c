@@ -192,6 +192,15 @@ static void obey(struct worker *w, unsigned orders, size_t mail_count)
 #endif
 }
 
+static void hand_over(struct worker *w, struct mailbox_note *notes)
+{
+	while (notes != NULL) {
+		struct mailbox_note *note = notes;
+		notes = note->next; /* `note` may be freed now */
+		w->shared->app->notify(w->state, note);
+	}
+}
+
 static void handle_mail(struct worker *w, const struct mail *mail)
 {
 	for (size_t i = 0; i < mail->sockets_count; i++)
@@ -200,6 +209,7 @@ static void handle_mail(struct worker *w, const struct mail *mail)
 		w->shared->app->deliver(w->state, mail->messages);
 	if (w->mail_most < mail->messages_count)
 		w->mail_most = mail->messages_count;
+	hand_over(w, mail->notes);
 	obey(w, mail->orders, mail->messages_count);
 }
 

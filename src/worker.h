@@ -1,8 +1,9 @@
 /* worker.h - one loop thread and the connections it owns.
  *
  * Everything comes in by the mailbox: sockets from the acceptor, messages from
- * publishers, orders from the server. Before each poll the worker takes its
- * mail and then writes to every connection that has something, once.
+ * publishers, notes of the application, orders from the server. Before each
+ * poll the worker takes its mail and then writes to every connection that has
+ * something, once.
  * What requests and messages mean is the application's (routes.c; test/echo).
  */
 #ifndef ISIMUD_WORKER_H
@@ -27,6 +28,9 @@ struct worker_app {
 	/* Hands over messages from the mailbox, with their references. NULL
 	 * for an application without a registry. */
 	void (*deliver)(void *state, struct message *first);
+	/* Takes a note from the mailbox. NULL for an application that posts
+	 * none. */
+	void (*notify)(void *state, struct mailbox_note *note);
 	/* What was delivered is written. NULL where nobody wants to know. */
 	void (*flushed)(void *state);
 	/* No connection is left. Closes handles; the loop runs on until they

@@ -1,7 +1,8 @@
 /* test_auth.c - auth.c against authorities that answer well, badly, or not.
  *
  * An authority is a thread with plain blocking sockets; it serves one
- * connection after the other by a script. The checks run on the test's loop. */
+ * connection after the other by a script. The checks run on the test's loop,
+ * which all workers there are share: each has an auth and a mailbox. */
 #include "auth.h"
 
 #include <setjmp.h>
@@ -25,14 +26,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "aborts.h"
+#include "check.h"
+#include "memory.h"
+#include "oom.h"
 #include "version.h"
 
 #define LONG_MS      20000u /* a time-out that no test waits for */
 #define SHORT_MS     200u   /* a time-out that a test waits for */
 #define DEADLINE_MS  5000u  /* for what must happen before LONG_MS */
 #define CHECKS_MAX   4u
-#define REQUEST_MAX  4096
+#define REQUEST_MAX  65536
 #define CONNECTS_MAX 8
+#define WORKERS      3
+#define ENTRIES_MAX  4u
 
 /* --- name lookups --------------------------------------------------------- */
 
@@ -114,6 +121,7 @@ struct authority;
 typedef void script_fn(struct authority *a, int fd);
 
 struct authority {
+	uv_sem_t leave; /* for answer_when_told() */
 	int listener;
 	int port;
 	uv_thread_t thread;
@@ -200,6 +208,7 @@ static void authority_start(struct authority *a, script_fn *script,
 
 	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	memset(a, 0, sizeof(*a));
+	assert_int_equal(uv_sem_init(&a->leave, 0), 0);
 	a->script = script;
 	a->text = text;
 	a->text_len = text == NULL ? 0 : strlen(text);
@@ -217,10 +226,12 @@ static void authority_start(struct authority *a, script_fn *script,
 
 static void authority_stop(struct authority *a)
 {
+	uv_sem_post(&a->leave);
 	shutdown(a->listener, SHUT_RDWR); /* ends accept() */
 	if (a->script != NULL)
 		uv_thread_join(&a->thread);
 	close(a->listener);
+	uv_sem_destroy(&a->leave);
 }
 
 /* --- scripts -------------------------------------------------------------- */
@@ -234,6 +245,16 @@ static void answer(struct authority *a, int fd)
 		atomic_fetch_add(&a->answers, 1);
 	}
 	atomic_fetch_add(&a->dropped, 1);
+}
+
+/* Waits for `leave`, answers and closes: another worker's connection may be the
+ * next. */
+static void answer_when_told(struct authority *a, int fd)
+{
+	if (!read_request(a, fd))
+		return;
+	uv_sem_wait(&a->leave);
+	send_bytes(fd, a->text, a->text_len);
 }
 
 static void answer_and_close(struct authority *a, int fd)
@@ -307,7 +328,11 @@ struct world {
 	uv_loop_t loop;
 	uv_timer_t ticker;
 	unsigned ticks;
-	struct auth *auth;
+	struct mailbox boxes[WORKERS];
+	struct mailbox *mailboxes[WORKERS];
+	struct auth *auths[WORKERS]; /* most tests have the first only */
+	struct verdicts *verdicts;
+	size_t memory_used;
 	struct authority authority;
 	bool has_authority;
 	char url[128];
@@ -316,6 +341,7 @@ struct world {
 /* What became of one check. */
 struct asked {
 	struct world *world;
+	unsigned worker;
 	struct auth_check *check;
 	enum auth_verdict verdict;
 	unsigned calls;
@@ -366,12 +392,56 @@ static uint64_t now_ms(void)
 	return uv_hrtime() / 1000000;
 }
 
+/* What worker.c does, for a worker without an auth too. */
+static void on_mail(uv_async_t *async)
+{
+	struct mailbox *m = CONTAINER_OF(async, struct mailbox, async);
+	struct world *w = CONTAINER_OF(m - m->worker, struct world, boxes[0]);
+	struct mail mail;
+
+	mailbox_take(m, &mail);
+	while (mail.notes != NULL) {
+		struct mailbox_note *note = mail.notes;
+		struct auth *a = w->auths[m->worker];
+		mail.notes = note->next;
+		if (a != NULL)
+			auth_take_note(a, note);
+		else
+			free(note);
+	}
+}
+
+static void open_verdicts(struct world *w, unsigned checks_max, uint64_t ttl_ms)
+{
+	struct verdicts_options options = {.checks_max = checks_max,
+					   .ttl_ms = ttl_ms,
+					   .entries_max = ENTRIES_MAX,
+					   .mailboxes = w->mailboxes};
+
+	verdicts_free(w->verdicts);
+	assert_int_equal(verdicts_new(&w->verdicts, &options), 0);
+}
+
+static size_t settled_memory_used(void)
+{
+	memory_settle();
+	return memory_used();
+}
+
 static int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
 
 	assert_non_null(w);
 	assert_int_equal(uv_loop_init(&w->loop), 0);
+	for (unsigned i = 0; i < WORKERS; i++) {
+		w->mailboxes[i] = &w->boxes[i];
+		assert_int_equal(
+			mailbox_open(&w->boxes[i], &w->loop, i, 1000, on_mail),
+			0);
+	}
+	w->memory_used = settled_memory_used();
+	open_verdicts(w, CHECKS_MAX, 0);
 	uv_timer_init(&w->loop, &w->ticker);
 	w->ticker.data = w;
 	atomic_store(&lookups_begun, 0);
@@ -386,9 +456,16 @@ static int teardown(void **state)
 {
 	struct world *w = *state;
 
-	auth_close(w->auth);
+	for (unsigned i = 0; i < WORKERS; i++)
+		auth_close(w->auths[i]);
+	verdicts_free(w->verdicts); /* so nothing is asked any more */
+	assert_int_equal(settled_memory_used(), w->memory_used);
+	for (unsigned i = 0; i < WORKERS; i++)
+		mailbox_close(&w->boxes[i]);
 	uv_close((uv_handle_t *)&w->ticker, NULL);
 	uv_run(&w->loop, UV_RUN_DEFAULT);
+	for (unsigned i = 0; i < WORKERS; i++)
+		mailbox_fini(&w->boxes[i]);
 	assert_int_equal(uv_loop_close(&w->loop), 0);
 	release_lookups();
 	for (unsigned i = 0;
@@ -403,15 +480,28 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void open_auth(struct world *w, const char *host, unsigned timeout_ms)
+static void open_worker(struct world *w, unsigned worker, unsigned timeout_ms)
 {
 	struct auth_options options = {.url = w->url,
 				       .timeout_ms = timeout_ms,
-				       .checks_max = CHECKS_MAX};
+				       .checks_max = CHECKS_MAX,
+				       .verdicts = w->verdicts,
+				       .worker = worker};
 
+	assert_int_equal(auth_open(&w->auths[worker], &w->loop, &options), 0);
+}
+
+static void open_auth(struct world *w, const char *host, unsigned timeout_ms)
+{
 	snprintf(w->url, sizeof(w->url), "http://%s:%d/verify?by=isimud", host,
 		 w->authority.port);
-	assert_int_equal(auth_open(&w->auth, &w->loop, &options), 0);
+	open_worker(w, 0, timeout_ms);
+}
+
+static void close_worker(struct world *w, unsigned worker)
+{
+	auth_close(w->auths[worker]);
+	w->auths[worker] = NULL;
 }
 
 static void start_authority(struct world *w, script_fn *script,
@@ -434,14 +524,39 @@ static void start_mute_world(struct world *w, unsigned timeout_ms)
 	start_world(w, NULL, NULL, timeout_ms);
 }
 
-static void ask(struct world *w, struct asked *q)
+static int start_check(struct world *w, const struct auth_request *request,
+		       struct asked *q)
 {
+	int rv;
+
 	q->world = w;
 	q->calls = 0;
-	assert_int_equal(auth_check_start(w->auth, SPAN("s3cr.et-_~+/=="),
-					  on_verdict, q, &q->check),
-			 0);
+	rv = auth_check_start(w->auths[q->worker], request, on_verdict, q,
+			      &q->check);
 	assert_int_equal(q->calls, 0);
+	return rv;
+}
+
+static void ask_about(struct world *w, const char *token, struct asked *q)
+{
+	struct auth_request request = {.token = span_of(token)};
+
+	assert_int_equal(start_check(w, &request, q), 0);
+}
+
+static void ask(struct world *w, struct asked *q)
+{
+	ask_about(w, "s3cr.et-_~+/==", q);
+}
+
+/* About somebody else than whoever was asked about before. */
+static void ask_anew(struct world *w, struct asked *q)
+{
+	static unsigned number;
+	char token[32];
+
+	snprintf(token, sizeof(token), "token-%u", number++);
+	ask_about(w, token, q);
 }
 
 static enum auth_verdict verdict(struct world *w)
@@ -789,16 +904,173 @@ static void the_request_is_a_get_with_the_token_and_nothing_else(void **state)
 	assert_string_equal(w->authority.request, expected);
 }
 
+/* The lines of the only request, from the first field of ours on. */
+static const char *own_lines(struct world *w)
+{
+	static const char before[] = "\r\nAccept: */*\r\n";
+	const char *at;
+
+	assert_int_equal(w->authority.requests, 1);
+	at = strstr(w->authority.request, before);
+	assert_non_null(at);
+	return at + sizeof(before) - 1;
+}
+
+static void ask_and_wait(struct world *w, const struct auth_request *request)
+{
+	struct asked q = {0};
+
+	assert_int_equal(start_check(w, request, &q), 0);
+	RUN_UNTIL(w, q.calls == 1);
+	assert_int_equal(q.verdict, AUTH_YES);
+}
+
+static void the_request_tells_all_that_it_was_given(void **state)
+{
+	struct world *w = *state;
+	struct auth_request request = {
+		.token = SPAN("abc"),
+		.cookie = SPAN("a=b; session=\"x, y\""),
+		.method = SPAN("GET"),
+		.host = SPAN("push.example:8443"),
+		.uri = SPAN("/sub?topic=a%20b&since=5-7"),
+		.key_uri = SPAN("/sub?topic=a%20b"),
+		.peer = "2001:db8::1"};
+
+	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
+	ask_and_wait(w, &request);
+	assert_string_equal(own_lines(w),
+			    "X-Forwarded-Method: GET\r\n"
+			    "X-Forwarded-Host: push.example:8443\r\n"
+			    "X-Forwarded-Uri: /sub?topic=a%20b&since=5-7\r\n"
+			    "X-Forwarded-For: 2001:db8::1\r\n"
+			    "Cookie: a=b; session=\"x, y\"\r\n"
+			    "Authorization: Bearer abc\r\n\r\n");
+}
+
+static void what_is_absent_is_not_sent(void **state)
+{
+	struct world *w = *state;
+	struct auth_request request = {.cookie = SPAN("a=b"), .peer = ""};
+
+	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
+	ask_and_wait(w, &request);
+	assert_string_equal(own_lines(w), "Cookie: a=b\r\n\r\n");
+}
+
+static void what_is_empty_or_blank_is_sent_without_value(void **state)
+{
+	struct world *w = *state;
+	struct auth_request request = {.cookie = SPAN(""),
+				       .method = SPAN("GET"),
+				       .host = SPAN(""),
+				       .uri = SPAN(" \t")};
+
+	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
+	ask_and_wait(w, &request);
+	assert_string_equal(own_lines(w), "X-Forwarded-Method: GET\r\n"
+					  "X-Forwarded-Host:\r\n"
+					  "X-Forwarded-Uri:\r\n"
+					  "Cookie:\r\n\r\n");
+}
+
+static void values_that_libcurl_might_take_for_more_are_sent_as_they_are(
+	void **state)
+{
+	struct world *w = *state;
+	struct auth_request request = {.cookie = SPAN(";"),
+				       .method = SPAN("%s%n"),
+				       .host = SPAN(":"),
+				       .uri = SPAN("@file;x:")};
+
+	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
+	ask_and_wait(w, &request);
+	assert_string_equal(own_lines(w), "X-Forwarded-Method: %s%n\r\n"
+					  "X-Forwarded-Host: :\r\n"
+					  "X-Forwarded-Uri: @file;x:\r\n"
+					  "Cookie: ;\r\n\r\n");
+}
+
+static struct span filled(char *bytes, size_t len, int first)
+{
+	for (size_t i = 0; i < len; i++)
+		bytes[i] = (char)(first + (int)(i % 26));
+	return (struct span){bytes, len};
+}
+
+static void long_values_arrive_whole(void **state)
+{
+	static char token[8192], uri[8192], cookie[16384];
+	static char expected[REQUEST_MAX];
+	struct world *w = *state;
+	size_t before = settled_memory_used();
+	struct auth_request request = {
+		.token = filled(token, sizeof(token), 'a'),
+		.cookie = filled(cookie, sizeof(cookie), 'A'),
+		.uri = filled(uri, sizeof(uri), 'a')};
+	struct asked q = {0};
+
+	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
+	assert_int_equal(start_check(w, &request, &q), 0);
+	/* Clients choose how long they are. */
+	assert_true(settled_memory_used() - before >=
+		    2 * (sizeof(token) + sizeof(uri) + sizeof(cookie)));
+	RUN_UNTIL(w, q.calls == 1);
+	snprintf(expected, sizeof(expected),
+		 "X-Forwarded-Uri: %.*s\r\nCookie: %.*s\r\n"
+		 "Authorization: Bearer %.*s\r\n\r\n",
+		 (int)sizeof(uri), uri, (int)sizeof(cookie), cookie,
+		 (int)sizeof(token), token);
+	assert_string_equal(own_lines(w), expected);
+}
+
+struct attempt {
+	struct world *world;
+	struct auth_request request;
+};
+
+static void attempt(void *user)
+{
+	struct attempt *a = user;
+	struct asked q = {0};
+
+	start_check(a->world, &a->request, &q);
+}
+
+static void a_value_of_two_lines_ends_the_process(void **state)
+{
+	static const struct span values[] = {
+		{"a\rb", 3}, {"a\nb", 3}, {"a\0b", 3}, {"\n", 1}};
+	struct world *w = *state;
+
+	start_mute_world(w, LONG_MS);
+	for (int i = 0; i < 4; i++) {
+		struct auth_request requests[] = {{.token = values[i]},
+						  {.cookie = values[i]},
+						  {.method = values[i]},
+						  {.host = values[i]},
+						  {.uri = values[i]}};
+		for (int field = 0; field < 5; field++) {
+			struct attempt a = {w, requests[field]};
+			assert_true(aborts(attempt, &a));
+		}
+	}
+	struct attempt fine = {w, {.token = SPAN("a\tb")}};
+	assert_false(aborts(attempt, &fine));
+}
+
 static void a_url_of_another_scheme_is_not_asked(void **state)
 {
 	struct world *w = *state;
-	struct auth_options options = {
-		.url = w->url, .timeout_ms = LONG_MS, .checks_max = 1};
+	struct auth_options options = {.url = w->url,
+				       .timeout_ms = LONG_MS,
+				       .checks_max = 1,
+				       .verdicts = w->verdicts};
 
 	start_authority(w, answer, "220 ready\r\n");
 	snprintf(w->url, sizeof(w->url), "ftp://127.0.0.1:%d/",
 		 w->authority.port);
-	assert_int_equal(auth_open(&w->auth, &w->loop, &options), 0);
+	assert_int_equal(auth_open(&w->auths[0], &w->loop, &options), 0);
 	assert_int_equal(verdict(w), AUTH_FAILED);
 	assert_int_equal(w->authority.connections, 0);
 }
@@ -806,12 +1078,11 @@ static void a_url_of_another_scheme_is_not_asked(void **state)
 static void a_token_ends_where_its_span_ends(void **state)
 {
 	struct world *w = *state;
-	struct asked q = {.world = w};
-	struct span token = {"abcdef", 3};
+	struct asked q = {0};
+	struct auth_request request = {.token = {"abcdef", 3}};
 
 	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
-	assert_int_equal(
-		auth_check_start(w->auth, token, on_verdict, &q, &q.check), 0);
+	assert_int_equal(start_check(w, &request, &q), 0);
 	RUN_UNTIL(w, q.calls == 1);
 	assert_non_null(strstr(w->authority.request,
 			       "\r\nAuthorization: Bearer abc\r\n"));
@@ -879,8 +1150,8 @@ static void a_close_does_not_wait_for_a_stuck_lookup(void **state)
 	open_auth(w, "stuck.test", LONG_MS);
 	ask(w, &q);
 	RUN_UNTIL(w, lookups_begun == 1);
-	auth_close(w->auth);
-	w->auth = NULL;
+	auth_close(w->auths[0]);
+	w->auths[0] = NULL;
 	assert_int_equal(lookups_ended, 0);
 	assert_int_equal(q.calls, 0);
 }
@@ -956,8 +1227,8 @@ static void a_callback_may_cancel_a_check_that_is_decided(void **state)
 
 	first.other = &second;
 	start_mute_world(w, SHORT_MS);
-	ask(w, &first);
-	ask(w, &second);
+	ask_anew(w, &first);
+	ask_anew(w, &second);
 	uv_run(&w->loop, UV_RUN_NOWAIT);
 	usleep((SHORT_MS + 50) * 1000);
 	RUN_UNTIL(w, first.calls + second.calls > 0);
@@ -974,8 +1245,8 @@ static void a_callback_may_cancel_a_check_that_is_under_way(void **state)
 	first.other = &second;
 	/* The authority answers on one connection, and leaves the other be. */
 	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
-	ask(w, &first);
-	ask(w, &second);
+	ask_anew(w, &first);
+	ask_anew(w, &second);
 	RUN_UNTIL(w, first.calls + second.calls > 0);
 	run_for_a_while(w);
 	assert_int_equal(first.calls + second.calls, 1);
@@ -997,12 +1268,14 @@ static void a_callback_may_start_a_check(void **state)
 	RUN_UNTIL(w, second.calls == 1);
 	assert_int_equal(second.verdict, AUTH_YES);
 	assert_int_equal(w->authority.connections, 1);
+	/* What it wanted to know was asked anew. */
+	assert_int_equal(w->authority.requests, 2);
 }
 
 static void close_auth(struct asked *q)
 {
-	auth_close(q->world->auth);
-	q->world->auth = NULL;
+	auth_close(q->world->auths[0]);
+	q->world->auths[0] = NULL;
 }
 
 static void a_callback_may_close(void **state)
@@ -1012,8 +1285,8 @@ static void a_callback_may_close(void **state)
 	struct asked second = {.then = close_auth};
 
 	start_mute_world(w, SHORT_MS);
-	ask(w, &first);
-	ask(w, &second);
+	ask_anew(w, &first);
+	ask_anew(w, &second);
 	uv_run(&w->loop, UV_RUN_NOWAIT);
 	usleep((SHORT_MS + 50) * 1000);
 	RUN_UNTIL(w, first.calls + second.calls > 0);
@@ -1028,8 +1301,8 @@ static void closing_ends_checks_that_have_not_begun(void **state)
 
 	start_mute_world(w, LONG_MS);
 	ask(w, &q);
-	auth_close(w->auth);
-	w->auth = NULL;
+	auth_close(w->auths[0]);
+	w->auths[0] = NULL;
 	run_for_a_while(w);
 	assert_int_equal(q.calls, 0);
 }
@@ -1041,10 +1314,10 @@ static void closing_ends_checks_in_the_head(void **state)
 
 	start_world(w, answer_and_drip, "HTTP/1.1 200 Ok\r\nA: ", LONG_MS);
 	for (unsigned i = 0; i < CHECKS_MAX; i++)
-		ask(w, &asked[i]);
+		ask_anew(w, &asked[i]);
 	RUN_UNTIL(w, w->authority.requests == 1);
-	auth_close(w->auth);
-	w->auth = NULL;
+	auth_close(w->auths[0]);
+	w->auths[0] = NULL;
 	RUN_UNTIL(w, w->authority.dropped >= 1);
 	for (unsigned i = 0; i < CHECKS_MAX; i++)
 		assert_int_equal(asked[i].calls, 0);
@@ -1056,8 +1329,8 @@ static void closing_drops_a_body_that_still_comes(void **state)
 
 	start_world(w, answer_and_drip, "HTTP/1.1 200 Ok\r\n\r\n", LONG_MS);
 	assert_int_equal(verdict(w), AUTH_YES);
-	auth_close(w->auth);
-	w->auth = NULL;
+	auth_close(w->auths[0]);
+	w->auths[0] = NULL;
 	RUN_UNTIL(w, w->authority.dropped == 1);
 }
 
@@ -1067,22 +1340,407 @@ static void closing_nothing_is_fine(void **state)
 	auth_close(NULL);
 }
 
+/* --- sharing -------------------------------------------------------------- */
+
+#define YES "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+#define NO  "HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+/* All workers there are, and an authority that waits for tell(). */
+static void start_workers(struct world *w, const char *text)
+{
+	start_world(w, answer_when_told, text, LONG_MS);
+	for (unsigned i = 1; i < WORKERS; i++)
+		open_worker(w, i, LONG_MS);
+}
+
+static void tell(struct world *w)
+{
+	uv_sem_post(&w->authority.leave);
+}
+
+static void checks_for_the_same_are_one_request(void **state)
+{
+	struct world *w = *state;
+	struct asked asked[3] = {0};
+
+	start_workers(w, YES);
+	for (int i = 0; i < 3; i++) {
+		ask(w, &asked[i]);
+		assert_int_equal(auth_was_shared(asked[i].check), i > 0);
+	}
+	RUN_UNTIL(w, w->authority.requests == 1);
+	tell(w);
+	RUN_UNTIL(w, asked[0].calls + asked[1].calls + asked[2].calls == 3);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(asked[i].calls, 1);
+		assert_int_equal(asked[i].verdict, AUTH_YES);
+	}
+	assert_int_equal(w->authority.requests, 1);
+}
+
+static void checks_on_other_workers_are_the_same_request(void **state)
+{
+	struct world *w = *state;
+	struct asked asked[2 * WORKERS] = {0};
+
+	start_workers(w, NO);
+	for (unsigned i = 0; i < 2 * WORKERS; i++) {
+		asked[i].worker = i % WORKERS;
+		ask(w, &asked[i]);
+		assert_int_equal(auth_was_shared(asked[i].check), i > 0);
+	}
+	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	RUN_UNTIL(w, w->authority.requests == 1);
+	tell(w);
+	for (unsigned i = 0; i < 2 * WORKERS; i++) {
+		RUN_UNTIL(w, asked[i].calls == 1);
+		assert_int_equal(asked[i].verdict, AUTH_NO);
+	}
+	run_for_a_while(w);
+	for (unsigned i = 0; i < 2 * WORKERS; i++)
+		assert_int_equal(asked[i].calls, 1);
+	assert_int_equal(w->authority.requests, 1);
+}
+
+/* Any worker may be the one that asks next. */
+static void what_was_shared_once_is_asked_anew(void **state)
+{
+	struct world *w = *state;
+
+	start_workers(w, NO);
+	for (unsigned round = 0; round < WORKERS; round++) {
+		struct asked asked[WORKERS] = {0};
+		for (unsigned i = 0; i < WORKERS; i++) {
+			asked[i].worker = (round + i) % WORKERS;
+			ask(w, &asked[i]);
+			assert_int_equal(auth_was_shared(asked[i].check),
+					 i > 0);
+		}
+		tell(w);
+		for (unsigned i = 0; i < WORKERS; i++)
+			RUN_UNTIL(w, asked[i].calls == 1);
+		assert_int_equal(w->authority.requests, round + 1);
+	}
+}
+
+static void only_what_an_answer_depends_on_makes_a_difference(void **state)
+{
+	static const struct auth_request different[] = {
+		{.token = SPAN("a"), .key_uri = SPAN("/")},
+		{.token = SPAN("b"), .key_uri = SPAN("/")},
+		{.token = SPAN("a"), .key_uri = SPAN("/b")},
+		{.token = SPAN("a"), .cookie = SPAN("a"), .key_uri = SPAN("/")},
+		{.token = SPAN("a"), .cookie = SPAN(""), .key_uri = SPAN("/")},
+		{.cookie = SPAN("a"), .key_uri = SPAN("/")},
+		{.token = SPAN(""), .cookie = SPAN("a"), .key_uri = SPAN("/")},
+		{.token = SPAN("a"), .cookie = SPAN("/")},
+		{.token = SPAN("ab"), .cookie = SPAN("c")},
+		{.token = SPAN("a"), .cookie = SPAN("bc")},
+		{.token = SPAN("a"), .cookie = SPAN("b"), .key_uri = SPAN("c")},
+		{.key_uri = SPAN("")},
+		{.token = {NULL, 0}},
+	};
+	enum {
+		COUNT = sizeof(different) / sizeof(different[0])
+	};
+	struct world *w = *state;
+	struct asked asked[COUNT] = {0};
+	struct asked other = {0};
+
+	open_verdicts(w, COUNT, 0);
+	start_mute_world(w, LONG_MS);
+	for (unsigned i = 0; i < COUNT; i++) {
+		assert_int_equal(start_check(w, &different[i], &asked[i]), 0);
+		assert_false(auth_was_shared(asked[i].check));
+		assert_int_equal(verdicts_asked(w->verdicts), i + 1);
+	}
+	for (unsigned i = 0; i < COUNT; i++) {
+		struct auth_request same = different[i];
+		same.method = SPAN("HEAD");
+		same.host = SPAN("elsewhere");
+		same.uri = SPAN("/sub?since=1-1");
+		same.peer = "192.0.2.1";
+		assert_int_equal(start_check(w, &same, &other), 0);
+		assert_true(auth_was_shared(other.check));
+	}
+	assert_int_equal(verdicts_asked(w->verdicts), COUNT);
+}
+
+static void a_cancelled_check_leaves_those_that_share_it(void **state)
+{
+	struct world *w = *state;
+	struct asked asked[3] = {0};
+
+	start_workers(w, YES);
+	for (int i = 0; i < 3; i++)
+		ask(w, &asked[i]);
+	RUN_UNTIL(w, w->authority.requests == 1);
+	auth_check_cancel(asked[0].check);
+	auth_check_cancel(asked[2].check);
+	tell(w);
+	RUN_UNTIL(w, asked[1].calls == 1);
+	assert_int_equal(asked[1].verdict, AUTH_YES);
+	assert_int_equal(asked[0].calls + asked[2].calls, 0);
+}
+
+static void the_last_that_is_cancelled_drops_the_request(void **state)
+{
+	struct world *w = *state;
+	struct asked asked[3] = {0};
+
+	start_world(w, answer_and_drip, "HTTP/1.1 200 Ok\r\nA: ", LONG_MS);
+	for (int i = 0; i < 3; i++)
+		ask(w, &asked[i]);
+	RUN_UNTIL(w, w->authority.requests == 1);
+	auth_check_cancel(asked[1].check);
+	auth_check_cancel(asked[0].check);
+	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	auth_check_cancel(asked[2].check);
+	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	RUN_UNTIL(w, w->authority.dropped == 1);
+}
+
+static void a_request_goes_on_while_another_worker_waits(void **state)
+{
+	struct world *w = *state;
+	struct asked asker = {0};
+	struct asked late = {0};
+	struct asked waiter = {.worker = 1};
+
+	start_workers(w, YES);
+	ask(w, &asker);
+	ask(w, &waiter);
+	auth_check_cancel(asker.check);
+	/* The asker's next client finds it under way, and may leave again. */
+	ask(w, &late);
+	assert_true(auth_was_shared(late.check));
+	auth_check_cancel(late.check);
+	tell(w);
+	RUN_UNTIL(w, waiter.calls == 1);
+	assert_int_equal(waiter.verdict, AUTH_YES);
+	assert_int_equal(asker.calls + late.calls, 0);
+	assert_int_equal(w->authority.requests, 1);
+}
+
+static void a_waiting_worker_whose_checks_are_cancelled_waits_on(void **state)
+{
+	struct world *w = *state;
+	struct asked asker = {0};
+	struct asked waiter = {.worker = 1};
+	struct asked late = {.worker = 1};
+
+	start_workers(w, NO);
+	ask(w, &asker);
+	ask(w, &waiter);
+	auth_check_cancel(waiter.check);
+	ask(w, &late);
+	assert_true(auth_was_shared(late.check));
+	tell(w);
+	RUN_UNTIL(w, late.calls == 1);
+	assert_int_equal(late.verdict, AUTH_NO);
+	assert_int_equal(waiter.calls, 0);
+	assert_int_equal(w->authority.requests, 1);
+}
+
+static void a_note_that_nobody_waits_for_any_more_is_taken(void **state)
+{
+	struct world *w = *state;
+	struct asked asker = {0};
+	struct asked waiter = {.worker = 1};
+
+	start_workers(w, NO);
+	ask(w, &asker);
+	ask(w, &waiter);
+	auth_check_cancel(waiter.check);
+	tell(w);
+	RUN_UNTIL(w, asker.calls == 1);
+	RUN_UNTIL(w, !mailbox_is_waiting(&w->boxes[1]));
+	assert_int_equal(waiter.calls, 0);
+	/* And it is known to be over: this one is not attached to it. */
+	ask(w, &waiter);
+	assert_false(auth_was_shared(waiter.check));
+	tell(w);
+	RUN_UNTIL(w, waiter.calls == 1);
+}
+
+static void a_closing_asker_fails_those_that_wait_elsewhere(void **state)
+{
+	struct world *w = *state;
+	struct asked asker = {0};
+	struct asked waiter = {.worker = 1};
+	struct asked again = {.worker = 2};
+
+	start_workers(w, YES);
+	ask(w, &asker);
+	ask(w, &waiter);
+	close_worker(w, 0);
+	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	RUN_UNTIL(w, waiter.calls == 1);
+	assert_int_equal(waiter.verdict, AUTH_FAILED);
+	assert_int_equal(asker.calls, 0);
+	ask(w, &again);
+	assert_false(auth_was_shared(again.check));
+}
+
+static void a_closed_waiter_takes_no_answer(void **state)
+{
+	struct world *w = *state;
+	struct asked asker = {0};
+	struct asked waiters[2] = {{.worker = 1}, {.worker = 2}};
+
+	start_workers(w, YES);
+	ask(w, &asker);
+	ask(w, &waiters[0]);
+	ask(w, &waiters[1]);
+	close_worker(w, 1);
+	tell(w);
+	RUN_UNTIL(w, asker.calls == 1);
+	RUN_UNTIL(w, waiters[1].calls == 1);
+	close_worker(w, 2);
+	run_for_a_while(w); /* on_mail() frees the note of the first */
+	assert_int_equal(waiters[0].calls, 0);
+	assert_int_equal(asker.verdict, AUTH_YES);
+	assert_int_equal(waiters[1].verdict, AUTH_YES);
+}
+
+static void a_yes_that_is_kept_needs_no_request(void **state)
+{
+	struct world *w = *state;
+	struct auth_request request = {.token = SPAN("t")};
+	struct asked asked[WORKERS] = {0};
+
+	open_verdicts(w, CHECKS_MAX, LONG_MS);
+	start_workers(w, YES);
+	tell(w);
+	ask_and_wait(w, &request);
+	for (unsigned i = 0; i < WORKERS; i++) {
+		asked[i].worker = i;
+		assert_int_equal(start_check(w, &request, &asked[i]),
+				 UV_EALREADY);
+	}
+	run_for_a_while(w);
+	for (unsigned i = 0; i < WORKERS; i++)
+		assert_int_equal(asked[i].calls, 0);
+	assert_int_equal(w->authority.requests, 1);
+}
+
+static void a_no_is_asked_for_each_time(void **state)
+{
+	struct world *w = *state;
+
+	open_verdicts(w, CHECKS_MAX, LONG_MS);
+	start_world(w, answer, NO, LONG_MS);
+	assert_int_equal(verdict(w), AUTH_NO);
+	assert_int_equal(verdict(w), AUTH_NO);
+	assert_int_equal(w->authority.requests, 2);
+}
+
+static void a_body_that_still_comes_shares_no_answer(void **state)
+{
+	struct world *w = *state;
+	struct asked q = {0};
+
+	start_world(w, answer_and_drip, "HTTP/1.1 200 Ok\r\n\r\n", LONG_MS);
+	assert_int_equal(verdict(w), AUTH_YES);
+	ask(w, &q);
+	assert_false(auth_was_shared(q.check));
+	assert_int_equal(verdicts_asked(w->verdicts), 1);
+}
+
+/* Both have the same verdict, and are to be told in one go: by the request on
+ * the first worker, by a note on the second. */
+static void share_a_verdict(struct world *w, void (*then)(struct asked *),
+			    struct asked *first, struct asked *second)
+{
+	for (unsigned worker = 0; worker < 2; worker++) {
+		first[worker] = (struct asked){.worker = worker,
+					       .then = then,
+					       .other = &second[worker]};
+		second[worker] = (struct asked){.worker = worker};
+		ask(w, &first[worker]);
+		ask(w, &second[worker]);
+	}
+	tell(w);
+	RUN_UNTIL(w, first[0].calls + first[1].calls == 2);
+	run_for_a_while(w);
+}
+
+static void a_callback_may_cancel_a_check_that_shares_its_verdict(void **state)
+{
+	struct world *w = *state;
+	struct asked first[2], second[2];
+
+	start_workers(w, YES);
+	share_a_verdict(w, cancel_other, first, second);
+	assert_int_equal(second[0].calls + second[1].calls, 0);
+}
+
+static void close_own(struct asked *q)
+{
+	close_worker(q->world, q->worker);
+}
+
+static void a_callback_may_close_under_those_that_share_its_verdict(
+	void **state)
+{
+	struct world *w = *state;
+	struct asked first[2], second[2];
+
+	start_workers(w, YES);
+	share_a_verdict(w, close_own, first, second);
+	assert_int_equal(second[0].calls + second[1].calls, 0);
+}
+
+static void a_callback_may_ask_anew_what_it_was_just_told(void **state)
+{
+	struct world *w = *state;
+	struct asked again = {.worker = 1};
+	struct asked first = {.worker = 1, .then = ask_other, .other = &again};
+	struct asked asker = {0};
+
+	start_workers(w, NO);
+	ask(w, &asker);
+	ask(w, &first);
+	tell(w);
+	RUN_UNTIL(w, first.calls == 1);
+	assert_false(auth_was_shared(again.check));
+	tell(w);
+	RUN_UNTIL(w, again.calls == 1);
+	assert_int_equal(w->authority.requests, 2);
+}
+
 /* --- limits --------------------------------------------------------------- */
 
 static void one_check_too_many_is_refused(void **state)
 {
 	struct world *w = *state;
 	struct asked asked[CHECKS_MAX] = {0};
-	struct auth_check *check = NULL;
+	struct asked other = {0};
+	struct auth_request request = {.token = SPAN("t")};
 
 	start_mute_world(w, LONG_MS);
 	for (unsigned i = 0; i < CHECKS_MAX; i++)
-		ask(w, &asked[i]);
-	assert_int_equal(
-		auth_check_start(w->auth, SPAN("t"), on_verdict, NULL, &check),
-		UV_EBUSY);
+		ask_anew(w, &asked[i]);
+	assert_int_equal(start_check(w, &request, &other), UV_EBUSY);
 	auth_check_cancel(asked[1].check);
-	ask(w, &asked[1]);
+	ask_anew(w, &asked[1]);
+}
+
+static void the_limit_is_that_of_all_workers_but_sharing_is_free(void **state)
+{
+	struct world *w = *state;
+	struct asked asked[CHECKS_MAX] = {0};
+	struct asked other = {.worker = 2};
+	struct auth_request request = {.token = SPAN("t")};
+
+	start_workers(w, YES);
+	ask(w, &asked[0]);
+	for (unsigned i = 1; i < CHECKS_MAX; i++) {
+		asked[i].worker = i % 2;
+		ask_anew(w, &asked[i]);
+	}
+	assert_int_equal(start_check(w, &request, &other), UV_EBUSY);
+	ask(w, &other);
 }
 
 static void a_body_that_still_comes_gives_its_place_up(void **state)
@@ -1093,10 +1751,10 @@ static void a_body_that_still_comes_gives_its_place_up(void **state)
 	start_world(w, answer_and_drip, "HTTP/1.1 200 Ok\r\n\r\n", LONG_MS);
 	assert_int_equal(verdict(w), AUTH_YES);
 	for (unsigned i = 0; i + 1 < CHECKS_MAX; i++)
-		ask(w, &asked[i]);
+		ask_anew(w, &asked[i]);
 	run_for_a_while(w);
 	assert_int_equal(w->authority.dropped, 0);
-	ask(w, &asked[CHECKS_MAX - 1]);
+	ask_anew(w, &asked[CHECKS_MAX - 1]);
 	RUN_UNTIL(w, w->authority.dropped == 1);
 }
 
@@ -1108,7 +1766,7 @@ static void checks_run_side_by_side(void **state)
 
 	start_mute_world(w, SHORT_MS);
 	for (unsigned i = 0; i < CHECKS_MAX; i++)
-		ask(w, &asked[i]);
+		ask_anew(w, &asked[i]);
 	RUN_UNTIL(w, (calls = asked[0].calls + asked[1].calls + asked[2].calls +
 			      asked[3].calls) == CHECKS_MAX);
 	assert_in_range(w->ticks, 0, 2 * SHORT_MS / 5);
@@ -1125,33 +1783,96 @@ static void a_check_that_runs_out_of_memory_ends(void **state)
 
 	start_authority(w, answer, "HTTP/1.1 204 No Content\r\n\r\n");
 	for (int n = 0; n < 150; n++) {
-		struct asked q = {.world = w};
+		struct asked q = {0};
+		struct auth_request request = {.token = SPAN("t")};
 
 		open_auth(w, "127.0.0.1", LONG_MS);
 		atomic_store(&allocations_left, n);
-		if (auth_check_start(w->auth, SPAN("t"), on_verdict, &q,
-				     &q.check) == 0)
+		if (start_check(w, &request, &q) == 0)
 			RUN_UNTIL(w, q.calls == 1);
 		let_all_allocations_pass();
 		failures += q.calls == 0 || q.verdict == AUTH_FAILED;
-		auth_close(w->auth);
-		w->auth = NULL;
+		auth_close(w->auths[0]);
+		w->auths[0] = NULL;
 	}
 	assert_in_range(failures, 20, 149);
+}
+
+/* The digest of what is asked ends the process without memory (digest.h): the
+ * allocations before it are let pass. */
+static unsigned allocations_of_digests(void)
+{
+	uint8_t out[DIGEST_SHA256_BYTES];
+	unsigned left;
+
+	oom_fail_at(1000);
+	for (int i = 0; i < 4; i++)
+		digest_sha256("", 0, out);
+	left = oom_left;
+	oom_end();
+	return 1000 - left;
+}
+
+/* Starts a check over and over, until no allocation of it fails. Returns how
+ * many there were. */
+static unsigned start_without_memory(struct world *w,
+				     const struct auth_request *request,
+				     struct asked *q)
+{
+	size_t before = settled_memory_used();
+	size_t asked = verdicts_asked(w->verdicts);
+	unsigned digests = allocations_of_digests();
+
+	for (unsigned nth = 1;; nth++) {
+		oom_fail_at(digests + nth);
+		int rv = start_check(w, request, q);
+		if (!oom_end()) {
+			assert_int_equal(rv, 0);
+			return nth - 1;
+		}
+		if (rv == 0)
+			auth_check_cancel(q->check);
+		else
+			assert_int_equal(rv, UV_ENOMEM);
+		assert_int_equal(settled_memory_used(), before);
+		assert_int_equal(verdicts_asked(w->verdicts), asked);
+	}
+}
+
+static void a_start_without_memory_leaves_nothing(void **state)
+{
+	struct world *w = *state;
+	struct auth_request request = {
+		.token = SPAN("t"), .cookie = SPAN("a=b"), .uri = SPAN("/")};
+	struct asked asker = {0};
+	struct asked waiter = {.worker = 1};
+
+	OOM_OR_SKIP();
+	start_workers(w, YES);
+	/* Asking, of which libcurl can spare an allocation or two. */
+	assert_in_range(start_without_memory(w, &request, &asker), 10, 200);
+	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	/* Waiting: the check, the inquiry, the note. */
+	assert_int_equal(start_without_memory(w, &request, &waiter), 3);
+	tell(w);
+	RUN_UNTIL(w, waiter.calls == 1);
+	assert_int_equal(waiter.verdict, AUTH_YES);
 }
 
 static void opening_returns_what_fails(void **state)
 {
 	struct world *w = *state;
-	struct auth_options options = {
-		.url = "http://auth.test", .timeout_ms = 1, .checks_max = 1};
+	struct auth_options options = {.url = "http://auth.test",
+				       .timeout_ms = 1,
+				       .checks_max = 1,
+				       .verdicts = w->verdicts};
 	int n = 0;
 
 	atomic_store(&allocations_left, n);
-	while (auth_open(&w->auth, &w->loop, &options) == UV_ENOMEM)
+	while (auth_open(&w->auths[0], &w->loop, &options) == UV_ENOMEM)
 		atomic_store(&allocations_left, ++n);
 	let_all_allocations_pass();
-	assert_non_null(w->auth);
+	assert_non_null(w->auths[0]);
 	assert_in_range(n, 5, 100);
 }
 
@@ -1161,7 +1882,7 @@ static void a_second_auth_shares_nothing_with_the_first(void **state)
 	struct auth *first;
 
 	start_world(w, answer, "HTTP/1.1 204 No Content\r\n\r\n", LONG_MS);
-	first = w->auth;
+	first = w->auths[0];
 	open_auth(w, "127.0.0.1", LONG_MS);
 	auth_close(first);
 	assert_int_equal(verdict(w), AUTH_YES);
@@ -1221,6 +1942,8 @@ static void other_urls_are_refused(void **state)
 static int group_setup(void **state)
 {
 	(void)state;
+	/* A sum below the base would not hide what is credited twice. */
+	memory_set_limit(0, 1 << 20);
 	signal(SIGPIPE, SIG_IGN);
 	unsetenv("http_proxy");
 	unsetenv("all_proxy");
@@ -1284,6 +2007,12 @@ int main(void)
 		TEST(a_short_body_after_the_head_keeps_the_connection),
 		TEST(a_connection_that_the_authority_closed_is_replaced),
 		TEST(the_request_is_a_get_with_the_token_and_nothing_else),
+		TEST(the_request_tells_all_that_it_was_given),
+		TEST(what_is_absent_is_not_sent),
+		TEST(what_is_empty_or_blank_is_sent_without_value),
+		TEST(values_that_libcurl_might_take_for_more_are_sent_as_they_are),
+		TEST(long_values_arrive_whole),
+		TEST(a_value_of_two_lines_ends_the_process),
 		TEST(a_url_of_another_scheme_is_not_asked),
 		TEST(a_token_ends_where_its_span_ends),
 		TEST(the_environments_proxy_is_asked),
@@ -1303,10 +2032,29 @@ int main(void)
 		TEST(closing_ends_checks_in_the_head),
 		TEST(closing_drops_a_body_that_still_comes),
 		cmocka_unit_test(closing_nothing_is_fine),
+		TEST(checks_for_the_same_are_one_request),
+		TEST(checks_on_other_workers_are_the_same_request),
+		TEST(what_was_shared_once_is_asked_anew),
+		TEST(only_what_an_answer_depends_on_makes_a_difference),
+		TEST(a_cancelled_check_leaves_those_that_share_it),
+		TEST(the_last_that_is_cancelled_drops_the_request),
+		TEST(a_request_goes_on_while_another_worker_waits),
+		TEST(a_waiting_worker_whose_checks_are_cancelled_waits_on),
+		TEST(a_note_that_nobody_waits_for_any_more_is_taken),
+		TEST(a_closing_asker_fails_those_that_wait_elsewhere),
+		TEST(a_closed_waiter_takes_no_answer),
+		TEST(a_yes_that_is_kept_needs_no_request),
+		TEST(a_no_is_asked_for_each_time),
+		TEST(a_body_that_still_comes_shares_no_answer),
+		TEST(a_callback_may_cancel_a_check_that_shares_its_verdict),
+		TEST(a_callback_may_close_under_those_that_share_its_verdict),
+		TEST(a_callback_may_ask_anew_what_it_was_just_told),
 		TEST(one_check_too_many_is_refused),
+		TEST(the_limit_is_that_of_all_workers_but_sharing_is_free),
 		TEST(a_body_that_still_comes_gives_its_place_up),
 		TEST(checks_run_side_by_side),
 		TEST(a_check_that_runs_out_of_memory_ends),
+		TEST(a_start_without_memory_leaves_nothing),
 		TEST(opening_returns_what_fails),
 		TEST(a_second_auth_shares_nothing_with_the_first),
 		cmocka_unit_test(http_and_https_urls_are_taken),

@@ -19,6 +19,7 @@
 #define MAX_BYTES 1000
 #define POSTERS   4
 #define POSTS     20000
+#define NOTES     2000 /* of each poster, between its messages */
 
 /* Stands in front of libuv's: wake-ups are counted where they are sent, since
  * the loop merges them. */
@@ -248,6 +249,67 @@ static void orders_are_merged_until_they_are_taken(void **state)
 	assert_int_equal(mail.orders, MAILBOX_DUMP | MAILBOX_STOP);
 }
 
+struct numbered_note {
+	struct mailbox_note note;
+	unsigned number;
+};
+
+static void post_note(unsigned number)
+{
+	struct numbered_note *n = malloc(sizeof *n);
+
+	assert_non_null(n);
+	n->number = number;
+	mailbox_post_note(&box, &n->note);
+}
+
+/* Frees the notes, which have these numbers, one after the other. */
+static void assert_notes(struct mailbox_note *first, unsigned from, unsigned to)
+{
+	for (unsigned number = from; number < to; number++) {
+		struct numbered_note *n = (struct numbered_note *)(void *)first;
+		assert_non_null(n);
+		assert_int_equal(n->number, number);
+		first = n->note.next;
+		free(n);
+	}
+	assert_null(first);
+}
+
+static void notes_are_taken_in_the_order_of_posting(void **state)
+{
+	struct mail mail;
+
+	(void)state;
+	for (unsigned i = 0; i < 100; i++)
+		post_note(i);
+	assert_true(mailbox_take(&box, &mail));
+	/* What comes meanwhile is for the next. */
+	post_note(100);
+	assert_notes(mail.notes, 0, 100);
+	assert_true(mailbox_take(&box, &mail));
+	assert_notes(mail.notes, 100, 101);
+	assert_false(mailbox_take(&box, &mail));
+	assert_null(mail.notes);
+}
+
+static void notes_and_messages_do_not_mix(void **state)
+{
+	struct mail mail;
+
+	(void)state;
+	post_note(0);
+	post_messages(2);
+	post_note(1);
+	mailbox_post_order(&box, MAILBOX_DUMP);
+	assert_true(mailbox_has_room(&box, 0));
+	assert_true(mailbox_take(&box, &mail));
+	assert_int_equal(mail.messages_count, 2);
+	assert_int_equal(mail.orders, MAILBOX_DUMP);
+	drop_messages(mail.messages);
+	assert_notes(mail.notes, 0, 2);
+}
+
 /* --- waking ----------------------------------------------------------------*/
 
 static void only_a_post_to_an_empty_mailbox_wakes_the_loop(void **state)
@@ -264,6 +326,18 @@ static void only_a_post_to_an_empty_mailbox_wakes_the_loop(void **state)
 	post_messages(2);
 	assert_int_equal(wake_ups, 2);
 	empty();
+}
+
+static void a_note_wakes_the_loop_once(void **state)
+{
+	struct mail mail;
+
+	(void)state;
+	post_note(0);
+	post_note(1);
+	assert_int_equal(wake_ups, 1);
+	assert_true(mailbox_take(&box, &mail));
+	assert_notes(mail.notes, 0, 2);
 }
 
 static void a_socket_and_an_order_wake_the_loop_as_well(void **state)
@@ -401,6 +475,25 @@ static void closing_gives_up_the_messages_inside(void **state)
 	}
 }
 
+/* LeakSanitizer sees whether they are freed. */
+static void closing_frees_the_notes_inside_and_those_that_come_later(
+	void **state)
+{
+	open_box(state);
+	post_note(0);
+	post_note(1);
+	mailbox_close(&box);
+	wake_ups = 0;
+	post_note(2);
+	assert_int_equal(wake_ups, 0);
+	assert_false(mailbox_is_waiting(&box));
+	uv_run(&loop, UV_RUN_DEFAULT);
+	post_note(3);
+	mailbox_fini(&box);
+	assert_int_equal(uv_loop_close(&loop), 0);
+	alarm(0);
+}
+
 static void closing_closes_the_sockets_inside_and_no_others(void **state)
 {
 	struct mail mail;
@@ -431,6 +524,7 @@ struct poster {
 
 static struct poster posters[POSTERS];
 static unsigned taken_count;
+static unsigned notes_count;
 static unsigned out_of_order;
 
 static void post_many(void *arg)
@@ -442,6 +536,8 @@ static void post_many(void *arg)
 		m->sequence = i;
 		(void)mailbox_has_room(&box, m->size);
 		mailbox_post_message(&box, arg, m);
+		if (i % (POSTS / NOTES) == 0)
+			post_note((unsigned)i);
 	}
 }
 
@@ -453,19 +549,26 @@ static void on_wake_take(uv_async_t *async)
 	if (!mailbox_take(&box, &mail))
 		return;
 	taken_count += (unsigned)mail.messages_count;
+	while (mail.notes != NULL) {
+		struct mailbox_note *note = mail.notes;
+		mail.notes = note->next;
+		free(note);
+		notes_count++;
+	}
 	for (struct message *m = mail.messages; m != NULL;
 	     m = m->links[WORKER].next) {
 		struct poster *p = m->links[WORKER].member;
 		out_of_order += m->sequence != p->next++;
 	}
 	drop_messages(mail.messages);
-	if (taken_count >= POSTERS * POSTS)
+	if (taken_count >= POSTERS * POSTS && notes_count >= POSTERS * NOTES)
 		uv_stop(&loop);
 }
 
 static void many_threads_posts_are_all_taken_each_threads_in_order(void **state)
 {
 	taken_count = 0;
+	notes_count = 0;
 	out_of_order = 0;
 	memset(posters, 0, sizeof posters);
 	alarm(120);
@@ -481,6 +584,7 @@ static void many_threads_posts_are_all_taken_each_threads_in_order(void **state)
 	for (int i = 0; i < POSTERS; i++)
 		uv_thread_join(&posters[i].thread);
 	assert_int_equal(taken_count, POSTERS * POSTS);
+	assert_int_equal(notes_count, POSTERS * NOTES);
 	assert_int_equal(out_of_order, 0);
 	assert_false(mailbox_is_waiting(&box));
 	assert_int_equal(close_box(state), 0);
@@ -555,7 +659,10 @@ int main(void)
 		TEST(sockets_are_taken_in_the_order_of_posting),
 		TEST(sockets_that_were_taken_stay_until_the_next_take),
 		TEST(orders_are_merged_until_they_are_taken),
+		TEST(notes_are_taken_in_the_order_of_posting),
+		TEST(notes_and_messages_do_not_mix),
 		TEST(only_a_post_to_an_empty_mailbox_wakes_the_loop),
+		TEST(a_note_wakes_the_loop_once),
 		TEST(a_socket_and_an_order_wake_the_loop_as_well),
 		TEST(the_callback_runs_on_the_loop_after_a_post),
 		TEST(the_owners_own_posts_wake_nobody),
@@ -566,6 +673,8 @@ int main(void)
 		TEST(taking_makes_room),
 		TEST(sockets_and_orders_need_no_room),
 		cmocka_unit_test(closing_gives_up_the_messages_inside),
+		cmocka_unit_test(
+			closing_frees_the_notes_inside_and_those_that_come_later),
 		cmocka_unit_test(
 			closing_closes_the_sockets_inside_and_no_others),
 		cmocka_unit_test(

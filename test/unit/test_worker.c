@@ -49,6 +49,16 @@ struct factory {
 
 /* --- the application ------------------------------------------------------ */
 
+/* The application keeps a list of the notes that it got. */
+struct numbered_note {
+	struct mailbox_note note;
+	unsigned number;
+};
+
+static uv_mutex_t notes_lock;
+static unsigned notes[10]; /* Guarded by `notes_lock`, as is the next */
+static unsigned notes_count;
+
 static atomic_int apps_open;
 static atomic_bool app_fails;
 static struct conn *_Atomic held;
@@ -128,6 +138,26 @@ static void app_deliver(void *state, struct message *first)
 	subscribers_deliver(state, first);
 }
 
+static void app_notify(void *state, struct mailbox_note *note)
+{
+	struct numbered_note *n = (struct numbered_note *)(void *)note;
+
+	CHECK(state != NULL);
+	uv_mutex_lock(&notes_lock);
+	CHECK(notes_count < 10);
+	notes[notes_count++] = n->number;
+	uv_mutex_unlock(&notes_lock);
+	free(n);
+}
+
+static unsigned count_notes(void)
+{
+	uv_mutex_lock(&notes_lock);
+	unsigned count = notes_count;
+	uv_mutex_unlock(&notes_lock);
+	return count;
+}
+
 static void app_close(void *state)
 {
 	struct subscribers *all = state;
@@ -149,6 +179,7 @@ static const struct worker_app app = {
 	.message_max_bytes = 65536,
 	.open = app_open,
 	.deliver = app_deliver,
+	.notify = app_notify,
 	.close = app_close,
 };
 
@@ -357,6 +388,41 @@ static void orders_are_carried_out_beside_connections(void **state)
 	assert_int_equal(frame.opcode, OP_PONG);
 }
 
+static void post_note(struct factory *f, unsigned number)
+{
+	struct numbered_note *n = malloc(sizeof *n);
+
+	assert_non_null(n);
+	n->number = number;
+	mailbox_post_note(f->mailboxes[0], &n->note);
+}
+
+static void notes_are_handed_to_the_application_in_order(void **state)
+{
+	struct factory *f = *state;
+
+	notes_count = 0;
+	for (unsigned i = 0; i < 4; i++)
+		post_note(f, i);
+	start_all(f);
+	AWAIT(f, count_notes() == 4);
+	post_note(f, 4);
+	AWAIT(f, count_notes() == 5);
+	for (unsigned i = 0; i < 5; i++)
+		assert_int_equal(notes[i], i);
+}
+
+/* LeakSanitizer sees whether it is freed. */
+static void a_note_for_a_worker_that_has_stopped_is_dropped(void **state)
+{
+	struct factory *f = *state;
+
+	notes_count = 0;
+	stop_all(f);
+	post_note(f, 0);
+	assert_int_equal(notes_count, 0);
+}
+
 static void stopping_ends_all_connections_first(void **state)
 {
 	struct factory *f = *state;
@@ -498,6 +564,12 @@ int main(void)
 			orders_are_carried_out_beside_connections,
 			set_up_started, tear_down),
 		cmocka_unit_test_setup_teardown(
+			notes_are_handed_to_the_application_in_order, set_up,
+			tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_note_for_a_worker_that_has_stopped_is_dropped,
+			set_up_started, tear_down),
+		cmocka_unit_test_setup_teardown(
 			stopping_ends_all_connections_first, set_up_started,
 			tear_down),
 		cmocka_unit_test_setup_teardown(
@@ -513,5 +585,9 @@ int main(void)
 			subscribers_come_and_go_while_much_is_published,
 			set_up_started, tear_down),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	if (uv_mutex_init(&notes_lock) != 0)
+		return 1;
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	uv_mutex_destroy(&notes_lock);
+	return failed;
 }
