@@ -1,72 +1,32 @@
-/* registry.c - shards of chained hash tables, keyed with SipHash.
+/* registry.c - shards of chained hash tables, keyed with SipHash; who joins a
+ * topic, and who is told of a publication.
  *
  * A topic is freed only under its shard's write lock, so whoever holds the read
  * lock may use any topic of the shard. */
-#include "registry.h"
+#include "registry_private.h"
 
 #include "check.h"
 #include "memory.h"
-#include "siphash.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
-#define SHARDS      64 /* a power of two */
-#define BUCKETS_MIN 16 /* a power of two */
-
-/* A worker in a topic. Guarded by the topic's lock. */
-struct slot {
-	void *member; /* NULL: that worker has no subscriber */
-	uint64_t subscribers;
-	uint64_t posted; /* messages posted for `member` */
-};
-
-struct topic {
-	struct topic *next; /* Guarded by the shard's lock */
-	uint64_t hash;      /* Immutable, as are the key and its lengths */
-	struct span publisher;
-	struct span name;
-	uv_mutex_t lock;
-	/* Guarded by `lock`. */
-	uint64_t sequence;
-	uint64_t subscribers; /* on all workers */
-	struct slot slots[];  /* one for each worker; then the key's bytes */
-};
-
-struct shard {
-	_Alignas(64) uv_rwlock_t lock;
-	/* Guarded by `lock`. */
-	struct topic **buckets; /* NULL while there never was a topic */
-	size_t buckets_count;   /* a power of two */
-	size_t topics;
-	uint64_t sequence_base; /* no topic gone had a higher number */
-};
-
-struct registry {
-	struct siphash_key key;
-	struct mailbox *const *mailboxes;
-	unsigned workers;
-	struct shard shards[SHARDS];
-};
+#define BUCKET_BITS_MIN 4
+#define NS_PER_MS       1000000
 
 /* Hashes both parts with their border, in two passes: the second is keyed by
  * the first, so no pair of parts can be mistaken for another. */
-static uint64_t hash_of(const struct registry *r, const struct topic_key *key)
+uint64_t registry_hash(const struct registry *r, const struct topic_key *key)
 {
 	struct siphash_key second = r->key;
 	second.k0 ^= siphash(&r->key, key->publisher.bytes, key->publisher.len);
 	return siphash(&second, key->name.bytes, key->name.len);
 }
 
-static struct shard *shard_of(struct registry *r, uint64_t hash)
+static struct topic **bucket_of(const struct registry_shard *s, uint64_t hash)
 {
-	return &r->shards[hash & (SHARDS - 1)];
-}
-
-static struct topic **bucket_of(const struct shard *s, uint64_t hash)
-{
-	return &s->buckets[hash / SHARDS & (s->buckets_count - 1)];
+	return &s->buckets[hash >> (64 - s->bucket_bits)];
 }
 
 /* uv_rwlock_init() makes a lock that prefers readers: under steady publishing
@@ -83,21 +43,39 @@ static void init_lock(uv_rwlock_t *lock)
 	pthread_rwlockattr_destroy(&attr);
 }
 
-int registry_new(struct registry **out, struct mailbox *const *mailboxes,
-		 unsigned workers)
+static void set_options(struct registry *r,
+			const struct registry_options *options)
+{
+	const uint64_t longest = INT64_MAX / NS_PER_MS;
+	uint64_t ttl_ms = options->history_ttl_ms;
+
+	r->options = *options;
+	r->ttl_ns = (ttl_ms < longest ? ttl_ms : longest) * NS_PER_MS;
+	r->has_history = options->history_size > 0 && ttl_ms > 0 &&
+			 options->history_bytes > 0;
+}
+
+static int fill_random(void *bytes, size_t len)
+{
+	return getrandom(bytes, len, 0) == (ssize_t)len ? 0 : UV_EIO;
+}
+
+int registry_new(struct registry **out, const struct registry_options *options)
 {
 	struct registry *r =
 		aligned_alloc(_Alignof(struct registry), sizeof *r);
 	if (r == NULL)
 		return UV_ENOMEM;
 	memset(r, 0, sizeof *r);
-	if (getrandom(&r->key, sizeof r->key, 0) != (ssize_t)sizeof r->key) {
+	if (fill_random(&r->key, sizeof r->key) != 0 ||
+	    fill_random(&r->epoch, sizeof r->epoch) != 0 ||
+	    uv_mutex_init(&r->by_use_lock) != 0) {
 		free(r);
 		return UV_EIO;
 	}
-	r->mailboxes = mailboxes;
-	r->workers = workers;
-	for (unsigned i = 0; i < SHARDS; i++)
+	set_options(r, options);
+	list_init(&r->by_use);
+	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
 		init_lock(&r->shards[i].lock);
 	*out = r;
 	return 0;
@@ -107,16 +85,30 @@ void registry_free(struct registry *r)
 {
 	if (r == NULL)
 		return;
-	for (unsigned i = 0; i < SHARDS; i++) {
+	registry_forget_all(r);
+	for (unsigned i = 0; i < REGISTRY_SHARDS; i++) {
 		CHECK(r->shards[i].topics == 0);
 		free(r->shards[i].buckets);
 		uv_rwlock_destroy(&r->shards[i].lock);
 	}
+	uv_mutex_destroy(&r->by_use_lock);
 	free(r);
 }
 
-static struct topic *find_locked(const struct shard *s, uint64_t hash,
-				 const struct topic_key *key)
+uint64_t registry_epoch(const struct registry *r)
+{
+	return r->epoch;
+}
+
+struct topic_key registry_key_of(const struct topic *t)
+{
+	return (struct topic_key){t->publisher, t->name};
+}
+
+/* --- topics -------------------------------------------------------------- */
+
+struct topic *registry_find_locked(const struct registry_shard *s,
+				   uint64_t hash, const struct topic_key *key)
 {
 	if (s->topics == 0)
 		return NULL;
@@ -128,17 +120,18 @@ static struct topic *find_locked(const struct shard *s, uint64_t hash,
 	return t;
 }
 
-/* Moves all topics to a table of `count` buckets. Without memory the old one
+/* Moves all topics to a table of 2^bits buckets. Without memory the old one
  * stays: chains are then longer, or the table larger, than need be. */
-static void resize_locked(struct shard *s, size_t count)
+static void resize_locked(struct registry_shard *s, unsigned bits)
 {
 	struct topic **old = s->buckets;
-	size_t old_count = s->buckets_count;
-	struct topic **buckets = calloc(count, sizeof(struct topic *));
+	size_t old_count = old == NULL ? 0 : (size_t)1 << s->bucket_bits;
+	struct topic **buckets =
+		calloc((size_t)1 << bits, sizeof(struct topic *));
 	if (buckets == NULL)
 		return;
 	s->buckets = buckets;
-	s->buckets_count = count;
+	s->bucket_bits = bits;
 	for (size_t i = 0; i < old_count; i++) {
 		for (struct topic *t = old[i], *next; t != NULL; t = next) {
 			struct topic **bucket = bucket_of(s, t->hash);
@@ -159,109 +152,121 @@ static struct span copy_key(char **at, struct span part)
 	return copy;
 }
 
-static size_t topic_size(const struct registry *r, const struct topic_key *key)
+size_t registry_topic_size(const struct registry *r,
+			   const struct topic_key *key)
 {
-	return sizeof(struct topic) + r->workers * sizeof(struct slot) +
+	return sizeof(struct topic) +
+	       r->options.workers * sizeof(struct registry_slot) +
 	       key->publisher.len + key->name.len;
 }
 
 static struct topic *topic_new(const struct registry *r, uint64_t hash,
 			       const struct topic_key *key)
 {
-	struct topic *t = calloc(1, topic_size(r, key));
+	size_t size = registry_topic_size(r, key);
+	struct topic *t = calloc(1, size);
 	if (t == NULL)
 		return NULL;
 	if (uv_mutex_init(&t->lock) != 0) {
 		free(t);
 		return NULL;
 	}
-	memory_charge(topic_size(r, key));
-	char *at = (char *)(t->slots + r->workers);
+	memory_charge(size);
+	char *at = (char *)(t->slots + r->options.workers);
 	t->hash = hash;
 	t->publisher = copy_key(&at, key->publisher);
 	t->name = copy_key(&at, key->name);
+	list_init(&t->by_use);
 	return t;
 }
 
-static struct topic *insert_locked(struct registry *r, struct shard *s,
-				   uint64_t hash, const struct topic_key *key)
+struct topic *registry_insert_locked(struct registry *r,
+				     struct registry_shard *s, uint64_t hash,
+				     const struct topic_key *key)
 {
-	if (s->topics >= s->buckets_count)
-		resize_locked(s, s->buckets_count == 0 ? BUCKETS_MIN
-						       : 2 * s->buckets_count);
-	if (s->buckets_count == 0)
+	if (s->buckets == NULL)
+		resize_locked(s, BUCKET_BITS_MIN);
+	else if (s->topics >> s->bucket_bits > 0)
+		resize_locked(s, s->bucket_bits + 1);
+	if (s->buckets == NULL)
 		return NULL;
 	struct topic *t = topic_new(r, hash, key);
 	if (t == NULL)
 		return NULL;
 	struct topic **bucket = bucket_of(s, hash);
-	t->sequence = s->sequence_base;
+	t->sequence =
+		atomic_load_explicit(&s->sequence_base, memory_order_relaxed);
 	t->next = *bucket;
 	*bucket = t;
 	s->topics++;
 	return t;
 }
 
-static void remove_locked(const struct registry *r, struct shard *s,
-			  struct topic *t)
+void registry_remove_locked(const struct registry *r, struct registry_shard *s,
+			    struct topic *t)
 {
-	struct topic_key key = {t->publisher, t->name};
+	struct topic_key key = registry_key_of(t);
 	struct topic **at = bucket_of(s, t->hash);
 	while (*at != t)
 		at = &(*at)->next;
 	*at = t->next;
 	s->topics--;
+	/* Nobody counts it up meanwhile: that takes the read lock. */
 	if (s->sequence_base < t->sequence)
 		s->sequence_base = t->sequence;
 	uv_mutex_destroy(&t->lock);
-	memory_credit(topic_size(r, &key));
+	memory_credit(registry_topic_size(r, &key));
 	free(t);
-	if (s->buckets_count > BUCKETS_MIN && s->topics < s->buckets_count / 8)
-		resize_locked(s, s->buckets_count / 2);
+	if (s->bucket_bits > BUCKET_BITS_MIN &&
+	    s->topics >> (s->bucket_bits - 3) == 0)
+		resize_locked(s, s->bucket_bits - 1);
 }
 
+/* --- subscribers --------------------------------------------------------- */
+
 /* Adds a subscriber to a topic whose shard is locked either way. */
-static int enter(struct topic *t, unsigned worker, void **member,
-		 uint64_t *since)
+static int enter(struct registry *r, struct topic *t, unsigned worker,
+		 struct registry_join *join)
 {
-	struct slot *slot = &t->slots[worker];
-	int rv = 0;
+	struct registry_slot *slot = &t->slots[worker];
 
 	uv_mutex_lock(&t->lock);
-	if (slot->member == NULL && *member == NULL) {
-		rv = UV_ENOENT;
-	} else {
-		if (slot->member == NULL)
-			*slot = (struct slot){.member = *member};
-		*member = slot->member;
-		slot->subscribers++;
-		t->subscribers++;
-		*since = t->sequence;
+	if (slot->member == NULL && join->member == NULL) {
+		uv_mutex_unlock(&t->lock);
+		return UV_ENOENT;
 	}
+	if (slot->member == NULL)
+		*slot = (struct registry_slot){.member = join->member};
+	if (t->subscribers == 0 && t->is_listed)
+		registry_uncount_topic_locked(r, t);
+	slot->subscribers++;
+	t->subscribers++;
+	join->member = slot->member;
+	join->topic = t;
+	join->since = t->sequence;
+	registry_resume_locked(r, t, join);
 	uv_mutex_unlock(&t->lock);
-	return rv;
+	return 0;
 }
 
 int registry_join(struct registry *r, const struct topic_key *key,
-		  unsigned worker, void **member, uint64_t *since,
-		  struct topic **out)
+		  unsigned worker, struct registry_join *join)
 {
-	uint64_t hash = hash_of(r, key);
-	struct shard *s = shard_of(r, hash);
-	int rv;
+	uint64_t hash = registry_hash(r, key);
+	struct registry_shard *s = registry_shard_of(r, hash);
 
 	uv_rwlock_rdlock(&s->lock);
-	*out = find_locked(s, hash, key);
-	rv = *out == NULL ? UV_ENOENT : enter(*out, worker, member, since);
+	struct topic *t = registry_find_locked(s, hash, key);
+	int rv = t == NULL ? UV_ENOENT : enter(r, t, worker, join);
 	uv_rwlock_rdunlock(&s->lock);
-	if (rv == 0 || *member == NULL)
+	if (rv == 0 || join->member == NULL)
 		return rv;
 
 	uv_rwlock_wrlock(&s->lock);
-	*out = find_locked(s, hash, key);
-	if (*out == NULL)
-		*out = insert_locked(r, s, hash, key);
-	rv = *out == NULL ? UV_ENOMEM : enter(*out, worker, member, since);
+	t = registry_find_locked(s, hash, key);
+	if (t == NULL)
+		t = registry_insert_locked(r, s, hash, key);
+	rv = t == NULL ? UV_ENOMEM : enter(r, t, worker, join);
 	uv_rwlock_wrunlock(&s->lock);
 	return rv;
 }
@@ -270,7 +275,7 @@ int registry_join(struct registry *r, const struct topic_key *key,
 static bool exit_topic(struct topic *t, unsigned worker, uint64_t *posted,
 		       bool *is_unused)
 {
-	struct slot *slot = &t->slots[worker];
+	struct registry_slot *slot = &t->slots[worker];
 
 	uv_mutex_lock(&t->lock);
 	CHECK(slot->subscribers > 0);
@@ -287,85 +292,135 @@ static bool exit_topic(struct topic *t, unsigned worker, uint64_t *posted,
 bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
 		    uint64_t *posted)
 {
-	struct shard *s = shard_of(r, t->hash);
+	struct registry_shard *s = registry_shard_of(r, t->hash);
 	bool is_unused;
 
 	/* The write lock at once: were it taken only for the last subscriber,
 	 * somebody else could free the topic between the two locks. */
 	uv_rwlock_wrlock(&s->lock);
 	bool is_last = exit_topic(t, worker, posted, &is_unused);
-	if (is_unused)
-		remove_locked(r, s, t);
+	if (is_unused && r->has_history)
+		registry_count_topic_locked(r, t, uv_hrtime());
+	else if (is_unused)
+		registry_remove_locked(r, s, t);
 	uv_rwlock_wrunlock(&s->lock);
+	if (is_unused)
+		registry_bound(r);
 	return is_last;
 }
 
-static bool has_room(const struct registry *r, const struct topic *t,
-		     size_t size)
+/* --- publishing ---------------------------------------------------------- */
+
+/* A publication under way. */
+struct posting {
+	struct message *message; /* NULL once the reference is used up */
+	struct registry_receipt *receipt;
+	struct registry_drops drops;
+};
+
+/* How many workers `t` has; -1 if the mailbox of one is full. */
+static int count_workers(const struct registry *r, const struct topic *t,
+			 size_t size)
 {
-	for (unsigned w = 0; w < r->workers; w++)
-		if (t->slots[w].member != NULL &&
-		    !mailbox_has_room(r->mailboxes[w], size))
-			return false;
-	return true;
+	int workers = 0;
+	for (unsigned w = 0; w < r->options.workers; w++) {
+		if (t->slots[w].member == NULL)
+			continue;
+		if (!mailbox_has_room(r->options.mailboxes[w], size))
+			return -1;
+		workers++;
+	}
+	return workers;
 }
 
-/* Posts `m` to every worker of `t`; takes the caller's reference. */
-static void post_locked(struct registry *r, struct topic *t, struct message *m)
+/* Posts `m` to each of the `workers` of `t`, with a reference. */
+static void post_locked(struct registry *r, struct topic *t, struct message *m,
+			unsigned workers)
 {
-	unsigned workers = 0;
-
-	for (unsigned w = 0; w < r->workers; w++)
-		workers += t->slots[w].member != NULL;
-	if (workers > 1)
-		message_ref(m, workers - 1);
 	for (unsigned w = 0; workers > 0; w++) {
-		struct slot *slot = &t->slots[w];
+		struct registry_slot *slot = &t->slots[w];
 		if (slot->member == NULL)
 			continue;
 		slot->posted++;
 		workers--;
-		mailbox_post_message(r->mailboxes[w], slot->member, m);
+		mailbox_post_message(r->options.mailboxes[w], slot->member, m);
 	}
+}
+
+/* Publishes to a topic whose shard is locked either way. */
+static int publish_to(struct registry *r, struct topic *t, struct posting *p)
+{
+	struct message *m = p->message;
+
+	uv_mutex_lock(&t->lock);
+	int workers = count_workers(r, t, m->size);
+	if (workers < 0) {
+		uv_mutex_unlock(&t->lock);
+		return UV_ENOBUFS;
+	}
+	m->sequence = ++t->sequence;
+	p->receipt->sequence = m->sequence;
+	p->receipt->subscribers = t->subscribers;
+	unsigned users = (unsigned)workers;
+	if (r->has_history)
+		users += registry_keep_locked(r, t, m, &p->drops);
+	/* The caller's reference is for one of them. */
+	if (users > 1)
+		message_ref(m, users - 1);
+	if (users > 0)
+		p->message = NULL;
+	post_locked(r, t, m, (unsigned)workers);
+	uv_mutex_unlock(&t->lock);
+	return 0;
+}
+
+/* The same where there was no topic a moment ago. */
+static int publish_to_new(struct registry *r, uint64_t hash,
+			  const struct topic_key *key, struct posting *p)
+{
+	struct registry_shard *s = registry_shard_of(r, hash);
+	int rv = UV_ENOMEM;
+
+	uv_rwlock_wrlock(&s->lock);
+	struct topic *t = registry_find_locked(s, hash, key);
+	if (t == NULL) {
+		t = registry_insert_locked(r, s, hash, key);
+		if (t != NULL)
+			registry_count_topic_locked(r, t,
+						    p->message->accepted_ns);
+	}
+	if (t != NULL)
+		rv = publish_to(r, t, p);
+	uv_rwlock_wrunlock(&s->lock);
+	return rv;
 }
 
 int registry_publish(struct registry *r, const struct topic_key *key,
 		     struct message *m, struct registry_receipt *receipt)
 {
-	uint64_t hash = hash_of(r, key);
-	struct shard *s = shard_of(r, hash);
-	bool is_posted = false;
+	uint64_t hash = registry_hash(r, key);
+	struct registry_shard *s = registry_shard_of(r, hash);
+	struct posting p;
 	int rv = 0;
 
+	p.message = m;
+	p.receipt = receipt;
+	registry_drops_init(&p.drops);
 	*receipt = (struct registry_receipt){0};
 	uv_rwlock_rdlock(&s->lock);
-	struct topic *t = find_locked(s, hash, key);
-	if (t != NULL) {
-		uv_mutex_lock(&t->lock);
-		if (!has_room(r, t, m->size)) {
-			rv = UV_ENOBUFS;
-		} else if (t->subscribers > 0) {
-			m->sequence = ++t->sequence;
-			receipt->sequence = m->sequence;
-			receipt->subscribers = t->subscribers;
-			post_locked(r, t, m);
-			is_posted = true;
-		}
-		uv_mutex_unlock(&t->lock);
-	}
+	struct topic *t = registry_find_locked(s, hash, key);
+	if (t != NULL)
+		rv = publish_to(r, t, &p);
+	else if (!r->has_history)
+		receipt->sequence =
+			1 + atomic_fetch_add_explicit(&s->sequence_base, 1,
+						      memory_order_relaxed);
 	uv_rwlock_rdunlock(&s->lock);
-	if (!is_posted)
-		message_unref(m, 1);
+	if (t == NULL && r->has_history)
+		rv = publish_to_new(r, hash, key, &p);
+	if (p.message != NULL)
+		message_unref(p.message, 1);
+	registry_drops_free(&p.drops);
+	registry_bound(r);
 	return rv;
-}
-
-size_t registry_topics(struct registry *r)
-{
-	size_t topics = 0;
-	for (unsigned i = 0; i < SHARDS; i++) {
-		uv_rwlock_rdlock(&r->shards[i].lock);
-		topics += r->shards[i].topics;
-		uv_rwlock_rdunlock(&r->shards[i].lock);
-	}
-	return topics;
 }

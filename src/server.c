@@ -94,7 +94,9 @@ static int make_workers(struct server *s, unsigned count)
 		s->workers_count++;
 		s->shared.workers_count++;
 	}
-	return registry_new(&s->shared.registry, s->mailboxes, count);
+	const struct registry_options options = {.mailboxes = s->mailboxes,
+						 .workers = count};
+	return registry_new(&s->shared.registry, &options);
 }
 
 static void free_workers(struct server *s)

@@ -77,26 +77,25 @@ static int reserve(struct local_topic *local)
 static int join(struct subscribers *all, const struct topic_key *key,
 		uint64_t *since, struct local_topic **out)
 {
-	struct topic *topic;
-	void *member = NULL;
-	int rv = registry_join(all->registry, key, all->worker, &member, since,
-			       &topic);
+	struct registry_join join = {0};
+	int rv = registry_join(all->registry, key, all->worker, &join);
 	if (rv != UV_ENOENT) {
-		*out = member;
+		*since = join.since;
+		*out = join.member;
 		return rv;
 	}
 	struct local_topic *local = local_topic_new();
 	if (local == NULL)
 		return UV_ENOMEM;
-	member = local;
-	rv = registry_join(all->registry, key, all->worker, &member, since,
-			   &topic);
+	join.member = local;
+	rv = registry_join(all->registry, key, all->worker, &join);
 	if (rv != 0) {
 		local_topic_free(local);
 		return rv;
 	}
-	CHECK(member == local); /* nobody else joins for this worker */
-	local->topic = topic;
+	CHECK(join.member == local); /* nobody else joins for this worker */
+	local->topic = join.topic;
+	*since = join.since;
 	*out = local;
 	return 0;
 }

@@ -98,7 +98,9 @@ static int set_up(void **state)
 		mailbox_set_owner(m);
 		o->by_worker[w] = m;
 	}
-	assert_int_equal(registry_new(&o->registry, o->by_worker, WORKERS), 0);
+	const struct registry_options options = {.mailboxes = o->by_worker,
+						 .workers = WORKERS};
+	assert_int_equal(registry_new(&o->registry, &options), 0);
 	for (unsigned w = 0; w < WORKERS; w++)
 		subscribers_init(&o->subscribers[w], o->registry, w,
 				 &o->l.stats);

@@ -189,8 +189,9 @@ static int set_up(void **state)
 		f->workers[w] = worker;
 		f->mailboxes[w] = &worker->mailbox;
 	}
-	assert_int_equal(
-		registry_new(&f->shared.registry, f->mailboxes, WORKERS), 0);
+	const struct registry_options options = {.mailboxes = f->mailboxes,
+						 .workers = WORKERS};
+	assert_int_equal(registry_new(&f->shared.registry, &options), 0);
 	*state = f;
 	return 0;
 }
