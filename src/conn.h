@@ -238,8 +238,9 @@ void conn_send_text(struct conn *c, struct span payload);
  * with nothing else sent between them. The same rules. */
 void conn_send_part(struct conn *c, struct span bytes);
 
-/* Whether little is waiting to be written: under CONN_ROOM_BYTES. False for one
- * that is doomed, or neither an open WebSocket nor an event stream. */
+/* Whether little is waiting to be written: under CONN_ROOM_BYTES, and under
+ * half of buffered_max_bytes. False for one that is doomed, or neither an open
+ * WebSocket nor an event stream. */
 bool conn_has_room(const struct conn *c);
 
 /* Asks for one on_room(), in the next flush after whose write conn_has_room()

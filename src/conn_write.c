@@ -93,9 +93,13 @@ void conn_send_text(struct conn *c, struct span payload)
 	sent(c, outq_write_two(&c->outq, head, payload, c->in_flight));
 }
 
+/* Where the limit itself is low, whoever has room is still far from it. */
 bool conn_has_room(const struct conn *c)
 {
-	return may_send(c) && conn_unsent_bytes(c) < CONN_ROOM_BYTES;
+	size_t max = c->group->limits.buffered_max_bytes / 2;
+	size_t room = max < CONN_ROOM_BYTES ? max : CONN_ROOM_BYTES;
+
+	return may_send(c) && conn_unsent_bytes(c) < room;
 }
 
 void conn_wait_for_room(struct conn *c)

@@ -387,7 +387,7 @@ static void on_subscribe_message(struct routes *r, struct conn *c,
 	struct topic_key key = {wanted->publisher, wanted->topic};
 	/* A client chooses how long the names are that a topic keeps. */
 	if (memory_level() == MEMORY_FULL ||
-	    subscribers_add(&r->subscribers, s, c, &key) != 0)
+	    subscribers_add(&r->subscribers, s, c, &key, NULL, NULL) != 0)
 		conn_end(c, ENDING_no_memory, NULL);
 }
 
@@ -423,18 +423,20 @@ static int routes_open(struct worker *w, void **state)
 	if (r == NULL)
 		return UV_ENOMEM;
 	r->worker = w;
-	subscribers_init(&r->subscribers, w->shared->registry, w->index,
-			 &w->stats);
-	if (config->auth_url != NULL) {
+	int rv =
+		subscribers_init(&r->subscribers, w->shared->registry, w->index,
+				 0, config->buffered_max_bytes, &w->stats);
+	if (rv == 0 && config->auth_url != NULL) {
 		struct auth_options options = {
 			.url = config->auth_url,
 			.timeout_ms = (unsigned)config->auth_timeout_ms,
 			.checks_max = (unsigned)config->auth_checks_max};
-		int rv = auth_open(&r->auth, &w->loop, &options);
-		if (rv != 0) {
-			free(r);
-			return rv;
-		}
+		rv = auth_open(&r->auth, &w->loop, &options);
+	}
+	if (rv != 0) {
+		subscribers_fini(&r->subscribers);
+		free(r);
+		return rv;
 	}
 	*state = r;
 	return 0;
@@ -457,6 +459,7 @@ static void routes_close(void *state)
 	struct routes *r = state;
 
 	auth_close(r->auth);
+	subscribers_fini(&r->subscribers);
 	buf_fini(&r->credentials);
 	buf_fini(&r->page);
 	buf_fini(&r->publication.memory);
