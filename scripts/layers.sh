@@ -12,7 +12,7 @@ dir=${1:-src}
 # a header ROOM_private.h is for the files of that room only.
 layers='
 5 main server acceptor worker routes routes_* options probe
-4 conn conn_* subscribers auth deadline outq chunk
+4 conn conn_* subscribers subscribers_* auth deadline outq chunk
 3 config config_* cgroup secret endings stats histogram metrics listener memory message mailbox registry registry_* history_file receipts verdicts
 2 http http_* websocket json json_* envelope sse cursor origin
 1 check list span log buf digest siphash version

@@ -101,10 +101,9 @@ struct conn_limits {
 	uint64_t durations_ms[DEADLINE_KINDS];
 };
 
-#define CONN_READ_BYTES      65536 /* read at once; one such buffer a loop */
-#define CONN_ROOM_BYTES      65536 /* waiting to be written: see conn_has_room() */
-#define CONN_PEER_MAX        46    /* characters of an address, and a NUL */
-#define CONN_SUBPROTOCOL_MAX 64    /* characters */
+#define CONN_READ_BYTES 65536 /* read at once; one such buffer a loop */
+#define CONN_ROOM_BYTES 65536 /* waiting to be written: see conn_has_room() */
+#define CONN_PEER_MAX   46    /* characters of an address, and a NUL */
 
 /* All connections of one loop, and what they share. */
 struct conn_group {
@@ -212,8 +211,8 @@ void conn_respond_error(struct conn *c, int status, const char *text,
 bool conn_check_upgrade(struct conn *c);
 
 /* Accepts the opening handshake, which conn_check_upgrade() has passed.
- * `subprotocol`: for Sec-WebSocket-Protocol, one that the client offered, of at
- * most CONN_SUBPROTOCOL_MAX characters; or absent. */
+ * `subprotocol`: for Sec-WebSocket-Protocol, one that the client offered; or
+ * absent. */
 void conn_upgrade(struct conn *c, struct span subprotocol);
 
 /* Answers 200 with an event stream (sse.h), which goes on until the connection
@@ -238,8 +237,9 @@ void conn_send_text(struct conn *c, struct span payload);
  * with nothing else sent between them. The same rules. */
 void conn_send_part(struct conn *c, struct span bytes);
 
-/* Whether little is waiting to be written: under CONN_ROOM_BYTES. False for one
- * that is doomed, or neither an open WebSocket nor an event stream. */
+/* Whether little is waiting to be written: under CONN_ROOM_BYTES, and under
+ * half of buffered_max_bytes. False for one that is doomed, or neither an open
+ * WebSocket nor an event stream. */
 bool conn_has_room(const struct conn *c);
 
 /* Asks for one on_room(), in the next flush after whose write conn_has_room()

@@ -93,9 +93,13 @@ void conn_send_text(struct conn *c, struct span payload)
 	sent(c, outq_write_two(&c->outq, head, payload, c->in_flight));
 }
 
+/* Where the limit itself is low, whoever has room is still far from it. */
 bool conn_has_room(const struct conn *c)
 {
-	return may_send(c) && conn_unsent_bytes(c) < CONN_ROOM_BYTES;
+	size_t max = c->group->limits.buffered_max_bytes / 2;
+	size_t room = max < CONN_ROOM_BYTES ? max : CONN_ROOM_BYTES;
+
+	return may_send(c) && conn_unsent_bytes(c) < room;
 }
 
 void conn_wait_for_room(struct conn *c)
@@ -378,18 +382,19 @@ void conn_upgrade(struct conn *c, struct span subprotocol)
 
 	CHECK_ON_THREAD(c->group->owner);
 	CHECK(websocket_accept(key, accept) == 0);
-	CHECK(subprotocol.len <= CONN_SUBPROTOCOL_MAX);
 	snprintf(response, sizeof response,
 		 "HTTP/1.1 101 Switching Protocols\r\n"
 		 "Upgrade: websocket\r\n"
 		 "Connection: Upgrade\r\n"
-		 "Sec-WebSocket-Accept: %s\r\n%s%.*s%s\r\n",
-		 accept,
-		 subprotocol.bytes != NULL ? "Sec-WebSocket-Protocol: " : "",
-		 (int)subprotocol.len,
-		 subprotocol.bytes != NULL ? subprotocol.bytes : "",
-		 subprotocol.bytes != NULL ? "\r\n" : "");
+		 "Sec-WebSocket-Accept: %s\r\n",
+		 accept);
 	conn_queue(c, span_of(response));
+	if (subprotocol.bytes != NULL) {
+		conn_queue(c, SPAN("Sec-WebSocket-Protocol: "));
+		conn_queue(c, subprotocol);
+		conn_queue(c, SPAN("\r\n"));
+	}
+	conn_queue(c, SPAN("\r\n"));
 	if (c->doomed != ENDING_NONE)
 		return; /* no 101, so no WebSocket; the flush ends it */
 	stats_add_status(c->group->stats, 101);

@@ -25,6 +25,8 @@
 	X(policy, 1008, "the message is not allowed here")                     \
 	X(forbidden, 1008, "this subscription is not allowed")                 \
 	X(auth_failed, 1011, "the authority did not answer")                   \
+	X(busy, 1013, "too many clients are being checked, connect again")     \
+	X(not_resumed, 4410, "messages were lost since then")                  \
 	X(too_big, 1009, "the message is too big")                             \
 	X(no_memory, 1011, "the server is out of memory")
 

@@ -1,12 +1,13 @@
-/* routes.c - requests and messages, answered. */
+/* routes.c - which request goes where; origins; health and metrics. */
 #include "routes.h"
 
-#include "auth.h"
-#include "json.h"
+#include "check.h"
 #include "memory.h"
 #include "metrics.h"
+#include "origin.h"
+#include "receipts.h"
+#include "routes_private.h"
 #include "secret.h"
-#include "subscribers.h"
 
 #include <stdlib.h>
 
@@ -14,48 +15,15 @@
 #define SUBSCRIBE_MAX 65536 /* bytes of a message from a subscriber */
 #define BASIC_CHALLENGE                                                        \
 	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
-#define NO_STORE         "Cache-Control: no-store\r\n"
-#define BEARER_CHALLENGE "WWW-Authenticate: Bearer realm=\"isimud\"\r\n"
+#define NO_STORE "Cache-Control: no-store\r\n"
 
-/* What a worker keeps for all its clients. */
-struct routes {
-	struct worker *worker;
-	struct auth *auth; /* NULL without AUTH_URL */
-	struct verdicts *verdicts;
-	struct subscribers subscribers;
-	/* Scratch, used within one call. */
-	struct buf page;
-	struct buf credentials;
-	struct json_publications publications;
-	struct json_subscription subscription;
-};
+/* --- credentials -------------------------------------------------------- */
 
-/* What a client is, beside its connection (conn_user). */
-struct client {
-	struct auth_check *check; /* under way, or NULL */
-	uint64_t check_from_ns;
-	struct subscriber subscriber;
-};
-
-static struct routes *routes_of(const struct conn *c)
-{
-	return conn_group_of(c)->context;
-}
-
-static const struct config *config_of(const struct routes *r)
-{
-	return r->worker->shared->config;
-}
-
-/* --- POST /pub ---------------------------------------------------------- */
-
-/* Finds the publisher's name in the credentials; it lies in r->credentials.
- * Returns false if it has answered. */
-static bool read_publisher(struct routes *r, struct conn *c,
-			   struct span *publisher, struct span *password)
+bool routes_read_credentials(struct routes *r, struct conn *c,
+			     struct span *username, struct span *password)
 {
 	struct span value = conn_request(c)->fields[HTTP_AUTHORIZATION];
-	int rv = http_basic_credentials(value, &r->credentials, publisher,
+	int rv = http_basic_credentials(value, &r->credentials, username,
 					password);
 	if (rv == UV_ENOMEM)
 		conn_respond_error(c, 500, "Internal server error", NULL);
@@ -64,13 +32,12 @@ static bool read_publisher(struct routes *r, struct conn *c,
 	return rv == 0;
 }
 
-/* Whether the request has the password. If not, it has been answered. */
-static bool check_password(struct routes *r, struct conn *c)
+bool routes_check_password(struct routes *r, struct conn *c)
 {
 	struct span publisher;
 	struct span password;
 
-	if (!read_publisher(r, c, &publisher, &password))
+	if (!routes_read_credentials(r, c, &publisher, &password))
 		return false;
 	if (secret_matches(password))
 		return true;
@@ -78,135 +45,60 @@ static bool check_password(struct routes *r, struct conn *c)
 	return false;
 }
 
-static void refuse_as_full(struct routes *r, struct conn *c)
-{
-	stats_add(&r->worker->stats, STATS_publish_full, 1);
-	conn_respond_error(c, 503, "Too much is waiting to be sent",
-			   "Retry-After: 1\r\n");
-}
+/* --- origins: pages of browsers (the WHATWG Fetch standard, 3.2) -------- */
 
-/* Before the content is read: only a publisher may make us keep any. */
-static void check_publish(struct routes *r, struct conn *c,
+bool routes_trusts_origin(const struct routes *r,
 			  const struct http_request *request)
 {
-	if (!check_password(r, c)) {
-		stats_add(&r->worker->stats, STATS_publish_denied, 1);
-		return;
-	}
-	if (memory_level() == MEMORY_FULL) {
-		worker_ask_relief(r->worker->shared);
-		refuse_as_full(r, c);
-	} else if (!http_is_media_type(request->fields[HTTP_CONTENT_TYPE],
-				       SPAN("application/json"))) {
-		stats_add(&r->worker->stats, STATS_publish_invalid, 1);
-		conn_respond_error(
-			c, 415, "Content-Type must be application/json", NULL);
-	}
+	const char *list = routes_config(r)->allowed_origins;
+	struct span origin = request->fields[HTTP_ORIGIN];
+
+	if (origin.bytes == NULL ||
+	    origin_is_same(origin, request->fields[HTTP_HOST]))
+		return true;
+	return !origin_allows_any(list) && origin_is_allowed(list, origin);
 }
 
-static void publish(struct routes *r, struct conn *c,
-		    const struct http_request *request)
+static bool is_origin_allowed(const struct routes *r,
+			      const struct http_request *request)
 {
-	struct registry *registry = r->worker->shared->registry;
-	struct json_error error;
-	struct registry_receipt receipt;
-	struct topic_key key;
-	struct span password;
+	struct span origin = request->fields[HTTP_ORIGIN];
 
-	if (!read_publisher(r, c, &key.publisher, &password))
-		return;
-	if (json_read_publications(&r->publications, request->content,
-				   &error)) {
-		stats_add(&r->worker->stats, STATS_publish_invalid, 1);
-		conn_respond_error(c, error.status, error.text, NULL);
-		return;
-	}
-	if (r->publications.is_array) {
-		stats_add(&r->worker->stats, STATS_publish_invalid, 1);
-		conn_respond_error(
-			c, 422, "an object was expected, not an array", NULL);
-		return;
-	}
-	const struct json_publication *one = &r->publications.all[0];
-	key.name = one->topic;
-	struct message *m = message_new(one->data.text, one->data.is_json,
-					(unsigned)config_of(r)->workers);
-	if (m == NULL) {
-		conn_respond_error(c, 500, "Internal server error", NULL);
-		return;
-	}
-	m->accepted_ns = uv_hrtime();
-	if (registry_publish(registry, &key, m, &receipt) != 0) {
-		refuse_as_full(r, c);
-		return;
-	}
-	if (memory_level() >= MEMORY_SCARCE)
-		worker_ask_relief(r->worker->shared);
-	stats_add(&r->worker->stats, STATS_published, 1);
-	conn_respond(c, &(struct http_response){.status = 200});
+	return origin.bytes == NULL ||
+	       origin_is_allowed(routes_config(r)->allowed_origins, origin);
 }
 
-/* --- GET /sub ----------------------------------------------------------- */
-
-static void on_verdict(void *user, enum auth_verdict verdict)
+static int append(struct buf *out, const char *text)
 {
-	static const enum stats_counter counters[] = {
-		[AUTH_YES] = STATS_auth_yes,
-		[AUTH_NO] = STATS_auth_no,
-		[AUTH_FAILED] = STATS_auth_failed,
-	};
-	struct conn *c = user;
-	struct client *client = conn_user(c);
-	struct stats *stats = &routes_of(c)->worker->stats;
-
-	client->check = NULL;
-	stats_add(stats, counters[verdict], 1);
-	histogram_add(&stats->auth,
-		      (uv_hrtime() - client->check_from_ns) / 1000, 1);
-	switch (verdict) {
-	case AUTH_YES:
-		conn_upgrade(c, (struct span){0});
-		break;
-	case AUTH_NO:
-		conn_respond_error(c, 401, "Wrong credentials",
-				   BEARER_CHALLENGE);
-		break;
-	case AUTH_FAILED:
-		conn_respond_error(c, 500, "Internal server error", NULL);
-		break;
-	}
+	return buf_append(out, text, strlen(text));
 }
 
-static void authorize(struct routes *r, struct conn *c,
-		      const struct http_request *request)
+/* For whoever answers: what a page of the request's origin may see of it. */
+static const char *origin_fields(struct conn *c,
+				 const struct http_request *request)
 {
-	struct client *client = conn_user(c);
-	struct span token =
-		http_bearer_token(request->fields[HTTP_AUTHORIZATION]);
+	struct routes *r = routes_of(c);
+	struct span origin = request->fields[HTTP_ORIGIN];
+	struct buf *out = &r->fields;
 
-	if (token.bytes == NULL) {
-		conn_respond_error(c, 400, "Missing credentials", NULL);
-		return;
-	}
-	struct auth_request asked = {.token = token};
-	int rv = auth_check_start(r->auth, &asked, on_verdict, c,
-				  &client->check);
-	if (rv == UV_EBUSY)
-		conn_respond_error(c, 503, "Too many clients are being checked",
-				   "Retry-After: 1\r\n");
-	else if (rv != 0)
-		conn_respond_error(c, 500, "Internal server error", NULL);
-}
-
-static void subscribe(struct routes *r, struct conn *c,
-		      const struct http_request *request)
-{
-	if (!conn_check_upgrade(c))
-		return;
-	if (r->auth == NULL)
-		conn_upgrade(c, (struct span){0});
-	else
-		authorize(r, c, request);
+	if (origin.bytes == NULL || conn_listener(c) == LISTENER_ADMIN)
+		return NULL;
+	if (origin_allows_any(routes_config(r)->allowed_origins))
+		return "Access-Control-Allow-Origin: *\r\n"
+		       "Access-Control-Expose-Headers: Idempotency-Replayed, "
+		       "Retry-After\r\n";
+	if (!is_origin_allowed(r, request))
+		return "Vary: Origin\r\n";
+	out->len = 0;
+	if (append(out, "Access-Control-Allow-Origin: ") != 0 ||
+	    buf_append(out, origin.bytes, origin.len) != 0 ||
+	    append(out, "\r\nAccess-Control-Allow-Credentials: true\r\n"
+			"Access-Control-Expose-Headers: Idempotency-Replayed, "
+			"Retry-After\r\n"
+			"Vary: Origin\r\n") != 0 ||
+	    buf_append(out, "", 1) != 0)
+		return NULL;
+	return out->bytes;
 }
 
 /* --- health and metrics ------------------------------------------------- */
@@ -247,7 +139,7 @@ static void show_metrics(struct routes *r, struct conn *c)
 	const struct worker_shared *shared = r->worker->shared;
 	const struct stats *stats[CONFIG_WORKERS_MAX];
 
-	if (conn_listener(c) != LISTENER_ADMIN && !check_password(r, c))
+	if (conn_listener(c) != LISTENER_ADMIN && !routes_check_password(r, c))
 		return;
 	for (unsigned i = 0; i < shared->workers_count; i++)
 		stats[i] = &shared->workers[i]->stats;
@@ -256,6 +148,11 @@ static void show_metrics(struct routes *r, struct conn *c)
 		.workers_count = shared->workers_count,
 		.acceptor = shared->acceptor,
 		.topics = registry_topics(shared->registry),
+		.history_bytes = registry_history_bytes(shared->registry),
+		.receipts_count = receipts_count(shared->receipts),
+		.receipts_bytes = receipts_bytes(shared->receipts),
+		.auth_asked = verdicts_asked(shared->verdicts),
+		.auth_kept = verdicts_kept(shared->verdicts),
 		.is_draining = atomic_load(&shared->is_draining)};
 	r->page.len = 0;
 	if (metrics_write(&r->page, &source) != 0) {
@@ -269,6 +166,13 @@ static void show_metrics(struct routes *r, struct conn *c)
 				.fields = NO_STORE});
 }
 
+static void show_homepage(struct conn *c)
+{
+	conn_respond(c, &(struct http_response){
+				.status = 303,
+				.fields = "Location: " PROJECT_PAGE "\r\n"});
+}
+
 /* --- requests ----------------------------------------------------------- */
 
 enum target {
@@ -276,10 +180,46 @@ enum target {
 	TARGET_HOMEPAGE,
 	TARGET_PUBLISH,
 	TARGET_SUBSCRIBE,
+	TARGET_TOPICS,
+	TARGET_TOPIC,
 	TARGET_HEALTH,
 	TARGET_READINESS,
 	TARGET_METRICS,
 };
+
+/* Whether the path is `folder`, a slash, and something. */
+static bool is_under(struct span path, struct span folder)
+{
+	return path.len > folder.len + 1 &&
+	       memcmp(path.bytes, folder.bytes, folder.len) == 0 &&
+	       path.bytes[folder.len] == '/';
+}
+
+static enum target operator_target_of(struct span path)
+{
+	if (span_equal(path, SPAN("/healthz")))
+		return TARGET_HEALTH;
+	if (span_equal(path, SPAN("/readyz")))
+		return TARGET_READINESS;
+	if (span_equal(path, SPAN("/metrics")))
+		return TARGET_METRICS;
+	return TARGET_NONE;
+}
+
+static enum target client_target_of(const struct routes *r, struct span path)
+{
+	if (span_equal(path, SPAN("/pub")) || is_under(path, SPAN("/pub")))
+		return TARGET_PUBLISH;
+	if (span_equal(path, SPAN("/sub")))
+		return TARGET_SUBSCRIBE;
+	if (span_equal(path, SPAN("/topics")))
+		return TARGET_TOPICS;
+	if (is_under(path, SPAN("/topics")))
+		return TARGET_TOPIC;
+	if (span_equal(path, SPAN("/")) && routes_config(r)->homepage)
+		return TARGET_HOMEPAGE;
+	return TARGET_NONE;
+}
 
 /* Which target a path is, for a connection of this kind: with ADMIN_PORT,
  * health and metrics are there and nowhere else. */
@@ -287,31 +227,46 @@ static enum target target_of(const struct routes *r, enum listener_kind kind,
 			     struct span path)
 {
 	bool is_admin = kind == LISTENER_ADMIN;
+	enum target target = TARGET_NONE;
 
-	if (is_admin || !config_of(r)->has_admin_port) {
-		if (span_equal(path, SPAN("/healthz")))
-			return TARGET_HEALTH;
-		if (span_equal(path, SPAN("/readyz")))
-			return TARGET_READINESS;
-		if (span_equal(path, SPAN("/metrics")))
-			return TARGET_METRICS;
-	}
-	if (is_admin)
-		return TARGET_NONE;
-	if (span_equal(path, SPAN("/pub")))
-		return TARGET_PUBLISH;
-	if (span_equal(path, SPAN("/sub")))
-		return TARGET_SUBSCRIBE;
-	if (span_equal(path, SPAN("/")) && config_of(r)->homepage)
-		return TARGET_HOMEPAGE;
-	return TARGET_NONE;
+	if (!is_admin)
+		target = client_target_of(r, path);
+	if (target == TARGET_NONE &&
+	    (is_admin || !routes_config(r)->has_admin_port))
+		target = operator_target_of(path);
+	return target;
 }
 
-static void show_homepage(struct conn *c)
+static bool is_for_pages(enum target target)
 {
-	conn_respond(c, &(struct http_response){
-				.status = 303,
-				.fields = "Location: " PROJECT_PAGE "\r\n"});
+	return target == TARGET_PUBLISH || target == TARGET_SUBSCRIBE ||
+	       target == TARGET_TOPICS || target == TARGET_TOPIC;
+}
+
+/* A preflight asks, for a page, whether it may ask (Fetch, 3.2.2). */
+static bool is_preflight(enum target target, const struct http_request *request)
+{
+	return request->method == HTTP_METHOD_OPTIONS && is_for_pages(target) &&
+	       request->fields[HTTP_ORIGIN].bytes != NULL &&
+	       request->fields[HTTP_ACCESS_CONTROL_REQUEST_METHOD].bytes !=
+		       NULL;
+}
+
+static void answer_preflight(struct conn *c, enum target target)
+{
+	struct http_response response = {.status = 204};
+
+	response.fields =
+		target == TARGET_PUBLISH
+			? "Access-Control-Allow-Methods: POST\r\n"
+			  "Access-Control-Allow-Headers: Authorization, "
+			  "Content-Type, Idempotency-Key\r\n"
+			  "Access-Control-Max-Age: 600\r\n"
+			: "Access-Control-Allow-Methods: GET, HEAD\r\n"
+			  "Access-Control-Allow-Headers: Authorization, "
+			  "Cache-Control, Last-Event-ID\r\n"
+			  "Access-Control-Max-Age: 600\r\n";
+	conn_respond(c, &response);
 }
 
 /* Answers what is wrong with method or path. Returns whether all is fine. */
@@ -341,10 +296,19 @@ static void on_head(struct conn *c, const struct http_request *request)
 	struct routes *r = routes_of(c);
 	enum target target = target_of(r, conn_listener(c), request->path);
 
+	if (is_for_pages(target) && !is_origin_allowed(r, request)) {
+		stats_add(routes_stats(r), STATS_origin_refused, 1);
+		conn_respond_error(c, 403, "Origin is not allowed", NULL);
+		return;
+	}
+	if (is_preflight(target, request)) {
+		answer_preflight(c, target);
+		return;
+	}
 	if (!check_method(c, target, request))
 		return;
 	if (target == TARGET_PUBLISH)
-		check_publish(r, c, request);
+		routes_check_publish(r, c, request);
 	else if (request->content_length > 0 || request->is_chunked)
 		conn_respond_error(c, 400, "No content is expected", NULL);
 }
@@ -355,10 +319,16 @@ static void on_request(struct conn *c, const struct http_request *request)
 
 	switch (target_of(r, conn_listener(c), request->path)) {
 	case TARGET_PUBLISH:
-		publish(r, c, request);
+		routes_publish(r, c, request);
 		break;
 	case TARGET_SUBSCRIBE:
-		subscribe(r, c, request);
+		routes_subscribe(r, c, request);
+		break;
+	case TARGET_TOPICS:
+		routes_show_topics(r, c, request);
+		break;
+	case TARGET_TOPIC:
+		routes_show_topic(r, c, request);
 		break;
 	case TARGET_HOMEPAGE:
 		show_homepage(c);
@@ -377,29 +347,7 @@ static void on_request(struct conn *c, const struct http_request *request)
 	}
 }
 
-/* --- messages ----------------------------------------------------------- */
-
-static void on_subscribe_message(struct routes *r, struct conn *c,
-				 struct subscriber *s, struct span message)
-{
-	struct json_subscription *wanted = &r->subscription;
-	struct json_error error;
-
-	int status = json_read_subscription(wanted, message, &error);
-	if (status != 0) {
-		conn_end(c,
-			 status == 400   ? ENDING_bad_data
-			 : status == 422 ? ENDING_policy
-					 : ENDING_no_memory,
-			 error.text);
-		return;
-	}
-	struct topic_key key = {wanted->publisher, wanted->topic};
-	/* A client chooses how long the names are that a topic keeps. */
-	if (memory_level() == MEMORY_FULL ||
-	    subscribers_add(&r->subscribers, s, c, &key) != 0)
-		conn_end(c, ENDING_no_memory, NULL);
-}
+/* --- messages, and the end ---------------------------------------------- */
 
 static void on_message(struct conn *c, bool is_text, struct span message)
 {
@@ -407,44 +355,54 @@ static void on_message(struct conn *c, bool is_text, struct span message)
 
 	if (!is_text)
 		conn_end(c, ENDING_binary, NULL);
-	else if (client->subscriber.topic != NULL)
-		conn_end(c, ENDING_policy, "already subscribed");
+	else if (client->session != NULL && client->session->is_v1)
+		routes_on_command(routes_of(c), c, message);
 	else
-		on_subscribe_message(routes_of(c), c, &client->subscriber,
-				     message);
+		routes_on_raw_message(routes_of(c), c, message);
+}
+
+/* Takes turns, so that one subscription does not keep all the room there is. */
+static void on_room(struct conn *c)
+{
+	struct client *client = conn_user(c);
+	struct session *session = client->session;
+	struct routes *r = routes_of(c);
+	unsigned count = session == NULL ? 0 : session->subscribed_count;
+
+	for (unsigned i = 0; i < count; i++) {
+		unsigned at = (session->fed + i) % count;
+		struct subscriber *s = session->subscribed[at];
+		if (!s->is_lossy)
+			continue;
+		if (!subscribers_feed(
+			    &r->subscribers,
+			    CONTAINER_OF(s, struct lossy, subscriber))) {
+			session->fed = (at + 1) % count;
+			return;
+		}
+	}
 }
 
 static void on_end(struct conn *c)
 {
-	struct client *client = conn_user(c);
-
-	if (client->check != NULL)
-		auth_check_cancel(client->check);
-	client->check = NULL;
-	subscribers_remove(&routes_of(c)->subscribers, &client->subscriber);
+	routes_forget(routes_of(c), c);
 }
 
 /* --- the application ---------------------------------------------------- */
 
-/* Each worker's table is its own, so nobody waits on another worker. */
-static int open_auth(struct routes *r, struct worker *w)
+static int open_auth(struct routes *r)
 {
-	const struct config *config = w->shared->config;
-	struct verdicts_options limits = {
-		.checks_max = (unsigned)config->auth_checks_max};
-	int rv = verdicts_new(&r->verdicts, &limits);
-	if (rv != 0)
-		return rv;
+	const struct config *config = routes_config(r);
 	struct auth_options options = {
 		.url = config->auth_url,
 		.timeout_ms = (unsigned)config->auth_timeout_ms,
 		.checks_max = (unsigned)config->auth_checks_max,
-		.verdicts = r->verdicts,
-		.worker = w->index};
-	rv = auth_open(&r->auth, &w->loop, &options);
-	if (rv != 0)
-		verdicts_free(r->verdicts);
-	return rv;
+		.verdicts = r->worker->shared->verdicts,
+		.worker = r->worker->index};
+
+	if (config->auth_url == NULL)
+		return 0;
+	return auth_open(&r->auth, &r->worker->loop, &options);
 }
 
 static int routes_open(struct worker *w, void **state)
@@ -454,17 +412,22 @@ static int routes_open(struct worker *w, void **state)
 	if (r == NULL)
 		return UV_ENOMEM;
 	r->worker = w;
-	subscribers_init(&r->subscribers, w->shared->registry, w->index,
-			 &w->stats);
-	if (config->auth_url != NULL) {
-		int rv = open_auth(r, w);
-		if (rv != 0) {
-			free(r);
-			return rv;
-		}
-	}
+	int rv = subscribers_init(&r->subscribers, w->shared->registry,
+				  w->index, (uint32_t)config->history_size,
+				  config->buffered_max_bytes, &w->stats);
+	if (rv != 0)
+		goto err_routes;
+	rv = open_auth(r);
+	if (rv != 0)
+		goto err_subscribers;
 	*state = r;
 	return 0;
+
+err_subscribers:
+	subscribers_fini(&r->subscribers);
+err_routes:
+	free(r);
+	return rv;
 }
 
 static void routes_deliver(void *state, struct message *first)
@@ -479,16 +442,27 @@ static void routes_flushed(void *state)
 	subscribers_flushed(&r->subscribers);
 }
 
+static void routes_notify(void *state, struct mailbox_note *note)
+{
+	struct routes *r = state;
+	auth_take_note(r->auth, note);
+}
+
 static void routes_close(void *state)
 {
 	struct routes *r = state;
 
 	auth_close(r->auth);
-	verdicts_free(r->verdicts);
-	buf_fini(&r->credentials);
+	subscribers_fini(&r->subscribers);
 	buf_fini(&r->page);
+	buf_fini(&r->fields);
+	buf_fini(&r->credentials);
+	buf_fini(&r->query);
+	buf_fini(&r->uri);
+	buf_fini(&r->key_uri);
 	json_publications_fini(&r->publications);
 	buf_fini(&r->subscription.memory);
+	buf_fini(&r->command.memory);
 	free(r);
 }
 
@@ -496,7 +470,9 @@ static const struct conn_hooks hooks = {
 	.user_bytes = sizeof(struct client),
 	.on_head = on_head,
 	.on_request = on_request,
+	.fields = origin_fields,
 	.on_message = on_message,
+	.on_room = on_room,
 	.on_end = on_end,
 };
 
@@ -506,5 +482,6 @@ const struct worker_app routes_app = {
 	.open = routes_open,
 	.deliver = routes_deliver,
 	.flushed = routes_flushed,
+	.notify = routes_notify,
 	.close = routes_close,
 };

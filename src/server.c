@@ -94,9 +94,32 @@ static int make_workers(struct server *s, unsigned count)
 		s->workers_count++;
 		s->shared.workers_count++;
 	}
-	const struct registry_options options = {.mailboxes = s->mailboxes,
-						 .workers = count};
-	return registry_new(&s->shared.registry, &options);
+	return 0;
+}
+
+/* What all workers share, and post to their mailboxes. */
+static int make_tables(struct server *s)
+{
+	const struct config *c = s->shared.config;
+	const struct registry_options registry = {
+		.mailboxes = s->mailboxes,
+		.workers = s->workers_count,
+		.history_size = (uint32_t)c->history_size,
+		.history_ttl_ms = c->history_ttl_ms,
+		.history_bytes = c->history_bytes};
+	const struct verdicts_options verdicts = {
+		.mailboxes = s->mailboxes,
+		.checks_max = (unsigned)c->auth_checks_max,
+		.ttl_ms = c->auth_cache_ttl_ms,
+		.entries_max = c->auth_cache_entries};
+
+	int rv = registry_new(&s->shared.registry, &registry);
+	if (rv == 0)
+		rv = verdicts_new(&s->shared.verdicts, &verdicts);
+	if (rv == 0)
+		rv = receipts_new(&s->shared.receipts, c->idempotency_ttl_ms,
+				  c->idempotency_bytes);
+	return rv;
 }
 
 static void free_workers(struct server *s)
@@ -105,6 +128,8 @@ static void free_workers(struct server *s)
 	for (unsigned i = 0; i < s->workers_count; i++)
 		worker_fini(s->workers[i]);
 	registry_free(s->shared.registry);
+	verdicts_free(s->shared.verdicts);
+	receipts_free(s->shared.receipts);
 	for (unsigned i = 0; i < s->workers_count; i++)
 		free(s->workers[i]);
 }
@@ -320,6 +345,8 @@ static int start(struct server *s)
 	bool is_logged = rv != 0;
 	if (rv == 0)
 		rv = make_workers(s, (unsigned)c->workers);
+	if (rv == 0)
+		rv = make_tables(s);
 	if (rv == 0) {
 		/* What there is by now is not the clients'. */
 		memory_set_limit(c->memory_limit_bytes, memory_resident());

@@ -1,45 +1,45 @@
-/* subscribers.c - sorts the mail by topic, and sends runs of it. */
+/* subscribers.c - who has subscribed, topic by topic. */
 #include "subscribers.h"
 
 #include "check.h"
+#include "cursor.h"
 #include "memory.h"
+#include "subscribers_private.h"
 
 #include <stdlib.h>
 
-#define INDEX_MAX      UINT32_MAX
-#define RUN_MAX_BYTES  65536 /* frames joined in one chunk */
-#define JOIN_MAX_BYTES 16384 /* a longer frame is sent without a copy */
+#define INDEX_MAX UINT32_MAX
 
-struct local_topic {
-	struct topic *topic; /* NULL once the registry has forgotten us */
-	struct subscriber **members;
-	uint32_t count;
-	uint32_t cap;
-	/* Messages posted for it that were taken from the mailbox, ever; once
-	 * `topic` is NULL it is freed when they are all that ever were. */
-	uint64_t taken;
-	uint64_t posted;
-	/* During subscribers_deliver(): what is for it, and the next topic that
-	 * has something. */
-	struct message *first;
-	struct message **end;
-	struct local_topic *next;
-};
-
-/* Messages of one topic in a row that are sent together. */
-struct run {
-	struct message *first;
-	struct message *after; /* the first that does not belong to it */
-	size_t bytes;
-	uint64_t messages;
-};
-
-void subscribers_init(struct subscribers *all, struct registry *registry,
-		      unsigned worker, struct stats *stats)
+int subscribers_init(struct subscribers *all, struct registry *registry,
+		     unsigned worker, uint32_t history_size,
+		     size_t buffered_max_bytes, struct stats *stats)
 {
-	*all = (struct subscribers){
-		.registry = registry, .worker = worker, .stats = stats};
+	*all = (struct subscribers){.registry = registry,
+				    .worker = worker,
+				    .stats = stats,
+				    .buffered_max_bytes = buffered_max_bytes};
+	if (history_size == 0)
+		return 0;
+	all->missed = calloc(history_size, sizeof(struct message *));
+	return all->missed == NULL ? UV_ENOMEM : 0;
 }
+
+/* What was found for one that is not there any more. */
+static void forget_missed(struct subscribers *all)
+{
+	while (all->missed_count > 0)
+		message_unref(all->missed[--all->missed_count], 1);
+}
+
+void subscribers_fini(struct subscribers *all)
+{
+	forget_missed(all);
+	free(all->missed);
+	buf_fini(&all->text);
+	buf_fini(&all->cursor);
+}
+
+/* --- a topic's members ---------------------------------------------------- */
 
 static struct local_topic *local_topic_new(void)
 {
@@ -49,16 +49,26 @@ static struct local_topic *local_topic_new(void)
 	return local;
 }
 
-static void local_topic_free(struct local_topic *local)
+void local_topic_free(struct local_topic *local)
 {
 	memory_credit(sizeof *local + local->cap * sizeof(struct subscriber *));
 	free(local->members);
 	free(local);
 }
 
+struct message_source local_topic_source(const struct subscribers *all,
+					 const struct local_topic *local)
+{
+	struct topic_key key = registry_key_of(local->topic);
+
+	return (struct message_source){.epoch = registry_epoch(all->registry),
+				       .publisher = key.publisher,
+				       .topic = key.name};
+}
+
 static int reserve(struct local_topic *local)
 {
-	if (local->count < local->cap)
+	if (local_topic_count(local) < local->cap)
 		return 0;
 	if (local->cap > INDEX_MAX / 2)
 		return UV_ENOMEM;
@@ -73,30 +83,69 @@ static int reserve(struct local_topic *local)
 	return 0;
 }
 
+static unsigned group_of(const struct subscriber *s)
+{
+	return s->has_cursor || s->is_lossy ? GROUP_SINGLE : s->form;
+}
+
+static void place(struct local_topic *local, struct subscriber *s, uint32_t at)
+{
+	local->members[at] = s;
+	s->index = at;
+}
+
+/* Makes room at the end of its group: of each group behind it, the first goes
+ * to the end. */
+static void insert(struct local_topic *local, struct subscriber *s)
+{
+	unsigned group = group_of(s);
+	uint32_t hole = local_topic_count(local);
+
+	for (unsigned g = GROUPS - 1; g > group; g--) {
+		uint32_t first = local->ends[g - 1];
+		if (first != hole)
+			place(local, local->members[first], hole);
+		hole = first;
+		local->ends[g]++;
+	}
+	local->ends[group]++;
+	place(local, s, hole);
+}
+
+/* Closes the hole with the last of its group; that one's, with the last of the
+ * group behind it; and so on. */
+static void take_out(struct local_topic *local, const struct subscriber *s)
+{
+	uint32_t hole = s->index;
+
+	for (unsigned g = group_of(s); g < GROUPS; g++) {
+		uint32_t last = --local->ends[g];
+		if (last != hole)
+			place(local, local->members[last], hole);
+		hole = last;
+	}
+}
+
+/* --- subscribing ---------------------------------------------------------- */
+
 /* Joins the topic, as a new member if this worker has no subscriber of it. */
 static int join(struct subscribers *all, const struct topic_key *key,
-		uint64_t *since, struct local_topic **out)
+		struct registry_join *how)
 {
-	struct registry_join join = {0};
-	int rv = registry_join(all->registry, key, all->worker, &join);
-	if (rv != UV_ENOENT) {
-		*since = join.since;
-		*out = join.member;
+	int rv = registry_join(all->registry, key, all->worker, how);
+	if (rv != UV_ENOENT)
 		return rv;
-	}
 	struct local_topic *local = local_topic_new();
 	if (local == NULL)
 		return UV_ENOMEM;
-	join.member = local;
-	rv = registry_join(all->registry, key, all->worker, &join);
+	how->member = local;
+	rv = registry_join(all->registry, key, all->worker, how);
 	if (rv != 0) {
 		local_topic_free(local);
 		return rv;
 	}
-	CHECK(join.member == local); /* nobody else joins for this worker */
-	local->topic = join.topic;
-	*since = join.since;
-	*out = local;
+	CHECK(how->member == local); /* nobody else joins for this worker */
+	local->topic = how->topic;
 	return 0;
 }
 
@@ -112,26 +161,61 @@ static void leave(struct subscribers *all, struct local_topic *local)
 		local_topic_free(local);
 }
 
-int subscribers_add(struct subscribers *all, struct subscriber *s,
-		    struct conn *c, const struct topic_key *key)
+static void count_resumed(struct subscribers *all, bool is_exact)
 {
-	struct local_topic *local;
+	stats_add(all->stats, is_exact ? STATS_resumed : STATS_not_resumed, 1);
+}
+
+int subscribers_add(struct subscribers *all, struct subscriber *s,
+		    struct conn *c, const struct topic_key *key,
+		    const struct subscribers_resume *resume, bool *is_exact)
+{
+	struct registry_join how = {.missed = all->missed};
 
 	CHECK(s->topic == NULL);
-	int rv = join(all, key, &s->since, &local);
+	CHECK(!s->is_lossy || s->form == MESSAGE_ENVELOPE);
+	CHECK(!s->has_cursor || s->form >= MESSAGE_EVENT);
+	forget_missed(all);
+	if (resume != NULL) {
+		how.resumes = true;
+		how.epoch = resume->epoch;
+		how.after = resume->after;
+	}
+	int rv = join(all, key, &how);
 	if (rv != 0)
 		return rv;
+	struct local_topic *local = how.member;
+	all->missed_count = how.missed_count;
+	all->missed_to = how.since;
 	if (reserve(local) != 0) {
+		forget_missed(all);
 		leave(all, local);
 		return UV_ENOMEM;
 	}
 	s->conn = c;
 	s->topic = local;
-	s->index = local->count;
-	local->members[local->count++] = s;
+	s->since = how.missed_count > 0 ? how.after : how.since;
+	insert(local, s);
 	stats_set_gauge(all->stats, STATS_GAUGE_subscriptions, ++all->count);
 	stats_add(all->stats, STATS_subscribed, 1);
+	if (resume != NULL)
+		count_resumed(all, how.is_exact);
+	if (is_exact != NULL)
+		*is_exact = how.is_exact;
 	return 0;
+}
+
+void subscribers_replay(struct subscribers *all, struct subscriber *s)
+{
+	if (s->topic == NULL || all->missed_count == 0) {
+		forget_missed(all);
+		return;
+	}
+	for (unsigned i = 0; i < all->missed_count; i++)
+		subscribers_send(all, s, all->missed[i]);
+	stats_add(all->stats, STATS_replayed, all->missed_count);
+	s->since = all->missed_to;
+	forget_missed(all);
 }
 
 void subscribers_remove(struct subscribers *all, struct subscriber *s)
@@ -140,150 +224,37 @@ void subscribers_remove(struct subscribers *all, struct subscriber *s)
 
 	if (local == NULL)
 		return;
-	struct subscriber *last = local->members[--local->count];
-	local->members[s->index] = last;
-	last->index = s->index;
+	if (s->is_lossy)
+		subscribers_forget(CONTAINER_OF(s, struct lossy, subscriber));
+	take_out(local, s);
 	s->topic = NULL;
 	stats_set_gauge(all->stats, STATS_GAUGE_subscriptions, --all->count);
 	leave(all, local);
 }
 
-/* --- delivery ----------------------------------------------------------- */
-
-/* Hangs each message on the topic it is for, keeping the order. Returns the
- * topics that have some. */
-static struct local_topic *sort_mail(struct message *m, unsigned worker)
+struct topic_key subscribers_key(const struct subscriber *s)
 {
-	struct local_topic *first = NULL;
-	struct local_topic **end = &first;
+	return registry_key_of(s->topic->topic);
+}
 
-	while (m != NULL) {
-		struct message_link *link = &m->links[worker];
-		struct message *next = link->next;
-		struct local_topic *local = link->member;
-		if (local->first == NULL) {
-			local->end = &local->first;
-			local->next = NULL;
-			*end = local;
-			end = &local->next;
+int subscribers_write_cursor(const struct subscribers *all,
+			     const struct subscriber *s, struct buf *out)
+{
+	const struct subscriber *sibling = s - s->ordinal;
+	size_t before = out->len;
+
+	if (buf_reserve(out, CURSOR_MAX) != 0)
+		return UV_ENOMEM;
+	out->len += cursor_write(out->bytes + out->len,
+				 registry_epoch(all->registry), sibling->since);
+	while (!sibling->is_last) {
+		sibling++;
+		if (buf_reserve(out, CURSOR_PART_MAX + 1) != 0) {
+			out->len = before;
+			return UV_ENOMEM;
 		}
-		*local->end = m;
-		local->end = &link->next;
-		link->next = NULL;
-		m = next;
+		out->len += cursor_write_part(out->bytes + out->len,
+					      sibling->since);
 	}
-	return first;
-}
-
-static struct run next_run(struct message *first, unsigned worker)
-{
-	struct run run = {.first = first, .after = first};
-	while (run.after != NULL) {
-		size_t len = run.after->frame_len;
-		if (run.messages > 0 &&
-		    (len > JOIN_MAX_BYTES || run.bytes + len > RUN_MAX_BYTES))
-			break;
-		run.bytes += len;
-		run.messages++;
-		run.after = run.after->links[worker].next;
-		if (len > JOIN_MAX_BYTES)
-			break;
-	}
-	return run;
-}
-
-/* One chunk for all of the run: the message itself if it is only one. Does not
- * use up its references. */
-static struct chunk *chunk_of_run(const struct run *run, unsigned worker)
-{
-	if (run->messages == 1)
-		return chunk_of_message(message_ref(run->first, 1));
-	struct chunk *chunk = chunk_new(run->bytes);
-	if (chunk == NULL)
-		return NULL;
-	for (struct message *m = run->first; m != run->after;
-	     m = m->links[worker].next)
-		chunk_append(chunk, m->frame, m->frame_len);
-	return chunk;
-}
-
-/* To a subscriber that came in the middle of the run: only what came after. */
-static void send_rest_of_run(const struct run *run, unsigned worker,
-			     const struct subscriber *s)
-{
-	for (struct message *m = run->first; m != run->after;
-	     m = m->links[worker].next) {
-		if (m->sequence <= s->since)
-			continue;
-		struct chunk *chunk = chunk_of_message(message_ref(m, 1));
-		if (chunk == NULL) {
-			conn_end_later(s->conn, ENDING_no_memory);
-			return;
-		}
-		conn_send(s->conn, chunk);
-		chunk_unref(chunk);
-	}
-}
-
-static void send_run(struct subscribers *all, const struct local_topic *local,
-		     const struct run *run)
-{
-	struct chunk *chunk = chunk_of_run(run, all->worker);
-
-	for (uint32_t i = 0; i < local->count; i++) {
-		const struct subscriber *s = local->members[i];
-		if (chunk == NULL)
-			conn_end_later(s->conn, ENDING_no_memory);
-		else if (run->first->sequence > s->since)
-			conn_send(s->conn, chunk);
-		else
-			send_rest_of_run(run, all->worker, s);
-	}
-	stats_add(all->stats, STATS_delivered, local->count * run->messages);
-	if (chunk != NULL)
-		chunk_unref(chunk);
-}
-
-static void deliver_topic(struct subscribers *all, struct local_topic *local)
-{
-	struct message *m = local->first;
-
-	local->first = NULL;
-	while (m != NULL) {
-		struct run run = next_run(m, all->worker);
-		local->taken += run.messages;
-		if (local->count > 0) {
-			send_run(all, local, &run);
-			if (all->samples < SUBSCRIBERS_SAMPLES)
-				all->accepted_ns[all->samples++] =
-					run.first->accepted_ns;
-		}
-		while (m != run.after) {
-			struct message *next = m->links[all->worker].next;
-			message_unref(m, 1);
-			m = next;
-		}
-	}
-	if (local->topic == NULL && local->taken == local->posted)
-		local_topic_free(local);
-}
-
-void subscribers_flushed(struct subscribers *all)
-{
-	uint64_t now = all->samples > 0 ? uv_hrtime() : 0;
-
-	while (all->samples > 0)
-		histogram_add(&all->stats->delivery,
-			      (now - all->accepted_ns[--all->samples]) / 1000,
-			      1);
-}
-
-void subscribers_deliver(struct subscribers *all, struct message *first)
-{
-	struct local_topic *local = sort_mail(first, all->worker);
-	while (local != NULL) {
-		struct local_topic *next = local->next;
-		deliver_topic(all, local);
-		local = next;
-	}
+	return 0;
 }

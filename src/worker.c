@@ -13,6 +13,7 @@
  * paused publisher) is delivered without a wake-up, but can't keep the loop. */
 #define MAIL_ROUNDS_MAX 4
 #define DRAIN_STEP_MS   20
+#define AGING_MS        1000
 
 static struct worker *worker_of(struct conn_group *g)
 {
@@ -109,6 +110,19 @@ bool worker_all_turn(const struct worker_shared *shared)
 	return true;
 }
 
+/* --- forgetting --------------------------------------------------------- */
+
+/* What is too old goes, a part at a time so that the loop turns between. */
+static void on_aging_timer(uv_timer_t *timer)
+{
+	struct worker *w = CONTAINER_OF(timer, struct worker, aging);
+	uint64_t now_ns = uv_hrtime();
+
+	bool is_more = registry_age(w->shared->registry, now_ns);
+	receipts_age(w->shared->receipts, now_ns / 1000000);
+	uv_timer_start(timer, on_aging_timer, is_more ? 1 : AGING_MS, 0);
+}
+
 /* --- draining ----------------------------------------------------------- */
 
 static void on_drain_timer(uv_timer_t *timer)
@@ -149,6 +163,14 @@ void worker_ask_relief(struct worker_shared *shared)
 {
 	if (atomic_exchange(&shared->is_relief_asked, true))
 		return;
+	/* Whoever is connected counts for more than who may come back. */
+	registry_shrink_history(shared->registry,
+				registry_history_bytes(shared->registry) / 2);
+	memory_measure();
+	if (memory_level() < MEMORY_TIGHT) {
+		atomic_store(&shared->is_relief_asked, false);
+		return;
+	}
 	for (unsigned i = 0; i < shared->workers_count; i++)
 		mailbox_post_order(&shared->workers[i]->mailbox,
 				   MAILBOX_RELIEVE);
@@ -223,6 +245,7 @@ static void close_all(struct worker *w)
 	uv_close((uv_handle_t *)&w->prepare, NULL);
 	uv_close((uv_handle_t *)&w->tick, NULL);
 	uv_close((uv_handle_t *)&w->drain, NULL);
+	uv_close((uv_handle_t *)&w->aging, NULL);
 	w->shared->app->close(w->state);
 	conn_group_close(&w->group);
 }
@@ -282,6 +305,9 @@ static int open_all(struct worker *w)
 	}
 	w->group.on_freed = on_freed;
 	uv_timer_init(&w->loop, &w->drain);
+	uv_timer_init(&w->loop, &w->aging);
+	if (w->index == 0)
+		uv_timer_start(&w->aging, on_aging_timer, AGING_MS, 0);
 	uv_timer_init(&w->loop, &w->tick);
 	w->tick_due_ms = now_ms();
 	stats_set_gauge(&w->stats, STATS_GAUGE_beat_ms, w->tick_due_ms);

@@ -12,8 +12,10 @@
 #include "config.h"
 #include "conn.h"
 #include "mailbox.h"
+#include "receipts.h"
 #include "registry.h"
 #include "stats.h"
+#include "verdicts.h"
 
 #include <uv.h>
 
@@ -42,7 +44,9 @@ struct worker_app {
 struct worker_shared {
 	const struct config *config;
 	const struct worker_app *app;
-	struct registry *registry; /* its own locks */
+	struct registry *registry; /* its own locks, as the next two */
+	struct verdicts *verdicts;
+	struct receipts *receipts;
 	struct worker *const *workers;
 	unsigned workers_count;
 	const struct stats *acceptor;
@@ -70,8 +74,8 @@ static inline _Atomic size_t *worker_count_of(struct worker_shared *shared,
 				      : &shared->connections;
 }
 
-/* Makes every worker end its worst laggards, unless that is under way. Threads:
- * any. */
+/* Memory is tight: gives up history, and, if that is not enough, makes every
+ * worker end its worst laggards; unless that is under way. Threads: any. */
 void worker_ask_relief(struct worker_shared *shared);
 
 /* Owner: its thread; the first group of members: Immutable once it runs. */
@@ -88,6 +92,7 @@ struct worker {
 	uv_prepare_t prepare;
 	uv_timer_t tick;
 	uint64_t tick_due_ms;
+	uv_timer_t aging; /* worker 0's: forgets what is too old */
 	uv_timer_t drain; /* wakes the loop while subscribers are being ended */
 	size_t drain_total;
 	size_t drain_ended;

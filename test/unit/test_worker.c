@@ -111,7 +111,7 @@ static void on_message(struct conn *c, bool is_text, struct span message)
 		conn_respond(held, &(struct http_response){.status = 200});
 	else if (message.bytes[0] != '+')
 		publish_message(worker_of(c), message);
-	else if (subscribers_add(all, conn_user(c), c, &key) != 0)
+	else if (subscribers_add(all, conn_user(c), c, &key, NULL, NULL) != 0)
 		conn_end(c, ENDING_no_memory, NULL);
 }
 
@@ -127,7 +127,9 @@ static int app_open(struct worker *w, void **state)
 		free(all);
 		return UV_ENOMEM;
 	}
-	subscribers_init(all, w->shared->registry, w->index, &w->stats);
+	int rv = subscribers_init(all, w->shared->registry, w->index, 0,
+				  1 << 20, &w->stats);
+	CHECK(rv == 0); /* without a history it needs no memory */
 	*state = all;
 	atomic_fetch_add(&apps_open, 1);
 	return 0;
@@ -162,6 +164,7 @@ static void app_close(void *state)
 {
 	struct subscribers *all = state;
 	CHECK(all->count == 0);
+	subscribers_fini(all);
 	free(all);
 	atomic_fetch_sub(&apps_open, 1);
 }

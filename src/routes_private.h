@@ -1,0 +1,178 @@
+/* routes_private.h - the inside of what the server means, for its files:
+ *
+ * routes.c            which request goes where; origins; health and metrics
+ * routes_publish.c    POST /pub, POST /pub/TOPIC
+ * routes_topics.c     GET /topics
+ * routes_subscribe.c  GET /sub: what is asked for, who may, and the start of it
+ * routes_session.c    isimud.v1
+ *
+ * Owner: everything here belongs to one worker's thread. */
+#ifndef ISIMUD_ROUTES_PRIVATE_H
+#define ISIMUD_ROUTES_PRIVATE_H
+
+#include "auth.h"
+#include "config.h"
+#include "cursor.h"
+#include "envelope.h"
+#include "json.h"
+#include "routes.h"
+#include "subscribers.h"
+
+/* What the query of GET /sub asks for; lies in `routes.query`, and so is good
+ * until the next is read. */
+struct plan {
+	struct span publisher; /* absent: no topic is named */
+	struct span topics[CURSOR_PARTS_MAX];
+	unsigned topics_count;
+	struct span since; /* absent, or not empty */
+	struct span token; /* ?access_token, or absent */
+	bool has_envelopes;
+};
+
+/* What a worker keeps for all its clients. */
+struct routes {
+	struct worker *worker;
+	struct auth *auth; /* NULL without AUTH_URL */
+	struct subscribers subscribers;
+	/* Scratch, used within one call. */
+	struct buf page;
+	struct buf fields; /* of the answer: origins */
+	struct buf credentials;
+	struct buf query;
+	struct buf uri;
+	struct buf key_uri;
+	struct plan plan;
+	uint64_t positions[CURSOR_PARTS_MAX];
+	struct json_publications publications;
+	struct json_subscription subscription;
+	struct envelope_command command;
+};
+
+/* What a client needs beyond one subscription; most have none. */
+struct session {
+	struct auth_check *check; /* under way, or NULL */
+	uint64_t check_from_ns;
+	unsigned topics_allowed; /* of the URL, so far: AUTH_PER_TOPIC */
+	bool is_v1;              /* speaks isimud.v1 */
+
+	/* What a later check needs: AUTH_PER_TOPIC. Heap, or absent. */
+	char *token;
+	char *cookie;
+	char *host;
+	/* The message whose subscription is being checked; reading is paused
+	 * meanwhile. */
+	struct buf waiting;
+
+	/* Who publishes by isimud.v1: the handshake had its credentials. Heap;
+	 * absent: nobody may. */
+	struct span publisher;
+	unsigned secret_generation; /* of the password that it had */
+
+	/* Subscriptions of isimud.v1, each on the heap: a struct lossy, or a
+	 * plain subscriber. */
+	struct subscriber **subscribed;
+	unsigned subscribed_count;
+	unsigned subscribed_cap;
+	unsigned fed;       /* who is first to be given room */
+	size_t lossy_bytes; /* what waits in those that are lossy, together */
+	/* Else: those of a URL with several topics. */
+	struct subscriber *several;
+	unsigned several_count;
+};
+
+/* What a client is, beside its connection (conn_user): as little as can be. */
+struct client {
+	struct subscriber only; /* the one of a client with one topic */
+	struct session *session;
+};
+
+static inline struct routes *routes_of(const struct conn *c)
+{
+	return conn_group_of(c)->context;
+}
+
+static inline const struct config *routes_config(const struct routes *r)
+{
+	return r->worker->shared->config;
+}
+
+static inline struct stats *routes_stats(struct routes *r)
+{
+	return &r->worker->stats;
+}
+
+/* routes.c */
+
+/* Finds the username and the password of Basic credentials; they lie in
+ * r->credentials. Returns false if it has answered. */
+bool routes_read_credentials(struct routes *r, struct conn *c,
+			     struct span *username, struct span *password);
+
+/* Whether the request has the password. If not, it has been answered. */
+bool routes_check_password(struct routes *r, struct conn *c);
+
+/* Whether credentials that a browser may have added by itself can be trusted:
+ * the request is no page's, or that of a page that is named, not just any. */
+bool routes_trusts_origin(const struct routes *r,
+			  const struct http_request *request);
+
+/* routes_publish.c */
+
+/* Before the content is read: only a publisher may make us keep any. Answers
+ * what can't be served. */
+void routes_check_publish(struct routes *r, struct conn *c,
+			  const struct http_request *request);
+void routes_publish(struct routes *r, struct conn *c,
+		    const struct http_request *request);
+
+/* Makes one publication, counts it, and asks for relief where memory is scarce.
+ * Returns 0; UV_ENOBUFS if too much is waiting, or UV_ENOMEM. */
+int routes_publish_one(struct routes *r, const struct topic_key *key,
+		       struct json_data data, struct registry_receipt *receipt);
+
+/* routes_topics.c */
+void routes_show_topics(struct routes *r, struct conn *c,
+			const struct http_request *request);
+void routes_show_topic(struct routes *r, struct conn *c,
+		       const struct http_request *request);
+
+/* routes_subscribe.c */
+void routes_subscribe(struct routes *r, struct conn *c,
+		      const struct http_request *request);
+
+/* The client's session, made if there is none. NULL without memory. */
+struct session *routes_session(struct conn *c);
+/* Cancels what is under way, ends all subscriptions, frees the session. */
+void routes_forget(struct routes *r, struct conn *c);
+
+/* The first message of a raw WebSocket that named no topic. */
+void routes_on_raw_message(struct routes *r, struct conn *c,
+			   struct span message);
+
+/* What came of a check, and of one that is not needed. */
+enum routes_check {
+	ROUTES_ALLOWED,
+	ROUTES_CHECKING, /* routes_on_checked() comes later */
+	ROUTES_BUSY,
+	ROUTES_NO_MEMORY,
+};
+
+/* Asks, where AUTH_PER_TOPIC says so, whether an open WebSocket may subscribe.
+ * If that takes time, `message` is kept and the connection paused. */
+enum routes_check routes_check_topic(struct routes *r, struct conn *c,
+				     const struct topic_key *key,
+				     struct span message);
+
+/* routes_session.c: isimud.v1 */
+
+/* Subscribes to the topics of the URL, each answered as a command is. */
+void routes_start_session(struct routes *r, struct conn *c,
+			  const struct plan *plan, bool resumes,
+			  uint64_t epoch);
+void routes_on_command(struct routes *r, struct conn *c, struct span message);
+
+/* The message that waited for a check: what came of that. */
+void routes_on_command_checked(struct routes *r, struct conn *c,
+			       struct span message, enum auth_verdict verdict);
+
+#endif
