@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Checks scripts/api/openapi.yaml and asyncapi.yaml; scripts/api_check.sh runs it.
+"""Checks scripts/api/openapi.yaml and asyncapi.yaml, for api_check.sh.
 
 usage: api_check.py [--openapi-schema FILE] [--asyncapi-schema FILE]
                     [--source DIRECTORY]
@@ -184,8 +184,9 @@ def check_operations(document):
         yield f"operationId {name} is not unique"
     for path, method, operation in document.operations():
         item = document.tree["paths"][path]
-        parameters = [document.follow(parameter) for parameter in
-                      item.get("parameters", []) + operation.get("parameters", [])]
+        parameters = [document.follow(parameter)
+                      for holder in (item, operation)
+                      for parameter in holder.get("parameters", [])]
         in_path = {parameter["name"] for parameter in parameters
                    if parameter["in"] == "path"}
         if in_path != set(re.findall(r"\{(\w+)\}", path)):
@@ -368,7 +369,8 @@ class Check:
 
     def stages(self, openapi, asyncapi, source):
         """What is wrong, in steps, each of which relies on the ones before."""
-        pair = ((openapi, self.openapi_schema), (asyncapi, self.asyncapi_schema))
+        pair = ((openapi, self.openapi_schema),
+                (asyncapi, self.asyncapi_schema))
         yield [f"{document.file}: {text}" for document, schema in pair if schema
                for text in check_specification(document, schema)]
         yield [f"{document.file}: {text}" for document, _ in pair
@@ -414,7 +416,7 @@ OPENAPI_FAULTS_OF_OURS = [
     (OK + ["examples", "one", "value", "more"], 1, "'more' was"),
     (OK + ["examples", "batch", "value", 0, "subscribers"], -1, "minimum"),
     (OK + ["examples"], None, "there is no example"),
-    (["components", "parameters", "Origin", "example"], "x y", "does not match"),
+    (["components", "parameters", "Origin", "example"], "x", "does not match"),
     (["components", "headers", "RetryAfter", "example"], "soon", "'soon'"),
     (["paths", "/topics", "get", "parameters", 1, "schema", "default"], 0,
      "less than the minimum"),
@@ -422,13 +424,13 @@ OPENAPI_FAULTS_OF_OURS = [
     (["paths", "/topics/{topic}", "parameters"], [], "parameters of the path"),
     (["paths", "/pub", "post", "security"], [{"pasword": []}],
      "no security scheme pasword"),
-    (["paths", "/pub", "post", "security"], None, "nothing is said of security"),
+    (["paths", "/pub", "post", "security"], None, "nothing is said"),
     (ANSWERS + ["default"], None, "default must be AnyRequest"),
     (ANSWERS + ["418"], {"description": "x"}, "only in the document: ['418']"),
     (["paths", "/sub", "get", "responses", "426"], None,
      "only in the source: ['426']"),
     (SCHEMAS + ["Close", "properties", "code", "enum", 0], 1000, "event close"),
-    (SCHEMAS + ["Id", "pattern"], "^[0-9a-f]{16}-[0-9]+$", "Id is not the same"),
+    (SCHEMAS + ["Id", "pattern"], "^[0-9a-f]{16}-[0-9]+$", "Id is not"),
     (["info", "version"], "9.9.9", "version: '9.9.9'"),
 ]
 
@@ -438,7 +440,8 @@ ASYNCAPI_FAULTS = [
     (["channels", "v1", "adress"], "/sub", "specification"),
     (["operations", "ping", "action"], "publish", "specification"),
     (["info"], None, "'info' is a required"),
-    (["components", "securitySchemes", "basic", "type"], "htp", "specification"),
+    (["components", "securitySchemes", "basic", "type"], "htp",
+     "specification"),
     (MESSAGES + ["Pong", "examples", 0, "paylod"], {}, "specification"),
 ]
 ASYNCAPI_FAULTS_OF_OURS = [
@@ -450,14 +453,16 @@ ASYNCAPI_FAULTS_OF_OURS = [
     (SCHEMAS + ["Gap", "properties", "to"], None, "'to' is required"),
     (MESSAGES + ["Gap", "examples", 0, "payload", "to"], 310, "310 is not of"),
     (MESSAGES + ["Gap", "examples", 0, "payload", "too"], 1, "'too' was"),
-    (MESSAGES + ["Ping", "examples", 0, "payload", "type"], "pong", "'ping' was"),
+    (MESSAGES + ["Ping", "examples", 0, "payload", "type"], "pong",
+     "'ping' was"),
     (MESSAGES + ["Subscribe", "examples", 1, "payload", "since"], "41",
      "does not match"),
     (MESSAGES + ["Error", "examples", 0, "payload", "code"], "unknown",
      "is not one of"),
     (MESSAGES + ["Error", "examples"], None, "there is no example"),
     (["operations", "deliver", "messages"],
-     [{"$ref": "#/channels/v1/messages/message"}], "no operation has message gap"),
+     [{"$ref": "#/channels/v1/messages/message"}],
+     "no operation has message gap"),
     (["operations", "ping", "reply", "messages"],
      [{"$ref": "#/channels/v1/messages/pong"}], "ping cannot fail"),
     (["operations", "rawDeliver", "messages", 0, "$ref"],

@@ -18,10 +18,14 @@ fetch() { # name, version, sha256 of the tarball, file, as
 	tarball=$(echo "$1" | tr -d @ | tr / -)-$2.tgz
 	if [ ! -f "$out/$tarball" ]; then
 		echo "api_check: fetching $1@$2"
-		(cd "$out" && npm pack --loglevel=error --fetch-timeout=60000 "$1@$2" >npm.txt 2>&1) || {
+		(
+			cd "$out"
+			npm pack --loglevel=error --fetch-timeout=60000 \
+				"$1@$2" >npm.txt 2>&1
+		) || {
 			rm -f "$out/$tarball"
 			echo "api_check: npm cannot fetch $1@$2:" >&2
-			tail -n 3 "$out/npm.txt" >&2
+			head -n 3 "$out/npm.txt" >&2
 			return 1
 		}
 	fi
