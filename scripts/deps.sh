@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
-# usage: deps.sh build|test|proxy|ops|lint|bench|fuzz|valgrind ...
+# usage: deps.sh build|test|proxy|ops|lint|bench|fuzz|valgrind|api ...
 # Says nothing and takes no time when all are there.
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,12 +8,15 @@ cd "$(dirname "$0")/.."
 build='gcc make pkg-config libc6-dev libuv1-dev libwslay-dev libcjson-dev
 	libcurl4-openssl-dev libssl-dev ca-certificates'
 test='libcmocka-dev python3 python3-pytest python3-pytest-timeout
-	python3-websockets openssl curl procps'
+	python3-websockets python3-jsonschema python3-yaml openssl curl procps'
 proxy='nginx caddy'
 # promtool, which on Debian 12 comes with the server.
 ops=promtool
 ! grep -qx VERSION_CODENAME=bookworm /etc/os-release || ops=prometheus
 lint='clang clang-format clang-tidy cppcheck'
+# npm may have come with another nodejs than Debian's, which its package refuses.
+api='python3 python3-jsonschema python3-yaml'
+command -v npm >/dev/null || api="$api npm"
 bench='nginx libnginx-mod-nchan nats-server python3 procps'
 
 wanted=
@@ -26,6 +29,7 @@ for task in "$@"; do
 	lint) wanted="$wanted $lint" ;;
 	bench) wanted="$wanted $bench" ;;
 	fuzz) wanted="$wanted clang llvm" ;;
+	api) wanted="$wanted $api" ;;
 	valgrind) wanted="$wanted valgrind libc6-dbg" ;;
 	*) echo "$0: unknown task $task" >&2; exit 2 ;;
 	esac

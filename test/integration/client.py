@@ -1,14 +1,19 @@
 """Clients on plain sockets, which can do what a well-behaved library cannot.
 
 They are strict about what the server sends: every assertion in this file is a
-rule of RFC 9112 or RFC 6455 that the server broke.
+rule of RFC 9112, of RFC 6455 or of the HTML standard's event streams that the
+server broke.
 """
 import base64
+import collections
 import hashlib
 import json
 import os
+import re
 import socket
 import struct
+import time
+import urllib.parse
 
 # A sanitizer makes the server slower, and every deadline longer.
 SCALE = {"asan": 4, "tsan": 8, "valgrind": 20}.get(os.environ.get("FLAVOUR"), 1)
@@ -134,6 +139,14 @@ def publish_request(publisher="alice", topic="news", data="hello",
     }, body)
 
 
+def sub_target(publisher, *topics, **parameters):
+    """The target of GET /sub that subscribes by its URL; `parameters` are
+    since, envelope, access_token, … and left out if None."""
+    pairs = [("publisher", publisher)] + [("topic", topic) for topic in topics]
+    pairs += [pair for pair in parameters.items() if pair[1] is not None]
+    return "/sub?" + urllib.parse.urlencode(pairs)
+
+
 def chunked(body, size=7, extension=b"", trailers=b""):
     """`body` in the chunked transfer coding (RFC 9112 7.1)."""
     out = b""
@@ -155,10 +168,14 @@ class Response:
         assert len(values) <= 1, f"{name} is repeated: {values}"
         return values[0] if values else None
 
+    def json(self):
+        """The value of an answer in JSON."""
+        assert self.field("Content-Type") == "application/json"
+        return json.loads(self.body)
+
     def error(self):
         """The text of an error answer."""
-        assert self.field("Content-Type") == "application/json"
-        answer = json.loads(self.body)
+        answer = self.json()
         assert list(answer) == ["error"] and isinstance(answer["error"], str)
         assert answer["error"]
         return answer["error"]
@@ -167,8 +184,8 @@ class Response:
 class Http(Connection):
     """One HTTP/1.1 connection."""
 
-    def response(self, to="GET"):
-        """Reads the next response, to a request of the method `to`."""
+    def head(self):
+        """Reads the head of the next response."""
         head = self.read_until(b"\r\n\r\n").decode("ascii")
         assert "\n" not in head.replace("\r\n", ""), "a bare LF"
         start, *lines = head[:-4].split("\r\n")
@@ -179,7 +196,11 @@ class Http(Connection):
             name, value = line.split(":", 1)
             assert name and name == name.strip()
             fields.setdefault(name.lower(), []).append(value.strip())
-        response = Response(int(status), fields, b"")
+        return Response(int(status), fields, b"")
+
+    def response(self, to="GET"):
+        """Reads the next response, to a request of the method `to`."""
+        response = self.head()
         length = response.field("Content-Length")
         if response.status < 200 or response.status == 204:
             assert length is None
@@ -273,27 +294,36 @@ def handshake(target="/sub", fields=None, method="GET", version="1.1"):
 
 
 class WebSocket(Http):
-    """A WebSocket; with `open` False, one that has sent nothing yet."""
+    """A WebSocket; with `open` False, one that has sent nothing yet.
+
+    `subprotocols` are those that it offers, in order of preference; then
+    `subprotocol` is the one that the server chose. It may choose none, by RFC
+    6455: None; a test that counts on one looks there."""
 
     def __init__(self, address, target="/sub", fields=None, rcvbuf=None,
-                 open=True):
+                 open=True, subprotocols=()):
         super().__init__(address, rcvbuf)
         self.answers_pings = True
         self.close_sent = False
         self.pings = 0
         self.pongs = []
+        self.subprotocol = None
         if open:
-            self.open(target, fields)
+            self.open(target, fields, subprotocols)
 
-    def open(self, target="/sub", fields=None):
+    def open(self, target="/sub", fields=None, subprotocols=()):
         key = base64.b64encode(os.urandom(16)).decode()
+        offer = {"Sec-WebSocket-Protocol": ", ".join(subprotocols)}
         self.send(handshake(target, {"Sec-WebSocket-Key": key,
+                                     **(offer if subprotocols else {}),
                                      **(fields or {})}))
-        self.check_opened(self.response(), key)
+        self.subprotocol = self.check_opened(self.response(), key,
+                                             subprotocols)
 
     @staticmethod
-    def check_opened(response, key="dGhlIHNhbXBsZSBub25jZQ=="):
-        """Checks the server's opening handshake (RFC 6455 4.2.2)."""
+    def check_opened(response, key="dGhlIHNhbXBsZSBub25jZQ==", offered=()):
+        """Checks the server's opening handshake (RFC 6455 4.2.2). Returns the
+        subprotocol: one that was `offered`, or None."""
         assert response.status == 101, response.body
         assert response.field("Upgrade").lower() == "websocket"
         assert response.field("Connection").lower() == "upgrade"
@@ -302,13 +332,33 @@ class WebSocket(Http):
         accept = response.field("Sec-WebSocket-Accept")
         assert accept == base64.b64encode(digest).decode()
         assert response.field("Sec-WebSocket-Extensions") is None
-        assert response.field("Sec-WebSocket-Protocol") is None
+        subprotocol = response.field("Sec-WebSocket-Protocol")
+        assert subprotocol is None or subprotocol in offered
+        return subprotocol
 
     def send_frame(self, *args, **kwargs):
         self.send(frame(*args, **kwargs))
 
     def send_text(self, text):
         self.send_frame(TEXT, text.encode())
+
+    def send_json(self, value):
+        self.send_text(json.dumps(value))
+
+    def receive_json(self):
+        """The value of the next message, a text. Raises Closed."""
+        text = self.receive()
+        assert isinstance(text, str), "a binary message"
+        return json.loads(text)
+
+    def command(self, type, **members):
+        """Sends a command of isimud.v1. Returns its answer, which must be the
+        very next message; "ref", if it has one, must be repeated."""
+        self.send_json({"type": type, **members})
+        answer = self.receive_json()
+        assert answer["type"] not in ("message", "gap"), answer
+        assert answer.get("ref") == members.get("ref"), answer
+        return answer
 
     def send_close(self, code, reason=b""):
         self.close_sent = True
@@ -407,3 +457,187 @@ class WebSocket(Http):
         assert closed.code == code, closed
         assert closed.reason or self.close_sent
         return closed.reason
+
+
+# --- event streams -----------------------------------------------------------
+
+# `type` is "message" unless the event names one; `id` is what the client would
+# send as Last-Event-ID from here on; `has_id` says whether it came with this
+# event.
+Event = collections.namedtuple("Event", "type data id has_id")
+
+
+class EventStream(Http):
+    """What `new EventSource(target)` does, by the HTML standard (WHATWG), 9.2,
+    one event at a time and with deadlines: every wait fails with TimeoutError
+    after DEADLINE seconds, whatever else arrives meanwhile.
+
+    It is open once it is made (`open` False: it has sent nothing yet), which
+    takes an answer of 200 and text/event-stream; look at other answers with
+    server.ask("GET", target, EventStream.ACCEPT). It does not connect again by
+    itself: that is reconnect().
+
+        stream = server.event_stream(sub_target("alice", "news"))
+        server.publish("alice", "news", "hello")
+        assert stream.event().data == "hello"
+    """
+    ACCEPT = {"Accept": "text/event-stream"}
+
+    def __init__(self, address, target="/sub", fields=None, rcvbuf=None,
+                 open=True, last_event_id=""):
+        super().__init__(address, rcvbuf)
+        self.address = address
+        self.target = target
+        self.fields = fields
+        self.rcvbuf = rcvbuf
+        self.last_event_id = last_event_id  # as of the last block that ended
+        self.forget()
+        if open:
+            self.open()
+
+    def forget(self):
+        """What a new connection starts with."""
+        self.retry_ms = None  # the last `retry`
+        self.comments = []    # their texts
+        self.answer = None    # the head of the answer
+        self.lines_read = 0
+        self.data = []
+        self.type = ""
+        self.id = self.last_event_id
+        self.has_id = False
+        self.had_cr = False
+
+    def open(self):
+        fields = {**self.ACCEPT, "Cache-Control": "no-store"}
+        if self.last_event_id:
+            fields["Last-Event-ID"] = self.last_event_id
+        self.send(request("GET", self.target, {**fields,
+                                               **(self.fields or {})}))
+        self.answer = self.head()
+        self.check_opened(self.answer)
+
+    def check_opened(self, answer):
+        if answer.status != 200:
+            length = int(answer.field("Content-Length") or 0)
+            raise AssertionError(
+                f"{answer.status}: {self.read_exactly(length)!r:.300}")
+        media_type = answer.field("Content-Type").replace(" ", "").lower()
+        assert media_type in ("text/event-stream",
+                              "text/event-stream;charset=utf-8")
+        assert "no-store" in answer.field("Cache-Control")
+        # Its end is that of the connection (RFC 9112 6.3, item 8).
+        assert answer.field("Content-Length") is None
+        assert answer.field("Transfer-Encoding") is None
+        assert answer.field("Connection").lower() == "close"
+
+    def reconnect(self, fields=None):
+        """Closes the connection and opens another one with the same target,
+        which says Last-Event-ID if there is one. `fields`: instead of those
+        before."""
+        self.close()
+        if fields is not None:
+            self.fields = fields
+        Connection.__init__(self, self.address, self.rcvbuf)
+        self.forget()
+        self.open()
+        return self
+
+    def line(self, end):
+        """The next line, without the CR LF, LF or CR that ends it."""
+        while True:
+            if self.had_cr and self.buffer:
+                self.had_cr = False
+                if self.buffer[0] == 0x0A:
+                    del self.buffer[0]
+            match = re.search(rb"[\r\n]", self.buffer)
+            if match:
+                line = self.read_exactly(match.start())
+                self.had_cr = self.read_exactly(1) == b"\r"
+                self.lines_read += 1
+                text = line.decode("utf-8")
+                return text.removeprefix("\ufeff") if (
+                    self.lines_read == 1) else text
+            if time.monotonic() > end:
+                raise TimeoutError("no event in time")
+            if not self.read_some():
+                raise EOFError(f"stream ended in {bytes(self.buffer)!r:.200}")
+
+    def step(self, end):
+        """Takes one line; returns the event that it ends, else None."""
+        line = self.line(end)
+        if not line:
+            return self.dispatch()
+        if line.startswith(":"):
+            self.comments.append(line[1:])
+            return None
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self.data.append(value)
+        elif name == "event":
+            self.type = value
+        elif name == "id" and "\0" not in value:
+            self.id = value
+            self.has_id = True
+        elif name == "retry" and re.fullmatch("[0-9]+", value):
+            self.retry_ms = int(value)
+        return None
+
+    def dispatch(self):
+        self.last_event_id = self.id
+        event = Event(self.type or "message", "\n".join(self.data), self.id,
+                      self.has_id) if self.data else None
+        self.data = []
+        self.type = ""
+        self.has_id = False
+        return event
+
+    def event(self):
+        """The next event. EOFError if the stream ends, which drops what is not
+        ended by an empty line, as a browser does."""
+        end = time.monotonic() + DEADLINE
+        while not (event := self.step(end)):
+            pass
+        return event
+
+    def events(self, count):
+        """The next `count` of them."""
+        return [self.event() for _ in range(count)]
+
+    def data_of(self, count):
+        """The data of the next `count` events, which must be of the type
+        "message"."""
+        events = self.events(count)
+        assert all(event.type == "message" for event in events), events
+        return [event.data for event in events]
+
+    def expect_comment(self):
+        """Waits for the next comment, before which no event may come. Returns
+        its text."""
+        end = time.monotonic() + DEADLINE
+        count = len(self.comments)
+        while len(self.comments) == count:
+            event = self.step(end)
+            assert event is None, event
+        return self.comments[-1]
+
+    def read_events(self):
+        """All events up to the end of the stream, which must be a FIN."""
+        events = []
+        try:
+            while True:
+                events.append(self.event())
+        except EOFError:
+            assert not self.buffer, "it ends within a line"
+            assert not self.data, "it ends within an event"
+            return events
+
+    def expect_end(self, code):
+        """The next event is `close` with this code, and the last thing that
+        comes. Returns its reason."""
+        events = self.read_events()
+        assert [event.type for event in events] == ["close"], events
+        assert not events[0].has_id
+        close = json.loads(events[0].data)
+        assert close["code"] == code and close["reason"], close
+        return close["reason"]

@@ -9,7 +9,9 @@ pytest.register_assert_rewrite("client", "program")
 
 from authority import Authority  # noqa: E402
 from client import SCALE  # noqa: E402
-from program import ECHO, Server  # noqa: E402
+from program import ECHO, ROOT, Server  # noqa: E402
+
+sys.path.append(os.path.join(ROOT, "scripts", "api"))
 
 TEST_SECONDS = 60 * SCALE
 
@@ -87,6 +89,20 @@ def server(module_server):
 def echo(module_echo):
     """The echo program, shared in the same way."""
     yield from lent(module_echo)
+
+
+@pytest.fixture(scope="session")
+def openapi():
+    """scripts/api/openapi.yaml; check_response() and check_event()."""
+    from documents import OpenApi
+    return OpenApi()
+
+
+@pytest.fixture(scope="session")
+def asyncapi():
+    """scripts/api/asyncapi.yaml; check_server_message()."""
+    from documents import AsyncApi
+    return AsyncApi()
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import subprocess
 import threading
 import time
 
-from client import DEADLINE, PASSWORD, Http, WebSocket, basic
+from client import (DEADLINE, PASSWORD, EventStream, Http, WebSocket, basic,
+                    sub_target)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
@@ -144,6 +145,13 @@ class Server(Program):
         if not read:
             kwargs.setdefault("rcvbuf", 4096)
         return self.websocket(**kwargs).subscribe(publisher, topic)
+
+    def event_stream(self, target=None, to=None, **kwargs):
+        """An open event stream, by default of alice's news."""
+        self.clients.append(EventStream(
+            to or self.address, target or sub_target("alice", "news"),
+            **kwargs))
+        return self.clients[-1]
 
     def ask(self, *args, **kwargs):
         """The response to request(...), on a connection of its own."""
