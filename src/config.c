@@ -37,8 +37,15 @@ static uint64_t default_connections_max(void)
 	return limit.rlim_max - DESCRIPTORS_RESERVED;
 }
 
-/* History takes at most one such part of the budget, unless it was given. */
-#define HISTORY_MEMORY_PART 4
+/* At most such parts of the budget are taken, unless more was asked for. */
+#define HISTORY_MEMORY_PART     4
+#define IDEMPOTENCY_MEMORY_PART 16
+
+static void limit_to_part(uint64_t *bytes, uint64_t budget, uint64_t part)
+{
+	if (budget != 0 && *bytes > budget / part)
+		*bytes = budget / part;
+}
 
 /* What follows from other settings, or from the machine. */
 static void complete(struct config *c, config_get_cb get)
@@ -51,9 +58,12 @@ static void complete(struct config *c, config_get_cb get)
 		c->connections_max = default_connections_max();
 	if (get("MEMORY_LIMIT") == NULL)
 		c->memory_limit_bytes = cgroup_memory_limit("/") / 5 * 4;
-	if (get("HISTORY_BYTES") == NULL && c->memory_limit_bytes != 0 &&
-	    c->history_bytes > c->memory_limit_bytes / HISTORY_MEMORY_PART)
-		c->history_bytes = c->memory_limit_bytes / HISTORY_MEMORY_PART;
+	if (get("HISTORY_BYTES") == NULL)
+		limit_to_part(&c->history_bytes, c->memory_limit_bytes,
+			      HISTORY_MEMORY_PART);
+	if (get("IDEMPOTENCY_BYTES") == NULL)
+		limit_to_part(&c->idempotency_bytes, c->memory_limit_bytes,
+			      IDEMPOTENCY_MEMORY_PART);
 	if (c->listeners_count == 0) {
 		snprintf(c->listeners[0].address,
 			 sizeof c->listeners[0].address, "%s", c->ip);

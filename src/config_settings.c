@@ -94,7 +94,8 @@ const struct config_setting config_settings[] = {
 	 "for which a publication sent again with the same Idempotency-Key is "
 	 "answered as the first; 0: it is published again"},
 	{"IDEMPOTENCY_BYTES", BYTES, AT(idempotency_bytes), "16M", 0, GIB,
-	 "of the answers kept for that; above it, the oldest go"},
+	 "of the answers kept for that; above it, the oldest go. If it is not "
+	 "given, it is at most a sixteenth of MEMORY_LIMIT"},
 	{"LOG_LEVEL", LEVEL, AT(log_level), "info", 0, 0,
 	 "the least important lines to write"},
 	{"LOG_FORMAT", FORMAT, AT(log_is_json), "text", 0, 0,

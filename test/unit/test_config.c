@@ -177,6 +177,20 @@ static void history_has_what_is_given_whatever_the_memory(void **state)
 	assert_int_equal(history_bytes_under("0"), 64 << 20);
 }
 
+static void repeats_have_16_mib_but_at_most_a_sixteenth_of_the_memory(
+	void **state)
+{
+	(void)state;
+	assert_int_equal(load("MEMORY_LIMIT", "0").idempotency_bytes, 16 << 20);
+	assert_int_equal(load("MEMORY_LIMIT", "1G").idempotency_bytes,
+			 16 << 20);
+	assert_int_equal(load("MEMORY_LIMIT", "64M").idempotency_bytes,
+			 4 << 20);
+	given("IDEMPOTENCY_BYTES", "16M");
+	assert_int_equal(load("MEMORY_LIMIT", "64M").idempotency_bytes,
+			 16 << 20);
+}
+
 static void there_is_a_worker_for_each_available_cpu(void **state)
 {
 	struct config c = load(NULL, NULL);
@@ -1030,6 +1044,7 @@ int main(void)
 		TEST(history_has_64_mib_but_at_most_a_quarter_of_the_memory),
 		TEST(the_cgroups_memory_bounds_history_too),
 		TEST(history_has_what_is_given_whatever_the_memory),
+		TEST(repeats_have_16_mib_but_at_most_a_sixteenth_of_the_memory),
 		TEST(there_is_a_worker_for_each_available_cpu),
 		TEST(the_memory_limit_is_four_fifths_of_the_cgroups),
 		TEST(a_memory_limit_of_0_is_none_whatever_the_cgroup_says),
