@@ -879,12 +879,12 @@ static void a_subprotocol_is_named_if_there_is_one(void **state)
 	assert_int_equal(a->asked, 0);
 }
 
-static void a_subprotocol_may_be_as_long_as_is_said(void **state)
+static void a_subprotocol_may_be_as_long_as_a_token(void **state)
 {
-	static char name[CONN_SUBPROTOCOL_MAX + 1];
+	static char name[HTTP_BEARER_MAX_BYTES + 1];
 	struct app *a = *state;
 
-	memset(name, 'p', CONN_SUBPROTOCOL_MAX);
+	memset(name, 'p', HTTP_BEARER_MAX_BYTES);
 	a->subprotocol = span_of(name);
 	struct client *c = open_websocket(a);
 	place_of(c, name);
@@ -1526,7 +1526,7 @@ int main(void)
 		cmocka_unit_test(
 			a_head_that_takes_too_long_is_answered_without_fields),
 		WITH_APP(a_subprotocol_is_named_if_there_is_one),
-		WITH_APP(a_subprotocol_may_be_as_long_as_is_said),
+		WITH_APP(a_subprotocol_may_be_as_long_as_a_token),
 		WITH_APP(the_peer_is_told_by_its_address),
 		WITH_APP(a_peer_at_a_unix_socket_has_no_address),
 		WITH_APP(a_peer_over_ipv6_is_told_as_what_it_is),

@@ -230,6 +230,7 @@ static int set_up(void **state)
 	const struct registry_options options = {.mailboxes = f->mailboxes,
 						 .workers = WORKERS};
 	assert_int_equal(registry_new(&f->shared.registry, &options), 0);
+	assert_int_equal(receipts_new(&f->shared.receipts, 0, 0), 0);
 	*state = f;
 	return 0;
 }
@@ -254,6 +255,7 @@ static int tear_down(void **state)
 		worker_fini(f->workers[w]);
 	assert_int_equal(registry_topics(f->shared.registry), 0);
 	registry_free(f->shared.registry);
+	receipts_free(f->shared.receipts);
 	for (unsigned w = 0; w < WORKERS; w++)
 		free(f->workers[w]);
 	/* What one thread charges another may credit. */
