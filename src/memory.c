@@ -3,6 +3,7 @@
 
 #include <malloc.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <time.h>
@@ -78,8 +79,8 @@ static ptrdiff_t measure_excess(void)
 }
 
 /* Makes the allocator give back what it has free, unless that was done a moment
- * ago or another thread is doing it. */
-static void trim(void)
+ * ago or another thread is doing it. Returns whether it was done now. */
+static bool trim(void)
 {
 	uint64_t start = now_ns();
 	uint64_t from =
@@ -87,26 +88,30 @@ static void trim(void)
 
 	if (start < from ||
 	    !atomic_compare_exchange_strong(&trim_from_ns, &from, UINT64_MAX))
-		return;
+		return false;
 	malloc_trim(0);
 	uint64_t end = now_ns();
 	atomic_store_explicit(&trim_from_ns,
 			      end + (end - start) * (TRIM_TIME_PART - 1),
 			      memory_order_relaxed);
+	return true;
 }
 
-void memory_measure(void)
+bool memory_measure(void)
 {
+	bool is_all_given_back = true;
+
 	memory_settle();
 	unmeasured = 0;
 	if (limit == 0 || !IS_MEASURABLE)
-		return;
+		return true;
 	ptrdiff_t bytes = measure_excess();
 	if (bytes > (ptrdiff_t)(limit / TRIM_LIMIT_PART)) {
-		trim();
+		is_all_given_back = trim();
 		bytes = measure_excess();
 	}
 	atomic_store_explicit(&excess, bytes, memory_order_relaxed);
+	return is_all_given_back;
 }
 
 void memory_charge(size_t bytes)
