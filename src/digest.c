@@ -7,6 +7,7 @@
  * digest; there is no answer without it, so it ends the process. */
 #include "digest.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 
@@ -79,6 +80,33 @@ void digest_sha256(const void *bytes, size_t len,
 {
 	CHECK(pthread_once(&fetched, fetch_all) == 0);
 	digest(&sha256, bytes, len, out);
+}
+
+int digest_stream_init(struct digest_stream *s)
+{
+	CHECK(pthread_once(&fetched, fetch_all) == 0);
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	if (context == NULL)
+		return -ENOMEM;
+	if (EVP_DigestInit_ex2(context, sha256.md, NULL) != 1) {
+		EVP_MD_CTX_free(context);
+		return -ENOMEM;
+	}
+	s->context = context;
+	return 0;
+}
+
+void digest_stream_add(struct digest_stream *s, const void *bytes, size_t len)
+{
+	CHECK(EVP_DigestUpdate(s->context, bytes, len) == 1);
+}
+
+void digest_stream_fini(struct digest_stream *s, uint8_t *out)
+{
+	if (out != NULL)
+		CHECK(EVP_DigestFinal_ex(s->context, out, NULL) == 1);
+	EVP_MD_CTX_free(s->context);
+	s->context = NULL;
 }
 
 bool digest_equal(const uint8_t a[static DIGEST_SHA256_BYTES],

@@ -20,6 +20,17 @@ void digest_sha1(const void *bytes, size_t len,
 void digest_sha256(const void *bytes, size_t len,
 		   uint8_t out[static DIGEST_SHA256_BYTES]);
 
+/* The same of bytes that come in pieces. Owner: one thread at a time. */
+struct digest_stream {
+	void *context; /* digest.c alone */
+};
+
+/* Returns 0, then digest_stream_fini() is due; or -ENOMEM. */
+int digest_stream_init(struct digest_stream *s);
+void digest_stream_add(struct digest_stream *s, const void *bytes, size_t len);
+/* `out` receives the SHA-256 of all that was added, or is NULL. */
+void digest_stream_fini(struct digest_stream *s, uint8_t *out);
+
 /* Whether two digests are equal, in a time that does not depend on where they
  * differ. */
 bool digest_equal(const uint8_t a[static DIGEST_SHA256_BYTES],

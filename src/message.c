@@ -101,25 +101,28 @@ static int write_form(struct buf *out, const struct message *m,
 				     : write_event_envelope(out, m, source, id);
 }
 
-/* Makes an encoding of what `out` holds from `start` on, in that memory. */
-static struct message_encoding *encoding_of(struct buf *out, size_t start,
+/* Makes an encoding of what `out` holds from `start` on, in that memory,
+ * which it takes. */
+static struct message_encoding *encoding_of(const struct buf *out, size_t start,
 					    enum message_form form)
 {
 	size_t len = out->len - start;
+	size_t size = out->len;
 	struct message_encoding *e = realloc(out->bytes, out->len);
 
-	*out = (struct buf){.bytes = e != NULL ? (char *)e : out->bytes,
-			    .cap = e != NULL ? out->len : out->cap};
-	e = (void *)out->bytes;
+	if (e == NULL) { /* then it stays as large as it is */
+		e = (void *)out->bytes;
+		size = out->cap;
+	}
 	if (form == MESSAGE_ENVELOPE) {
-		size_t header = websocket_write_header(
-			(uint8_t *)out->bytes + start, OPCODE_TEXT, len);
+		size_t header = websocket_write_header((uint8_t *)e + start,
+						       OPCODE_TEXT, len);
 		start -= header;
 		len += header;
 	}
-	memory_charge(out->cap);
+	memory_charge(size);
 	*e = (struct message_encoding){
-		.size = out->cap, .at = (uint32_t)start, .len = (uint32_t)len};
+		.size = size, .at = (uint32_t)start, .len = (uint32_t)len};
 	return e;
 }
 

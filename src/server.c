@@ -3,6 +3,7 @@
 
 #include "acceptor.h"
 #include "check.h"
+#include "history_file.h"
 #include "log.h"
 #include "memory.h"
 #include "secret.h"
@@ -120,6 +121,41 @@ static int make_tables(struct server *s)
 		rv = receipts_new(&s->shared.receipts, c->idempotency_ttl_ms,
 				  c->idempotency_bytes);
 	return rv;
+}
+
+/* Goes on where the last process ended, if it left a file. A file that is no use
+ * is no reason not to serve. */
+static void load_history(struct server *s)
+{
+	const char *path = s->shared.config->history_file;
+	char error[HISTORY_FILE_ERROR_MAX];
+	size_t topics;
+
+	if (path == NULL)
+		return;
+	int rv = history_file_load(s->shared.registry, path, s->workers_count,
+				   &topics, error);
+	if (rv == 0)
+		log_info("restored the history of %zu topics", topics);
+	else if (rv == UV_ENOENT)
+		log_info("no history to restore");
+	else
+		log_error("starting without history: %s", error);
+}
+
+/* While no worker runs. */
+static void save_history(const struct server *s)
+{
+	const char *path = s->shared.config->history_file;
+	char error[HISTORY_FILE_ERROR_MAX];
+	size_t topics;
+
+	if (path == NULL)
+		return;
+	if (history_file_save(s->shared.registry, path, &topics, error) == 0)
+		log_info("saved the history of %zu topics", topics);
+	else
+		log_error("the history is lost: %s", error);
 }
 
 static void free_workers(struct server *s)
@@ -329,6 +365,8 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 		log_error("can't start: %s", uv_strerror(rv));
 	}
 	stop_workers(s);
+	if (rv == 0)
+		save_history(s);
 	acceptor_fini(&s->acceptor);
 	remove_unix_sockets(s->shared.config);
 	return rv;
@@ -350,6 +388,7 @@ static int start(struct server *s)
 	if (rv == 0) {
 		/* What there is by now is not the clients'. */
 		memory_set_limit(c->memory_limit_bytes, memory_resident());
+		load_history(s);
 		rv = start_workers(s);
 	}
 	if (rv == 0)

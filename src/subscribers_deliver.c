@@ -13,8 +13,6 @@ struct run {
 	struct message *after; /* the first that does not belong to it */
 	size_t bytes;          /* in the form that it is for */
 	uint64_t messages;
-	bool is_missing; /* there was no memory for the form of its one message
-			  */
 };
 
 /* To whom, and in which form, runs are being sent. */
@@ -53,7 +51,8 @@ static struct local_topic *sort_mail(struct message *m, unsigned worker)
 
 /* --- runs ----------------------------------------------------------------- */
 
-/* The next run, of messages before `end`. */
+/* The next run, of messages before `end`. One whose form there is no memory for
+ * is a run by itself. */
 static struct run next_run(const struct audience *a, struct message *first,
 			   const struct message *end)
 {
@@ -70,7 +69,6 @@ static struct run next_run(const struct audience *a, struct message *first,
 		run.bytes += bytes.len;
 		run.messages++;
 		run.after = run.after->links[a->all->worker].next;
-		run.is_missing = bytes.bytes == NULL;
 		if (is_alone)
 			break;
 	}
@@ -92,8 +90,6 @@ static struct chunk *chunk_of(struct message *m, enum message_form form,
 static struct chunk *chunk_of_run(const struct audience *a,
 				  const struct run *run)
 {
-	if (run->is_missing)
-		return NULL;
 	if (run->messages == 1)
 		return chunk_of(run->first, a->form, &a->source);
 	struct chunk *chunk = chunk_new(run->bytes);

@@ -114,6 +114,15 @@ static void lose_oldest(struct subscribers *all, struct lossy *l)
 	message_unref(m, 1);
 }
 
+/* Loses `m`, and all that waits, since that came before. */
+static void lose_up_to(struct subscribers *all, struct lossy *l,
+		       const struct message *m)
+{
+	while (l->count > 0)
+		lose_oldest(all, l);
+	lose(all, l, m->sequence);
+}
+
 /* Drops the oldest until a further `len` bytes are within the limit. Returns
  * whether they are: the queue alone may be too long. */
 static bool make_room(struct subscribers *all, struct lossy *l, size_t len)
@@ -178,12 +187,11 @@ static void send_oldest(struct subscribers *all, struct lossy *l)
 	message_unref(m, 1);
 }
 
+/* What waits fits: it was let in where there was no room, within the limit with
+ * more queued than there is now. */
 bool subscribers_feed(struct subscribers *all, struct lossy *l)
 {
 	while (l->gap_from != 0 || l->count > 0) {
-		/* What was queued meanwhile counts first; so whatever waits now
-		 * may be sent, if there is room at all. */
-		make_room(all, l, 0);
 		if (!conn_has_room(l->subscriber.conn)) {
 			conn_wait_for_room(l->subscriber.conn);
 			return false;
@@ -196,19 +204,6 @@ bool subscribers_feed(struct subscribers *all, struct lossy *l)
 	return true;
 }
 
-/* Lets it wait, or lose it with all that is before it. */
-static void keep(struct subscribers *all, struct lossy *l, struct message *m,
-		 struct span bytes)
-{
-	if (bytes.bytes == NULL || !make_room(all, l, bytes.len) ||
-	    append(l, m, bytes.len) != 0) {
-		while (l->count > 0)
-			lose_oldest(all, l);
-		lose(all, l, m->sequence);
-	}
-	conn_wait_for_room(l->subscriber.conn);
-}
-
 void subscribers_offer(struct subscribers *all, struct lossy *l,
 		       struct message *m)
 {
@@ -218,8 +213,12 @@ void subscribers_offer(struct subscribers *all, struct lossy *l,
 		return;
 	l->subscriber.since = m->sequence;
 	struct span bytes = encoded(all, l, m);
-	if (bytes.bytes == NULL || !subscribers_feed(all, l) ||
-	    !conn_has_room(c) || !make_room(all, l, bytes.len) ||
-	    !send_now(all, l, m, bytes))
-		keep(all, l, m, bytes);
+	bool has_room = subscribers_feed(all, l) && conn_has_room(c);
+	bool is_taken = bytes.bytes != NULL && make_room(all, l, bytes.len) &&
+			(has_room ? send_now(all, l, m, bytes)
+				  : append(l, m, bytes.len) == 0);
+	if (!is_taken)
+		lose_up_to(all, l, m);
+	if (!is_taken || !has_room)
+		conn_wait_for_room(c);
 }

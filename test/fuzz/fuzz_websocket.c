@@ -1,9 +1,10 @@
 /* fuzz_websocket.c - frames of a client, whole and in pieces.
  *
  * An input is three bytes (which limit, which message the handler refuses, how
- * the pieces are cut) and the stream. However it is cut, it must come to the
- * same events and the same end; messages keep the limit and are UTF-8 if they
- * are text; replies are whole frames as a server sends them. */
+ * the pieces are cut) and the stream. However it is cut, and whether or not
+ * each message pauses, it must come to the same events and the same end;
+ * messages keep the limit and are UTF-8 if they are text; replies are whole
+ * frames as a server sends them. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 struct record {
 	size_t limit;
 	unsigned messages_left; /* until one is refused; 0: none is */
+	bool pauses;            /* at each message */
 	bool has_ended;         /* by a refusal, or the answer to a Close */
 	struct buf events;
 	struct websocket_result result;
@@ -77,7 +79,9 @@ static unsigned on_message(void *user, bool is_text, struct span message)
 		check_utf8(message);
 	put(r, is_text ? 't' : 'b', message);
 	r->has_ended = r->messages_left > 0 && --r->messages_left == 0;
-	return r->has_ended ? REFUSED : 0;
+	if (r->has_ended)
+		return REFUSED;
+	return r->pauses ? WEBSOCKET_PAUSE : 0;
 }
 
 /* A Pong, or a Close with a code or without; a Close is the last. */
@@ -108,6 +112,9 @@ static void check_end(const struct record *r)
 	case WEBSOCKET_OPEN:
 		CHECK(!r->has_ended);
 		break;
+	case WEBSOCKET_PAUSED:
+		CHECK(false); /* run() goes on */
+		break;
 	case WEBSOCKET_CLOSED:
 		CHECK(r->has_ended);
 		CHECK(code >= 1000 && code <= 4999 && code != 1006);
@@ -134,6 +141,9 @@ static void run(struct record *r, struct span stream, size_t piece_max)
 
 		r->result = websocket_read(ws, (struct span){stream.bytes, len},
 					   &handler, r);
+		while (r->result.outcome == WEBSOCKET_PAUSED)
+			r->result = websocket_read(ws, r->result.unread,
+						   &handler, r);
 		stream.bytes += len;
 		stream.len -= len;
 	}
@@ -169,7 +179,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	srand(data[2]);
 	for (size_t i = 0; i < sizeof(piece_maxes) / sizeof(size_t); i++) {
 		struct record r = {.limit = limits[data[0] % 6],
-				   .messages_left = data[1]};
+				   .messages_left = data[1],
+				   .pauses = i % 2 != 0 || data[2] % 2 != 0};
 
 		/* Byte by byte through a long stream takes too long. */
 		if (piece_maxes[i] < 4096 && stream.len > 4096)

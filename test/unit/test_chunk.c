@@ -26,6 +26,27 @@ static void a_chunk_of_a_message_borrows_its_frame(void **state)
 	message_unref(m, 1);
 }
 
+static void a_chunk_of_a_part_borrows_just_that(void **state)
+{
+	struct message *m = message_new(SPAN("news"), false, 1);
+	assert_non_null(m);
+	struct span part = message_data(m);
+	part.bytes++;
+	part.len -= 2;
+	struct chunk *c = chunk_of_part(message_ref(m, 1), part);
+
+	(void)state;
+	assert_non_null(c);
+	assert_ptr_equal(c->bytes, part.bytes);
+	assert_int_equal(c->len, 2);
+	assert_int_equal(c->cap, 0);
+	assert_false(c->is_continued);
+	assert_int_equal(atomic_load(&m->refs), 2);
+	chunk_unref(c);
+	assert_int_equal(atomic_load(&m->refs), 1);
+	message_unref(m, 1);
+}
+
 static void however_often_a_chunk_is_held_it_holds_its_message_once(
 	void **state)
 {
@@ -165,6 +186,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_chunk_of_a_message_borrows_its_frame),
+		cmocka_unit_test(a_chunk_of_a_part_borrows_just_that),
 		cmocka_unit_test(
 			however_often_a_chunk_is_held_it_holds_its_message_once),
 		cmocka_unit_test(a_new_chunk_is_empty_and_has_room),

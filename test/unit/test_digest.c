@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "digest.h"
+#include "oom.h"
 
 #define THREADS 4
 
@@ -110,6 +111,82 @@ static void threads_that_start_at_once_digest_without_disturbing_each_other(
 		assert_int_equal(uv_thread_join(&threads[i]), 0);
 		assert_int_equal(failed[i], 0);
 	}
+}
+
+/* Of every length around a block's 64 bytes, cut at every place. */
+static void in_two_pieces_a_sha256_is_that_of_the_whole(void **state)
+{
+	char text[140];
+	uint8_t whole[DIGEST_SHA256_BYTES];
+	uint8_t pieces[DIGEST_SHA256_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (char)i;
+	for (size_t len = 0; len <= sizeof(text); len++) {
+		digest_sha256(text, len, whole);
+		for (size_t cut = 0; cut <= len; cut++) {
+			struct digest_stream s;
+
+			assert_int_equal(digest_stream_init(&s), 0);
+			digest_stream_add(&s, text, cut);
+			digest_stream_add(&s, text + cut, len - cut);
+			digest_stream_fini(&s, pieces);
+			assert_memory_equal(pieces, whole, sizeof(whole));
+		}
+	}
+}
+
+static void streams_of_one_thread_do_not_disturb_each_other(void **state)
+{
+	struct digest_stream a;
+	struct digest_stream b;
+	uint8_t expected[DIGEST_SHA256_BYTES];
+	uint8_t got[DIGEST_SHA256_BYTES];
+
+	(void)state;
+	assert_int_equal(digest_stream_init(&a), 0);
+	digest_stream_add(&a, "a", 1);
+	assert_int_equal(digest_stream_init(&b), 0);
+	digest_stream_add(&b, "x", 1);
+	digest_sha256("abc", 3, expected);
+	digest_stream_add(&a, "bc", 2);
+	digest_stream_fini(&a, got);
+	assert_memory_equal(got, expected, sizeof(got));
+	digest_stream_add(&b, "yz", 2);
+	digest_stream_fini(&b, got);
+	digest_sha256("xyz", 3, expected);
+	assert_memory_equal(got, expected, sizeof(got));
+}
+
+/* LeakSanitizer says whether it is freed. */
+static void a_stream_may_end_without_a_digest(void **state)
+{
+	struct digest_stream s;
+
+	(void)state;
+	assert_int_equal(digest_stream_init(&s), 0);
+	digest_stream_add(&s, "abc", 3);
+	digest_stream_fini(&s, NULL);
+}
+
+static void without_memory_there_is_no_stream(void **state)
+{
+	struct digest_stream s;
+	unsigned nth = 0;
+	bool has_failed;
+
+	(void)state;
+	OOM_OR_SKIP();
+	do {
+		oom_fail_at(++nth);
+		int rv = digest_stream_init(&s);
+
+		has_failed = oom_end();
+		assert_int_equal(rv, has_failed ? -ENOMEM : 0);
+	} while (has_failed);
+	assert_true(nth > 1);
+	digest_stream_fini(&s, NULL);
 }
 
 static void digests_that_differ_in_any_one_bit_are_not_equal(void **state)
@@ -268,6 +345,11 @@ int main(void)
 		cmocka_unit_test(sha1_gives_the_digests_of_its_rfc),
 		cmocka_unit_test(sha256_gives_the_digests_of_its_standard),
 		cmocka_unit_test(a_digest_takes_nuls_as_bytes),
+		cmocka_unit_test(in_two_pieces_a_sha256_is_that_of_the_whole),
+		cmocka_unit_test(
+			streams_of_one_thread_do_not_disturb_each_other),
+		cmocka_unit_test(a_stream_may_end_without_a_digest),
+		cmocka_unit_test(without_memory_there_is_no_stream),
 		cmocka_unit_test(
 			digests_that_differ_in_any_one_bit_are_not_equal),
 		cmocka_unit_test(base64_encodes_the_examples_of_its_rfc),

@@ -170,6 +170,7 @@ static void gauges_are_shown_for_each_worker(void **state)
 	(void)state;
 	stats_set_gauge(&workers[0], STATS_GAUGE_websocket, 5);
 	stats_set_gauge(&workers[1], STATS_GAUGE_websocket, 6);
+	stats_set_gauge(&workers[1], STATS_GAUGE_event_stream, 7);
 	stats_set_gauge(&workers[1], STATS_GAUGE_buffered_worst_bytes, 1048577);
 	stats_set_gauge(&workers[1], STATS_GAUGE_loop_lag_us, 1500);
 	const char *text = write_page(2);
@@ -177,6 +178,8 @@ static void gauges_are_shown_for_each_worker(void **state)
 			      "\"0\"} 5");
 	assert_has_line(text, "isimud_connections{kind=\"websocket\",worker="
 			      "\"1\"} 6");
+	assert_has_line(text, "isimud_connections{kind=\"event_stream\","
+			      "worker=\"1\"} 7");
 	assert_has_line(text, "isimud_buffered_worst_bytes{worker=\"1\"} "
 			      "1048577");
 	assert_has_line(text, "isimud_last_loop_lag_seconds{worker=\"1\"} "

@@ -450,6 +450,95 @@ static void truncating_forgets_how_much_of_the_oldest_is_written(void **state)
 	outq_fini(&q);
 }
 
+/* Pushes a chunk that ends inside a unit. */
+static void push_part(struct outq *q, const char *text)
+{
+	struct chunk *c = chunk_of(text);
+
+	c->is_continued = true;
+	assert_int_equal(outq_push(q, c), 0);
+	chunk_unref(c);
+}
+
+static void truncating_cuts_no_unit(void **state)
+{
+	static const char *const kept[] = {"",     "a",    "abcd",
+					   "abcd", "abcd", "abcde"};
+
+	(void)state;
+	for (uint32_t keep = 0; keep < 6; keep++) {
+		struct outq q = {0};
+		push(&q, "a");
+		push_part(&q, "b");
+		push_part(&q, "c");
+		push(&q, "d");
+		push(&q, "e");
+		push_part(&q, "f");
+		push(&q, "g");
+		outq_truncate(&q, keep);
+		assert_queued(&q, kept[keep]);
+		outq_fini(&q);
+	}
+}
+
+static void truncating_where_the_end_of_a_unit_is_missing_keeps_it(void **state)
+{
+	struct outq q = {0};
+
+	(void)state;
+	push_part(&q, "a");
+	push_part(&q, "b");
+	outq_truncate(&q, 1);
+	assert_queued(&q, "ab");
+	outq_fini(&q);
+}
+
+static void what_is_unfinished_can_be_dropped(void **state)
+{
+	struct outq q = {0};
+
+	(void)state;
+	outq_drop_unfinished(&q, 0);
+	push_part(&q, "a");
+	push(&q, "b");
+	outq_drop_unfinished(&q, 0);
+	assert_queued(&q, "ab");
+	push_part(&q, "c");
+	push_part(&q, "d");
+	outq_drop_unfinished(&q, 3);
+	assert_queued(&q, "abc");
+	outq_drop_unfinished(&q, 0);
+	assert_queued(&q, "ab");
+	outq_fini(&q);
+	push_part(&q, "e");
+	outq_drop_unfinished(&q, 0);
+	assert_queued(&q, "");
+	assert_int_equal(q.count, 0);
+}
+
+static void two_pieces_are_written_as_one(void **state)
+{
+	struct outq q = {0};
+	char filling[SINGLE_ROOM - 3];
+
+	(void)state;
+	assert_int_equal(outq_write_two(&q, SPAN("a"), SPAN("bc"), 0), 0);
+	assert_queued(&q, "abc");
+	/* Either fits behind that, but not both. */
+	memset(filling, 'x', sizeof filling);
+	struct span fits = {filling, sizeof filling};
+	assert_int_equal(outq_write_two(&q, SPAN("d"), fits, 0), 0);
+	assert_int_equal(q.count, 2);
+	assert_int_equal(q.bytes, 3 + 1 + sizeof filling);
+	outq_consume(&q, 3);
+	uv_buf_t buf;
+	assert_int_equal(outq_gather(&q, &buf, 1, SIZE_MAX), 1);
+	assert_int_equal(buf.len, 1 + sizeof filling);
+	assert_int_equal(buf.base[0], 'd');
+	assert_int_equal(buf.base[1], 'x');
+	outq_fini(&q);
+}
+
 static void what_is_dropped_is_given_up(void **state)
 {
 	struct outq q = {0};
@@ -696,6 +785,11 @@ int main(void)
 			truncating_leaves_a_chunk_in_flight_where_it_is),
 		cmocka_unit_test(
 			truncating_forgets_how_much_of_the_oldest_is_written),
+		cmocka_unit_test(truncating_cuts_no_unit),
+		cmocka_unit_test(
+			truncating_where_the_end_of_a_unit_is_missing_keeps_it),
+		cmocka_unit_test(what_is_unfinished_can_be_dropped),
+		cmocka_unit_test(two_pieces_are_written_as_one),
 		cmocka_unit_test(what_is_dropped_is_given_up),
 		cmocka_unit_test(
 			whatever_is_done_the_bytes_are_those_of_a_simple_row),

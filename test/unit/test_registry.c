@@ -8,15 +8,13 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <malloc.h>
-#include <unistd.h>
 
 #include "aborts.h"
+#include "boxes.h"
 #include "memory.h"
 #include "oom.h"
 #include "registry.h"
 
-#define WORKERS     4
 #define SMALL_BYTES 300 /* of a small mailbox: one message, but not two */
 
 #ifdef OOM_SANITIZED
@@ -29,31 +27,10 @@
 
 /* --- help ------------------------------------------------------------------*/
 
-/* A registry, and the mailboxes of workers that take only when told to. */
-static uv_loop_t loop;
-static struct mailbox boxes[WORKERS];
-static struct mailbox *box_pointers[WORKERS];
-static struct registry *registry;
-
-static void on_wake(uv_async_t *async)
-{
-	(void)async;
-}
-
 static int open_with(size_t mailbox_max_bytes)
 {
-	alarm(300); /* threads that block each other fail the program */
-	if (uv_loop_init(&loop) != 0)
-		return 1;
-	for (unsigned w = 0; w < WORKERS; w++) {
-		box_pointers[w] = &boxes[w];
-		if (mailbox_open(&boxes[w], &loop, w, mailbox_max_bytes,
-				 on_wake) != 0)
-			return 1;
-	}
-	const struct registry_options options = {.mailboxes = box_pointers,
-						 .workers = WORKERS};
-	return registry_new(&registry, &options);
+	int rv = open_boxes(mailbox_max_bytes);
+	return rv != 0 ? rv : new_registry(0, 0, 0);
 }
 
 static int open_registry(void **state)
@@ -68,21 +45,7 @@ static int open_registry_with_small_mailboxes(void **state)
 	return open_with(SMALL_BYTES);
 }
 
-static int close_registry(void **state)
-{
-	(void)state;
-	registry_free(registry);
-	for (unsigned w = 0; w < WORKERS; w++)
-		mailbox_close(&boxes[w]);
-	uv_run(&loop, UV_RUN_DEFAULT);
-	for (unsigned w = 0; w < WORKERS; w++)
-		mailbox_fini(&boxes[w]);
-	alarm(0);
-	return uv_loop_close(&loop);
-}
-
 static const struct topic_key news = {{"alice", 5}, {"news", 4}};
-static char members[WORKERS][2]; /* their addresses are members */
 
 /* Joins with a member that is new to the topic, or one in force. */
 static struct topic *join(const struct topic_key *key, unsigned worker)
@@ -577,13 +540,6 @@ static void a_long_key_is_a_key(void **state)
 
 /* --- many topics -----------------------------------------------------------*/
 
-/* Bytes in use on the heap; 0 with sanitizers, which have one of their own. */
-static size_t heap_bytes(void)
-{
-	struct mallinfo2 info = mallinfo2();
-	return info.uordblks + info.hblkhd;
-}
-
 static void topics_are_charged_with_their_names_as_long_as_they_exist(
 	void **state)
 {
@@ -859,14 +815,6 @@ struct worker {
 	uint64_t random;
 	struct local locals[KEYS];
 };
-
-static unsigned random_below(uint64_t *random, unsigned limit)
-{
-	*random ^= *random << 13;
-	*random ^= *random >> 7;
-	*random ^= *random << 17;
-	return (unsigned)(*random >> 32) % limit;
-}
 
 static void take_mail(struct worker *w)
 {

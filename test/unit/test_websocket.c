@@ -1038,6 +1038,118 @@ static void what_the_handler_answers_stops_the_reading(void **state)
 	assert_fails(&in, SPAN("text:one;text:" STOP ";"), 1008);
 }
 
+/* --- pausing -------------------------------------------------------------- */
+
+static unsigned pause_on_message(void *user, bool is_text, struct span message)
+{
+	on_message(user, is_text, message);
+	return WEBSOCKET_PAUSE;
+}
+
+/* Feeds `in`, pausing behind every message, in pieces as in piece_len(). Says
+ * with a '|' where it went on. */
+static struct record read_pausing(struct span in, unsigned split)
+{
+	static const struct websocket_handler pausing = {pause_on_message,
+							 on_reply};
+	struct record r = {0};
+	struct websocket *ws = websocket_new(LIMIT);
+
+	assert_non_null(ws);
+	while (r.read_len < in.len && r.result.outcome == WEBSOCKET_OPEN) {
+		size_t len = piece_len(split, in.len - r.read_len);
+		struct span piece = {in.bytes + r.read_len, len};
+
+		r.read_len += len;
+		r.result = websocket_read(ws, piece, &pausing, &r);
+		while (r.result.outcome == WEBSOCKET_PAUSED) {
+			struct span unread = r.result.unread;
+			/* They are the last of those given. */
+			assert_true(unread.len <= len);
+			if (unread.len > 0)
+				assert_ptr_equal(unread.bytes + unread.len,
+						 piece.bytes + len);
+			put(&r.events, "|", 1);
+			r.result = websocket_read(ws, unread, &pausing, &r);
+		}
+	}
+	r.was_idle = websocket_is_idle(ws);
+	websocket_free(ws);
+	return r;
+}
+
+static void it_pauses_behind_each_message_and_goes_on(void **state)
+{
+	static const char expected[] =
+		"text:one;|reply:\x8a\x01p;binary:two;|text:;|text:three;|"
+		"reply:\x88\x02\x03\xe8;";
+	struct buf in = {0};
+
+	(void)state;
+	put_frame(&in, FIN | TEXT, BYTES("one"));
+	put_frame(&in, FIN | PING, BYTES("p"));
+	put_frame(&in, FIN | BINARY, BYTES("two"));
+	put_frame(&in, FIN | TEXT, BYTES(""));
+	put_frame(&in, TEXT, BYTES("th"));
+	put_frame(&in, FIN, BYTES("ree"));
+	put_frame(&in, FIN | CLOSE, BYTES("\x03\xe8"));
+	for (unsigned split = 0; split < 2 + SPLITS; split++) {
+		struct record r =
+			read_pausing((struct span){in.bytes, in.len}, split);
+		struct expected closed = {WEBSOCKET_CLOSED, 1000, 0};
+
+		assert_record(&r, SPAN(expected), &closed);
+		buf_fini(&r.events);
+	}
+	buf_fini(&in);
+}
+
+/* More than wslay takes at once, so that some is unread and some read ahead. */
+static void all_of_a_long_stream_comes_over_many_pauses(void **state)
+{
+	static const char payload[100];
+	struct buf in = {0};
+
+	(void)state;
+	for (int i = 0; i < 300; i++)
+		put_frame(&in, FIN | BINARY, payload, sizeof payload);
+	for (unsigned split = 0; split < 2 + SPLITS; split++) {
+		struct record r =
+			read_pausing((struct span){in.bytes, in.len}, split);
+
+		assert_int_equal(r.result.outcome, WEBSOCKET_OPEN);
+		assert_int_equal(r.events.len, 300 * (7 + 100 + 2));
+		assert_true(r.was_idle);
+		buf_fini(&r.events);
+	}
+	buf_fini(&in);
+}
+
+static void a_paused_one_is_idle_if_nothing_was_read_ahead(void **state)
+{
+	static const struct websocket_handler pausing = {pause_on_message,
+							 on_reply};
+
+	(void)state;
+	for (size_t extra = 0; extra < 7; extra++) {
+		struct websocket *ws = websocket_new(LIMIT);
+		struct record r = {0};
+		struct buf in = {0};
+
+		assert_non_null(ws);
+		put_frame(&in, FIN | TEXT, BYTES("hello"));
+		put_frame(&in, FIN | TEXT, BYTES("x"));
+		r.result = websocket_read(
+			ws, (struct span){in.bytes, 11 + extra}, &pausing, &r);
+		assert_int_equal(r.result.outcome, WEBSOCKET_PAUSED);
+		assert_int_equal(r.result.unread.len, 0);
+		assert_int_equal(websocket_is_idle(ws), extra == 0);
+		websocket_free(ws);
+		buf_fini(&r.events);
+		buf_fini(&in);
+	}
+}
+
 /* --- idle ----------------------------------------------------------------- */
 
 /* Feeds `in` byte by byte, after which it is idle at just the lengths that
@@ -1214,6 +1326,10 @@ int main(void)
 		cmocka_unit_test(a_claimed_length_takes_no_memory),
 		cmocka_unit_test(no_memory_for_a_message_fails_with_1011),
 		cmocka_unit_test(what_the_handler_answers_stops_the_reading),
+		cmocka_unit_test(it_pauses_behind_each_message_and_goes_on),
+		cmocka_unit_test(all_of_a_long_stream_comes_over_many_pauses),
+		cmocka_unit_test(
+			a_paused_one_is_idle_if_nothing_was_read_ahead),
 		cmocka_unit_test(it_is_idle_just_between_messages),
 		cmocka_unit_test(it_is_not_idle_inside_a_fragmented_message),
 		cmocka_unit_test(

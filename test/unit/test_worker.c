@@ -1,9 +1,9 @@
 /* test_worker.c - what src/worker.c promises: real threads, fed by mailbox.
  *
  * The application of these tests subscribes a client to the topic that its
- * message names after a '+', answers the request for /hold on a '!', and
- * publishes any other message, or path, to the topic it starts with: "a:hello",
- * /a. */
+ * message names after a '+', answers the request for /hold on a '!', answers
+ * /stream with an event stream, and publishes any other message, or path, to
+ * the topic it starts with: "a:hello", /a. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -88,6 +88,10 @@ static void on_request(struct conn *c, const struct http_request *request)
 	if (request->fields[HTTP_UPGRADE].bytes != NULL) {
 		if (conn_check_upgrade(c))
 			conn_upgrade(c, (struct span){0});
+		return;
+	}
+	if (span_equal(request->path, SPAN("/stream"))) {
+		conn_stream(c, SPAN(":\n\n"));
 		return;
 	}
 	if (span_equal(request->path, SPAN("/hold"))) {
@@ -226,6 +230,7 @@ static int set_up(void **state)
 	const struct registry_options options = {.mailboxes = f->mailboxes,
 						 .workers = WORKERS};
 	assert_int_equal(registry_new(&f->shared.registry, &options), 0);
+	assert_int_equal(receipts_new(&f->shared.receipts, 0, 0), 0);
 	*state = f;
 	return 0;
 }
@@ -250,6 +255,7 @@ static int tear_down(void **state)
 		worker_fini(f->workers[w]);
 	assert_int_equal(registry_topics(f->shared.registry), 0);
 	registry_free(f->shared.registry);
+	receipts_free(f->shared.receipts);
 	for (unsigned w = 0; w < WORKERS; w++)
 		free(f->workers[w]);
 	/* What one thread charges another may credit. */
@@ -311,6 +317,14 @@ static struct client *post_subscriber(struct factory *f, const char *command)
 	send_frame(c, OP_PING, SPAN(""));
 	AWAIT(f, next_frame(c, &frame));
 	assert_int_equal(frame.opcode, OP_PONG);
+	return c;
+}
+
+static struct client *post_stream(struct factory *f)
+{
+	struct client *c = post_client(f);
+	send_text(c, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+	AWAIT(f, responses(c) == 1);
 	return c;
 }
 
@@ -435,8 +449,13 @@ static void stopping_ends_all_connections_first(void **state)
 	struct client *b = post_subscriber(f, "+n");
 	struct frame frame;
 
+	struct client *stream = post_stream(f);
+
 	for (unsigned w = 0; w < WORKERS; w++)
 		mailbox_post_order(f->mailboxes[w], MAILBOX_STOP);
+	AWAIT(f, stream->is_over);
+	place_of(stream, "event: close\n");
+	close_client(stream);
 	AWAIT(f, next_frame(a, &frame));
 	assert_int_equal(frame.code, 1001);
 	AWAIT(f, next_frame(b, &frame));
@@ -454,6 +473,54 @@ static void stopping_ends_all_connections_first(void **state)
 	f->started = 0;
 	assert_int_equal(f->shared.connections, 0);
 	assert_int_equal(registry_topics(f->shared.registry), 0);
+}
+
+static uint64_t gauge_of_all(const struct factory *f, enum stats_gauge gauge)
+{
+	uint64_t sum = 0;
+	for (unsigned w = 0; w < WORKERS; w++)
+		sum += stats_gauge(&f->workers[w]->stats, gauge);
+	return sum;
+}
+
+static void open_connections_are_counted_by_their_kind(void **state)
+{
+	struct factory *f = *state;
+
+	post_websocket(f);
+	struct client *c = post_stream(f);
+	post_stream(f);
+	AWAIT(f, gauge_of_all(f, STATS_GAUGE_event_stream) == 2 &&
+			 gauge_of_all(f, STATS_GAUGE_websocket) == 1);
+	close_client(c);
+	AWAIT(f, gauge_of_all(f, STATS_GAUGE_event_stream) == 1);
+}
+
+static void draining_ends_websockets_and_event_streams(void **state)
+{
+	struct factory *f = *state;
+	struct client *idle = post_client(f);
+	struct client *websockets[WORKERS];
+	struct client *streams[WORKERS];
+	struct frame frame;
+
+	for (unsigned w = 0; w < WORKERS; w++)
+		websockets[w] = post_websocket(f);
+	for (unsigned w = 0; w < WORKERS; w++)
+		streams[w] = post_stream(f);
+	f->shared.drain_spread_ms = 40;
+	for (unsigned w = 0; w < WORKERS; w++)
+		mailbox_post_order(f->mailboxes[w], MAILBOX_DRAIN);
+	for (unsigned w = 0; w < WORKERS; w++) {
+		AWAIT(f, next_frame(websockets[w], &frame));
+		assert_int_equal(frame.code, 1001);
+		AWAIT(f, streams[w]->is_over);
+		place_of(streams[w], "event: close\ndata: {\"code\":1001,");
+	}
+	/* Others go on until they have their answer. */
+	send_text(idle, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+	AWAIT(f, responses(idle) == 1);
+	place_of(idle, "Connection: close");
 }
 
 /* --- publications --------------------------------------------------------- */
@@ -572,6 +639,12 @@ int main(void)
 			tear_down),
 		cmocka_unit_test_setup_teardown(
 			a_note_for_a_worker_that_has_stopped_is_dropped,
+			set_up_started, tear_down),
+		cmocka_unit_test_setup_teardown(
+			open_connections_are_counted_by_their_kind,
+			set_up_started, tear_down),
+		cmocka_unit_test_setup_teardown(
+			draining_ends_websockets_and_event_streams,
 			set_up_started, tear_down),
 		cmocka_unit_test_setup_teardown(
 			stopping_ends_all_connections_first, set_up_started,

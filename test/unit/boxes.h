@@ -1,0 +1,78 @@
+/* boxes.h - a registry, and the mailboxes of workers that take only when told
+ * to. The one test file that makes up a program includes it. */
+#ifndef ISIMUD_TEST_BOXES_H
+#define ISIMUD_TEST_BOXES_H
+
+#include <malloc.h>
+#include <unistd.h>
+
+#include "registry.h"
+
+#define WORKERS 4
+
+static uv_loop_t loop;
+static struct mailbox boxes[WORKERS];
+static struct mailbox *box_pointers[WORKERS];
+static struct registry *registry;
+static char members[WORKERS][2]; /* their addresses are members */
+
+static inline void on_wake(uv_async_t *async)
+{
+	(void)async;
+}
+
+static inline int open_boxes(size_t mailbox_max_bytes)
+{
+	alarm(300); /* threads that block each other fail the program */
+	if (uv_loop_init(&loop) != 0)
+		return 1;
+	for (unsigned w = 0; w < WORKERS; w++) {
+		box_pointers[w] = &boxes[w];
+		if (mailbox_open(&boxes[w], &loop, w, mailbox_max_bytes,
+				 on_wake) != 0)
+			return 1;
+	}
+	return 0;
+}
+
+static inline int new_registry(uint32_t size, uint64_t ttl_ms, size_t bytes)
+{
+	const struct registry_options options = {
+		.mailboxes = box_pointers,
+		.workers = WORKERS,
+		.history_size = size,
+		.history_ttl_ms = ttl_ms,
+		.history_bytes = bytes,
+	};
+	return registry_new(&registry, &options);
+}
+
+static inline int close_registry(void **state)
+{
+	(void)state;
+	registry_free(registry);
+	for (unsigned w = 0; w < WORKERS; w++)
+		mailbox_close(&boxes[w]);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	for (unsigned w = 0; w < WORKERS; w++)
+		mailbox_fini(&boxes[w]);
+	alarm(0);
+	return uv_loop_close(&loop);
+}
+
+/* Bytes in use on the heap; 0 with sanitizers, which have one of their own. */
+static inline size_t heap_bytes(void)
+{
+	struct mallinfo2 info = mallinfo2();
+	return info.uordblks + info.hblkhd;
+}
+
+static inline unsigned random_below(uint64_t *random, unsigned limit)
+{
+	*random ^= *random << 13;
+	*random ^= *random >> 7;
+	*random ^= *random << 17;
+	return (unsigned)(*random >> 32) % limit;
+}
+
+#endif
