@@ -183,17 +183,18 @@ def test_a_page_that_is_closed_is_forgotten(start, visit, ours):
 
 
 def examples():
-    """What README has for browsers."""
+    """Name and text of what README has for browsers."""
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as text:
-        part = re.search(r"\nIn a browser.*?\n\n((?:    .*\n|\n)+)",
-                         text.read()).group(1)
-    return [block for block in re.split(r"\n\n+", part) if block.strip()]
+        blocks = re.findall(r"(?:^    .*\n)+", text.read(), re.MULTILINE)
+    found = {match.group(1): block for block in blocks
+             if (match := re.search(r"= new (\w+)\(", block))}
+    assert found.keys() == {"EventSource", "WebSocket"}
+    return found
 
 
-@pytest.mark.parametrize("example", examples(),
-                         ids=lambda text: re.search(r"new (\w+)",
-                                                    text).group(1))
-def test_an_example_of_readme_works(server, visit, ours, example):
+@pytest.mark.parametrize("name", ["EventSource", "WebSocket"])
+def test_an_example_of_readme_works(server, visit, ours, name):
+    example = examples()[name]
     assert example.count("127.0.0.1:3000") == 1
     page = visit(ours)
     page.run(example.replace("127.0.0.1:3000", "%s:%d" % server.address))
@@ -318,6 +319,26 @@ def test_an_event_source_connects_again_and_is_told_of_a_loss(start, visit,
     assert new_id.partition("-")[0] != old_id.partition("-")[0]
     assert all(note[1] == 0 for note in notes_of("error"))  # CONNECTING
     assert len(notes_of("open")) == 2
+
+
+def test_an_event_source_resumes_where_the_history_is_kept_in_a_file(
+        start, visit, ours, tmp_path):
+    settings = {"SSE_RETRY": 0.1, "HISTORY_FILE": tmp_path / "history"}
+    first = start(**settings)
+    page = visit(ours)
+    open_stream(page, http_url(first, sub_target("alice", "news")))
+    page.notes(1)
+    ids = [first.http().publish("alice", "news", str(i)).json()["id"]
+           for i in range(3)]
+    page.notes(4)
+    second = restarted(first, start, **settings)
+    ids += [second.http().publish("alice", "news", str(i)).json()["id"]
+            for i in range(3, 6)]
+    notes = page.notes_until("notes[notes.length - 1][1] == '5'")
+    assert [note for note in notes if note[0] == "message"] == [
+        ["message", str(i), ids[i]] for i in range(6)]
+    assert not [note for note in notes if note[0] == "reset"]
+    assert second.stats()["resumed"] == 1
 
 
 def test_an_event_source_that_saw_no_message_is_told_too(start, visit, ours):
