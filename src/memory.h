@@ -55,6 +55,11 @@ void memory_settle(void);
 
 void memory_measure(void);
 
+/* Makes the allocator give back what it has free, if much less is charged than
+ * at most since it last did: what clients needed once does not stay occupied,
+ * with a limit or without. To be called every second or so, by one thread. */
+void memory_give_back(void);
+
 /* The base, what is charged, and what is occupied beyond that. */
 size_t memory_used(void);
 size_t memory_limit(void); /* 0: none */

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 #include <uv.h>
@@ -203,33 +204,64 @@ static void a_thread_that_charges_much_compares_by_itself(void **state)
 	memory_measure();
 }
 
-/* Half of all small blocks are freed in between the others' neighbours, so the
- * allocator keeps the pages; the large runs among them it can give back. */
+/* Blocks that were freed, but for the last: the top of the heap does not fall,
+ * so the allocator keeps the pages, in large runs that it can give back. */
+enum {
+	BLOCKS = 4096,
+	BLOCK_BYTES = 16384
+};
+static char *blocks[BLOCKS];
+
+static void allocate_blocks(void)
+{
+	for (int i = 0; i < BLOCKS; i++) {
+		blocks[i] = malloc(BLOCK_BYTES);
+		assert_non_null(blocks[i]);
+		memset(blocks[i], 1, BLOCK_BYTES);
+	}
+}
+
+static void free_blocks(void)
+{
+	for (int i = 0; i < BLOCKS - 1; i++)
+		free(blocks[i]);
+}
+
 static void what_the_allocator_keeps_is_given_back(void **state)
 {
-	enum {
-		COUNT = 4096,
-		KIB = 16
-	};
-	static char *blocks[COUNT];
-	const size_t limit = 128 * MIB;
+	const size_t budget = 128 * MIB;
 
 	(void)state;
-	memory_set_limit(limit, memory_resident());
+	memory_set_limit(budget, memory_resident());
 	size_t before = memory_resident();
-	for (int i = 0; i < COUNT; i++) {
-		blocks[i] = malloc(KIB * 1024);
-		assert_non_null(blocks[i]);
-		memset(blocks[i], 1, KIB * 1024);
-	}
-	/* The last one stays, so that the top of the heap does not fall. */
-	for (int i = 0; i < COUNT - 1; i++)
-		free(blocks[i]);
+	allocate_blocks();
+	free_blocks();
 	assert_true(memory_resident() > before + 32 * MIB);
 	memory_measure();
 	assert_true(memory_resident() < before + 16 * MIB);
 	assert_int_equal(memory_level(), MEMORY_FINE);
-	free(blocks[COUNT - 1]);
+	free(blocks[BLOCKS - 1]);
+}
+
+static void what_is_charged_no_more_is_given_back_without_a_limit(void **state)
+{
+	size_t before = memory_resident();
+
+	(void)state;
+	allocate_blocks();
+	memory_charge(BLOCKS * BLOCK_BYTES);
+	memory_give_back();
+	free_blocks();
+	memory_give_back();
+	assert_true(memory_resident() > before + 32 * MIB);
+	memory_credit(BLOCKS * BLOCK_BYTES);
+	/* It may have to wait, as the last test made it do the same. */
+	time_t end = time(NULL) + 60;
+	while (memory_resident() >= before + 16 * MIB) {
+		memory_give_back();
+		assert_true(time(NULL) < end);
+	}
+	free(blocks[BLOCKS - 1]);
 }
 
 #endif
@@ -251,6 +283,7 @@ int main(void)
 		TEST(what_is_charged_but_not_touched_counts_as_charged),
 		TEST(a_thread_that_charges_much_compares_by_itself),
 		TEST(what_the_allocator_keeps_is_given_back),
+		TEST(what_is_charged_no_more_is_given_back_without_a_limit),
 #endif
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
