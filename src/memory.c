@@ -16,10 +16,11 @@
  * as long as that takes at most one part in TRIM_TIME_PART of the time. */
 #define TRIM_LIMIT_PART 8
 #define TRIM_TIME_PART  10
-/* It is given back, too, where as much is charged no more, and a part of what
- * was. */
+/* It is given back, too, where as much is charged no more; while clients make
+ * it rise and fall, only where that is a part of what was. */
 #define FALLEN_BYTES 1048576
 #define FALLEN_PART  4
+#define CALM_BYTES   65536
 
 /* A sanitizer's own memory is in the resident set, many times ours. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -32,7 +33,9 @@ static _Atomic ptrdiff_t used;
 static _Atomic ptrdiff_t kernel; /* held by the kernel */
 static _Atomic ptrdiff_t excess; /* resident, beyond what is charged; >= 0 */
 static _Atomic uint64_t trim_from_ns; /* no earlier than that */
-static ptrdiff_t highest; /* Owner: the thread that calls memory_give_back() */
+/* What was charged at most, and lately. Owner: who calls memory_give_back(). */
+static ptrdiff_t highest;
+static ptrdiff_t latest;
 static _Thread_local ptrdiff_t untold;
 static _Thread_local size_t unmeasured; /* charged since memory_measure() */
 static size_t limit; /* Immutable once threads run, as are the marks */
@@ -46,6 +49,7 @@ void memory_set_limit(size_t bytes, size_t base)
 	atomic_store_explicit(&used, (ptrdiff_t)base, memory_order_relaxed);
 	atomic_store_explicit(&excess, 0, memory_order_relaxed);
 	highest = 0;
+	latest = 0;
 	tight = bytes == 0 ? SIZE_MAX : bytes / 100 * TIGHT_PERCENT;
 	scarce = bytes == 0 ? SIZE_MAX : bytes / 100 * SCARCE_PERCENT;
 	full = bytes == 0 ? SIZE_MAX : bytes;
@@ -106,13 +110,14 @@ static bool trim(void)
 void memory_give_back(void)
 {
 	ptrdiff_t now = atomic_load_explicit(&used, memory_order_relaxed);
+	bool is_calm = now < latest + CALM_BYTES && latest < now + CALM_BYTES;
 
+	latest = now;
 	if (now > highest)
 		highest = now;
-	if (!IS_MEASURABLE || highest - now < FALLEN_BYTES ||
-	    highest - now < highest / FALLEN_PART)
-		return;
-	if (trim())
+	ptrdiff_t fallen = highest - now;
+	if (IS_MEASURABLE && fallen >= FALLEN_BYTES &&
+	    (is_calm || fallen >= highest / FALLEN_PART) && trim())
 		highest = now;
 }
 

@@ -10,32 +10,7 @@ import pytest
 
 from client import (CLOSE, DEADLINE, PING, SCALE, TEXT, frame, handshake,
                     publish_request, request, subscription)
-
-
-def in_threads(*jobs):
-    """Runs functions side by side; fails with the first of their errors."""
-    errors = []
-
-    def run(job):
-        try:
-            job()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(job,), daemon=True)
-               for job in jobs]
-    for thread in threads:
-        thread.start()
-    return threads, errors
-
-
-def join(started):
-    threads, errors = started
-    for thread in threads:
-        thread.join(60 * SCALE)
-        assert not thread.is_alive(), "a thread hangs"
-    if errors:
-        raise errors[0]
+from threads import in_threads, join
 
 
 def server_frames(texts):
@@ -329,9 +304,10 @@ def wait_until_forgotten(server):
 
 
 def wait_until_small(server, before):
-    """Until the process is about as small as it was."""
+    """Until the process is about as small as it was; up to a mebibyte may
+    stay."""
     server.wait_until(
-        lambda: SCALE > 1 or server.rss_bytes() - before < 1 << 20,
+        lambda: SCALE > 1 or server.rss_bytes() - before < 2 << 20,
         f"as small as {before}")
 
 
@@ -371,7 +347,7 @@ def test_once_subscribed_topics_leave_the_process_small(start, ttl):
     come_and_go(server, 0, 500)
     wait_until_forgotten(server)
     before = server.rss_bytes()
-    come_and_go(server, 500, 3000 // SCALE)
+    come_and_go(server, 500, 4000 // SCALE)
     wait_until_forgotten(server)
     wait_until_small(server, before)
 

@@ -243,11 +243,12 @@ static void what_the_allocator_keeps_is_given_back(void **state)
 	free(blocks[BLOCKS - 1]);
 }
 
-static void what_is_charged_no_more_is_given_back_without_a_limit(void **state)
+/* Has the blocks, and no more; `others` are charged besides. */
+static size_t have_had_blocks(size_t others)
 {
 	size_t before = memory_resident();
 
-	(void)state;
+	memory_charge(others);
 	allocate_blocks();
 	memory_charge(BLOCKS * BLOCK_BYTES);
 	memory_give_back();
@@ -255,12 +256,37 @@ static void what_is_charged_no_more_is_given_back_without_a_limit(void **state)
 	memory_give_back();
 	assert_true(memory_resident() > before + 32 * MIB);
 	memory_credit(BLOCKS * BLOCK_BYTES);
+	return before;
+}
+
+static void what_is_charged_no_more_is_given_back_without_a_limit(void **state)
+{
+	size_t before = have_had_blocks(0);
+
+	(void)state;
 	/* It may have to wait, as the last test made it do the same. */
 	time_t end = time(NULL) + 60;
 	while (memory_resident() >= before + 16 * MIB) {
 		memory_give_back();
 		assert_true(time(NULL) < end);
 	}
+	free(blocks[BLOCKS - 1]);
+}
+
+static void while_charges_rise_and_fall_only_much_is_given_back(void **state)
+{
+	const size_t others = 1000 * MIB;
+	size_t before = have_had_blocks(others);
+
+	(void)state;
+	for (int i = 0; i < 1000; i++) {
+		size_t some = (size_t)(1 + i % 2) * MIB;
+		memory_charge(some);
+		memory_give_back();
+		memory_credit(some);
+	}
+	assert_true(memory_resident() > before + 32 * MIB);
+	memory_credit(others);
 	free(blocks[BLOCKS - 1]);
 }
 
@@ -284,6 +310,7 @@ int main(void)
 		TEST(a_thread_that_charges_much_compares_by_itself),
 		TEST(what_the_allocator_keeps_is_given_back),
 		TEST(what_is_charged_no_more_is_given_back_without_a_limit),
+		TEST(while_charges_rise_and_fall_only_much_is_given_back),
 #endif
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
