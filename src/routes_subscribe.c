@@ -831,6 +831,14 @@ static void on_message_verdict(struct routes *r, struct conn *c,
 	buf_fini(&waiting);
 }
 
+/* The worker that asked for others, too, may have ended before them. */
+static bool failed_by_our_end(const struct routes *r, enum auth_verdict verdict)
+{
+	return verdict == AUTH_FAILED &&
+	       atomic_load_explicit(&r->worker->shared->is_draining,
+				    memory_order_relaxed);
+}
+
 static void on_verdict(void *user, enum auth_verdict verdict)
 {
 	static const enum stats_counter counters[] = {
@@ -847,7 +855,9 @@ static void on_verdict(void *user, enum auth_verdict verdict)
 	stats_add(routes_stats(r), counters[verdict], 1);
 	histogram_add(&routes_stats(r)->auth,
 		      (uv_hrtime() - session->check_from_ns) / 1000, 1);
-	if (conn_state(c) == CONN_PENDING)
+	if (failed_by_our_end(r, verdict))
+		conn_end(c, ENDING_going_away, NULL);
+	else if (conn_state(c) == CONN_PENDING)
 		on_handshake_verdict(r, c, verdict);
 	else
 		on_message_verdict(r, c, session, verdict);
