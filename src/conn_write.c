@@ -59,6 +59,12 @@ static bool may_send(const struct conn *c)
 	return conn_is_open(c) && c->doomed == ENDING_NONE;
 }
 
+void conn_write_now(struct conn *c)
+{
+	if (may_send(c) && c->writing == NULL && conn_write_queued(c) != 0)
+		conn_end_later(c, ENDING_peer_gone);
+}
+
 /* Whole units were queued, unless `rv` says that memory was missing. */
 static void sent(struct conn *c, int rv)
 {
@@ -67,10 +73,8 @@ static void sent(struct conn *c, int rv)
 		return;
 	}
 	conn_mark_dirty(c);
-	/* Before a burst is held against it, a peer that reads gets the chance
-	 * to take it. */
-	if (is_over_limit(c) && c->writing == NULL && conn_write_queued(c) != 0)
-		conn_end_later(c, ENDING_peer_gone);
+	if (is_over_limit(c))
+		conn_write_now(c);
 	check_limit(c);
 }
 
