@@ -879,8 +879,7 @@ static bool read_publisher(struct routes *r, struct conn *c,
 
 	if (session == NULL)
 		goto no_memory;
-	rv = http_basic_credentials(request->fields[HTTP_AUTHORIZATION],
-				    &r->credentials, &publisher, &password);
+	rv = routes_decode_credentials(r, c, &publisher, &password);
 	if (rv == UV_ENOMEM)
 		goto no_memory;
 	if (rv != 0 || !routes_trusts_origin(r, request))

@@ -10,7 +10,7 @@ import urllib.parse
 import pytest
 
 from client import (DEADLINE, PASSWORD, SCALE, TEXT, basic, chunked,
-                    publish_request, request, sub_target)
+                    handshake, publish_request, request, sub_target)
 from threads import in_threads, join
 
 ALICE = {"Authorization": basic("alice")}
@@ -335,6 +335,30 @@ def test_both_ways_of_publishing_meet_in_one_topic(server):
     assert receipt(post(server, "/pub/both", b"1"))[1] == 1
     server.publish("alice", "both", "2")
     assert [subscriber.receive(), subscriber.receive()] == ["1", "2"]
+
+
+def test_others_who_come_during_the_content_do_not_become_its_publisher(start):
+    server = start(WORKERS=1)
+    of_alice = server.subscribe("alice", "slow")
+    whole = plain_request("/pub/slow", b"of alice")
+    others = [
+        plain_request("/pub/slow", b"of bob", "bob"),
+        plain_request("/pub/slow", b"x", Authorization=basic("bob", "wrong")),
+        plain_request("/pub/slow", b"x", Authorization="Basic x"),
+        request("GET", "/topics", {"Authorization": basic("bob")}),
+        request("GET", "/metrics", {"Authorization": basic("bob")}),
+        handshake(fields={"Authorization": basic("bob"),
+                          "Sec-WebSocket-Protocol": "isimud.v1"})]
+    client = server.http()
+    for other in others:
+        client.send(whole[:-3])
+        one = server.http()
+        one.send(other)
+        one.head()
+        one.close()
+        client.send(whole[-3:])
+        assert receipt(client.response())[1] == 1
+        assert of_alice.receive() == "of alice"
 
 
 # --- curl --------------------------------------------------------------------
