@@ -38,10 +38,15 @@ static bool is_over_limit(const struct conn *c)
 	       c->outq.count > GATHER_MAX + max / CHUNK_COST_BYTES;
 }
 
-/* Subscribers must keep up; requests are slowed down instead (conn_read.c). */
+/* Subscribers must keep up; requests are slowed down instead (conn_read.c).
+ * Before a burst is held against it, a peer that reads gets the chance to take
+ * it. */
 static void check_limit(struct conn *c)
 {
-	if (conn_is_open(c) && is_over_limit(c))
+	if (!conn_is_open(c) || !is_over_limit(c))
+		return;
+	conn_write_now(c);
+	if (is_over_limit(c))
 		conn_end_later(c, ENDING_slow);
 }
 
@@ -73,8 +78,6 @@ static void sent(struct conn *c, int rv)
 		return;
 	}
 	conn_mark_dirty(c);
-	if (is_over_limit(c))
-		conn_write_now(c);
 	check_limit(c);
 }
 
