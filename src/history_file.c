@@ -451,7 +451,7 @@ static void restore_topic(struct loading *l, struct registry_topic *t)
 {
 	struct file *f = &l->file;
 	struct message **messages =
-		calloc((size_t)t->messages_count + 1, sizeof *messages);
+		calloc((size_t)t->messages_count + 1, sizeof(struct message *));
 
 	if (messages == NULL) {
 		fail(f, UV_ENOMEM, NULL);

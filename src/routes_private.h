@@ -38,6 +38,10 @@ struct routes {
 	struct buf page;
 	struct buf fields; /* of the answer: origins */
 	struct buf credentials;
+	/* Whose lie there, and the username in them; NULL: nobody's. Another
+	 * client's turn may come while one sends its content. */
+	const struct conn *credentials_of;
+	struct span username;
 	struct buf query;
 	struct buf uri;
 	struct buf key_uri;
@@ -104,7 +108,12 @@ static inline struct stats *routes_stats(struct routes *r)
 /* routes.c */
 
 /* Finds the username and the password of Basic credentials; they lie in
- * r->credentials. Returns false if it has answered. */
+ * r->credentials, which nobody else writes. Returns 0, UV_EINVAL if there are
+ * none, or UV_ENOMEM. */
+int routes_decode_credentials(struct routes *r, struct conn *c,
+			      struct span *username, struct span *password);
+
+/* The same, and answers if there are none. Returns false if it has. */
 bool routes_read_credentials(struct routes *r, struct conn *c,
 			     struct span *username, struct span *password);
 

@@ -148,18 +148,18 @@ static const char *add_topic(struct routes *r, struct plan *plan,
 static const char *read_parameter(struct routes *r, struct plan *plan,
 				  struct span name, struct span value)
 {
-	if (span_equal(name, SPAN("topic")))
+	if (http_query_is_name(name, "topic"))
 		return add_topic(r, plan, value);
-	if (span_equal(name, SPAN("publisher"))) {
+	if (http_query_is_name(name, "publisher")) {
 		if (plan->publisher.bytes != NULL)
 			return "publisher is there twice";
 		return decode(r, value, &plan->publisher);
 	}
-	if (span_equal(name, SPAN("since")) && value.len > 0)
+	if (http_query_is_name(name, "since") && value.len > 0)
 		return decode(r, value, &plan->since);
-	if (span_equal(name, SPAN("access_token")))
+	if (http_query_is_name(name, "access_token"))
 		return decode(r, value, &plan->token);
-	if (span_equal(name, SPAN("envelope")))
+	if (http_query_is_name(name, "envelope"))
 		plan->has_envelopes = span_equal(value, SPAN("true"));
 	return NULL;
 }
@@ -202,8 +202,9 @@ static bool is_websocket(const struct http_request *request)
 static bool is_v1(const struct http_request *request)
 {
 	return is_websocket(request) &&
-	       http_list_has(request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL],
-			     SPAN(SUBPROTOCOL));
+	       http_list_has_exactly(
+		       request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL],
+		       SPAN(SUBPROTOCOL));
 }
 
 /* Checks that it can be served, in one way or the other. Returns false if it
@@ -449,30 +450,43 @@ static void start_websocket(struct routes *r, struct conn *c,
 
 /* --- who may ------------------------------------------------------------ */
 
+/* The token among the offered subprotocols, or an absent or malformed one. */
+static struct span offered_token(const struct http_request *request)
+{
+	const struct span prefix = SPAN(BEARER_PREFIX);
+	struct span offered = http_list_find_prefix(
+		request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL], prefix);
+
+	if (offered.bytes == NULL)
+		return offered;
+	return (struct span){offered.bytes + prefix.len,
+			     offered.len - prefix.len};
+}
+
+/* Of the places where a token may be, the first that has one counts; what is
+ * malformed is none. */
 static struct span find_token(const struct routes *r,
 			      const struct http_request *request)
 {
-	const struct span prefix = SPAN(BEARER_PREFIX);
-	struct span token =
-		http_bearer_token(request->fields[HTTP_AUTHORIZATION]);
+	const struct span places[] = {
+		http_bearer_token(request->fields[HTTP_AUTHORIZATION]),
+		offered_token(request), r->plan.token};
 
-	if (token.bytes != NULL)
-		return token;
-	token = http_list_find_prefix(
-		request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL], prefix);
-	if (token.bytes != NULL)
-		token = (struct span){token.bytes + prefix.len,
-				      token.len - prefix.len};
-	else
-		token = r->plan.token;
-	return http_is_token(token) ? token : (struct span){0};
+	for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+		if (http_is_token(places[i]))
+			return places[i];
+	return (struct span){0};
 }
 
+/* An empty one says nothing. */
 static struct span find_cookie(const struct routes *r,
 			       const struct http_request *request)
 {
-	return routes_config(r)->auth_cookie ? request->fields[HTTP_COOKIE]
-					     : (struct span){0};
+	struct span cookie = request->fields[HTTP_COOKIE];
+
+	if (!routes_config(r)->auth_cookie || cookie.len == 0)
+		return (struct span){0};
+	return cookie;
 }
 
 /* Writes the request target, less some of its parameters. */
@@ -817,6 +831,14 @@ static void on_message_verdict(struct routes *r, struct conn *c,
 	buf_fini(&waiting);
 }
 
+/* The worker that asked for others, too, may have ended before them. */
+static bool failed_by_our_end(const struct routes *r, enum auth_verdict verdict)
+{
+	return verdict == AUTH_FAILED &&
+	       atomic_load_explicit(&r->worker->shared->is_draining,
+				    memory_order_relaxed);
+}
+
 static void on_verdict(void *user, enum auth_verdict verdict)
 {
 	static const enum stats_counter counters[] = {
@@ -833,7 +855,9 @@ static void on_verdict(void *user, enum auth_verdict verdict)
 	stats_add(routes_stats(r), counters[verdict], 1);
 	histogram_add(&routes_stats(r)->auth,
 		      (uv_hrtime() - session->check_from_ns) / 1000, 1);
-	if (conn_state(c) == CONN_PENDING)
+	if (failed_by_our_end(r, verdict))
+		conn_end(c, ENDING_going_away, NULL);
+	else if (conn_state(c) == CONN_PENDING)
 		on_handshake_verdict(r, c, verdict);
 	else
 		on_message_verdict(r, c, session, verdict);
@@ -855,8 +879,7 @@ static bool read_publisher(struct routes *r, struct conn *c,
 
 	if (session == NULL)
 		goto no_memory;
-	rv = http_basic_credentials(request->fields[HTTP_AUTHORIZATION],
-				    &r->credentials, &publisher, &password);
+	rv = routes_decode_credentials(r, c, &publisher, &password);
 	if (rv == UV_ENOMEM)
 		goto no_memory;
 	if (rv != 0 || !routes_trusts_origin(r, request))

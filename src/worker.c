@@ -120,6 +120,8 @@ static void on_aging_timer(uv_timer_t *timer)
 
 	bool is_more = registry_age(w->shared->registry, now_ns);
 	receipts_age(w->shared->receipts, now_ns / 1000000);
+	if (!is_more)
+		memory_give_back();
 	uv_timer_start(timer, on_aging_timer, is_more ? 1 : AGING_MS, 0);
 }
 
