@@ -50,7 +50,8 @@ struct conn {
 	bool wants_room : 1; /* conn_wait_for_room() was called */
 	bool is_held : 1;    /* by conn_pause(): the rest of the WebSocket waits
 				in stash and `websocket` */
-	bool is_resumed : 1; /* the next flush goes on with that */
+	bool is_resumed : 1; /* by conn_resume(): goes on, however much is
+				queued */
 	alignas(max_align_t) char user[];
 };
 

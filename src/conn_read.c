@@ -85,7 +85,8 @@ static unsigned on_message(void *user, bool is_text, struct span message)
 {
 	struct conn *c = user;
 	c->is_overdue = false; /* it is another that may be unfinished now */
-	if (c->state == CONN_WEBSOCKET)
+	/* One that is to be ended has no answer to expect. */
+	if (c->state == CONN_WEBSOCKET && c->doomed == ENDING_NONE)
 		c->group->hooks->on_message(c, is_text, message);
 	return c->is_held ? WEBSOCKET_PAUSE : 0;
 }
@@ -306,10 +307,8 @@ bool conn_may_read_on(const struct conn *c)
 void conn_pause(struct conn *c)
 {
 	CHECK_ON_THREAD(c->group->owner);
-	if (c->state != CONN_WEBSOCKET)
-		return;
-	c->is_held = true;
-	c->is_resumed = false;
+	if (c->state == CONN_WEBSOCKET)
+		c->is_held = true;
 }
 
 void conn_resume(struct conn *c)
@@ -318,8 +317,6 @@ void conn_resume(struct conn *c)
 	if (!c->is_held)
 		return;
 	c->is_held = false;
-	c->is_resumed = c->is_paused;
-	/* Its answers to pings may wait behind what is read now. */
-	c->was_heard = true;
+	c->is_resumed = true;
 	conn_mark_dirty(c);
 }

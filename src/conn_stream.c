@@ -15,12 +15,12 @@ void conn_stream(struct conn *c, struct span first)
 		/* The latter is for nginx, which would keep the events. */
 		.fields = "Cache-Control: no-store\r\n"
 			  "X-Accel-Buffering: no\r\n",
-		.is_head = conn_request(c)->method == HTTP_METHOD_HEAD,
 		.is_stream = true,
 	};
 
 	CHECK_ON_THREAD(c->group->owner);
 	CHECK(c->state == CONN_PENDING);
+	response.is_head = conn_request(c)->method == HTTP_METHOD_HEAD;
 	conn_queue_response(c, &response);
 	if (response.is_head) {
 		conn_note_end(c, ENDING_done);

@@ -202,8 +202,8 @@ struct topic *registry_insert_locked(struct registry *r,
 	return t;
 }
 
-void registry_remove_locked(const struct registry *r, struct registry_shard *s,
-			    struct topic *t)
+size_t registry_remove_locked(const struct registry *r,
+			      struct registry_shard *s, struct topic *t)
 {
 	struct topic_key key = registry_key_of(t);
 	struct topic **at = bucket_of(s, t->hash);
@@ -217,9 +217,11 @@ void registry_remove_locked(const struct registry *r, struct registry_shard *s,
 	uv_mutex_destroy(&t->lock);
 	memory_credit(registry_topic_size(r, &key));
 	free(t);
-	if (s->bucket_bits > BUCKET_BITS_MIN &&
-	    s->topics >> (s->bucket_bits - 3) == 0)
-		resize_locked(s, s->bucket_bits - 1);
+	if (s->bucket_bits == BUCKET_BITS_MIN ||
+	    s->topics >> (s->bucket_bits - 3) > 0)
+		return 0;
+	resize_locked(s, s->bucket_bits - 1);
+	return s->topics;
 }
 
 /* --- subscribers --------------------------------------------------------- */

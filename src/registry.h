@@ -120,12 +120,13 @@ int registry_publish(struct registry *r, const struct topic_key *key,
 
 /* --- history ------------------------------------------------------------ */
 
-/* Drops what is too old, a second later at most, and the topics that are of no
- * use any more; to be called every second or so. `now_ns`: uv_hrtime(). What is
- * too old and not dropped yet is not told to anybody all the same. Stops after
- * some thousand topics or messages, a few milliseconds, and returns whether
- * there is more: then it is to be called again soon, when whatever else waits
- * has had its turn. */
+/* Drops the history of topics that were silent for history_ttl_ms and a second,
+ * and those of them that nobody has subscribed; to be called every second or
+ * so. `now_ns`: uv_hrtime(). A topic that is not silent drops what is too old
+ * as it is published to; what is still there by then is not told to anybody.
+ * Stops after some thousand topics or messages, a few milliseconds, and returns
+ * whether there is more: then it is to be called again soon, when whatever else
+ * waits has had its turn. */
 bool registry_age(struct registry *r, uint64_t now_ns);
 
 /* Drops history, as where it has more than history_bytes, until it has at most

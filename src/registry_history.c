@@ -19,7 +19,8 @@
 #define TOUCH_NS UINT64_C(1000000000)
 /* Publications that find much that is too old leave some for the next. */
 #define EXPIRED_MAX 16
-/* Topics and messages freed in one call of registry_age(). */
+/* Topics and messages freed, and topics moved, in one call of registry_age().
+ */
 #define STEP_MAX 4096
 /* A topic of many messages loses so much more than is needed, so that not each
  * publication has to look for a topic that can lose something. */
@@ -264,16 +265,17 @@ static struct topic *lock_oldest(struct registry *r, uint64_t now_ns,
 }
 
 /* A topic that was not used for longest, and has no message any more, goes, or
- * stays for its subscribers. Its shard is locked for writing. */
-static void retire_locked(struct registry *r, struct topic *t,
-			  struct registry_drops *drops)
+ * stays for its subscribers. Its shard is locked for writing. Returns how much
+ * work it was beside that. */
+static size_t retire_locked(struct registry *r, struct topic *t,
+			    struct registry_drops *drops)
 {
 	drop_ring_locked(r, t, drops);
 	unlist_locked(r, t);
 	if (t->subscribers > 0)
-		return;
+		return 0;
 	registry_uncount_topic_locked(r, t);
-	registry_remove_locked(r, registry_shard_of(r, t->hash), t);
+	return registry_remove_locked(r, registry_shard_of(r, t->hash), t);
 }
 
 /* Drops the oldest messages until there are at most `bytes` in all. */
@@ -299,7 +301,7 @@ static void drop_down_to(struct registry *r, struct topic *t, size_t bytes,
 
 /* Makes the topic not used for longest lose something. Returns how much work it
  * was; 0 if there is nothing to lose. */
-static unsigned evict(struct registry *r, size_t bytes)
+static size_t evict(struct registry *r, size_t bytes)
 {
 	struct registry_drops drops;
 	struct topic *t = lock_oldest(r, 0, 0);
@@ -307,13 +309,14 @@ static unsigned evict(struct registry *r, size_t bytes)
 	if (t == NULL)
 		return 0;
 	struct registry_shard *s = registry_shard_of(r, t->hash);
+	size_t work = 1;
 	registry_drops_init(&drops);
 	drop_down_to(r, t, bytes, &drops);
 	if (t->ring.count == 0)
-		retire_locked(r, t, &drops);
+		work += retire_locked(r, t, &drops);
 	uv_rwlock_wrunlock(&s->lock);
 	registry_drops_free(&drops);
-	return 1 + drops.count;
+	return work + drops.count;
 }
 
 void registry_bound(struct registry *r)
@@ -326,12 +329,12 @@ void registry_bound(struct registry *r)
 
 bool registry_shrink_history(struct registry *r, size_t bytes)
 {
-	unsigned work = 0;
+	size_t work = 0;
 
 	while (registry_history_bytes(r) > bytes) {
 		if (work >= STEP_MAX)
 			return true;
-		unsigned done = evict(r, bytes);
+		size_t done = evict(r, bytes);
 		if (done == 0)
 			break;
 		work += done;
@@ -341,8 +344,8 @@ bool registry_shrink_history(struct registry *r, size_t bytes)
 
 /* Forgets the topic not used for longest, if it is too old. Returns how much
  * work it was; 0 if there is none. */
-static unsigned retire_oldest(struct registry *r, uint64_t now_ns,
-			      uint64_t age_ns)
+static size_t retire_oldest(struct registry *r, uint64_t now_ns,
+			    uint64_t age_ns)
 {
 	struct registry_drops drops;
 	struct topic *t = lock_oldest(r, now_ns, age_ns);
@@ -350,9 +353,9 @@ static unsigned retire_oldest(struct registry *r, uint64_t now_ns,
 	if (t == NULL)
 		return 0;
 	struct registry_shard *s = registry_shard_of(r, t->hash);
-	unsigned work = 1 + t->ring.count;
+	size_t work = 1 + t->ring.count;
 	registry_drops_init(&drops);
-	retire_locked(r, t, &drops);
+	work += retire_locked(r, t, &drops);
 	uv_rwlock_wrunlock(&s->lock);
 	registry_drops_free(&drops);
 	return work;
@@ -360,11 +363,11 @@ static unsigned retire_oldest(struct registry *r, uint64_t now_ns,
 
 bool registry_age(struct registry *r, uint64_t now_ns)
 {
-	unsigned work = 0;
+	size_t work = 0;
 
 	/* Its last message may be younger than its use, by less than that. */
 	while (work < STEP_MAX) {
-		unsigned done = retire_oldest(r, now_ns, r->ttl_ns + TOUCH_NS);
+		size_t done = retire_oldest(r, now_ns, r->ttl_ns + TOUCH_NS);
 		if (done == 0)
 			return false;
 		work += done;

@@ -116,9 +116,9 @@ struct topic *registry_insert_locked(struct registry *r,
 				     const struct topic_key *key);
 
 /* Frees a topic without subscribers, history or place in the list. The shard is
- * locked for writing. */
-void registry_remove_locked(const struct registry *r, struct registry_shard *s,
-			    struct topic *t);
+ * locked for writing. Returns how many others had to be moved. */
+size_t registry_remove_locked(const struct registry *r,
+			      struct registry_shard *s, struct topic *t);
 
 /* What a topic takes by itself. */
 size_t registry_topic_size(const struct registry *r,

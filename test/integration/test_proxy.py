@@ -267,6 +267,57 @@ def test_a_subscriber_who_does_not_read_is_ended_and_counted(start, front):
     server.wait_until(is_counted, "the slow subscriber is ended")
 
 
+# --- event streams -----------------------------------------------------------
+
+
+class CurlStream:
+    """An event stream that curl reads, by lines."""
+
+    def __init__(self, proxy, tls, topic, version):
+        port = proxy.address[1]
+        self.process = subprocess.Popen(
+            ["curl", "-sSN", version, "--cacert", str(tls / "ca.pem"),
+             "--resolve", f"{NAME}:{port}:127.0.0.1", "--noproxy", "*",
+             "--max-time", str(DEADLINE),
+             f"https://{NAME}:{port}/sub?publisher=alice&topic={topic}"],
+            stdout=subprocess.PIPE)
+        proxy.clients.append(self)
+
+    def expect(self, wanted):
+        """Reads up to a line that is `wanted`."""
+        for line in self.process.stdout:
+            if line.decode().rstrip("\n") == wanted:
+                return
+        raise AssertionError(f"the stream has ended, without {wanted!r}")
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_events_go_out_as_they_come(start, front, tls, version):
+    server = start(PING_INTERVAL=PING_INTERVAL)
+    stream = CurlStream(front(server.address), tls, "events", version)
+    stream.expect(":")  # it is open, and stays so while nothing happens
+    for text in ("one", "two"):
+        server.publish("alice", "events", text)
+        stream.expect(f"data: {text}")
+    server.terminate()
+    stream.expect("event: close")
+
+
+def test_comments_keep_an_idle_stream_past_the_proxys_time_out(
+        start, front, tls):
+    server = start(PING_INTERVAL=PING_INTERVAL)
+    stream = CurlStream(front(server.address), tls, "events", "--http1.1")
+    for _ in range(int(2 * TIMEOUT / PING_INTERVAL)):
+        stream.expect(":")
+    server.publish("alice", "events", "still there")
+    stream.expect("data: still there")
+
+
 # --- idle subscribers --------------------------------------------------------
 
 

@@ -436,6 +436,23 @@ static void a_topic_itself_counts_while_it_has_no_subscriber(void **state)
 	assert_int_equal(registry_history_bytes(registry), bytes);
 }
 
+static void who_leaves_the_last_makes_others_lose_if_need_be(void **state)
+{
+	static const char name[BYTES / 2];
+	const struct topic_key key = {{"a", 1}, {name, sizeof name}};
+	struct registry_join j = join_after(&key, registry_epoch(registry), 0);
+
+	(void)state;
+	publish_later(&news, BYTES / 4, 0);
+	publish_later(&news, BYTES / 3, 0);
+	assert_true(can_resume(&news, 0));
+	leave(&j);
+	assert_true(registry_history_bytes(registry) <= BYTES);
+	assert_int_equal(registry_topics(registry), 2);
+	assert_true(can_resume(&news, 1));
+	assert_false(can_resume(&news, 0));
+}
+
 static void topics_silent_for_longest_lose_theirs_first(void **state)
 {
 	(void)state;
@@ -974,6 +991,7 @@ int main(void)
 		TEST(the_numbers_of_a_topic_that_went_never_come_back),
 		TEST(equal_messages_in_place_of_others_take_no_more),
 		TEST(a_topic_itself_counts_while_it_has_no_subscriber),
+		TEST(who_leaves_the_last_makes_others_lose_if_need_be),
 		TEST(topics_silent_for_longest_lose_theirs_first),
 		TEST(each_loses_its_oldest_and_no_more_than_is_needed),
 		TEST(what_is_too_large_is_not_kept_nor_what_was_before),
