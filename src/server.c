@@ -123,8 +123,8 @@ static int make_tables(struct server *s)
 	return rv;
 }
 
-/* Goes on where the last process ended, if it left a file. A file that is no use
- * is no reason not to serve. */
+/* Goes on where the last process ended, if it left a file. A file that is no
+ * use is no reason not to serve. */
 static void load_history(struct server *s)
 {
 	const char *path = s->shared.config->history_file;
