@@ -1,15 +1,16 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
-# usage: deps.sh build|test|proxy|ops|lint|bench|fuzz|valgrind|api ...
+# usage: deps.sh build|test|proxy|browser|ops|lint|bench|fuzz|valgrind|api ...
 # Says nothing and takes no time when all are there.
 set -eu
 cd "$(dirname "$0")/.."
 
 build='gcc make pkg-config libc6-dev libuv1-dev libwslay-dev libcjson-dev
 	libcurl4-openssl-dev libssl-dev ca-certificates'
-test='libcmocka-dev python3 python3-pytest python3-pytest-timeout
+test='libcmocka-dev python3 python3-pytest python3-pytest-timeout python3-pytest-xdist
 	python3-websockets python3-jsonschema python3-yaml openssl curl procps'
 proxy='nginx caddy'
+browser=chromium
 # promtool, which on Debian 12 comes with the server.
 ops=promtool
 ! grep -qx VERSION_CODENAME=bookworm /etc/os-release || ops=prometheus
@@ -25,6 +26,7 @@ for task in "$@"; do
 	build) wanted="$wanted $build" ;;
 	test) wanted="$wanted $test" ;;
 	proxy) wanted="$wanted $proxy" ;;
+	browser) wanted="$wanted $browser" ;;
 	ops) wanted="$wanted $ops" ;;
 	lint) wanted="$wanted $lint" ;;
 	bench) wanted="$wanted $bench" ;;

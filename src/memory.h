@@ -58,6 +58,12 @@ void memory_settle(void);
 
 bool memory_measure(void);
 
+/* Makes the allocator give back what it has free, if less is charged than was
+ * at most since it last did, by a mebibyte or, while that sum rises and falls,
+ * by a quarter: what clients needed once does not stay occupied, with a limit
+ * or without. To be called every second or so, by one thread. */
+void memory_give_back(void);
+
 /* The base, what is charged, and what is occupied beyond that. */
 size_t memory_used(void);
 size_t memory_limit(void); /* 0: none */

@@ -135,6 +135,8 @@ static void on_aging_timer(uv_timer_t *timer)
 		worker_ask_relief(w->shared);
 		is_more |= should_give_history(w->shared);
 	}
+	if (!is_more)
+		memory_give_back();
 	uv_timer_start(timer, on_aging_timer, is_more ? 1 : AGING_MS, 0);
 }
 

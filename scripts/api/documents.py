@@ -298,8 +298,10 @@ class AsyncApi(Document):
 
     def close_codes(self, channel):
         """With which codes the server closes (RFC 6455 7.4)."""
-        codes = self.follow(self.tree["channels"][channel]["x-close-codes"])
-        return {int(code) for code in codes}
+        tables = self.tree["channels"][channel]["x-close-codes"]
+        if isinstance(tables, dict):
+            tables = [tables]
+        return {int(code) for table in tables for code in self.follow(table)}
 
     def subprotocol(self, channel):
         """What the client offers in Sec-WebSocket-Protocol; None: nothing."""

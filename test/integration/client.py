@@ -499,6 +499,7 @@ class EventStream(Http):
         """What a new connection starts with."""
         self.retry_ms = None  # the last `retry`
         self.comments = []    # their texts
+        self.places = []      # ids that came without an event
         self.answer = None    # the head of the answer
         self.lines_read = 0
         self.data = []
@@ -587,6 +588,8 @@ class EventStream(Http):
         self.last_event_id = self.id
         event = Event(self.type or "message", "\n".join(self.data), self.id,
                       self.has_id) if self.data else None
+        if self.has_id and not event:
+            self.places.append(self.id)
         self.data = []
         self.type = ""
         self.has_id = False
@@ -620,6 +623,16 @@ class EventStream(Http):
             event = self.step(end)
             assert event is None, event
         return self.comments[-1]
+
+    def expect_id(self):
+        """Waits for the next id without an event, before which no event may
+        come: the place where the stream begins. Returns it."""
+        end = time.monotonic() + DEADLINE
+        count = len(self.places)
+        while len(self.places) == count:
+            event = self.step(end)
+            assert event is None, event
+        return self.places[-1]
 
     def read_events(self):
         """All events up to the end of the stream, which must be a FIN."""

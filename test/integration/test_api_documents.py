@@ -643,6 +643,8 @@ def test_the_ends_of_a_connection_are_as_documented(start):
     raw = server.subscribe()
     raw.send_text("{}")
     assert code_of(raw, "raw") == 1008
+    raw = server.websocket(target=sub_target("alice", "a", since=LOST))
+    assert code_of(raw, "raw") == 4410
     v1 = Session(server).socket
     v1.send_frame(BINARY, b"{}")
     assert code_of(v1, "v1") == 1003
