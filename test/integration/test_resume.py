@@ -245,6 +245,18 @@ def test_a_stream_that_reconnects_again_and_again_has_each_once(server):
         assert events.event().data == f"{i} missed"
 
 
+def test_behind_a_replay_comes_the_id_of_its_end(server):
+    ids = publish(server, "end", "a", "b", "c")
+    events = stream(server, "end", last=ids[0])
+    assert events.data_of(2) == ["b", "c"]
+    until = time.monotonic() + DEADLINE
+    assert [events.step(until), events.step(until)] == [None, None]
+    assert events.last_event_id == ids[2]
+    events.reconnect()
+    assert [events.step(until) for _ in range(4)] == [None] * 4
+    assert events.last_event_id == ids[2]
+
+
 def test_an_event_half_read_comes_again(server):
     events = opened(server, "half")
     publish(server, "half", "whole", "x" * 1000)
