@@ -137,6 +137,10 @@ test: ## installs what is missing, builds, and runs every test (T=room: one's)
 	@$(MAKE) --no-print-directory all
 	@$(MAKE) --no-print-directory unit integration
 
+# Tests at once: most wait for time-outs, or for what a server does in its own
+# time. JOBS=0 runs them one after another, as -s and --pdb need it.
+JOBS ?= 4
+
 .PHONY: unit-binaries unit integration
 unit-binaries: $(if $(T),$(filter %/test_$(T),$(UNIT_BIN)),$(UNIT_BIN))
 
@@ -147,7 +151,7 @@ unit: ## the unit tests of FLAVOUR (T=room: one room's)
 integration: ## the integration tests against FLAVOUR (T=word: pytest -k word)
 	@$(MAKE) --no-print-directory $(OUT)/isimud $(OUT)/echo
 	@ISIMUD=$(CURDIR)/$(OUT)/isimud ECHO=$(CURDIR)/$(OUT)/echo FLAVOUR=$(FLAVOUR) \
-	  $(PYTHON) -m pytest -q -p no:cacheprovider test/integration \
+	  $(PYTHON) -m pytest -q -p no:cacheprovider -n $(JOBS) test/integration \
 	  $(if $(T),-k "$(T)" || [ $$? -eq 5 ])
 
 .PHONY: asan tsan valgrind

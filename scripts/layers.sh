@@ -15,7 +15,7 @@ layers='
 4 conn conn_* subscribers subscribers_* auth deadline outq chunk
 3 config config_* cgroup secret endings stats histogram metrics listener memory message mailbox registry registry_* history_file receipts verdicts
 2 http http_* websocket json json_* envelope sse cursor origin
-1 check list span log buf digest siphash version
+1 check list span log buf decimal digest siphash version
 '
 # A dependency's headers, as <NAME>, and the one room that may include them.
 owners='

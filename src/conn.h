@@ -17,9 +17,9 @@
  *
  * What requests and messages mean is the business of the hooks; this room reads
  * them, writes what it is given, and ends the connection one way or another
- * (endings.h). Nothing is written inside a call: connections with something to
- * write are marked, and conn_group_flush() writes them, once per iteration of
- * the loop.
+ * (endings.h). Connections with something to write are marked, and
+ * conn_group_flush() writes them, once per iteration of the loop; inside a call
+ * that is done only where a queue got too long (conn_write_now).
  *
  * Threads: a connection, and a group, belong to one loop's thread for life; no
  * other may touch them. */
@@ -241,6 +241,11 @@ void conn_send_part(struct conn *c, struct span bytes);
  * half of buffered_max_bytes. False for one that is doomed, or neither an open
  * WebSocket nor an event stream. */
 bool conn_has_room(const struct conn *c);
+
+/* Writes what is queued now, as far as the kernel takes it, and not only in the
+ * next flush: before a burst is held against a peer that reads. Ends nothing
+ * inside the call. Does nothing where a write waits for the kernel already. */
+void conn_write_now(struct conn *c);
 
 /* Asks for one on_room(), in the next flush after whose write conn_has_room()
  * holds. */

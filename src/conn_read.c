@@ -85,7 +85,8 @@ static unsigned on_message(void *user, bool is_text, struct span message)
 {
 	struct conn *c = user;
 	c->is_overdue = false; /* it is another that may be unfinished now */
-	if (c->state == CONN_WEBSOCKET)
+	/* One that is to be ended has no answer to expect. */
+	if (c->state == CONN_WEBSOCKET && c->doomed == ENDING_NONE)
 		c->group->hooks->on_message(c, is_text, message);
 	return c->is_held ? WEBSOCKET_PAUSE : 0;
 }

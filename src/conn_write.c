@@ -11,11 +11,12 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define GATHER_MAX    64    /* buffers in one system call */
-#define IN_FLIGHT_MAX 65536 /* bytes left to the kernel's readiness at once */
-#define CONTENT_JSON  "application/json"
-#define OPCODE_TEXT   1
-#define UPGRADE_MAX   256 /* bytes of a 101 response */
+#define GATHER_MAX      64    /* buffers in one system call */
+#define IN_FLIGHT_MAX   65536 /* bytes left to the kernel's readiness at once */
+#define CONTENT_JSON    "application/json"
+#define OPCODE_TEXT     1
+#define UPGRADE_MAX     256 /* bytes of a 101 response */
+#define LOGGED_PATH_MAX 256 /* bytes; longer ones are cut in the log */
 /* About what a chunk, and its place in the queue, need beside its bytes. */
 #define CHUNK_COST_BYTES 64
 
@@ -37,10 +38,15 @@ static bool is_over_limit(const struct conn *c)
 	       c->outq.count > GATHER_MAX + max / CHUNK_COST_BYTES;
 }
 
-/* Subscribers must keep up; requests are slowed down instead (conn_read.c). */
+/* Subscribers must keep up; requests are slowed down instead (conn_read.c).
+ * Before a burst is held against it, a peer that reads gets the chance to take
+ * it. */
 static void check_limit(struct conn *c)
 {
-	if (conn_is_open(c) && is_over_limit(c))
+	if (!conn_is_open(c) || !is_over_limit(c))
+		return;
+	conn_write_now(c);
+	if (is_over_limit(c))
 		conn_end_later(c, ENDING_slow);
 }
 
@@ -58,6 +64,12 @@ static bool may_send(const struct conn *c)
 	return conn_is_open(c) && c->doomed == ENDING_NONE;
 }
 
+void conn_write_now(struct conn *c)
+{
+	if (may_send(c) && c->writing == NULL && conn_write_queued(c) != 0)
+		conn_end_later(c, ENDING_peer_gone);
+}
+
 /* Whole units were queued, unless `rv` says that memory was missing. */
 static void sent(struct conn *c, int rv)
 {
@@ -66,10 +78,6 @@ static void sent(struct conn *c, int rv)
 		return;
 	}
 	conn_mark_dirty(c);
-	/* Before a burst is held against it, a peer that reads gets the chance
-	 * to take it. */
-	if (is_over_limit(c) && c->writing == NULL && conn_write_queued(c) != 0)
-		conn_end_later(c, ENDING_peer_gone);
 	check_limit(c);
 }
 
@@ -276,6 +284,17 @@ void conn_queue_response(struct conn *c, struct http_response *response)
 		conn_queue(c, (struct span){g->out.bytes, g->out.len});
 }
 
+/* A path may be long, and each of its bytes may become six: what matters is
+ * behind it. */
+static void log_response(const struct conn *c, struct span path, int status)
+{
+	bool is_long = path.len > LOGGED_PATH_MAX;
+
+	log_debug("conn %p: %.*s%s: %d", (const void *)c,
+		  is_long ? LOGGED_PATH_MAX : (int)path.len, path.bytes,
+		  is_long ? "..." : "", status);
+}
+
 void conn_respond(struct conn *c, const struct http_response *response)
 {
 	const struct http_request *request = http_request(c->http);
@@ -290,8 +309,7 @@ void conn_respond(struct conn *c, const struct http_response *response)
 
 	CHECK_ON_THREAD(c->group->owner);
 	CHECK(is_early || c->state == CONN_PENDING);
-	log_debug("conn %p: %.*s: %d", (void *)c, (int)request->path.len,
-		  request->path.bytes, response->status);
+	log_response(c, request->path, response->status);
 	full.is_head = request->method == HTTP_METHOD_HEAD;
 	full.close = is_last;
 	full.keep_alive = !is_last && request->minor_version == 0;

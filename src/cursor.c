@@ -1,22 +1,33 @@
 /* cursor.c - see cursor.h. */
 #include "cursor.h"
 
+#include "decimal.h"
+
 #include <errno.h>
-#include <inttypes.h>
 #include <stdbool.h>
-#include <stdio.h>
 
 size_t cursor_write(char out[static CURSOR_MAX], uint64_t epoch,
 		    uint64_t sequence)
 {
-	return (size_t)snprintf(out, CURSOR_MAX, "%016" PRIx64 "-%" PRIu64,
-				epoch, sequence);
+	static const char digits[] = "0123456789abcdef";
+	char *end = out + CURSOR_EPOCH_LEN;
+
+	for (char *p = end; p > out; epoch >>= 4)
+		*--p = digits[epoch & 15];
+	*end++ = '-';
+	end = decimal_write(end, sequence);
+	*end = '\0';
+	return (size_t)(end - out);
 }
 
 size_t cursor_write_part(char *out, uint64_t sequence)
 {
-	return (size_t)snprintf(out, CURSOR_PART_MAX + 1, ".%" PRIu64,
-				sequence);
+	char *end = out;
+
+	*end++ = '.';
+	end = decimal_write(end, sequence);
+	*end = '\0';
+	return (size_t)(end - out);
 }
 
 /* --- reading: each takes what it has read off `text` ---------------------- */

@@ -142,6 +142,9 @@ const char *http_reason(const struct http *h);
  * without regard to case. An absent list has none. */
 bool http_list_has(struct span value, struct span token);
 
+/* The same, but case matters, as it does for subprotocols (RFC 6455 4.1). */
+bool http_list_has_exactly(struct span value, struct span token);
+
 /* The first element of the comma-separated list `value` that begins with
  * `prefix` (case matters), whole and without the space around it; absent if
  * there is none. It lies in `value`. */
@@ -185,6 +188,11 @@ bool http_is_token(struct span token);
  * lie where `*query` does. The value is empty without a =; sequences without a
  * byte are skipped. Returns false at the end, with both undefined. */
 bool http_query_next(struct span *query, struct span *name, struct span *value);
+
+/* Whether a name, as http_query_next() gave it, is `wanted` once it is decoded.
+ * One that does not decode is none. Whoever else decodes the same query must
+ * find the same parameters in it as we do. */
+bool http_query_is_name(struct span name, const char *wanted);
 
 /* Appends `query` to `out` without the parameters that have one of `names`, in
  * UTF-8, which end in a NULL. Names are compared decoded; one that does not

@@ -71,6 +71,15 @@ bool http_list_has(struct span value, struct span token)
 	return false;
 }
 
+bool http_list_has_exactly(struct span value, struct span token)
+{
+	while (value.bytes != NULL) {
+		if (span_equal(take_part(&value, ','), token))
+			return true;
+	}
+	return false;
+}
+
 struct span http_list_find_prefix(struct span value, struct span prefix)
 {
 	while (value.bytes != NULL) {

@@ -130,27 +130,28 @@ int http_encode(struct span text, struct buf *out)
 	return 0;
 }
 
-/* --- leaving parameters out ----------------------------------------------- */
+/* --- names ---------------------------------------------------------------- */
 
-/* Whether `encoded` decodes to `name`, which it does not if it is malformed. */
-static bool is_name(struct span encoded, const char *name)
+bool http_query_is_name(struct span name, const char *wanted)
 {
-	while (encoded.len > 0) {
-		int byte = take_byte(&encoded, true);
+	while (name.len > 0) {
+		int byte = take_byte(&name, true);
 
-		if (*name == '\0' || byte != (unsigned char)*name)
+		if (*wanted == '\0' || byte != (unsigned char)*wanted)
 			return false;
-		name++;
+		wanted++;
 	}
-	return *name == '\0';
+	return *wanted == '\0';
 }
+
+/* --- leaving parameters out ----------------------------------------------- */
 
 static bool has_name_of(struct span sequence, const char *const *names)
 {
 	struct span name = take_until(&sequence, '=');
 
 	for (; *names != NULL; names++) {
-		if (is_name(name, *names))
+		if (http_query_is_name(name, *names))
 			return true;
 	}
 	return false;

@@ -1,11 +1,12 @@
 /* http_response.c - writing responses (RFC 9112 4). */
 #include "http.h"
 
+#include "decimal.h"
+
 #include <errno.h>
 #include <string.h>
 
 #define STATUS_LINE_MAX 64 /* with the longest phrase below */
-#define NUMBER_MAX      20 /* digits of a size_t */
 
 const char *http_reason_phrase(int status)
 {
@@ -80,18 +81,6 @@ static char *put(char *p, struct span s)
 	return p + s.len;
 }
 
-static char *put_number(char *p, size_t number)
-{
-	char digits[NUMBER_MAX];
-	size_t at = sizeof digits;
-
-	do {
-		digits[--at] = (char)('0' + number % 10);
-		number /= 10;
-	} while (number > 0);
-	return put(p, (struct span){digits + at, sizeof digits - at});
-}
-
 static char *put_field(char *p, struct span name_and_colon, struct span value)
 {
 	p = put(p, name_and_colon);
@@ -117,7 +106,7 @@ int http_write_response(struct buf *out, const struct http_response *r)
 		return -ENOMEM;
 	p = out->bytes + out->len;
 	p = put(p, SPAN("HTTP/1.1 "));
-	p = put_number(p, (size_t)r->status);
+	p = decimal_write(p, (uint64_t)r->status);
 	p = put_field(p, SPAN(" "), span_of(http_reason_phrase(r->status)));
 	if (date.bytes != NULL)
 		p = put_field(p, SPAN("Date: "), date);
@@ -125,7 +114,7 @@ int http_write_response(struct buf *out, const struct http_response *r)
 		p = put_field(p, SPAN("Content-Type: "), type);
 	if (may_have_content && !r->is_stream) {
 		p = put(p, SPAN("Content-Length: "));
-		p = put_number(p, content_len);
+		p = decimal_write(p, content_len);
 		p = put(p, SPAN("\r\n"));
 	}
 	p = put(p, fields);

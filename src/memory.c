@@ -3,6 +3,7 @@
 
 #include <malloc.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <time.h>
@@ -15,6 +16,11 @@
  * as long as that takes at most one part in TRIM_TIME_PART of the time. */
 #define TRIM_LIMIT_PART 8
 #define TRIM_TIME_PART  10
+/* It is given back, too, where as much is charged no more; while clients make
+ * it rise and fall, only where that is a part of what was. */
+#define FALLEN_BYTES 1048576
+#define FALLEN_PART  4
+#define CALM_BYTES   65536
 
 /* A sanitizer's own memory is in the resident set, many times ours. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -27,6 +33,9 @@ static _Atomic ptrdiff_t used;
 static _Atomic ptrdiff_t kernel; /* held by the kernel */
 static _Atomic ptrdiff_t excess; /* resident, beyond what is charged; >= 0 */
 static _Atomic uint64_t trim_from_ns; /* no earlier than that */
+/* What was charged at most, and lately. Owner: who calls memory_give_back(). */
+static ptrdiff_t highest;
+static ptrdiff_t latest;
 static _Thread_local ptrdiff_t untold;
 static _Thread_local size_t unmeasured; /* charged since memory_measure() */
 static size_t limit; /* Immutable once threads run, as are the marks */
@@ -39,6 +48,8 @@ void memory_set_limit(size_t bytes, size_t base)
 	limit = bytes;
 	atomic_store_explicit(&used, (ptrdiff_t)base, memory_order_relaxed);
 	atomic_store_explicit(&excess, 0, memory_order_relaxed);
+	highest = 0;
+	latest = 0;
 	tight = bytes == 0 ? SIZE_MAX : bytes / 100 * TIGHT_PERCENT;
 	scarce = bytes == 0 ? SIZE_MAX : bytes / 100 * SCARCE_PERCENT;
 	full = bytes == 0 ? SIZE_MAX : bytes;
@@ -78,8 +89,8 @@ static ptrdiff_t measure_excess(void)
 }
 
 /* Makes the allocator give back what it has free, unless that was done a moment
- * ago or another thread is doing it. */
-static void trim(void)
+ * ago or another thread is doing it. Returns whether it did. */
+static bool trim(void)
 {
 	uint64_t start = now_ns();
 	uint64_t from =
@@ -87,26 +98,44 @@ static void trim(void)
 
 	if (start < from ||
 	    !atomic_compare_exchange_strong(&trim_from_ns, &from, UINT64_MAX))
-		return;
+		return false;
 	malloc_trim(0);
 	uint64_t end = now_ns();
 	atomic_store_explicit(&trim_from_ns,
 			      end + (end - start) * (TRIM_TIME_PART - 1),
 			      memory_order_relaxed);
+	return true;
 }
 
-void memory_measure(void)
+void memory_give_back(void)
 {
+	ptrdiff_t now = atomic_load_explicit(&used, memory_order_relaxed);
+	bool is_calm = now < latest + CALM_BYTES && latest < now + CALM_BYTES;
+
+	latest = now;
+	if (now > highest)
+		highest = now;
+	ptrdiff_t fallen = highest - now;
+	if (IS_MEASURABLE && fallen >= FALLEN_BYTES &&
+	    (is_calm || fallen >= highest / FALLEN_PART) && trim())
+		highest = now;
+}
+
+bool memory_measure(void)
+{
+	bool is_all_given_back = true;
+
 	memory_settle();
 	unmeasured = 0;
 	if (limit == 0 || !IS_MEASURABLE)
-		return;
+		return true;
 	ptrdiff_t bytes = measure_excess();
 	if (bytes > (ptrdiff_t)(limit / TRIM_LIMIT_PART)) {
-		trim();
+		is_all_given_back = trim();
 		bytes = measure_excess();
 	}
 	atomic_store_explicit(&excess, bytes, memory_order_relaxed);
+	return is_all_given_back;
 }
 
 void memory_charge(size_t bytes)

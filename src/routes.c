@@ -19,12 +19,24 @@
 
 /* --- credentials -------------------------------------------------------- */
 
+int routes_decode_credentials(struct routes *r, struct conn *c,
+			      struct span *username, struct span *password)
+{
+	struct span value = conn_request(c)->fields[HTTP_AUTHORIZATION];
+
+	int rv = http_basic_credentials(value, &r->credentials, username,
+					password);
+	r->credentials_of = rv == 0 ? c : NULL;
+	if (rv == 0)
+		r->username = *username;
+	return rv;
+}
+
 bool routes_read_credentials(struct routes *r, struct conn *c,
 			     struct span *username, struct span *password)
 {
-	struct span value = conn_request(c)->fields[HTTP_AUTHORIZATION];
-	int rv = http_basic_credentials(value, &r->credentials, username,
-					password);
+	int rv = routes_decode_credentials(r, c, username, password);
+
 	if (rv == UV_ENOMEM)
 		conn_respond_error(c, 500, "Internal server error", NULL);
 	else if (rv != 0)

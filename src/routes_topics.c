@@ -100,13 +100,13 @@ static const char *read_query(struct span query, struct wanted *wanted)
 
 	*wanted = (struct wanted){0};
 	while (http_query_next(&query, &name, &value)) {
-		if (span_equal(name, SPAN("all")))
+		if (http_query_is_name(name, "all"))
 			wanted->all = span_equal(value, SPAN("true"));
-		else if (span_equal(name, SPAN("limit")) &&
+		else if (http_query_is_name(name, "limit") &&
 			 (!read_number(value, 10, 4, &limit) || limit == 0 ||
 			  limit > LIMIT_MAX))
 			return "limit must be a number from 1 to 1000";
-		else if (span_equal(name, SPAN("after")) &&
+		else if (http_query_is_name(name, "after") &&
 			 !read_number(value, 16, 16, &wanted->after))
 			return "after must be the `next` of a page";
 	}
@@ -120,14 +120,14 @@ static int write_page(struct routes *r, struct span publisher,
 {
 	struct registry *registry = r->worker->shared->registry;
 	struct page page = {.out = &r->page, .epoch = registry_epoch(registry)};
+	const struct span anybody = {0};
 	uint64_t at = wanted->after;
 	char end[32] = "],\"next\":null}";
 
 	r->page.len = 0;
 	int rv = append(&r->page, SPAN("{\"topics\":["));
 	if (rv == 0)
-		rv = registry_page(registry,
-				   wanted->all ? (struct span){0} : publisher,
+		rv = registry_page(registry, wanted->all ? anybody : publisher,
 				   wanted->limit, &at, write_topic, &page);
 	if (at != 0)
 		snprintf(end, sizeof end, "],\"next\":\"%016" PRIx64 "\"}", at);

@@ -187,12 +187,20 @@ static void send_oldest(struct subscribers *all, struct lossy *l)
 	message_unref(m, 1);
 }
 
+/* A peer that reads takes what is queued, and then there is room again. */
+static bool has_room(struct conn *c)
+{
+	if (!conn_has_room(c))
+		conn_write_now(c);
+	return conn_has_room(c);
+}
+
 /* What waits fits: it was let in where there was no room, within the limit with
  * more queued than there is now. */
 bool subscribers_feed(struct subscribers *all, struct lossy *l)
 {
 	while (l->gap_from != 0 || l->count > 0) {
-		if (!conn_has_room(l->subscriber.conn)) {
+		if (!has_room(l->subscriber.conn)) {
 			conn_wait_for_room(l->subscriber.conn);
 			return false;
 		}
@@ -213,12 +221,12 @@ void subscribers_offer(struct subscribers *all, struct lossy *l,
 		return;
 	l->subscriber.since = m->sequence;
 	struct span bytes = encoded(all, l, m);
-	bool has_room = subscribers_feed(all, l) && conn_has_room(c);
+	bool is_next = subscribers_feed(all, l) && has_room(c);
 	bool is_taken = bytes.bytes != NULL && make_room(all, l, bytes.len) &&
-			(has_room ? send_now(all, l, m, bytes)
-				  : append(l, m, bytes.len) == 0);
+			(is_next ? send_now(all, l, m, bytes)
+				 : append(l, m, bytes.len) == 0);
 	if (!is_taken)
 		lose_up_to(all, l, m);
-	if (!is_taken || !has_room)
+	if (!is_taken || !is_next)
 		conn_wait_for_room(c);
 }

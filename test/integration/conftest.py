@@ -5,7 +5,7 @@ import sys
 import pytest
 
 sys.dont_write_bytecode = True
-pytest.register_assert_rewrite("client", "program")
+pytest.register_assert_rewrite("client", "program", "session", "threads")
 
 from authority import Authority  # noqa: E402
 from client import SCALE  # noqa: E402

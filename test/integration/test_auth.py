@@ -243,11 +243,13 @@ def test_a_check_over_the_limit_is_refused_and_the_rest_go_on(start,
 
 
 def test_a_stalled_check_delays_nobody_on_its_worker(start, authority):
-    authority.rules["stall"] = behaviour.stall_before_head
+    stalled = [f"stall{i}" for i in range(20)]
+    authority.rules.update(
+        dict.fromkeys(stalled, behaviour.stall_before_head))
     server = start(AUTH_URL=authority.url, AUTH_TIMEOUT=3600, WORKERS=1)
-    for _ in range(20):
-        knock(server, "stall")
-    for _ in range(20):
+    for token in stalled:
+        knock(server, token)
+    for _ in stalled:
         authority.next_asked()
     subscriber = server.subscribe(fields=bearer("good"))
     for i in range(200):
@@ -259,9 +261,10 @@ def test_a_stalled_check_delays_nobody_on_its_worker(start, authority):
 
 @pytest.mark.parametrize("leave", ["close", "abort", "half_close"])
 def test_the_client_may_leave_while_its_check_runs(start, authority, leave):
-    authority.rules["wait"] = behaviour.wait_for_release
+    tokens = [f"wait{i}" for i in range(10)]
+    authority.rules.update(dict.fromkeys(tokens, behaviour.wait_for_release))
     server = start(AUTH_URL=authority.url, AUTH_TIMEOUT=3600)
-    clients = [knock(server, "wait") for _ in range(10)]
+    clients = [knock(server, token) for token in tokens]
     for client in clients:
         authority.next_asked()
         getattr(client, leave)()

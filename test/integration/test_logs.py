@@ -196,10 +196,15 @@ def test_start_and_stop_are_told(start):
     assert len(server.lines) < 8
 
 
-def test_a_long_path_makes_one_line_of_bounded_length(start):
-    server = start(LOG_LEVEL="debug")
-    send(server, request("GET", "/" + "\xe9" * 3000))
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_a_long_path_is_cut_and_its_status_is_still_told(start, format):
+    server = start(LOG_LEVEL="debug", LOG_FORMAT=format)
     send(server, request("GET", "/" + "a" * 3000))
-    assert max(map(len, server.lines)) < 2048
+    send(server, request("GET", "/" + "\\" * 3000))
+    server.wait_for_line(r"/a{255}\.\.\.: 404\b")
+    server.wait_for_line(r"/(\\(x|u00)5c){255}\.\.\.: 404\b")
+    send(server, request("GET", "/" + "\xe9" * 3000))
     server.stop()
-    assert all(TEXT_LINE.fullmatch(line) for line in server.lines)
+    assert max(map(len, server.lines)) < 2048
+    if format == "text":
+        assert all(TEXT_LINE.fullmatch(line) for line in server.lines)

@@ -10,32 +10,7 @@ import pytest
 
 from client import (CLOSE, DEADLINE, PING, SCALE, TEXT, frame, handshake,
                     publish_request, request, subscription)
-
-
-def in_threads(*jobs):
-    """Runs functions side by side; fails with the first of their errors."""
-    errors = []
-
-    def run(job):
-        try:
-            job()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(job,), daemon=True)
-               for job in jobs]
-    for thread in threads:
-        thread.start()
-    return threads, errors
-
-
-def join(started):
-    threads, errors = started
-    for thread in threads:
-        thread.join(60 * SCALE)
-        assert not thread.is_alive(), "a thread hangs"
-    if errors:
-        raise errors[0]
+from threads import in_threads, join
 
 
 def server_frames(texts):
@@ -310,37 +285,81 @@ def test_slow_subscribers_cost_bounded_memory(start):
         assert server.rss_bytes() - before < 16 << 20
 
 
-def test_once_used_topics_leave_the_process_small(start):
-    server = start()
+def publish_once(server, first, count):
+    """One small message to each of `count` topics."""
     publisher = server.http()
+    for i in range(first, first + count, 100):
+        publisher.send(b"".join(
+            publish_request("alice", f"topic {j}", "x")
+            for j in range(i, i + 100)))
+        for _ in range(100):
+            assert publisher.response().status == 200
+    publisher.close()
 
-    def publish(first, count):
-        for i in range(first, first + count, 100):
-            publisher.send(b"".join(
-                publish_request("alice", f"topic {j}", "x")
-                for j in range(i, i + 100)))
-            for _ in range(100):
-                assert publisher.response().status == 200
 
-    publish(0, 1000)
+def wait_until_forgotten(server):
+    """Until no topic is left: what was said and heard there is too old."""
+    server.wait_until(lambda: server.stats()["topics"] == 0, "no topic left")
+    assert server.metrics()["isimud_history_bytes"] == 0
+
+
+def wait_until_small(server, before):
+    """Until the process is about as small as it was; up to a mebibyte may
+    stay."""
+    server.wait_until(
+        lambda: SCALE > 1 or server.rss_bytes() - before < 2 << 20,
+        f"as small as {before}")
+
+
+@pytest.mark.parametrize("ttl", [0, 0.2])
+def test_once_used_topics_leave_the_process_small(start, ttl):
+    server = start(HISTORY_TTL=ttl, ADMIN_PORT=0)
+    publish_once(server, 0, 1000)
+    wait_until_forgotten(server)
     before = server.rss_bytes()
-    publish(1000, 20000 // SCALE)
+    publish_once(server, 1000, 20000 // SCALE)
+    wait_until_forgotten(server)
+    wait_until_small(server, before)
+
+
+def test_once_used_topics_take_no_more_than_history_may(start):
+    server = start(HISTORY_BYTES="1M", ADMIN_PORT=0)
+    publish_once(server, 0, 1000)
+    before = server.rss_bytes()
+    for i in range(4):
+        publish_once(server, 1000 + i * 5000, 5000 // SCALE)
+        assert server.metrics()["isimud_history_bytes"] <= 1 << 20
+    assert server.metrics()["isimud_topics"] > 500
     if SCALE == 1:
-        assert server.rss_bytes() - before < 1 << 20
+        assert server.rss_bytes() - before < 2 << 20
 
 
-def test_once_subscribed_topics_leave_the_process_small(start):
-    server = start()
-
-    def come_and_go(first, count):
-        for i in range(first, first + count):
-            server.subscribe("alice", f"topic {i}" + "x" * 1000).close()
-
-    come_and_go(0, 500)
+def come_and_go(server, first, count):
+    """One subscriber of each of `count` topics, whose names are long."""
+    for i in range(first, first + count):
+        server.subscribe("alice", f"topic {i}" + "x" * 1000).close()
     server.wait_until_empty()
+
+
+@pytest.mark.parametrize("ttl", [0, 0.2])
+def test_once_subscribed_topics_leave_the_process_small(start, ttl):
+    server = start(HISTORY_TTL=ttl, ADMIN_PORT=0)
+    come_and_go(server, 0, 500)
+    wait_until_forgotten(server)
     before = server.rss_bytes()
-    come_and_go(500, 3000 // SCALE)
-    server.wait_until_empty()
+    come_and_go(server, 500, 4000 // SCALE)
+    wait_until_forgotten(server)
+    wait_until_small(server, before)
+
+
+def test_once_subscribed_topics_take_no_more_than_history_may(start):
+    server = start(HISTORY_BYTES="256K", ADMIN_PORT=0)
+    come_and_go(server, 0, 500)
+    before = server.rss_bytes()
+    come_and_go(server, 500, 2000 // SCALE)
+    metrics = server.metrics()
+    assert metrics["isimud_history_bytes"] <= 256 << 10
+    assert metrics["isimud_topics"] > 100
     if SCALE == 1:
         assert server.rss_bytes() - before < 1 << 20
 

@@ -1266,6 +1266,24 @@ static void an_ending_for_later_waits_for_the_flush(void **state)
 	expect_ending(a, STATS_closed_binary);
 }
 
+static void one_that_will_be_ended_hears_nothing_more(void **state)
+{
+	struct app *a = *state;
+	struct client *c = open_websocket(a);
+	struct buf b = {0};
+
+	a->on_message = ENDING_policy;
+	a->is_later = true;
+	put_frame(&b, OP_TEXT, SPAN("one"));
+	put_frame(&b, OP_TEXT, SPAN("two"));
+	send_bytes(c, b.bytes, b.len);
+	buf_fini(&b);
+	expect_close(a, c, 1008);
+	assert_int_equal(a->messages, 1);
+	close_client(c);
+	expect_ending(a, STATS_closed_policy);
+}
+
 static void the_first_ending_for_later_decides(void **state)
 {
 	struct app *a = *state;
@@ -1548,6 +1566,29 @@ static void a_burst_over_the_limit_is_fine_for_one_that_reads(void **state)
 	for (int i = 0; i < 21; i++)
 		wait_for_frame(a, c, &frame);
 	assert_int_equal(frame.payload.len, 30000);
+	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
+	app_free(a);
+}
+
+static void a_burst_of_pings_is_fine_for_one_that_reads(void **state)
+{
+	struct conn_limits limits = roomy_limits;
+	limits.buffered_max_bytes = 1000;
+	struct app *a = app_new(&limits);
+	struct client *c = open_websocket(a);
+	struct buf b = {0};
+	char payload[100] = {0};
+	struct frame frame;
+	(void)state;
+
+	for (int i = 0; i < 100; i++)
+		put_frame(&b, OP_PING, (struct span){payload, sizeof payload});
+	send_bytes(c, b.bytes, b.len);
+	buf_fini(&b);
+	for (int i = 0; i < 100; i++) {
+		wait_for_frame(a, c, &frame);
+		assert_int_equal(frame.opcode, OP_PONG);
+	}
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
 	app_free(a);
 }
@@ -2160,6 +2201,7 @@ int main(void)
 		WITH_APP(a_hook_may_end_the_connection_at_a_message),
 		WITH_APP(a_hook_may_abort_the_connection_at_a_message),
 		WITH_APP(an_ending_for_later_waits_for_the_flush),
+		WITH_APP(one_that_will_be_ended_hears_nothing_more),
 		WITH_APP(the_first_ending_for_later_decides),
 		WITH_APP(many_are_ended_while_they_are_walked_over),
 		cmocka_unit_test(bad_frames_are_answered_with_close),
@@ -2176,6 +2218,7 @@ int main(void)
 			one_over_the_limit_by_what_is_in_flight_gets_1013),
 		cmocka_unit_test(
 			a_burst_over_the_limit_is_fine_for_one_that_reads),
+		cmocka_unit_test(a_burst_of_pings_is_fine_for_one_that_reads),
 		WITH_APP(many_small_frames_count_for_more_than_their_bytes),
 		WITH_APP(pongs_that_are_not_read_count_too),
 		WITH_APP(large_content_does_not_stay_with_the_connection),

@@ -1508,6 +1508,16 @@ static void a_list_has_a_token_in_any_case_and_place(void **state)
 	assert_false(http_list_has((struct span){NULL, 0}, SPAN("close")));
 }
 
+static void a_list_has_a_token_exactly_only_in_its_case(void **state)
+{
+	(void)state;
+	assert_true(http_list_has_exactly(SPAN("a.v10, a.v1"), SPAN("a.v1")));
+	assert_false(http_list_has_exactly(SPAN("A.V1"), SPAN("a.v1")));
+	assert_false(http_list_has_exactly(SPAN("a.v10, a"), SPAN("a.v1")));
+	assert_false(
+		http_list_has_exactly((struct span){NULL, 0}, SPAN("a.v1")));
+}
+
 static void expect_prefixed(const char *list, const char *prefix,
 			    const char *expected)
 {
@@ -2041,6 +2051,7 @@ int main(void)
 			extensions_and_trailers_over_their_limit_are_refused_with_413),
 		cmocka_unit_test(chunks_of_one_byte_are_within_the_limits),
 		cmocka_unit_test(a_list_has_a_token_in_any_case_and_place),
+		cmocka_unit_test(a_list_has_a_token_exactly_only_in_its_case),
 		cmocka_unit_test(
 			the_first_element_with_a_prefix_is_found_whole),
 		cmocka_unit_test(a_type_has_the_quality_of_its_range),

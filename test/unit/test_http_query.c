@@ -288,6 +288,30 @@ static void what_is_encoded_decodes_to_itself(void **state)
 	buf_fini(&encoded);
 }
 
+/* --- names ---------------------------------------------------------------- */
+
+static void a_name_is_the_same_however_it_is_encoded(void **state)
+{
+	(void)state;
+	assert_true(http_query_is_name(SPAN("topic"), "topic"));
+	assert_true(http_query_is_name(SPAN("%74opi%63"), "topic"));
+	assert_true(http_query_is_name(SPAN("a+b"), "a b"));
+	assert_true(http_query_is_name(SPAN("a%20b"), "a b"));
+	assert_true(http_query_is_name(SPAN(""), ""));
+}
+
+static void a_name_is_all_of_it_in_the_same_case(void **state)
+{
+	(void)state;
+	assert_false(http_query_is_name(SPAN("topics"), "topic"));
+	assert_false(http_query_is_name(SPAN("topi"), "topic"));
+	assert_false(http_query_is_name(SPAN("Topic"), "topic"));
+	assert_false(http_query_is_name(SPAN(""), "topic"));
+	assert_false(http_query_is_name(SPAN("topic%00"), "topic"));
+	assert_false(http_query_is_name(SPAN("topic%"), "topic"));
+	assert_false(http_query_is_name(SPAN("%7"), ""));
+}
+
 /* --- leaving parameters out ----------------------------------------------- */
 
 static void expect_without(const char *query, const char *expected)
@@ -456,6 +480,8 @@ int main(void)
 		cmocka_unit_test(unreserved_characters_are_not_encoded),
 		cmocka_unit_test(all_others_are_encoded),
 		cmocka_unit_test(what_is_encoded_decodes_to_itself),
+		cmocka_unit_test(a_name_is_the_same_however_it_is_encoded),
+		cmocka_unit_test(a_name_is_all_of_it_in_the_same_case),
 		cmocka_unit_test(
 			a_named_parameter_is_left_out_wherever_it_stands),
 		cmocka_unit_test(every_parameter_of_every_name_is_left_out),

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 #include <uv.h>
@@ -203,33 +204,90 @@ static void a_thread_that_charges_much_compares_by_itself(void **state)
 	memory_measure();
 }
 
-/* Half of all small blocks are freed in between the others' neighbours, so the
- * allocator keeps the pages; the large runs among them it can give back. */
+/* Blocks that were freed, but for the last: the top of the heap does not fall,
+ * so the allocator keeps the pages, in large runs that it can give back. */
+enum {
+	BLOCKS = 4096,
+	BLOCK_BYTES = 16384
+};
+static char *blocks[BLOCKS];
+
+static void allocate_blocks(void)
+{
+	for (int i = 0; i < BLOCKS; i++) {
+		blocks[i] = malloc(BLOCK_BYTES);
+		assert_non_null(blocks[i]);
+		memset(blocks[i], 1, BLOCK_BYTES);
+	}
+}
+
+static void free_blocks(void)
+{
+	for (int i = 0; i < BLOCKS - 1; i++)
+		free(blocks[i]);
+}
+
 static void what_the_allocator_keeps_is_given_back(void **state)
 {
-	enum {
-		COUNT = 4096,
-		KIB = 16
-	};
-	static char *blocks[COUNT];
-	const size_t limit = 128 * MIB;
+	const size_t budget = 128 * MIB;
 
 	(void)state;
-	memory_set_limit(limit, memory_resident());
+	memory_set_limit(budget, memory_resident());
 	size_t before = memory_resident();
-	for (int i = 0; i < COUNT; i++) {
-		blocks[i] = malloc(KIB * 1024);
-		assert_non_null(blocks[i]);
-		memset(blocks[i], 1, KIB * 1024);
-	}
-	/* The last one stays, so that the top of the heap does not fall. */
-	for (int i = 0; i < COUNT - 1; i++)
-		free(blocks[i]);
+	allocate_blocks();
+	free_blocks();
 	assert_true(memory_resident() > before + 32 * MIB);
 	memory_measure();
 	assert_true(memory_resident() < before + 16 * MIB);
 	assert_int_equal(memory_level(), MEMORY_FINE);
-	free(blocks[COUNT - 1]);
+	free(blocks[BLOCKS - 1]);
+}
+
+/* Has the blocks, and no more; `others` are charged besides. */
+static size_t have_had_blocks(size_t others)
+{
+	size_t before = memory_resident();
+
+	memory_charge(others);
+	allocate_blocks();
+	memory_charge(BLOCKS * BLOCK_BYTES);
+	memory_give_back();
+	free_blocks();
+	memory_give_back();
+	assert_true(memory_resident() > before + 32 * MIB);
+	memory_credit(BLOCKS * BLOCK_BYTES);
+	return before;
+}
+
+static void what_is_charged_no_more_is_given_back_without_a_limit(void **state)
+{
+	size_t before = have_had_blocks(0);
+
+	(void)state;
+	/* It may have to wait, as the last test made it do the same. */
+	time_t end = time(NULL) + 60;
+	while (memory_resident() >= before + 16 * MIB) {
+		memory_give_back();
+		assert_true(time(NULL) < end);
+	}
+	free(blocks[BLOCKS - 1]);
+}
+
+static void while_charges_rise_and_fall_only_much_is_given_back(void **state)
+{
+	const size_t others = 1000 * MIB;
+	size_t before = have_had_blocks(others);
+
+	(void)state;
+	for (int i = 0; i < 1000; i++) {
+		size_t some = (size_t)(1 + i % 2) * MIB;
+		memory_charge(some);
+		memory_give_back();
+		memory_credit(some);
+	}
+	assert_true(memory_resident() > before + 32 * MIB);
+	memory_credit(others);
+	free(blocks[BLOCKS - 1]);
 }
 
 #endif
@@ -251,6 +309,8 @@ int main(void)
 		TEST(what_is_charged_but_not_touched_counts_as_charged),
 		TEST(a_thread_that_charges_much_compares_by_itself),
 		TEST(what_the_allocator_keeps_is_given_back),
+		TEST(what_is_charged_no_more_is_given_back_without_a_limit),
+		TEST(while_charges_rise_and_fall_only_much_is_given_back),
 #endif
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
