@@ -875,7 +875,7 @@ def test_streams_that_are_not_read_harm_nobody_else(start):
         sub_target("alice", "news", envelope="true"))]
     readers = [server.event_stream(target) for target in (
         sub_target("alice", "news"), sub_target("alice", "b", "news"))]
-    publish_and_read(server, readers, 400 // SCALE, until=lambda: (
+    publish_and_read(server, readers, 400, until=lambda: (
         server.stats()["closed_slow"] == len(stalled)))
     assert server.stats()["closed_slow"] == len(stalled)
 
