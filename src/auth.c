@@ -45,7 +45,8 @@ enum inquiry_state {
 	INQUIRY_STATES,
 };
 
-#define BUCKETS 256 /* a power of two */
+#define BUCKETS          256 /* a power of two */
+#define TIMEOUT_AGAIN_MS 10
 
 /* Owner: the loop's thread, `owner`. */
 struct auth {
@@ -450,7 +451,11 @@ static bool set_request(CURL *r, const struct auth_options *options)
 	rv |= (int)curl_easy_setopt(r, CURLOPT_USERAGENT, "isimud/" VERSION);
 	rv |= (int)curl_easy_setopt(r, CURLOPT_NOSIGNAL, 1L);
 	rv |= (int)curl_easy_setopt(r, CURLOPT_TIMEOUT_MS, timeout_ms);
-	rv |= (int)curl_easy_setopt(r, CURLOPT_CONNECTTIMEOUT_MS, timeout_ms);
+	/* libcurl 7.88 forgets a transfer's time-out where something comes in
+	 * the last millisecond before it. The one of connecting, which stays
+	 * when it is connected, makes it look again. */
+	rv |= (int)curl_easy_setopt(r, CURLOPT_CONNECTTIMEOUT_MS,
+				    timeout_ms + TIMEOUT_AGAIN_MS);
 	/* A transfer that ends during its name lookup, by its time-out too,
 	 * would else wait until getaddrinfo() returns. Like this libcurl lets
 	 * go of the lookup's thread, which cleans up by itself. */

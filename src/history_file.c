@@ -25,6 +25,8 @@
 #define FIRST_LINE_LEN    (sizeof FIRST_LINE - 1)
 #define MESSAGE_MIN_BYTES 17
 
+#define NOT_A_FILE "it is not a file"
+
 #define PIECE_BYTES 65536
 #define NS_PER_MS   1000000
 /* Longer ago than anything is kept. */
@@ -71,6 +73,14 @@ static int append_to_path(char out[static PATH_MAX], const char *path,
 {
 	int len = snprintf(out, PATH_MAX, "%s%s", path, ending);
 	return len < 0 || len >= PATH_MAX ? UV_ENAMETOOLONG : 0;
+}
+
+/* Whether something is there that is not a file: a folder by mistake, or
+ * /dev/null, which root could rename, or put a file in the place of. */
+static bool is_something_else(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
 }
 
 /* Makes what happened to the names in the folder of `path` last. Returns 0 or a
@@ -224,14 +234,16 @@ int history_file_save(struct registry *r, const char *path, size_t *topics,
 
 	*topics = 0;
 	int rv = append_to_path(beside, path, ".new");
-	if (rv == 0) {
+	if (rv != 0) {
+		fail(f, rv, NULL);
+	} else if (is_something_else(path)) {
+		fail(f, UV_EINVAL, NOT_A_FILE);
+	} else {
 		save(&s, r, beside);
 		if (f->error == 0 && rename(beside, path) != 0)
 			fail_by_errno(f);
 		if (f->error != 0)
 			unlink(beside);
-	} else {
-		fail(f, rv, NULL);
 	}
 	if (f->error != 0) {
 		describe(f, "write", path, error);
@@ -310,7 +322,7 @@ static void measure(struct file *f)
 	if (fstat(fileno(f->stream), &st) != 0)
 		fail_by_errno(f);
 	else if (!S_ISREG(st.st_mode))
-		fail(f, UV_EINVAL, "it is not a file");
+		fail(f, UV_EINVAL, NOT_A_FILE);
 	else if (st.st_size < (off_t)(FIRST_LINE_LEN + DIGEST_SHA256_BYTES))
 		fail_as_foreign(f);
 	else
@@ -572,7 +584,8 @@ int history_file_load(struct registry *r, const char *path, unsigned workers,
 		return 0;
 	}
 	forget(r, fresh);
-	if (append_to_path(refused, path, ".refused") == 0)
+	if (!is_something_else(path) &&
+	    append_to_path(refused, path, ".refused") == 0)
 		(void)rename(path, refused);
 	describe(f, "use", path, error);
 	return f->error;

@@ -21,7 +21,8 @@
  * `error` a line that tells (the file is torn, foreign, of another version,
  * can't be read or can't be removed, no memory), another UV_E…: `r` then has no
  * topic and the epoch it came with, and the file is left for whoever wants to
- * look at it, renamed to `path` with ".refused" behind it where that works. */
+ * look at it, renamed to `path` with ".refused" behind it where that works.
+ * What is not a file, but a folder or a device, stays as it is. */
 int history_file_load(struct registry *r, const char *path, unsigned workers,
 		      size_t *topics,
 		      char error[static HISTORY_FILE_ERROR_MAX]);
@@ -29,7 +30,7 @@ int history_file_load(struct registry *r, const char *path, unsigned workers,
 /* Writes everything to a new file beside `path`, named `path` with ".new"
  * behind it, syncs it, and renames it to `path`; mode 0600. Returns 0 and
  * `*topics`, as many as it wrote; or a UV_E… with `error` filled, and whatever
- * was at `path` unchanged. */
+ * was at `path` unchanged: UV_EINVAL if that is not a file. */
 int history_file_save(struct registry *r, const char *path, size_t *topics,
 		      char error[static HISTORY_FILE_ERROR_MAX]);
 

@@ -121,18 +121,21 @@ void memory_give_back(void)
 		highest = now;
 }
 
-void memory_measure(void)
+bool memory_measure(void)
 {
+	bool is_all_given_back = true;
+
 	memory_settle();
 	unmeasured = 0;
 	if (limit == 0 || !IS_MEASURABLE)
-		return;
+		return true;
 	ptrdiff_t bytes = measure_excess();
 	if (bytes > (ptrdiff_t)(limit / TRIM_LIMIT_PART)) {
-		trim();
+		is_all_given_back = trim();
 		bytes = measure_excess();
 	}
 	atomic_store_explicit(&excess, bytes, memory_order_relaxed);
+	return is_all_given_back;
 }
 
 void memory_charge(size_t bytes)

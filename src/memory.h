@@ -19,6 +19,7 @@
 #ifndef ISIMUD_MEMORY_H
 #define ISIMUD_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum memory_level {
@@ -50,10 +51,12 @@ void memory_credit_kernel(size_t bytes);
 void memory_settle(void);
 
 /* The same, and compares the sum with the resident set. To be called now and
- * then; a thread that charges MEMORY_STEP_BYTES does it by itself. */
+ * then; a thread that charges MEMORY_STEP_BYTES does it by itself. Returns
+ * false if the allocator has much free that it could not be asked to give back
+ * yet: some of what is used may not be needed. */
 #define MEMORY_STEP_BYTES 1048576
 
-void memory_measure(void);
+bool memory_measure(void);
 
 /* Makes the allocator give back what it has free, if less is charged than was
  * at most since it last did, by a mebibyte or, while that sum rises and falls,

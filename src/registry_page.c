@@ -287,15 +287,27 @@ static void restore_message(struct registry *r, struct topic *t,
 			    struct message *m)
 {
 	struct registry_drops drops;
-	bool is_kept = false;
 
 	registry_drops_init(&drops);
-	if (t != NULL &&
-	    registry_age_of(uv_hrtime(), m->accepted_ns) < r->ttl_ns)
-		is_kept = registry_keep_locked(r, t, m, &drops);
-	if (!is_kept)
+	if (t == NULL || !registry_keep_locked(r, t, m, &drops))
 		message_unref(m, 1);
 	registry_drops_free(&drops);
+}
+
+/* How many are too old: the first ones. Times are not quite in the order of
+ * numbers, as they are taken before these, but nothing may be missing between
+ * two that are kept. */
+static unsigned count_expired(const struct registry *r,
+			      const struct registry_topic *saved)
+{
+	uint64_t now_ns = uv_hrtime();
+	unsigned n = 0;
+
+	while (n < saved->messages_count &&
+	       registry_age_of(now_ns, saved->messages[n]->accepted_ns) >=
+		       r->ttl_ns)
+		n++;
+	return n;
 }
 
 int registry_restore(struct registry *r, const struct registry_topic *saved)
@@ -306,8 +318,9 @@ int registry_restore(struct registry *r, const struct registry_topic *saved)
 
 	uv_rwlock_wrlock(&s->lock);
 	int rv = restore_topic(r, s, hash, saved, &t);
+	unsigned expired = count_expired(r, saved);
 	for (unsigned i = 0; i < saved->messages_count; i++)
-		restore_message(r, t, saved->messages[i]);
+		restore_message(r, i < expired ? NULL : t, saved->messages[i]);
 	uv_rwlock_wrunlock(&s->lock);
 	registry_bound(r);
 	return rv;

@@ -3,7 +3,10 @@
  * routes.c            which request goes where; origins; health and metrics
  * routes_publish.c    POST /pub, POST /pub/TOPIC
  * routes_topics.c     GET /topics
- * routes_subscribe.c  GET /sub: what is asked for, who may, and the start of it
+ * routes_subscribe.c  GET /sub: in which protocol, and the start of it
+ * routes_plan.c       GET /sub: its query
+ * routes_access.c     who may subscribe
+ * routes_client.c     what is kept of a client
  * routes_session.c    isimud.v1
  *
  * Owner: everything here belongs to one worker's thread. */
@@ -17,6 +20,8 @@
 #include "json.h"
 #include "routes.h"
 #include "subscribers.h"
+
+#define ROUTES_BEARER_PREFIX "bearer." /* of a subprotocol that is a token */
 
 /* What the query of GET /sub asks for; lies in `routes.query`, and so is good
  * until the next is read. */
@@ -145,23 +150,65 @@ void routes_show_topics(struct routes *r, struct conn *c,
 void routes_show_topic(struct routes *r, struct conn *c,
 		       const struct http_request *request);
 
+/* routes_client.c */
+
+/* The client's session, made if there is none. NULL without memory. */
+struct session *routes_session(struct conn *c);
+
+/* Copies `s` to the heap, for a session, with a NUL behind it. An absent one
+ * stays so. Returns 0 or UV_ENOMEM. */
+int routes_keep(struct span s, char **out);
+
+void routes_drop_waiting(struct session *session);
+
+/* Cancels what is under way, ends the session's subscriptions, frees it. */
+void routes_forget_session(struct routes *r, struct client *client);
+
+/* The same, and all else there is of the client. */
+void routes_forget(struct routes *r, struct conn *c);
+
+/* routes_plan.c */
+
+/* Reads the query of GET /sub into r->plan, and the places that `since` names
+ * into r->positions. Returns NULL; what is wrong; or routes_no_memory. */
+const char *routes_read_plan(struct routes *r, struct span query);
+extern const char routes_no_memory[];
+
 /* routes_subscribe.c */
 void routes_subscribe(struct routes *r, struct conn *c,
 		      const struct http_request *request);
 
-/* The client's session, made if there is none. NULL without memory. */
-struct session *routes_session(struct conn *c);
-/* Cancels what is under way, ends all subscriptions, frees the session. */
-void routes_forget(struct routes *r, struct conn *c);
+/* All is allowed: what is asked for, by r->plan, begins. */
+void routes_accept_client(struct routes *r, struct conn *c,
+			  const struct http_request *request);
 
 /* The first message of a raw WebSocket that named no topic. */
 void routes_on_raw_message(struct routes *r, struct conn *c,
 			   struct span message);
 
+/* The same message, once its check was answered. */
+void routes_on_raw_checked(struct routes *r, struct conn *c,
+			   struct span message, enum auth_verdict verdict);
+
+/* routes_access.c */
+
+/* Whether each subscription is asked about by itself. */
+bool routes_asks_per_topic(const struct routes *r);
+
+/* Asks whether the client may have what r->plan says: routes_accept_client()
+ * follows, now or later, or it is answered. */
+void routes_authorize(struct routes *r, struct conn *c,
+		      const struct http_request *request);
+
+/* Keeps what later checks need, of a client that will subscribe by messages.
+ * Returns 0 or UV_ENOMEM. */
+int routes_keep_credentials(struct routes *r, struct conn *c,
+			    const struct http_request *request);
+
 /* What came of a check, and of one that is not needed. */
 enum routes_check {
 	ROUTES_ALLOWED,
-	ROUTES_CHECKING, /* routes_on_checked() comes later */
+	ROUTES_CHECKING, /* routes_on_…_checked() comes later */
 	ROUTES_BUSY,
 	ROUTES_NO_MEMORY,
 };

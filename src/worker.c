@@ -14,6 +14,8 @@
 #define MAIL_ROUNDS_MAX 4
 #define DRAIN_STEP_MS   20
 #define AGING_MS        1000
+/* A history below this part of the limit is not why memory is scarce. */
+#define HISTORY_LIMIT_PART 32
 
 static struct worker *worker_of(struct conn_group *g)
 {
@@ -112,7 +114,16 @@ bool worker_all_turn(const struct worker_shared *shared)
 
 /* --- forgetting --------------------------------------------------------- */
 
-/* What is too old goes, a part at a time so that the loop turns between. */
+/* Whether memory is scarce, and history can give some of it. */
+static bool should_give_history(const struct worker_shared *shared)
+{
+	return memory_level() >= MEMORY_TIGHT &&
+	       registry_history_bytes(shared->registry) >
+		       memory_limit() / HISTORY_LIMIT_PART;
+}
+
+/* What is too old goes, and what there is no memory for, a part at a time so
+ * that the loop turns between. */
 static void on_aging_timer(uv_timer_t *timer)
 {
 	struct worker *w = CONTAINER_OF(timer, struct worker, aging);
@@ -120,6 +131,10 @@ static void on_aging_timer(uv_timer_t *timer)
 
 	bool is_more = registry_age(w->shared->registry, now_ns);
 	receipts_age(w->shared->receipts, now_ns / 1000000);
+	if (should_give_history(w->shared)) {
+		worker_ask_relief(w->shared);
+		is_more |= should_give_history(w->shared);
+	}
 	if (!is_more)
 		memory_give_back();
 	uv_timer_start(timer, on_aging_timer, is_more ? 1 : AGING_MS, 0);
@@ -161,15 +176,25 @@ static void drain(struct worker *w)
 
 /* --- mail --------------------------------------------------------------- */
 
+/* Whoever is connected counts for more than who may come back. Returns whether
+ * that has to do, for now. */
+static bool relieve_by_history(const struct worker_shared *shared)
+{
+	struct registry *r = shared->registry;
+
+	if (!memory_measure() && memory_level() < MEMORY_FULL)
+		return true; /* what was given up may be enough */
+	registry_shrink_history(r, registry_history_bytes(r) / 2);
+	bool is_known = memory_measure();
+	return memory_level() < MEMORY_TIGHT || should_give_history(shared) ||
+	       (!is_known && memory_level() < MEMORY_FULL);
+}
+
 void worker_ask_relief(struct worker_shared *shared)
 {
 	if (atomic_exchange(&shared->is_relief_asked, true))
 		return;
-	/* Whoever is connected counts for more than who may come back. */
-	registry_shrink_history(shared->registry,
-				registry_history_bytes(shared->registry) / 2);
-	memory_measure();
-	if (memory_level() < MEMORY_TIGHT) {
+	if (relieve_by_history(shared)) {
 		atomic_store(&shared->is_relief_asked, false);
 		return;
 	}

@@ -74,8 +74,10 @@ static inline _Atomic size_t *worker_count_of(struct worker_shared *shared,
 				      : &shared->connections;
 }
 
-/* Memory is tight: gives up history, and, if that is not enough, makes every
- * worker end its worst laggards; unless that is under way. Threads: any. */
+/* Memory is tight: gives up half of the history, or a part of that if it is a
+ * lot of work; once little is left and that is not enough, makes every worker
+ * end its worst laggards. Nothing happens if that is under way. To be called
+ * again as long as memory is tight. Threads: any. */
 void worker_ask_relief(struct worker_shared *shared);
 
 /* Owner: its thread; the first group of members: Immutable once it runs. */

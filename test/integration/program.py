@@ -1,4 +1,5 @@
 """Starts the real binary, reads its stderr, and ends it."""
+import ctypes
 import os
 import re
 import resource
@@ -36,11 +37,21 @@ def environment(settings):
     return env
 
 
-class Program:
-    """A running process; its stderr is read line by line by a thread."""
+# prctl(2), capabilities(7)
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+LIBC = ctypes.CDLL(None)
 
-    def __init__(self, path, settings, nofile=None, cgroup=None):
+
+class Program:
+    """A running process; its stderr is read line by line by a thread. With
+    `obeys_modes` those of files count even if it is root's."""
+
+    def __init__(self, path, settings, nofile=None, cgroup=None,
+                 obeys_modes=False):
         def limit():
+            if obeys_modes and os.geteuid() == 0:
+                for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+                    assert LIBC.prctl(PR_CAPBSET_DROP, capability) == 0
             if nofile:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
             if cgroup:
@@ -54,7 +65,7 @@ class Program:
             WRAPPER + [path], env=environment(settings),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            preexec_fn=limit if nofile or cgroup else None)
+            preexec_fn=limit if nofile or cgroup or obeys_modes else None)
         self.pid = self.process.pid
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -104,10 +115,11 @@ class Program:
 class Server(Program):
     """A program that listens, and all the clients a test has of it."""
 
-    def __init__(self, path=ISIMUD, nofile=None, cgroup=None, **settings):
+    def __init__(self, path=ISIMUD, nofile=None, cgroup=None,
+                 obeys_modes=False, **settings):
         settings = {"PASSWORD": PASSWORD, "PORT": 0, "WORKERS": 2,
                     "DRAIN_SECONDS": 0, **settings}
-        super().__init__(path, settings, nofile, cgroup)
+        super().__init__(path, settings, nofile, cgroup, obeys_modes)
         self.workers_count = int(settings["WORKERS"])
         self.clients = []
         self.publishers = {}

@@ -298,6 +298,34 @@ def test_memory_freed_in_one_size_serves_for_another(limited):
         ended = slow(server)
 
 
+@pytest.mark.parametrize("size", [200, 16000])
+def test_history_is_given_up_before_anybody_is_ended(limited, size):
+    """Even a laggard counts for more than who may come back."""
+    server = limited(HISTORY_BYTES="1G", HISTORY_SIZE=65536)
+    lazy = server.subscribe("alice", "lazy", read=False)
+    http, sent = server.http(), 0
+    while server.total("queued_bytes") < 300_000:
+        assert http.publish("alice", "lazy", "x" * 30000).status == 200
+        sent += 1
+
+    def history():
+        return server.metrics()["isimud_history_bytes"]
+
+    had, falls = [history()], 0
+    while falls < 3:
+        http.publish_all("alice", f"topic {len(had) % 7}", ["x" * size] * (
+            2048 if size < 1000 else 64), window=128)
+        had.append(history())
+        falls += had[-1] < had[-2]
+        assert len(had) < 3000, had
+        if SCALE == 1:
+            assert server.rss_bytes() < server.limit
+    assert max(had) > server.limit / 4 or SCALE > 1
+    assert slow(server) == 0
+    for _ in range(sent):
+        assert lazy.receive() == "x" * 30000
+
+
 def test_the_contents_of_many_requests_stay_within_the_limit(limited):
     server = limited(WORKERS=2)
     whole = request("POST", "/pub", {

@@ -1,6 +1,7 @@
 """Many checks at once: what is shared, what is kept, what is refused, and who
 is hurt by an authority that hangs."""
 import collections
+import heapq
 import random
 import selectors
 import socket
@@ -48,7 +49,7 @@ def test_equal_checks_at_once_are_one_request(start, authority, rule,
 
 def test_a_time_out_reaches_all_that_wait(start, authority):
     authority.rules[token()] = behaviour.stall_before_head
-    server = start(AUTH_URL=authority.url, WORKERS=4, AUTH_TIMEOUT=1 * SCALE)
+    server = start(AUTH_URL=authority.url, WORKERS=4, AUTH_TIMEOUT=0.5 * SCALE)
     clients = [knock(server, TARGET, bearer()) for _ in range(40)]
     assert {status(client) for client in clients} == {500}
     assert authority.asked.qsize() == 1
@@ -369,9 +370,14 @@ def test_5000_reconnects_with_50_tokens_are_at_most_50_checks(start,
 
 class HungAuthority:
     """Answers checks of `good` tokens; the others it reads, and never answers.
-    One thread, so that thousands can hang."""
+    One thread, so that thousands can hang.
 
-    def __init__(self):
+    With `nudge_after` it sends each of those one byte, so many seconds after it
+    was asked or up to 10 ms earlier, and then nothing more."""
+
+    def __init__(self, nudge_after=None):
+        self.nudge_after = nudge_after
+        self.nudges = []  # (when, whom)
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.url = "http://127.0.0.1:%d/" % self.listener.getsockname()[1]
         self.wake, self.woken = socket.socketpair()
@@ -390,12 +396,22 @@ class HungAuthority:
             selector.register(self.listener, selectors.EVENT_READ)
             selector.register(self.woken, selectors.EVENT_READ)
             while True:
-                for key, _ in selector.select():
+                # Precise to less than a millisecond, which waiting is not.
+                for key, _ in selector.select(0 if self.nudges else None):
                     if key.fileobj is self.woken:
                         for one in list(selector.get_map().values()):
                             one.fileobj.close()
                         return
                     self.serve(selector, key.fileobj)
+                self.nudge()
+
+    def nudge(self):
+        while self.nudges and self.nudges[0][0] < time.monotonic():
+            _, _, one = heapq.heappop(self.nudges)
+            try:
+                one.send(b"H")
+            except OSError:
+                pass  # it has left
 
     def serve(self, selector, one):
         if one is self.listener:
@@ -410,6 +426,10 @@ class HungAuthority:
             one.close()
         elif b".good" in data:
             one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        elif self.nudge_after:
+            due = (time.monotonic() + self.nudge_after
+                   - random.uniform(0, 0.01))
+            heapq.heappush(self.nudges, (due, id(one), one))
 
 
 def test_a_hung_authority_leaves_no_handshake_unanswered_for_5_s(start):
@@ -445,40 +465,55 @@ def test_a_hung_authority_leaves_no_handshake_unanswered_for_5_s(start):
         server.subscribe(fields=bearer("good"))
 
 
+def test_what_comes_at_the_last_moment_does_not_stop_the_clock(start):
+    """libcurl 7.88 forgets the time-out of a transfer to which something comes
+    in the millisecond before it."""
+    seconds = 0.25 * SCALE
+    with HungAuthority(nudge_after=seconds) as hung:
+        server = start(AUTH_URL=hung.url, WORKERS=2, LOG_LEVEL="info",
+                       AUTH_TIMEOUT=seconds)
+        storm = brew(server, mixed_requests(
+            [token(f"{i}") for i in range(200)], 200))
+        assert storm.statuses == {500: 200}
+        assert max(storm.seconds) < seconds + SLACK
+
+
 def test_thousands_of_checks_may_hang_and_leave_nothing_behind(start):
     count = 2000 // SCALE
     with HungAuthority() as hung:
         server = start(AUTH_URL=hung.url, WORKERS=4, LOG_LEVEL="info",
-                       AUTH_TIMEOUT=1 * SCALE, AUTH_MAX_CHECKS=10000)
-        brew(server, mixed_requests([token(f"a{i}") for i in range(4)], 12))
-        server.wait_until_empty()
+                       AUTH_TIMEOUT=0.5 * SCALE, AUTH_MAX_CHECKS=10000)
         before = memory_used(server)
         for turn in range(2):
             storm = brew(server, mixed_requests(
                 [token(f"{turn}.{i}") for i in range(count // 2)], count))
             assert storm.statuses == {500: count}
-            assert max(storm.seconds) < 1 * SCALE + SLACK
+            assert max(storm.seconds) < 0.5 * SCALE + SLACK
             server.wait_until_empty()
-        metrics = server.metrics()
-        assert metrics["isimud_auth_checks_running"] == 0
-        wait_for_memory(server, before)
-
-
-# What each thread may have charged and not told (memory.h).
-MEMORY_SLACK_BYTES = 16384
+        assert server.metrics()["isimud_auth_checks_running"] == 0
+        assert_memory_is_back(server, before)
 
 
 def memory_used(server):
-    used = server.metrics()["isimud_memory_used_bytes"]
+    """Without clients; as it is once all workers have told what they charged,
+    which they do at each tick."""
+    def metrics():
+        values = server.metrics()
+        server.close_clients()
+        return values
+
     server.close_clients()
-    return used
+    server.wait_until_empty()
+    ticks = "isimud_loop_lag_seconds_count"
+    enough = metrics()[ticks] + 2 * server.workers_count
+    server.wait_until(lambda: metrics()[ticks] >= enough, "two ticks")
+    return metrics()["isimud_memory_used_bytes"]
 
 
-def wait_for_memory(server, before):
-    """Until it is again what it was, all clients having left."""
-    slack = (server.workers_count + 1) * MEMORY_SLACK_BYTES
-    server.wait_until(lambda: memory_used(server) <= before + slack,
-                      f"memory is back at {before}")
+def assert_memory_is_back(server, before):
+    """But for the connection that asks, which may be told of or not."""
+    after = memory_used(server)
+    assert after <= before + 4096, (before, after)
 
 
 def test_sigterm_in_a_storm_ends_it_in_time(start):
@@ -497,7 +532,7 @@ def test_sigterm_in_a_storm_ends_it_in_time(start):
         assert server.wait() == 0
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_whatever_clients_and_authority_do_nothing_is_left(start, seed):
     """Handshakes, subscriptions and topics that are allowed, refused, failed or
     hung, of clients that leave at any moment: every state meets every end."""
@@ -509,7 +544,7 @@ def test_whatever_clients_and_authority_do_nothing_is_left(start, seed):
                  behaviour.stall_in_content, wait_then(behaviour.allow),
                  wait_then(behaviour.refuse), wait_then(behaviour.not_http)]
         for i in range(24):
-            authority.rules[token(str(i))] = rules[i % len(rules)]
+            authority.rules[token(LONG + str(i))] = rules[i % len(rules)]
         for topic in "cdefgh":
             authority.by_uri[topic_uri("alice", topic)] = chance.choice(rules)
         server = start(
@@ -518,21 +553,23 @@ def test_whatever_clients_and_authority_do_nothing_is_left(start, seed):
             AUTH_MAX_CHECKS=chance.choice([3, 1000]),
             AUTH_CACHE_TTL=chance.choice([0, 0.05]), AUTH_CACHE_ENTRIES=2,
             HISTORY_SIZE=0,
-            AUTH_PER_TOPIC=chance.choice(["true", "false"]))
+            AUTH_PER_TOPIC="false" if seed == 1 else "true")
         before = memory_used(server)
         storm_of_all_kinds(server, chance, 600 // SCALE, authority)
         authority.release.set()
         server.close_clients()
-        server.wait_until_empty()
         server.wait_until(
             lambda: server.metrics()["isimud_auth_checks_running"] == 0,
             "no check runs")
-        wait_for_memory(server, before)
+        assert_memory_is_back(server, before)
+
+
+LONG = 500 * "x"  # what is left of a token would be seen in the memory
 
 
 def storm_of_all_kinds(server, chance, count, authority):
     for i in range(count):
-        fields = bearer(str(chance.randrange(24)))
+        fields = bearer(LONG + str(chance.randrange(24)))
         target = chance.choice([
             "/sub", TARGET, sub_target("alice", *chance.sample("abcdefgh", 3))])
         if chance.random() < 0.3:

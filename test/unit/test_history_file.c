@@ -562,8 +562,22 @@ static void where_a_folder_has_its_name_saving_fails(void **state)
 {
 	(void)state;
 	assert_int_equal(mkdir(path, 0700), 0);
-	assert_int_equal(save(), UV_EISDIR);
+	assert_int_equal(save(), UV_EINVAL);
+	assert_non_null(strstr(error, "not a file"));
 	assert_false(exists(beside));
+	rmdir(path);
+}
+
+/* Such as /dev/null, which root could replace. */
+static void nothing_is_put_in_the_place_of_what_is_not_a_file(void **state)
+{
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(save(), UV_EINVAL);
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(S_ISFIFO(st.st_mode));
 }
 
 /* root may do everything, so it becomes nobody for a while. */
@@ -593,15 +607,24 @@ static void a_file_that_can_not_be_removed_is_refused(void **state)
 
 /* --- what is refused -------------------------------------------------------*/
 
-static void a_folder_and_a_fifo_are_refused(void **state)
+static void expect_no_file(void)
+{
+	assert_int_equal(load(), UV_EINVAL);
+	assert_non_null(strstr(error, "not a file"));
+	assert_int_equal(registry_topics(registry), 0);
+	assert_true(exists(path));
+	assert_false(exists(refused));
+}
+
+static void a_folder_and_a_fifo_are_refused_and_stay(void **state)
 {
 	(void)state;
 	assert_int_equal(mkfifo(path, 0600), 0);
-	expect_refusal(UV_EINVAL, "not a file");
-	unlink(refused);
+	expect_no_file();
+	unlink(path);
 	assert_int_equal(mkdir(path, 0700), 0);
-	expect_refusal(UV_EINVAL, "not a file");
-	rmdir(refused);
+	expect_no_file();
+	rmdir(path);
 }
 
 static void a_file_torn_anywhere_is_refused(void **state)
@@ -799,8 +822,9 @@ int main(void)
 		TEST(a_path_that_is_too_long_is_refused),
 		TEST(a_file_that_can_not_be_written_leaves_the_old_one),
 		TEST(where_a_folder_has_its_name_saving_fails),
+		TEST(nothing_is_put_in_the_place_of_what_is_not_a_file),
 		TEST(a_file_that_can_not_be_removed_is_refused),
-		TEST(a_folder_and_a_fifo_are_refused),
+		TEST(a_folder_and_a_fifo_are_refused_and_stay),
 		TEST(a_file_torn_anywhere_is_refused),
 		TEST(a_file_with_any_byte_changed_is_refused),
 		TEST(a_file_with_anything_behind_it_is_refused),

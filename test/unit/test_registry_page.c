@@ -604,6 +604,19 @@ static void messages_and_topics_that_are_too_old_are_not_restored(void **state)
 	assert_int_equal(find(&weather), UV_ENOENT);
 }
 
+/* Publishers note the time before they get a number. */
+static void what_is_restored_has_no_gap_though_times_are_not_in_order(
+	void **state)
+{
+	struct registry_topic t = saved_topic(&news, 10, 3, SECOND);
+
+	(void)state;
+	saved_messages[1]->accepted_ns = start - OLD;
+	assert_int_equal(registry_restore(registry, &t), 0);
+	assert_int_equal(find(&news), 0);
+	assert_int_equal(told.messages_count, 3);
+}
+
 static void beyond_the_bytes_there_are_those_restored_first_go(void **state)
 {
 	char text[16];
@@ -716,6 +729,7 @@ int main(void)
 		TEST(a_number_alone_is_restored_too),
 		TEST(of_too_many_messages_the_last_are_restored),
 		TEST(messages_and_topics_that_are_too_old_are_not_restored),
+		TEST(what_is_restored_has_no_gap_though_times_are_not_in_order),
 		TEST(beyond_the_bytes_there_are_those_restored_first_go),
 		TEST(without_history_nothing_is_restored),
 		TEST(a_topic_there_is_already_is_eexist),
