@@ -120,14 +120,14 @@ static int write_page(struct routes *r, struct span publisher,
 {
 	struct registry *registry = r->worker->shared->registry;
 	struct page page = {.out = &r->page, .epoch = registry_epoch(registry)};
+	const struct span anybody = {0};
 	uint64_t at = wanted->after;
 	char end[32] = "],\"next\":null}";
 
 	r->page.len = 0;
 	int rv = append(&r->page, SPAN("{\"topics\":["));
 	if (rv == 0)
-		rv = registry_page(registry,
-				   wanted->all ? (struct span){0} : publisher,
+		rv = registry_page(registry, wanted->all ? anybody : publisher,
 				   wanted->limit, &at, write_topic, &page);
 	if (at != 0)
 		snprintf(end, sizeof end, "],\"next\":\"%016" PRIx64 "\"}", at);

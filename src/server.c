@@ -26,6 +26,8 @@ struct server {
 	unsigned started;       /* of those that run */
 	struct worker *workers[CONFIG_WORKERS_MAX];
 	struct mailbox *mailboxes[CONFIG_WORKERS_MAX];
+	bool has_loaded; /* the file is gone, and what was in it is ours to keep
+			  */
 	sigset_t signals;
 };
 
@@ -123,8 +125,8 @@ static int make_tables(struct server *s)
 	return rv;
 }
 
-/* Goes on where the last process ended, if it left a file. A file that is no use
- * is no reason not to serve. */
+/* Goes on where the last process ended, if it left a file. A file that is no
+ * use is no reason not to serve. */
 static void load_history(struct server *s)
 {
 	const char *path = s->shared.config->history_file;
@@ -133,6 +135,7 @@ static void load_history(struct server *s)
 
 	if (path == NULL)
 		return;
+	s->has_loaded = true;
 	int rv = history_file_load(s->shared.registry, path, s->workers_count,
 				   &topics, error);
 	if (rv == 0)
@@ -143,14 +146,14 @@ static void load_history(struct server *s)
 		log_error("starting without history: %s", error);
 }
 
-/* While no worker runs. */
+/* While no worker runs. Also where the start failed: the next may not. */
 static void save_history(const struct server *s)
 {
 	const char *path = s->shared.config->history_file;
 	char error[HISTORY_FILE_ERROR_MAX];
 	size_t topics;
 
-	if (path == NULL)
+	if (!s->has_loaded)
 		return;
 	if (history_file_save(s->shared.registry, path, &topics, error) == 0)
 		log_info("saved the history of %zu topics", topics);
@@ -365,8 +368,6 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 		log_error("can't start: %s", uv_strerror(rv));
 	}
 	stop_workers(s);
-	if (rv == 0)
-		save_history(s);
 	acceptor_fini(&s->acceptor);
 	remove_unix_sockets(s->shared.config);
 	return rv;
@@ -412,6 +413,7 @@ int server_run(const struct config *config, const struct worker_app *app)
 	s.shared.workers = s.workers;
 	int rv = start(&s);
 	stop_workers(&s);
+	save_history(&s);
 	free_workers(&s);
 	if (rv == 0)
 		log_info("stopped");

@@ -6,7 +6,7 @@ import threading
 
 from client import PING, SCALE, TEXT, frame, sub_target
 from session import Follower, ask, fresh, number_of, session, subscribe, told
-from test_promises import in_threads, join
+from threads import in_threads, join
 
 
 def test_raw_clients_and_streams_on_the_same_topic_are_not_concerned(server):

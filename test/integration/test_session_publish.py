@@ -117,6 +117,16 @@ def test_credentials_end_when_the_password_changes(start, tmp_path):
     expect_error(ask(new, "publish", topic="a"), "bad_command")
 
 
+def test_a_publisher_may_have_a_token_too(start, authority):
+    server = start(AUTH_URL=authority.url)
+    socket = server.websocket(subprotocols=[SUBPROTOCOL, "bearer.mine"],
+                              fields={"Authorization": basic("alice")})
+    assert authority.next_asked()[2]["authorization"] == ["Bearer mine"]
+    follower = subscribe(socket)
+    assert ask(socket, "publish", topic="news", data=1)["subscribers"] == 1
+    follower.take(told(socket))
+
+
 def test_a_publisher_gets_its_own_message_once(server):
     topic = fresh("own")
     socket = session(server, "alice")

@@ -16,7 +16,7 @@ from client import SCALE, Closed, basic, publish_request, sub_target
 from program import Server
 from session import (Follower, ask, id_of, number_of, session, subscribe,
                      told)
-from test_promises import in_threads, join
+from threads import in_threads, join
 
 
 def stalled(server, publisher=None, **kwargs):
