@@ -78,6 +78,9 @@ build/isimud build/echo: build/%: FORCE
 	@$(MAKE) --no-print-directory FLAVOUR=release build/release/$*
 	@ln -f build/release/$* $@
 
+# One after the other: both are made of the same objects.
+build/echo: | build/isimud
+
 .PHONY: FORCE
 FORCE:
 

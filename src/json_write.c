@@ -3,12 +3,11 @@
 
 #include <errno.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #define EVERY_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-#define ESCAPE_MAX 8 /* bytes of an escape, its NUL included */
+#define ESCAPE_MAX 6 /* bytes of an escape */
 
 /* U+2028 and U+2029 end a line in scripts before ES2019: the first two of their
  * three bytes; the third is 0xa8 or 0xa9. */
@@ -65,25 +64,31 @@ static size_t verbatim_length(struct span text)
 	}
 }
 
-/* Writes the escape of the character at `at`, and a NUL. Returns how many bytes
- * that character has. */
-static size_t make_escape(const char *at, char out[static ESCAPE_MAX])
+/* Writes the escape of the character at `at`, and its length to `*len`. Returns
+ * how many bytes that character has. */
+static size_t make_escape(const char *at, char out[static ESCAPE_MAX],
+			  size_t *len)
 {
 	static const char characters[] = "\"\\\b\f\n\r\t";
+	static const char digits[] = "0123456789abcdef";
 	const char *found = *at == '\0' ? NULL : strchr(characters, *at);
 	unsigned char byte = (unsigned char)*at;
 
+	out[0] = '\\';
 	if (found != NULL) {
-		snprintf(out, ESCAPE_MAX, "\\%c",
-			 "\"\\bfnrt"[found - characters]);
+		out[1] = "\"\\bfnrt"[found - characters];
+		*len = 2;
 		return 1;
 	}
+	*len = 6;
 	if (byte < 0x20) {
-		snprintf(out, ESCAPE_MAX, "\\u%04x", byte);
+		memcpy(out + 1, "u00", 3);
+		out[4] = digits[byte >> 4];
+		out[5] = digits[byte & 15];
 		return 1;
 	}
-	snprintf(out, ESCAPE_MAX, "\\u202%c",
-		 (unsigned char)at[2] == 0xa8 ? '8' : '9');
+	memcpy(out + 1, "u202", 4);
+	out[5] = (unsigned char)at[2] == 0xa8 ? '8' : '9';
 	return 3;
 }
 
@@ -91,11 +96,12 @@ static int append_escaped(struct buf *out, struct span text)
 {
 	while (text.len > 0) {
 		char escape[ESCAPE_MAX];
+		size_t len;
 		size_t used = verbatim_length(text);
 		int rv = buf_append(out, text.bytes, used);
 		if (rv == 0 && used < text.len) {
-			used += make_escape(text.bytes + used, escape);
-			rv = buf_append(out, escape, strlen(escape));
+			used += make_escape(text.bytes + used, escape, &len);
+			rv = buf_append(out, escape, len);
 		}
 		if (rv != 0)
 			return rv;

@@ -17,9 +17,18 @@ static const char *decode(struct routes *r, struct span value, struct span *out)
 static const char *add_topic(struct routes *r, struct plan *plan,
 			     struct span value)
 {
+	struct span *topic = &plan->topics[plan->topics_count];
+
 	if (plan->topics_count == routes_config(r)->subscriptions_max)
 		return "There are too many topics";
-	return decode(r, value, &plan->topics[plan->topics_count++]);
+	const char *wrong = decode(r, value, topic);
+	if (wrong != NULL)
+		return wrong;
+	for (unsigned i = 0; i < plan->topics_count; i++)
+		if (span_equal(plan->topics[i], *topic))
+			return "A topic is there twice";
+	plan->topics_count++;
+	return NULL;
 }
 
 static const char *read_parameter(struct routes *r, struct plan *plan,

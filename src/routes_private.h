@@ -122,7 +122,8 @@ int routes_decode_credentials(struct routes *r, struct conn *c,
 bool routes_read_credentials(struct routes *r, struct conn *c,
 			     struct span *username, struct span *password);
 
-/* Whether the request has the password. If not, it has been answered. */
+/* Whether the request has the password; r->username is then who it is. If not,
+ * it has been answered. */
 bool routes_check_password(struct routes *r, struct conn *c);
 
 /* Whether credentials that a browser may have added by itself can be trusted:

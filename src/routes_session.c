@@ -126,7 +126,7 @@ static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 	bool is_exact = false;
 
 	/* A client chooses how long the names are that a topic keeps. */
-	if (memory_level() == MEMORY_FULL || reserve(session) != 0)
+	if (memory_level() >= MEMORY_TIGHT || reserve(session) != 0)
 		goto no_memory;
 	s = subscriber_new(session, wish->drops);
 	if (s == NULL)
@@ -224,11 +224,7 @@ void routes_start_session(struct routes *r, struct conn *c,
 	for (unsigned i = 0; i < plan->topics_count; i++) {
 		wish.key = (struct topic_key){plan->publisher, plan->topics[i]};
 		wish.from = (struct subscribers_resume){epoch, r->positions[i]};
-		if (find(session_of(c), &wish.key) != NULL)
-			answer_error(r, c, wish.ref,
-				     ENVELOPE_already_subscribed, NULL);
-		else
-			subscribe(r, c, &wish);
+		subscribe(r, c, &wish);
 		if (conn_state(c) != CONN_WEBSOCKET)
 			return;
 	}

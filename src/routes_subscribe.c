@@ -301,7 +301,7 @@ static void subscribe_raw(struct routes *r, struct conn *c,
 
 	client->only.form = MESSAGE_FRAME;
 	/* A client chooses how long the names are that a topic keeps. */
-	if (memory_level() == MEMORY_FULL ||
+	if (memory_level() >= MEMORY_TIGHT ||
 	    subscribers_add(&r->subscribers, &client->only, c, key, NULL,
 			    NULL) != 0) {
 		conn_end(c, ENDING_no_memory, NULL);
@@ -420,8 +420,8 @@ void routes_subscribe(struct routes *r, struct conn *c,
 	}
 	if (!check_kind(r, c, request))
 		return;
-	if (r->plan.topics_count > 0 && memory_level() == MEMORY_FULL) {
-		conn_respond_error(c, 503, "Memory is full", RETRY);
+	if (r->plan.topics_count > 0 && memory_level() >= MEMORY_TIGHT) {
+		conn_respond_error(c, 503, "Memory is tight", RETRY);
 		return;
 	}
 	if (is_v1(request) && !read_publisher(r, c, request))

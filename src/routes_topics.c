@@ -8,6 +8,9 @@
 #define LIMIT_DEFAULT 100
 #define LIMIT_MAX     1000
 #define NUMBERS_MAX   128 /* bytes of a topic's numbers, as JSON */
+/* Bytes of a page: behind that no topic begins. */
+#define PAGE_MAX      1048576
+#define PAGE_KEPT_MAX 262144 /* bytes kept for the next page */
 #define NO_STORE      "Cache-Control: no-store\r\n"
 
 static const struct span folder = {"/topics/", 8};
@@ -56,6 +59,8 @@ static int write_topic(void *user, const struct registry_topic *t)
 	struct page *p = user;
 	int rv = 0;
 
+	if (p->out->len > PAGE_MAX)
+		return UV_E2BIG;
 	if (p->count++ > 0)
 		rv = append(p->out, SPAN(","));
 	if (rv == 0)
@@ -66,13 +71,15 @@ static int write_topic(void *user, const struct registry_topic *t)
 	return rv != 0 ? rv : append_numbers(p, t);
 }
 
-static void respond(struct conn *c, const struct buf *page)
+static void respond(struct conn *c, struct buf *page)
 {
 	conn_respond(
 		c, &(struct http_response){.status = 200,
 					   .content_type = "application/json",
 					   .content = {page->bytes, page->len},
 					   .fields = NO_STORE});
+	if (page->cap > PAGE_KEPT_MAX)
+		buf_fini(page);
 }
 
 /* Reads all of `text` as a number of the base. */
@@ -114,21 +121,38 @@ static const char *read_query(struct span query, struct wanted *wanted)
 	return NULL;
 }
 
-/* Returns 0 or a UV_E…, with the page in r->page. */
-static int write_page(struct routes *r, struct span publisher,
-		      const struct wanted *wanted)
+/* Writes up to `limit` topics from `*at` on. Returns 0 and where to go on; or
+ * UV_E2BIG and how many fit into a page, fewer than `*limit`; or another UV_E…
+ */
+static int write_topics(struct routes *r, struct span publisher,
+			unsigned *limit, uint64_t *at)
 {
 	struct registry *registry = r->worker->shared->registry;
 	struct page page = {.out = &r->page, .epoch = registry_epoch(registry)};
-	const struct span anybody = {0};
-	uint64_t at = wanted->after;
-	char end[32] = "],\"next\":null}";
 
 	r->page.len = 0;
 	int rv = append(&r->page, SPAN("{\"topics\":["));
 	if (rv == 0)
-		rv = registry_page(registry, wanted->all ? anybody : publisher,
-				   wanted->limit, &at, write_topic, &page);
+		rv = registry_page(registry, publisher, *limit, at, write_topic,
+				   &page);
+	*limit = page.count;
+	return rv;
+}
+
+/* Returns 0 or a UV_E…, with the page in r->page. */
+static int write_page(struct routes *r, struct span publisher,
+		      const struct wanted *wanted)
+{
+	const struct span anybody = {0};
+	unsigned limit = wanted->limit;
+	uint64_t at = wanted->after;
+	char end[32] = "],\"next\":null}";
+	int rv;
+
+	do
+		rv = write_topics(r, wanted->all ? anybody : publisher, &limit,
+				  &at);
+	while (rv == UV_E2BIG);
 	if (at != 0)
 		snprintf(end, sizeof end, "],\"next\":\"%016" PRIx64 "\"}", at);
 	return rv != 0 ? rv : append(&r->page, span_of(end));
@@ -137,17 +161,14 @@ static int write_page(struct routes *r, struct span publisher,
 void routes_show_topics(struct routes *r, struct conn *c,
 			const struct http_request *request)
 {
-	struct span publisher;
-	struct span password;
 	struct wanted wanted;
 
-	if (!routes_check_password(r, c) ||
-	    !routes_read_credentials(r, c, &publisher, &password))
+	if (!routes_check_password(r, c))
 		return;
 	const char *wrong = read_query(request->query, &wanted);
 	if (wrong != NULL)
 		conn_respond_error(c, 400, wrong, NULL);
-	else if (write_page(r, publisher, &wanted) != 0)
+	else if (write_page(r, r->username, &wanted) != 0)
 		conn_respond_error(c, 500, "Internal server error", NULL);
 	else
 		respond(c, &r->page);
@@ -170,11 +191,10 @@ void routes_show_topic(struct routes *r, struct conn *c,
 	struct registry *registry = r->worker->shared->registry;
 	struct page page = {.out = &r->page, .epoch = registry_epoch(registry)};
 	struct topic_key key;
-	struct span password;
 
-	if (!routes_check_password(r, c) ||
-	    !routes_read_credentials(r, c, &key.publisher, &password))
+	if (!routes_check_password(r, c))
 		return;
+	key.publisher = r->username;
 	r->page.len = 0;
 	int rv = read_name(r, request->path, &key.name);
 	if (rv == UV_EINVAL) {

@@ -1,6 +1,6 @@
 """What pages in a real browser can do: Debian's chromium, without a window.
 
-The pages lie on two web servers, which are two origins: `ours` and `foreign`."""
+The pages lie on two web servers, which are two origins: `ours`, `foreign`."""
 import json
 import os
 import re
@@ -110,7 +110,8 @@ def publish(page, server, target="/pub", **options):
 
 # --- receiving ---------------------------------------------------------------
 
-TEXTS = ["1 : 0", "", " ü\U0001f600\u2028", "a\nb", "\n", "nul \0", "é" * 70000]
+TEXTS = ["1 : 0", "", " ü\U0001f600\u2028", "a\nb", "\n", "nul \0",
+         "é" * 70000]
 
 
 def test_an_event_source_receives(server, visit, ours):

@@ -373,7 +373,8 @@ def test_a_form_with_files_is_no_text(server):
     ("localhost:3000", "http://localhost:3000"),
     ("push.example:80", "http://push.example"),
     ("push.example", "https://push.example:443"),
-    ("[::1]:3000", "http://[::1]:3000"), ("PUSH.example", "https://push.EXAMPLE")])
+    ("[::1]:3000", "http://[::1]:3000"),
+    ("PUSH.example", "https://push.EXAMPLE")])
 def test_a_page_of_the_server_s_own_origin_may_publish(server, host, origin):
     assert send_form(server, origin, Host=host).status == 200
 

@@ -23,7 +23,8 @@ def test_the_subprotocol_is_chosen_wherever_it_is_offered(server, offer):
 
 
 @pytest.mark.parametrize("offer", [[], ["chat"], ["isimud.v2"],
-                                   ["isimud.v10"], ["isimud"]])
+                                   ["isimud.v10"], ["isimud"],
+                                   ["ISIMUD.V1"]])
 def test_without_it_the_protocol_is_the_raw_one(server, offer):
     topic = fresh("raw")
     socket = server.websocket(subprotocols=offer)
