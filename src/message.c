@@ -25,6 +25,8 @@ struct message_encoding {
 	uint32_t len;
 };
 
+static _Atomic size_t kept_forms;
+
 struct message *message_new(struct span data, bool is_json, unsigned workers)
 {
 	size_t links = workers * sizeof(struct message_link);
@@ -43,6 +45,7 @@ struct message *message_new(struct span data, bool is_json, unsigned workers)
 	if (data.len > 0)
 		memcpy(payload, data.bytes, data.len);
 	atomic_init(&m->refs, 1);
+	atomic_init(&m->further, 0);
 	m->size = size;
 	m->header_len = (uint8_t)header;
 	m->is_json = is_json;
@@ -147,6 +150,49 @@ static struct message_encoding *encode(const struct message *m,
 	return encoding_of(&out, start, form);
 }
 
+/* Counts a form that `m` has from now on; first where it matters to others, so
+ * that message_drop() takes nothing off that is not there yet. */
+static void count_form(struct message *m, size_t bytes)
+{
+	atomic_fetch_add_explicit(&kept_forms, bytes, memory_order_relaxed);
+	size_t before = atomic_fetch_add_explicit(&m->further, bytes,
+						  memory_order_acq_rel);
+	if ((before & MESSAGE_IS_KEPT) == 0)
+		atomic_fetch_sub_explicit(&kept_forms, bytes,
+					  memory_order_relaxed);
+}
+
+void message_keep(struct message *m)
+{
+	size_t before = atomic_load_explicit(&m->further, memory_order_relaxed);
+
+	/* Not in one step: it is nobody else's, and this is on the way of every
+	 * publication. */
+	if (before > 0)
+		atomic_fetch_add_explicit(&kept_forms, before,
+					  memory_order_relaxed);
+	atomic_store_explicit(&m->further, before | MESSAGE_IS_KEPT,
+			      memory_order_relaxed);
+}
+
+size_t message_drop(struct message *m)
+{
+	size_t before = atomic_fetch_and_explicit(&m->further, ~MESSAGE_IS_KEPT,
+						  memory_order_acq_rel);
+	size_t bytes = before & ~MESSAGE_IS_KEPT;
+
+	CHECK(before != bytes);
+	if (bytes > 0)
+		atomic_fetch_sub_explicit(&kept_forms, bytes,
+					  memory_order_relaxed);
+	return bytes;
+}
+
+size_t message_kept_forms(void)
+{
+	return atomic_load_explicit(&kept_forms, memory_order_relaxed);
+}
+
 static void encoding_free(struct message_encoding *e)
 {
 	if (e == NULL)
@@ -170,10 +216,12 @@ struct span message_encode(struct message *m, enum message_form form,
 		/* Somebody else may have been faster. */
 		if (atomic_compare_exchange_strong_explicit(
 			    slot, &e, mine, memory_order_acq_rel,
-			    memory_order_acquire))
+			    memory_order_acquire)) {
 			e = mine;
-		else
+			count_form(m, mine->size);
+		} else {
 			encoding_free(mine);
+		}
 	}
 	return (struct span){(const char *)e + e->at, e->len};
 }

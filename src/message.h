@@ -7,10 +7,10 @@
  * posting it to a mailbox needs no memory and can't fail.
  * Its memory counts against the budget (memory.h).
  * Immutable after message_new(), but for `accepted_ns` (the publisher's, before
- * it is posted), `refs` and `forms` (Atomic), `sequence` (written once, under
- * its topic's lock, before it is posted anywhere) and each `links` entry
- * (Guarded by the lock of that worker's mailbox until it is taken, then Owner:
- * that worker). */
+ * it is posted), `refs`, `forms` and `further` (Atomic), `sequence` (written
+ * once, under its topic's lock, before it is posted anywhere) and each `links`
+ * entry (Guarded by the lock of that worker's mailbox until it is taken, then
+ * Owner: that worker). */
 #ifndef ISIMUD_MESSAGE_H
 #define ISIMUD_MESSAGE_H
 
@@ -37,6 +37,8 @@ struct message_source {
 	struct span topic;
 };
 
+#define MESSAGE_IS_KEPT (~(SIZE_MAX >> 1)) /* the history has it */
+
 struct message_link {
 	struct message *next; /* in the mailbox of that worker */
 	void *member;         /* whom it is for there (registry.h) */
@@ -53,6 +55,8 @@ struct message {
 	uint64_t sequence;    /* its place in the topic, counted from 1 */
 	uint64_t accepted_ns; /* when it was published, by uv_hrtime() */
 	uint8_t *frame;       /* inside this allocation */
+	/* Bytes of the further forms; MESSAGE_IS_KEPT besides. */
+	_Atomic size_t further;
 	/* [form - 1]; NULL until it is wanted. Never changes after. */
 	_Atomic(struct message_encoding *) forms[MESSAGE_FORMS - 1];
 	struct message_link links[]; /* one for each worker */
@@ -76,6 +80,18 @@ struct span message_encode(struct message *m, enum message_form form,
 
 /* What of an event (either form) follows its first line, the id. */
 struct span message_event_body(struct span event);
+
+/* The history keeps `m` from now on: once, while no other thread has it. */
+void message_keep(struct message *m);
+
+/* The history keeps it no longer. Returns the bytes that its forms but the
+ * first take, which were a part of message_kept_forms() until now. Threads: any
+ * that holds a reference. */
+size_t message_drop(struct message *m);
+
+/* What the forms but the first of all messages that the history keeps take, in
+ * the process. Never less than it is. Threads: any; takes no lock. */
+size_t message_kept_forms(void);
 
 /* Takes `n` more references. Returns `m`. Threads: any that holds one. */
 struct message *message_ref(struct message *m, unsigned n);

@@ -25,6 +25,7 @@
 /* A topic of many messages loses so much more than is needed, so that not each
  * publication has to look for a topic that can lose something. */
 #define SPARE_BYTES 65536
+#define SPARE_PART  16 /* of what there may be, at most */
 
 static void count_bytes(struct registry *r, ptrdiff_t bytes)
 {
@@ -35,7 +36,8 @@ static void count_bytes(struct registry *r, ptrdiff_t bytes)
 
 size_t registry_history_bytes(const struct registry *r)
 {
-	return atomic_load_explicit(&r->history_bytes, memory_order_relaxed);
+	return atomic_load_explicit(&r->history_bytes, memory_order_relaxed) +
+	       message_kept_forms();
 }
 
 /* --- the ring ------------------------------------------------------------ */
@@ -66,8 +68,10 @@ static void ring_grow(struct registry_ring *ring, uint32_t size_max)
 	ring->head = 0;
 }
 
-/* Takes the oldest out. */
-static void ring_drop(struct registry_ring *ring, struct registry_drops *drops)
+/* Takes the oldest out. Returns how much less that is, further forms included.
+ */
+static size_t ring_drop(struct registry_ring *ring,
+			struct registry_drops *drops)
 {
 	struct message *m = ring->messages[ring->head];
 
@@ -77,6 +81,7 @@ static void ring_drop(struct registry_ring *ring, struct registry_drops *drops)
 	ring->count--;
 	if (++ring->head == ring->cap)
 		ring->head = 0;
+	return m->size + message_drop(m);
 }
 
 /* The ring has room. */
@@ -85,6 +90,7 @@ static void ring_append(struct registry_ring *ring, struct message *m)
 	uint32_t behind = ring->cap - ring->head;
 	uint32_t at = ring->count < behind ? ring->head + ring->count
 					   : ring->count - behind;
+	message_keep(m);
 	ring->messages[at] = m;
 	ring->bytes += m->size;
 	ring->count++;
@@ -95,6 +101,8 @@ static void drop_ring_locked(struct registry *r, struct topic *t,
 			     struct registry_drops *drops)
 {
 	count_bytes(r, -(ptrdiff_t)t->ring.bytes);
+	for (uint32_t i = 0; i < t->ring.count; i++)
+		message_drop(registry_ring_at(&t->ring, i));
 	drops->ring = t->ring;
 	t->ring = (struct registry_ring){0};
 }
@@ -286,15 +294,17 @@ static void drop_down_to(struct registry *r, struct topic *t, size_t bytes,
 	size_t had = ring->bytes;
 	size_t now = registry_history_bytes(r);
 	size_t needed = now > bytes ? now - bytes : 0;
+	size_t spare = bytes / SPARE_PART < SPARE_BYTES ? bytes / SPARE_PART
+							: SPARE_BYTES;
+	size_t dropped = 0;
 
 	if (needed == 0)
 		return; /* another thread was first */
 	while (ring->count > 0 && drops->count < REGISTRY_DROPS_MAX) {
-		size_t dropped = had - ring->bytes;
 		if (dropped >= needed &&
-		    (ring->count == 1 || dropped >= needed + SPARE_BYTES))
+		    (ring->count == 1 || dropped >= needed + spare))
 			break;
-		ring_drop(ring, drops);
+		dropped += ring_drop(ring, drops);
 	}
 	count_bytes(r, -(ptrdiff_t)(had - ring->bytes));
 }

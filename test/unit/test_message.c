@@ -342,6 +342,34 @@ static void what_forms_take_is_charged_until_the_message_goes(void **state)
 	memory_set_limit(0, 0);
 }
 
+static void forms_count_as_kept_while_the_message_is(void **state)
+{
+	struct message *early = numbered(SPAN("news"), false);
+	struct message *late = numbered(SPAN("news"), false);
+
+	(void)state;
+	message_encode(late, MESSAGE_EVENT, &source);
+	assert_int_equal(message_kept_forms(), 0); /* nobody keeps it */
+	message_keep(early);
+	assert_int_equal(message_kept_forms(), 0);
+	message_encode(early, MESSAGE_FRAME, &source);
+	assert_int_equal(message_kept_forms(), 0);
+	message_encode(early, MESSAGE_ENVELOPE, &source);
+	size_t one = message_kept_forms();
+	assert_in_range(one, 64, 1024);
+	message_keep(late);
+	size_t both = message_kept_forms();
+	assert_in_range(both, one + 16, 2048);
+	assert_int_equal(message_drop(early), one);
+	assert_int_equal(message_kept_forms(), both - one);
+	message_encode(early, MESSAGE_EVENT, &source);
+	assert_int_equal(message_kept_forms(), both - one);
+	assert_int_equal(message_drop(late), both - one);
+	assert_int_equal(message_kept_forms(), 0);
+	message_unref(early, 1);
+	message_unref(late, 1);
+}
+
 static void without_memory_there_is_no_form_for_now(void **state)
 {
 	static char data[1000]; /* its envelope outgrows the first guess */
@@ -404,6 +432,8 @@ static void threads_that_want_a_form_at_once_get_the_same(void **state)
 	for (unsigned i = 0; i < TURNS / 100; i++)
 		messages[i] =
 			message_ref(numbered(SPAN("news"), false), THREADS);
+	for (unsigned i = 0; i < TURNS / 100; i++)
+		message_keep(messages[i]);
 	for (int t = 0; t < THREADS; t++) {
 		encoders[t].barrier = &barrier;
 		encoders[t].messages = messages;
@@ -418,8 +448,11 @@ static void threads_that_want_a_form_at_once_get_the_same(void **state)
 		assert_memory_equal(encoders[t].got, encoders[0].got,
 				    sizeof encoders[0].got);
 	}
-	for (unsigned i = 0; i < TURNS / 100; i++)
+	for (unsigned i = 0; i < TURNS / 100; i++) {
+		message_drop(messages[i]);
 		message_unref(messages[i], 1);
+	}
+	assert_int_equal(message_kept_forms(), 0);
 	uv_barrier_destroy(&barrier);
 }
 
@@ -453,6 +486,7 @@ int main(void)
 		cmocka_unit_test(a_form_is_made_once),
 		cmocka_unit_test(
 			what_forms_take_is_charged_until_the_message_goes),
+		cmocka_unit_test(forms_count_as_kept_while_the_message_is),
 		cmocka_unit_test(without_memory_there_is_no_form_for_now),
 		cmocka_unit_test(threads_that_want_a_form_at_once_get_the_same),
 	};
