@@ -43,6 +43,22 @@ static void init_lock(uv_rwlock_t *lock)
 	pthread_rwlockattr_destroy(&attr);
 }
 
+/* Held for so short a time that to wait for it awake costs less than to sleep;
+ * all publications of a topic need it. uv_mutex_t is a pthread_mutex_t (libuv:
+ * unix.h). */
+static int init_topic_lock(uv_mutex_t *lock)
+{
+	pthread_mutexattr_t attr;
+
+	if (pthread_mutexattr_init(&attr) != 0)
+		return UV_ENOMEM;
+	int rv = pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+	if (rv == 0)
+		rv = pthread_mutex_init(lock, &attr);
+	pthread_mutexattr_destroy(&attr);
+	return -rv;
+}
+
 static void set_options(struct registry *r,
 			const struct registry_options *options)
 {
@@ -167,7 +183,7 @@ static struct topic *topic_new(const struct registry *r, uint64_t hash,
 	struct topic *t = calloc(1, size);
 	if (t == NULL)
 		return NULL;
-	if (uv_mutex_init(&t->lock) != 0) {
+	if (init_topic_lock(&t->lock) != 0) {
 		free(t);
 		return NULL;
 	}
