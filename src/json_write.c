@@ -80,16 +80,15 @@ static size_t make_escape(const char *at, char out[static ESCAPE_MAX],
 		*len = 2;
 		return 1;
 	}
+	bool is_control = byte < 0x20; /* else U+2028 or U+2029 */
+	unsigned low = is_control ? byte : (unsigned char)at[2] - 0x80u;
 	*len = 6;
-	if (byte < 0x20) {
-		memcpy(out + 1, "u00", 3);
-		out[4] = digits[byte >> 4];
-		out[5] = digits[byte & 15];
-		return 1;
-	}
-	memcpy(out + 1, "u202", 4);
-	out[5] = (unsigned char)at[2] == 0xa8 ? '8' : '9';
-	return 3;
+	out[1] = 'u';
+	out[2] = is_control ? '0' : '2';
+	out[3] = '0';
+	out[4] = digits[low >> 4];
+	out[5] = digits[low & 15];
+	return is_control ? 1 : 3;
 }
 
 static int append_escaped(struct buf *out, struct span text)
