@@ -10,10 +10,11 @@ SHELL := /bin/sh
 .SECONDARY:
 .DEFAULT_GOAL := all
 
-FLAVOUR ?= release
-OUT     := build/$(FLAVOUR)
-PYTHON  ?= /usr/bin/python3
-VERSION := $(shell sed -n 's/^\#define VERSION "\(.*\)"$$/\1/p' src/version.h)
+# Every flavour has its own objects and programs, in build/FLAVOUR.
+FLAVOURS := release debug asan tsan fuzz
+FLAVOUR  ?= release
+OUT      := build/$(FLAVOUR)
+PYTHON   ?= /usr/bin/python3
 
 # --- flags ------------------------------------------------------------------
 
@@ -40,91 +41,102 @@ CFLAGS_fuzz    := -O1 -g -DISIMUD_DEBUG -fno-omit-frame-pointer \
                   -fsanitize=fuzzer-no-link,address,undefined \
                   -fno-sanitize-recover=all
 
-CC_fuzz := clang
-CC      := gcc
-ifneq ($(CC_$(FLAVOUR)),)
-CC := $(CC_$(FLAVOUR))
-endif
+CC := gcc
+# The compiler of a flavour.
+CC_OF = $(if $(filter fuzz,$(1)),clang,$(CC))
 
 # V=1 shows the commands.
 Q := $(if $(V),,@)
 SAY = $(if $(V),:,echo "  $(1)")
 
-CPPFLAGS += -D_GNU_SOURCE -Isrc
-CFLAGS   := -std=c11 $(WARN) $(HARDEN) $(CFLAGS_$(FLAVOUR)) $(EXTRA_CFLAGS)
-LDFLAGS  := $(HARDEN_LD) $(CFLAGS_$(FLAVOUR))
-ifdef WERROR
-CFLAGS += -Werror
+CPPFLAGS += -D_GNU_SOURCE -Isrc -Itest/unit
+# `make check` takes warnings for errors.
+ifneq ($(WERROR)$(filter check,$(MAKECMDGOALS)),)
+WARN += -Werror
 endif
 
 # --- files ------------------------------------------------------------------
 
-SRC      := $(sort $(wildcard src/*.c))
-ROOMS    := $(filter-out src/main.c,$(SRC))
-ROOM_OBJ := $(ROOMS:src/%.c=$(OUT)/src/%.o)
-UNIT     := $(sort $(wildcard test/unit/test_*.c))
-UNIT_BIN := $(UNIT:test/unit/%.c=$(OUT)/unit/%)
-FUZZ     := $(sort $(wildcard test/fuzz/fuzz_*.c))
-FUZZ_BIN := $(FUZZ:test/fuzz/%.c=$(OUT)/fuzz/%)
-C_FILES  := $(sort $(wildcard src/*.[ch] test/unit/*.[ch] test/fuzz/*.[ch] \
-              test/echo/*.[ch]))
+SRC     := $(sort $(shell find src -name '*.c'))
+ROOMS   := $(filter-out src/main.c,$(SRC))
+UNIT    := $(sort $(shell find test/unit -name 'test_*.c' 2>/dev/null))
+FUZZ    := $(sort $(wildcard test/fuzz/fuzz_*.c))
+C_FILES := $(sort $(shell find src test/unit test/fuzz test/echo -name '*.[ch]' \
+             2>/dev/null))
+
+# The unit tests that T chooses: test_$T.c, or all below a folder of that name.
+CHOSEN := $(if $(T),$(shell find test/unit -name 'test_*.c' \
+            \( -name 'test_$(T).c' -o -path '*/$(T)/*' \) | sort),$(UNIT))
+UNIT_BIN = $(CHOSEN:test/%.c=build/$(1)/%)
 
 # --- build ------------------------------------------------------------------
 
 .PHONY: all
 all: build/isimud build/echo ## the release binaries build/isimud, build/echo
 
-build/isimud build/echo: build/%: FORCE
-	@$(MAKE) --no-print-directory FLAVOUR=release build/release/$*
-	@ln -f build/release/$* $@
+build/isimud build/echo: build/%: build/release/%
+	@ln -f $< $@
 
-# One after the other: both are made of the same objects.
-build/echo: | build/isimud
+# $(call FLAVOUR_RULES,FLAVOUR): how its objects and programs are made. All
+# flavours stand in this one make, so that -jN makes no object twice.
+define FLAVOUR_RULES
+CFLAGS_OF_$(1) := -std=c11 $$(WARN) $$(HARDEN) $$(CFLAGS_$(1)) $$(EXTRA_CFLAGS)
+LD_OF_$(1) := $$(call CC_OF,$(1)) $$(HARDEN_LD) $$(CFLAGS_$(1))
+ROOM_OBJ_$(1) := $$(ROOMS:%.c=build/$(1)/%.o)
 
-.PHONY: FORCE
-FORCE:
+build/$(1)/%.o: %.c Makefile | build/versions.ok
+	@mkdir -p $$(@D)
+	@$$(call SAY,CC $$@)
+	$$(Q)$$(call CC_OF,$(1)) $$(CPPFLAGS) $$(PKG_CFLAGS) $$(CFLAGS_OF_$(1)) \
+	  -MMD -MP -pthread -c -o $$@ $$<
 
-$(OUT)/isimud: $(OUT)/src/main.o $(ROOM_OBJ)
-	@mkdir -p $(@D)
-	@$(call SAY,LD $@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -pthread
+build/$(1)/isimud: build/$(1)/src/main.o
+build/$(1)/echo: build/$(1)/test/echo/echo.o
+build/$(1)/isimud build/$(1)/echo: $$(ROOM_OBJ_$(1))
+	@$$(call SAY,LD $$@)
+	$$(Q)$$(LD_OF_$(1)) -o $$@ $$^ $$(PKG_LIBS) -pthread
 
-$(OUT)/echo: $(OUT)/test/echo/echo.o $(ROOM_OBJ)
-	@mkdir -p $(@D)
-	@$(call SAY,LD $@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -pthread
+build/$(1)/unit/%: build/$(1)/test/unit/%.o $$(ROOM_OBJ_$(1)) | deps-test
+	@mkdir -p $$(@D)
+	@$$(call SAY,LD $$@)
+	$$(Q)$$(LD_OF_$(1)) -o $$@ $$^ $$(PKG_LIBS) -lcmocka -pthread
 
-$(OUT)/unit/%: $(OUT)/test/unit/%.o $(ROOM_OBJ)
-	@mkdir -p $(@D)
-	@$(call SAY,LD $@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka -pthread
+build/$(1)/fuzz/%: build/$(1)/test/fuzz/%.o $$(ROOM_OBJ_$(1))
+	@mkdir -p $$(@D)
+	@$$(call SAY,LD $$@)
+	$$(Q)$$(LD_OF_$(1)) -fsanitize=fuzzer -o $$@ $$^ $$(PKG_LIBS) -pthread
 
-$(OUT)/fuzz/%: $(OUT)/test/fuzz/%.o $(ROOM_OBJ)
-	@mkdir -p $(@D)
-	@$(call SAY,LD $@)
-	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS) -pthread
+# All that a run of the tests needs.
+.PHONY: programs-$(1)
+programs-$(1): $$(call UNIT_BIN,$(1)) build/$(1)/isimud build/$(1)/echo
+endef
+$(foreach flavour,$(FLAVOURS),$(eval $(call FLAVOUR_RULES,$(flavour))))
 
-build/versions.ok: third_party/versions.sh
+build/versions.ok: third_party/versions.sh | deps-build
 	@mkdir -p $(@D)
 	@third_party/versions.sh
 	@touch $@
-
-$(OUT)/%.o: %.c Makefile | build/versions.ok
-	@mkdir -p $(@D)
-	@$(call SAY,CC $@)
-	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -pthread -c -o $@ $<
 
 -include $(shell find build -type f -name '*.d' 2>/dev/null)
 
 # --- run --------------------------------------------------------------------
 
-.PHONY: deps
+# These goals build with what is there; all others install what is missing.
+AS_IT_IS := all install build/% clean format help
+
+# Objects of tests need the tests' packages first, too.
+$(foreach flavour,$(FLAVOURS),$(UNIT:%.c=build/$(flavour)/%.o)): | deps-test
+$(FUZZ:%.c=build/fuzz/%.o) $(SRC:%.c=build/fuzz/%.o): | deps-fuzz
+
+.PHONY: deps deps-build deps-test deps-fuzz
 deps: ## installs the packages that building needs, if any is missing
 	@scripts/deps.sh build
 
+deps-build deps-test deps-fuzz: deps-%:
+	@$(if $(filter-out $(AS_IT_IS),$(or $(MAKECMDGOALS),all)),scripts/deps.sh $*)
+
 .PHONY: run
-run: deps ## installs what is missing, builds, and starts the server
-	@$(MAKE) --no-print-directory all
+run: all ## installs what is missing, builds, and starts the server
 	@scripts/run.sh build/isimud
 
 .PHONY: install
@@ -134,41 +146,34 @@ PREFIX ?= /usr/local
 
 # --- test -------------------------------------------------------------------
 
-.PHONY: test
-test: ## installs what is missing, builds, and runs every test (T=room: one's)
-	@scripts/deps.sh build test
-	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory unit integration
-
 # Tests at once: most wait for time-outs, or for what a server does in its own
 # time. JOBS=0 runs them one after another, as -s and --pdb need it.
 JOBS ?= 4
+export JOBS PYTHON
 
-.PHONY: unit-binaries unit integration
-unit-binaries: $(if $(T),$(filter %/test_$(T),$(UNIT_BIN)),$(UNIT_BIN))
+.PHONY: test unit integration
+test: programs-$(FLAVOUR) all ## installs what is missing, builds, and runs every test (T=word: as below)
+	@scripts/test.sh $(FLAVOUR) "$(T)" both $(call UNIT_BIN,$(FLAVOUR))
 
-unit: ## the unit tests of FLAVOUR (T=room: one room's)
-	@$(MAKE) --no-print-directory unit-binaries
-	@scripts/unit.sh $(OUT)/unit $(T)
+unit: $(call UNIT_BIN,$(FLAVOUR)) ## the unit tests of FLAVOUR (T=word: test_word, or all of the folder word)
+	@scripts/test.sh $(FLAVOUR) "$(T)" unit $^
 
-integration: ## the integration tests against FLAVOUR (T=word: pytest -k word)
-	@$(MAKE) --no-print-directory $(OUT)/isimud $(OUT)/echo
-	@ISIMUD=$(CURDIR)/$(OUT)/isimud ECHO=$(CURDIR)/$(OUT)/echo FLAVOUR=$(FLAVOUR) \
-	  $(PYTHON) -m pytest -q -p no:cacheprovider -n $(JOBS) test/integration \
-	  $(if $(T),-k "$(T)" || [ $$? -eq 5 ])
+integration: $(OUT)/isimud $(OUT)/echo ## the integration tests against FLAVOUR (T=word: pytest -k word)
+	@scripts/deps.sh test
+	@scripts/test.sh $(FLAVOUR) "$(T)" integration
 
 .PHONY: asan tsan valgrind
-asan: ## every test under AddressSanitizer, UBSan and LeakSanitizer
-	@scripts/sanitize.sh asan $(T)
+asan: programs-asan ## every test under AddressSanitizer, UBSan and LeakSanitizer
+	@scripts/sanitize.sh asan "$(T)" $(call UNIT_BIN,asan)
 
-tsan: ## every test under ThreadSanitizer
-	@scripts/sanitize.sh tsan $(T)
+tsan: programs-tsan ## every test under ThreadSanitizer
+	@scripts/sanitize.sh tsan "$(T)" $(call UNIT_BIN,tsan)
 
-valgrind: ## the unit tests and a part of the integration tests under valgrind
-	@scripts/sanitize.sh valgrind $(T)
+valgrind: programs-debug ## the unit tests and a part of the integration tests under valgrind
+	@scripts/sanitize.sh valgrind "$(T)" $(call UNIT_BIN,debug)
 
 .PHONY: fuzz
-fuzz: ## fuzzes F=http, fields, websocket, json, envelope or sse (default: each) for S=60 seconds
+fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, fields, websocket, json, envelope or sse (default: each) for S=60 seconds
 	@scripts/fuzz.sh "$(F)" "$(or $(S),60)"
 
 .PHONY: image image-test
@@ -182,21 +187,17 @@ image-test: ## builds the image, and tries it read-only, in 64 MB
 	@$(WITH_ENGINE) sh -c 'scripts/image.sh && scripts/image_test.py'
 
 .PHONY: bench
-bench: ## release build beside rawfan, Nchan and NATS: rates and latencies
+bench: all ## release build beside rawfan, Nchan and NATS: rates and latencies
 	@scripts/bench.sh
 
 .PHONY: load
-load: ## the k6 scripts, with thresholds, against a release server (S=10 s each)
-	@scripts/deps.sh build
-	@$(MAKE) --no-print-directory all
+load: all ## the k6 scripts, with thresholds, against a release server (S=10 s each)
 	@SECONDS_EACH=$(or $(S),10) scripts/load.sh
 
 # --- check ------------------------------------------------------------------
 
 .PHONY: check
-check: ## before each commit: warnings as errors, tests, format, lint
-	@$(MAKE) --no-print-directory WERROR=1 test
-	@$(MAKE) --no-print-directory format-check lint
+check: test format-check lint ## before each commit: warnings as errors, tests, format, lint
 
 .PHONY: format format-check
 format: ## lays out the C files by .clang-format

@@ -257,15 +257,17 @@ def check_channels(document):
 
 
 class Source:
-    """Facts read from the C files in a directory."""
+    """Facts read from the C files below a directory."""
 
     def __init__(self, directory):
         self.files = {}
-        for name in sorted(os.listdir(directory)):
-            if name.endswith((".c", ".h")):
-                with open(os.path.join(directory, name),
-                          encoding="utf-8") as text:
-                    self.files[name] = text.read()
+        for folder, _, names in os.walk(directory):
+            for name in names:
+                if name.endswith((".c", ".h")):
+                    path = os.path.join(folder, name)
+                    with open(path, encoding="utf-8") as text:
+                        self.files[os.path.relpath(path, directory)] = \
+                            text.read()
 
     def table(self, name, macro):
         """The text of `#define macro(X)`, a table of X(…)."""
@@ -284,15 +286,15 @@ class Source:
 
     def error_codes(self):
         return set(re.findall(r"X\((\w+), ",
-                              self.table("envelope.h", "ENVELOPE_ERRORS")))
+                              self.table("codec/envelope.h", "ENVELOPE_ERRORS")))
 
     def statuses(self):
         return set(re.findall(r"X\((\d+)\)",
-                              self.table("stats.h", "STATS_STATUSES")))
+                              self.table("stats/stats.h", "STATS_STATUSES")))
 
     def close_codes(self):
         return {int(code) for code in re.findall(
-            r"X\(\w+, (\d+),", self.table("endings.h", "ENDINGS"))} - {0}
+            r"X\(\w+, (\d+),", self.table("stats/endings.h", "ENDINGS"))} - {0}
 
     def subprotocols(self):
         """All versions of it that any file names."""
@@ -301,7 +303,7 @@ class Source:
 
     def version(self):
         return re.search(r'#define VERSION "(.*)"',
-                         self.files["version.h"]).group(1)
+                         self.files["base/version.h"]).group(1)
 
 
 def differ(what, documented, found):
@@ -338,7 +340,7 @@ def check_source(openapi, asyncapi, source):
     yield from differ("longest ref",
                       asyncapi.tree["components"]["schemas"]["Ref"][
                           "maxLength"] + 2,
-                      source.number("envelope.h", "ENVELOPE_REF_MAX_BYTES"))
+                      source.number("codec/envelope.h", "ENVELOPE_REF_MAX_BYTES"))
     for document in (openapi, asyncapi):
         yield from differ(f"{document.file}: version",
                           document.tree["info"]["version"], source.version())
@@ -489,12 +491,12 @@ ASYNCAPI_FAULTS_OF_OURS = [
 
 # (file, text, instead, what must be said)
 SOURCE_FAULTS = [
-    ("envelope.h", "X(busy, ", "X(bussy, ", "only in the source: ['bussy']"),
-    ("envelope.h", "#define ENVELOPE_ERRORS(X)", "#define ERRORS(X)",
+    ("codec/envelope.h", "X(busy, ", "X(bussy, ", "only in the source: ['bussy']"),
+    ("codec/envelope.h", "#define ENVELOPE_ERRORS(X)", "#define ERRORS(X)",
      "has no table ENVELOPE_ERRORS"),
-    ("stats.h", "X(426)", "X(426) X(429)", "only in the source: ['429']"),
-    ("endings.h", "1013, ", "1012, ", "close codes"),
-    ("envelope.h", "isimud.v1", "isimud.v7", "subprotocols"),
+    ("stats/stats.h", "X(426)", "X(426) X(429)", "only in the source: ['429']"),
+    ("stats/endings.h", "1013, ", "1012, ", "close codes"),
+    ("codec/envelope.h", "isimud.v1", "isimud.v7", "subprotocols"),
 ]
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures isimud beside the kernel's own limit (rawfan) and beside Debian's
 # nginx with Nchan and nats-server, in one run, and prints one table.
-# usage: scripts/bench.sh        (or `make bench`)
+# usage: make bench   (which builds, then runs scripts/bench.sh)
 #
 # Environment:
 #   ROUNDS=1         3 gives medians; each round starts every server afresh.
@@ -10,8 +10,7 @@
 #                    "fanout idle": fanout-w1 fanout-w64 fanout-w128 fanout-1k
 #                    many publish-1 publish-16 latency idle
 #   PEERS="nchan nats"   servers to compare with; empty: none
-#   ISIMUD=build/isimud  the binary; another path is taken as it is (nothing is
-#                    built), empty: only the peers
+#   ISIMUD=build/isimud  the binary; empty: only the peers
 #   IDLE_SUBS=19000  subscribers of the idle figure, less if the file limit is
 #                    lower
 #
@@ -34,11 +33,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-scripts/deps.sh build bench
-if [ "${ISIMUD-build/isimud}" = build/isimud ]; then
-	ISIMUD=build/isimud
-	make --no-print-directory all
-fi
+scripts/deps.sh bench
+ISIMUD=${ISIMUD-build/isimud}
 export ISIMUD
 
 # wsbench's own Makefile builds where its sources are: copies keep test/bench

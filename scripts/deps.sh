@@ -47,6 +47,11 @@ case " $* " in *' build '*)
 	dpkg-query -W -f '${db:Status-Status}' libllhttp-dev 2>/dev/null |
 		grep -qx installed || llhttp=yes ;;
 esac
+# Of two at once, as make -j runs them, the second finds all installed.
+lock() {
+	[ -n "${DEPS_LOCKED:-}" ] || [ "$(id -u)" -ne 0 ] ||
+		exec env DEPS_LOCKED=1 flock /run/lock "scripts/deps.sh" "$@"
+}
 # libFuzzer's run-time lies in a package named after clang's version.
 fuzz_runtime() {
 	major=$(clang -dumpversion | cut -d. -f1)
@@ -55,6 +60,7 @@ fuzz_runtime() {
 }
 
 if [ -n "$missing" ] || [ $llhttp = yes ]; then
+	lock "$@"
 	echo "isimud: installing$missing$([ $llhttp = no ] || echo ' libllhttp-dev')"
 	if [ "$(id -u)" -ne 0 ]; then
 		echo "isimud: run this once as root, or install them by hand" >&2
@@ -69,6 +75,7 @@ fi
 case " $* " in *' fuzz '*)
 	extra=$(fuzz_runtime)
 	if [ -n "$extra" ]; then
+		lock "$@"
 		echo "isimud: installing $extra"
 		apt-get update -q
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -q \

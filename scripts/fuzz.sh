@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fuzzes each target of test/fuzz, or one, for a while.
-# usage: scripts/fuzz.sh TARGET|'' SECONDS      (make fuzz F=json S=60)
+# usage: make fuzz F=json S=60   (which builds them, then fuzz.sh TARGET|'' SECONDS)
 #
 # The kept corpus, test/fuzz/corpus/TARGET, is only read: what libFuzzer finds
 # new goes to build/fuzz/corpus/TARGET, which the next run starts from too. An
@@ -26,7 +26,6 @@ if [ -z "$targets" ]; then
 	exit 2
 fi
 
-scripts/deps.sh build fuzz
 export ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}"
 
@@ -55,12 +54,6 @@ for name in $targets; do
 	log=build/fuzz/fuzz_$name.log
 	kept=test/fuzz/corpus/$name
 	dictionary=test/fuzz/$name.dict
-	if ! make --no-print-directory -s FLAVOUR=fuzz "$program"; then
-		summary="$summary$name: FAILED: it does not build
-"
-		failed=yes
-		continue
-	fi
 	rm -rf "$crashes"
 	mkdir -p "$scratch" "$crashes"
 	echo "fuzz: $name for $seconds s (log: $log)"

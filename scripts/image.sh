@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 IMAGE=${IMAGE:-isimud}
 
 engine=$(scripts/engine.sh docker podman buildah)
-version=$(sed -n 's/^#define VERSION "\(.*\)"$/\1/p' src/version.h)
+version=$(sed -n 's/^#define VERSION "\(.*\)"$/\1/p' src/base/version.h)
 revision=$(git rev-parse HEAD 2> /dev/null || echo unknown)
 # The engine's own format knows HEALTHCHECK, which OCI's does not.
 case $engine in

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 if [ $# -eq 0 ]; then
-	for file in src/*.c test/echo/*.c; do
+	for file in $(find src test/echo -name "*.c" | sort); do
 		[ ! -f "$file" ] || set -- "$@" "$file"
 	done
 fi

@@ -1,11 +1,13 @@
 #!/bin/sh
 # Runs the tests under a sanitizer, or a part of them under valgrind.
-# usage: scripts/sanitize.sh asan|tsan|valgrind [T]
-#   T: one room's unit tests, and the integration tests whose name has T
+# usage: scripts/sanitize.sh asan|tsan|valgrind T [PROGRAM...]
+#   T: the integration tests whose name has T, '' for all
+#   PROGRAM: the unit tests; make has built them, and the servers
 set -eu
 cd "$(dirname "$0")/.."
 tool=${1:-}
 only=${2:-}
+shift 2
 
 # What the environment says comes last and so wins. There is no
 # detect_stack_use_after_return, as in fuzz.sh with clang: gcc 12 then puts
@@ -15,10 +17,6 @@ export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1${UBSAN_OPTIONS:+:$UBSAN
 # A test goes on after a race, so that one run shows them all, and fails by 66.
 export TSAN_OPTIONS="halt_on_error=0:exitcode=66:second_deadlock_stack=1${TSAN_OPTIONS:+:$TSAN_OPTIONS}"
 
-run_tests() {
-	$1 make --no-print-directory "FLAVOUR=$tool" unit integration \
-		${only:+"T=$only"}
-}
 
 # ThreadSanitizer's shadow leaves too few addresses for the randomness of newer
 # kernels (vm.mmap_rnd_bits over 28): gcc's then ends with "unexpected memory
@@ -55,11 +53,11 @@ fail_on_reports() {
 }
 
 run_valgrind() {
-	scripts/deps.sh build test valgrind
-	make --no-print-directory -s FLAVOUR=debug unit-binaries \
-		build/debug/isimud build/debug/echo
+	scripts/deps.sh valgrind
 	VALGRIND='valgrind -q --error-exitcode=1 --leak-check=full' \
-		scripts/unit.sh build/debug/unit "$only" || units=failed
+		scripts/test.sh debug "$only" unit "$@" || units=$?
+	# 5: no unit test has `only` in its name.
+	[ "${units:-}" != 5 ] || [ -z "$only" ] || units=
 	make_wrapper
 	rm -f build/valgrind/*.log
 	# Not the other files: valgrind runs one thread at a time and some 30 times
@@ -76,13 +74,11 @@ run_valgrind() {
 
 case $tool in
 asan)
-	scripts/deps.sh build test
-	run_tests '' ;;
+	exec scripts/test.sh asan "$only" both "$@" ;;
 tsan)
-	scripts/deps.sh build test
-	run_tests "$(without_random_addresses)" ;;
+	exec $(without_random_addresses) scripts/test.sh tsan "$only" both "$@" ;;
 valgrind)
-	run_valgrind ;;
+	run_valgrind "$@" ;;
 *)
 	echo "usage: $0 asan|tsan|valgrind [T]" >&2
 	exit 2 ;;

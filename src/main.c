@@ -1,13 +1,13 @@
 /* main.c - settings in, exit status out. */
-#include "auth.h"
-#include "config.h"
-#include "log.h"
-#include "options.h"
-#include "probe.h"
-#include "routes.h"
-#include "secret.h"
-#include "server.h"
-#include "version.h"
+#include "access/auth.h"
+#include "access/secret.h"
+#include "api/routes.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "cli/healthcheck.h"
+#include "config/config.h"
+#include "config/options.h"
+#include "server/server.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* echo.c - a test-only server on the same HTTP and WebSocket code: on `/` it
  * sends every text and binary message back, so that public conformance suites
  * can be pointed at it. PORT and the other settings as for isimud. */
-#include "check.h"
-#include "config.h"
-#include "log.h"
-#include "server.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "server/server.h"
 
 #include <stdlib.h>
 

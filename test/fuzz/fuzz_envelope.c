@@ -1,12 +1,12 @@
-/* fuzz_envelope.c - feeds any text to src/envelope.c as a command, checks what
- * must always hold, and has what was read written: that is JSON, and says the
- * same. */
-#include "envelope.h"
+/* fuzz_envelope.c - feeds any text to src/codec/envelope.c as a command, checks
+ * what must always hold, and has what was read written: that is JSON, and says
+ * the same. */
+#include "codec/envelope.h"
 
 #include <stdint.h>
 #include <string.h>
 
-#include "check.h"
+#include "base/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 

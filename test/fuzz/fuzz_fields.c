@@ -4,15 +4,15 @@
  * The input is two values, divided at its first line feed; a head could hold
  * most such values, but these functions must bear any. What is read must lie
  * within what was given, and agree with what related functions say. */
-#include "http.h"
+#include "codec/http/http.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
-#include "json.h"
-#include "origin.h"
+#include "base/check.h"
+#include "codec/json/json.h"
+#include "codec/origin.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -3,13 +3,13 @@
  * The input is what a client sends. It is read whole, byte by byte, and in
  * pieces whose lengths are taken from the input itself, from its end: each must
  * tell the same story, within the limits of http.h. */
-#include "http.h"
+#include "codec/http/http.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
+#include "base/check.h"
 
 #define CONTENT_MAX_BYTES 2000
 

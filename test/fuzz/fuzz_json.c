@@ -1,7 +1,7 @@
 /* fuzz_json.c - feeds any text to src/json_*.c and checks what must always
  * hold: the scan and the readers agree, cJSON takes what the scan takes and
  * decodes it alike, and what was read survives being written and read again. */
-#include "json.h"
+#include "codec/json/json.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 #include <cjson/cJSON.h>
 
-#include "check.h"
+#include "base/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 

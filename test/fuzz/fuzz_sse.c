@@ -3,15 +3,15 @@
  * The same input is read as a cursor: what is accepted is written the same.
  *
  * The input: a byte that says how many parts a cursor has, then the data. */
-#include "cursor.h"
-#include "sse.h"
+#include "codec/cursor.h"
+#include "codec/sse.h"
 
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
+#include "base/check.h"
 
 #define PARTS_MAX 4
 #define EVENTS    2

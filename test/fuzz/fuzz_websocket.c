@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "buf.h"
-#include "check.h"
-#include "websocket.h"
+#include "base/buf.h"
+#include "base/check.h"
+#include "codec/websocket.h"
 
 #define REFUSED 1008 /* the handler's code */
 

@@ -6,7 +6,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
-#include "registry.h"
+#include "topics/registry.h"
 
 #define WORKERS 4
 

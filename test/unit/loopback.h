@@ -15,10 +15,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "buf.h"
-#include "check.h"
-#include "conn.h"
-#include "memory.h"
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/memory.h"
+#include "conn/conn.h"
 
 #define WAIT_MS     20000 /* after which what is waited for will not come */
 #define CLIENTS_MAX 64

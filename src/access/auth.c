@@ -1,0 +1,771 @@
+/* auth.c - asks AUTH_URL about clients, on libcurl's multi interface.
+ *
+ * Each client has a check; those that want to know the same share an inquiry,
+ * which is either a transfer of our own, or waits for what another worker
+ * learns.
+ *
+ * libcurl names the descriptors it waits for in on_socket() and the time until
+ * it wants to be called in on_timeout(); a uv_poll_t for each descriptor and
+ * one uv_timer_t carry that out (libcurl: curl_multi_socket_action). Inside its
+ * callbacks libcurl allows no transfer to be removed, so those only note what
+ * they saw, and settle() acts on it once libcurl has returned. */
+#include "access/auth.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <curl/curl.h>
+
+#include "base/check.h"
+#include "base/digest.h"
+#include "base/list.h"
+#include "base/memory.h"
+#include "base/version.h"
+
+/* What is taken of one response: every head, then the body. libcurl itself
+ * ends a single line that grows beyond 100 KiB. */
+#define RESPONSE_MAX_BYTES 16384
+
+/*            it asks
+ *  new ------------------> ASKING ----> DECIDED ----> DRAINING
+ *   |
+ *   | another worker asks
+ *   +--------------------> WAITING ---- a note ---> gone
+ *
+ * A verdict is given as soon as it is certain. If the rest of the response has
+ * not come by then, the transfer goes on without anybody waiting for it: a
+ * connection read to the end of a response serves the next request, while one
+ * cut off costs a new handshake, and the authority a failed write. */
+enum inquiry_state {
+	INQUIRY_ASKING,   /* the final head has not come */
+	INQUIRY_DECIDED,  /* settle() will tell; never seen outside of it */
+	INQUIRY_DRAINING, /* told; until the response has ended, or is too long,
+			   * or the time is up, or the place is needed */
+	INQUIRY_WAITING,  /* also while none of our own clients wants it */
+	INQUIRY_STATES,
+};
+
+#define BUCKETS          256 /* a power of two */
+#define TIMEOUT_AGAIN_MS 10
+
+/* Owner: the loop's thread, `owner`. */
+struct auth {
+	uv_thread_t owner;
+	uv_loop_t *loop;
+	uv_timer_t timer;
+	CURLM *multi;
+	CURL *request; /* never performed; each transfer is a copy of it */
+	unsigned checks_max;
+	struct verdicts *verdicts;
+	unsigned worker;
+	struct list inquiries[INQUIRY_STATES]; /* oldest first */
+	unsigned counts[INQUIRY_STATES];
+	struct list buckets[BUCKETS]; /* ASKING, DECIDED and WAITING, by id */
+	struct list ready; /* checks that call_back() is about to take */
+};
+
+/* What this worker wants to know of one id, from the first check on; at most
+ * one for an id, but for those that drain. Owner: the thread of `auth`. */
+struct inquiry {
+	struct auth *auth;
+	struct list link;   /* in auth->inquiries[state] */
+	struct list bucket; /* in auth->buckets */
+	enum inquiry_state state;
+	struct verdicts_id id;
+	struct list checks; /* oldest first */
+	CURL *transfer;     /* NULL while WAITING, and once it has ended */
+	struct curl_slist *fields;
+	size_t charged;  /* bytes, with what libcurl makes of `fields` */
+	size_t received; /* bytes, heads included; <= RESPONSE_MAX_BYTES */
+	enum auth_verdict verdict; /* once it is certain */
+};
+
+/* Until it is called back or cancelled. Owner: the thread of `auth`. */
+struct auth_check {
+	struct auth *auth;
+	struct list link;        /* in inquiry->checks, then in auth->ready */
+	struct inquiry *inquiry; /* NULL once it is ready */
+	bool is_shared;
+	enum auth_verdict verdict; /* once it is ready */
+	auth_cb cb;
+	void *user;
+};
+
+/* A descriptor that libcurl waits for; lives until its close callback. */
+struct socket {
+	uv_poll_t poll;
+	struct auth *auth;
+	curl_socket_t fd;
+};
+
+int auth_global_init(void)
+{
+	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0
+								 : UV_ENOMEM;
+}
+
+void auth_global_fini(void)
+{
+	curl_global_cleanup();
+}
+
+bool auth_is_url(const char *url)
+{
+	const char *host = NULL;
+	CURLU *parsed;
+	bool is_url;
+
+	if (strncasecmp(url, "http://", 7) == 0)
+		host = url + 7;
+	else if (strncasecmp(url, "https://", 8) == 0)
+		host = url + 8;
+	/* libcurl would skip a third slash and take the path for a host. */
+	if (host == NULL || *host == '/')
+		return false;
+	parsed = curl_url();
+	is_url = parsed != NULL &&
+		 curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK;
+	curl_url_cleanup(parsed);
+	return is_url;
+}
+
+/* --- inquiries ------------------------------------------------------------ */
+
+static uint64_t now_ms(void)
+{
+	return uv_hrtime() / 1000000;
+}
+
+static void move(struct inquiry *q, enum inquiry_state to)
+{
+	struct auth *a = q->auth;
+
+	a->counts[q->state]--;
+	list_remove(&q->link);
+	q->state = to;
+	a->counts[to]++;
+	list_append(&a->inquiries[to], &q->link);
+}
+
+static void decide(struct inquiry *q, enum auth_verdict verdict)
+{
+	q->verdict = verdict;
+	move(q, INQUIRY_DECIDED);
+}
+
+/* The connection is kept if the response was read to its end, else closed. */
+static void end_transfer(struct inquiry *q)
+{
+	if (q->transfer == NULL)
+		return;
+	curl_multi_remove_handle(q->auth->multi, q->transfer);
+	curl_easy_cleanup(q->transfer);
+	curl_slist_free_all(q->fields);
+	q->transfer = NULL;
+}
+
+static void fail(struct inquiry *q)
+{
+	end_transfer(q);
+	decide(q, AUTH_FAILED);
+}
+
+static void inquiry_free(struct inquiry *q)
+{
+	memory_credit(q->charged);
+	free(q);
+}
+
+static void drop(struct inquiry *q)
+{
+	end_transfer(q);
+	q->auth->counts[q->state]--;
+	list_remove(&q->link);
+	list_remove(&q->bucket);
+	inquiry_free(q);
+}
+
+static struct inquiry *oldest(struct auth *a, enum inquiry_state state)
+{
+	if (list_is_empty(&a->inquiries[state]))
+		return NULL;
+	/* The analyzer loses track of list_remove() in drop(). */
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+	return CONTAINER_OF(a->inquiries[state].next, struct inquiry, link);
+}
+
+static struct list *bucket_of(struct auth *a, const struct verdicts_id *id)
+{
+	return &a->buckets[verdicts_hash(a->verdicts, id) & (BUCKETS - 1)];
+}
+
+/* The one that a new check for `id` may join, or NULL. */
+static struct inquiry *find(struct auth *a, const struct verdicts_id *id)
+{
+	LIST_FOR_EACH_SAFE (it, after, bucket_of(a, id)) {
+		struct inquiry *q = CONTAINER_OF(it, struct inquiry, bucket);
+		if (memcmp(&q->id, id, sizeof(*id)) == 0)
+			return q;
+	}
+	return NULL;
+}
+
+/* --- telling what came of it ---------------------------------------------- */
+
+static void check_free(struct auth_check *c)
+{
+	list_remove(&c->link);
+	memory_credit(sizeof(*c));
+	free(c);
+}
+
+/* Makes the checks ready, here and on other workers, and lets go of `q`: from
+ * now on the same may be asked anew. */
+static void release(struct inquiry *q)
+{
+	struct auth *a = q->auth;
+
+	if (q->state == INQUIRY_DECIDED)
+		verdicts_answer(a->verdicts, &q->id, q->verdict, now_ms());
+	LIST_FOR_EACH_SAFE (it, after, &q->checks) {
+		struct auth_check *c =
+			CONTAINER_OF(it, struct auth_check, link);
+		list_remove(&c->link);
+		list_append(&a->ready, &c->link);
+		c->inquiry = NULL;
+		c->verdict = q->verdict;
+	}
+	list_remove(&q->bucket);
+	if (q->transfer == NULL)
+		drop(q);
+	else
+		move(q, INQUIRY_DRAINING);
+}
+
+/* Callbacks may start and cancel checks, and close `a`: then nothing is ready
+ * any more, and `a` lives until the loop has turned. */
+static void call_back(struct auth *a)
+{
+	while (!list_is_empty(&a->ready)) {
+		struct auth_check *c =
+			CONTAINER_OF(a->ready.next, struct auth_check, link);
+		/* The analyzer loses track of list_remove(). */
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+		auth_cb cb = c->cb;
+		void *user = c->user;
+		enum auth_verdict verdict = c->verdict;
+		check_free(c);
+		cb(user, verdict);
+	}
+}
+
+static void on_transfer_end(CURL *transfer)
+{
+	char *private = NULL;
+	struct inquiry *q;
+
+	curl_easy_getinfo(transfer, CURLINFO_PRIVATE, &private);
+	q = (struct inquiry *)(void *)private;
+	if (q->state == INQUIRY_ASKING)
+		fail(q);
+	else if (q->state == INQUIRY_DRAINING)
+		drop(q);
+	else
+		end_transfer(q);
+}
+
+/* Gives the verdicts, and ends the transfers that are over. */
+static void settle(struct auth *a)
+{
+	struct inquiry *q;
+	CURLMsg *message;
+	int left;
+
+	while ((message = curl_multi_info_read(a->multi, &left)) != NULL)
+		if (message->msg == CURLMSG_DONE)
+			on_transfer_end(message->easy_handle);
+	while ((q = oldest(a, INQUIRY_DECIDED)) != NULL)
+		release(q);
+	call_back(a);
+}
+
+void auth_take_note(struct auth *a, struct mailbox_note *note)
+{
+	struct verdicts_note *n =
+		CONTAINER_OF(note, struct verdicts_note, note);
+	struct inquiry *q;
+
+	CHECK_ON_THREAD(a->owner);
+	q = find(a, &n->id);
+	CHECK(q != NULL && q->state == INQUIRY_WAITING);
+	q->verdict = n->verdict;
+	free(n);
+	release(q);
+	call_back(a);
+}
+
+/* --- libcurl's callbacks for the response --------------------------------- */
+
+static bool take(struct inquiry *q, size_t len)
+{
+	q->received += len;
+	return q->received <= RESPONSE_MAX_BYTES;
+}
+
+/* Gets each line of each head (1xx ones too), the empty one that ends it
+ * included, and later the trailers. Less than `len` returned ends the transfer.
+ */
+static size_t on_header(char *line, size_t size, size_t len, void *user)
+{
+	struct inquiry *q = user;
+	long status = 0;
+
+	(void)size; /* always 1 */
+	if (!take(q, len))
+		return 0;
+	if (q->state != INQUIRY_ASKING || (line[0] != '\r' && line[0] != '\n'))
+		return len;
+	curl_easy_getinfo(q->transfer, CURLINFO_RESPONSE_CODE, &status);
+	if (status >= 200)
+		decide(q, status < 300 ? AUTH_YES : AUTH_NO);
+	return len;
+}
+
+static size_t on_body(char *bytes, size_t size, size_t len, void *user)
+{
+	(void)bytes;
+	(void)size; /* always 1 */
+	return take(user, len) ? len : 0;
+}
+
+/* --- libcurl on the loop -------------------------------------------------- */
+
+/* Tells libcurl what came about, and acts on what came of it. An error here
+ * (libcurl is out of memory) may leave transfers that never end: they fail. */
+static void act(struct auth *a, curl_socket_t fd, int flags)
+{
+	int running;
+
+	if (curl_multi_socket_action(a->multi, fd, flags, &running) != CURLM_OK)
+		LIST_FOR_EACH_SAFE (it, after, &a->inquiries[INQUIRY_ASKING])
+			fail(CONTAINER_OF(it, struct inquiry, link));
+	settle(a);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+	struct socket *s = CONTAINER_OF(poll, struct socket, poll);
+	int flags = 0;
+
+	if ((events & UV_READABLE) != 0)
+		flags |= CURL_CSELECT_IN;
+	if ((events & UV_WRITABLE) != 0)
+		flags |= CURL_CSELECT_OUT;
+	/* With the error alone libcurl would not read the response that came
+	 * before a reset. */
+	if (status < 0)
+		flags = CURL_CSELECT_IN | CURL_CSELECT_OUT | CURL_CSELECT_ERR;
+	act(s->auth, s->fd, flags);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	act(CONTAINER_OF(timer, struct auth, timer), CURL_SOCKET_TIMEOUT, 0);
+}
+
+static void on_socket_closed(uv_handle_t *handle)
+{
+	free(CONTAINER_OF((uv_poll_t *)handle, struct socket, poll));
+}
+
+static struct socket *socket_open(struct auth *a, curl_socket_t fd)
+{
+	struct socket *s = malloc(sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->auth = a;
+	s->fd = fd;
+	if (uv_poll_init_socket(a->loop, &s->poll, fd) != 0) {
+		free(s);
+		return NULL;
+	}
+	curl_multi_assign(a->multi, fd, s);
+	return s;
+}
+
+/* Failing here would make libcurl give up all transfers, for good. A transfer
+ * whose socket can't be waited for runs into its own time-out instead. */
+static int on_socket(CURL *transfer, curl_socket_t fd, int what, void *user,
+		     void *socket)
+{
+	struct socket *s = socket;
+	int events = 0;
+
+	(void)transfer;
+	if (what == CURL_POLL_REMOVE) {
+		/* Takes `fd` out of the loop before libcurl closes it. */
+		if (s != NULL)
+			uv_close((uv_handle_t *)&s->poll, on_socket_closed);
+		return 0;
+	}
+	if (s == NULL)
+		s = socket_open(user, fd);
+	if (s == NULL)
+		return 0;
+	if ((what & CURL_POLL_IN) != 0)
+		events |= UV_READABLE;
+	if ((what & CURL_POLL_OUT) != 0)
+		events |= UV_WRITABLE;
+	uv_poll_start(&s->poll, events, on_poll);
+	return 0;
+}
+
+static int on_timeout(CURLM *multi, long timeout_ms, void *user)
+{
+	struct auth *a = user;
+
+	(void)multi;
+	if (timeout_ms < 0)
+		uv_timer_stop(&a->timer);
+	else
+		uv_timer_start(&a->timer, on_timer, (uint64_t)timeout_ms, 0);
+	return 0;
+}
+
+/* --- opening and closing -------------------------------------------------- */
+
+/* libcurl's defaults do the rest: GET, any type accepted, no redirects, no
+ * netrc, no cookies, no HTTP/0.9, and the environment's proxy variables. HTTP/2
+ * is left out: it would bring a second protocol to parse, for no more than the
+ * few connections that checks_max saves it from. */
+static bool set_request(CURL *r, const struct auth_options *options)
+{
+	long timeout_ms = (long)options->timeout_ms;
+	int rv = 0;
+
+	rv |= (int)curl_easy_setopt(r, CURLOPT_URL, options->url);
+	rv |= (int)curl_easy_setopt(r, CURLOPT_PROTOCOLS_STR, "http,https");
+	rv |= (int)curl_easy_setopt(r, CURLOPT_HTTP_VERSION,
+				    (long)CURL_HTTP_VERSION_1_1);
+	rv |= (int)curl_easy_setopt(r, CURLOPT_USERAGENT, "isimud/" VERSION);
+	rv |= (int)curl_easy_setopt(r, CURLOPT_NOSIGNAL, 1L);
+	rv |= (int)curl_easy_setopt(r, CURLOPT_TIMEOUT_MS, timeout_ms);
+	/* libcurl 7.88 forgets a transfer's time-out where something comes in
+	 * the last millisecond before it. The one of connecting, which stays
+	 * when it is connected, makes it look again. */
+	rv |= (int)curl_easy_setopt(r, CURLOPT_CONNECTTIMEOUT_MS,
+				    timeout_ms + TIMEOUT_AGAIN_MS);
+	/* A transfer that ends during its name lookup, by its time-out too,
+	 * would else wait until getaddrinfo() returns. Like this libcurl lets
+	 * go of the lookup's thread, which cleans up by itself. */
+	rv |= (int)curl_easy_setopt(r, CURLOPT_QUICK_EXIT, 1L);
+	/* Beside a directory of certificates, libcurl parses Debian's bundle
+	 * (some 20 ms) for each connection; the bundle alone it keeps. */
+	rv |= (int)curl_easy_setopt(r, CURLOPT_CAPATH, NULL);
+	/* A proxy's answer to CONNECT is not the authority's. */
+	rv |= (int)curl_easy_setopt(r, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	rv |= (int)curl_easy_setopt(r, CURLOPT_HEADERFUNCTION, on_header);
+	rv |= (int)curl_easy_setopt(r, CURLOPT_WRITEFUNCTION, on_body);
+	return rv == 0;
+}
+
+static bool set_multi(struct auth *a)
+{
+	CURLM *m = a->multi;
+	int rv = 0;
+
+	rv |= (int)curl_multi_setopt(m, CURLMOPT_SOCKETFUNCTION, on_socket);
+	rv |= (int)curl_multi_setopt(m, CURLMOPT_SOCKETDATA, a);
+	rv |= (int)curl_multi_setopt(m, CURLMOPT_TIMERFUNCTION, on_timeout);
+	rv |= (int)curl_multi_setopt(m, CURLMOPT_TIMERDATA, a);
+	/* Idle ones included. */
+	rv |= (int)curl_multi_setopt(m, CURLMOPT_MAXCONNECTS,
+				     (long)a->checks_max);
+	return rv == 0;
+}
+
+static void init_lists(struct auth *a)
+{
+	for (int state = 0; state < INQUIRY_STATES; state++)
+		list_init(&a->inquiries[state]);
+	for (int i = 0; i < BUCKETS; i++)
+		list_init(&a->buckets[i]);
+	list_init(&a->ready);
+}
+
+int auth_open(struct auth **out, uv_loop_t *loop,
+	      const struct auth_options *options)
+{
+	struct auth *a = calloc(1, sizeof(*a));
+
+	CHECK(options->timeout_ms > 0 && options->checks_max > 0);
+	if (a == NULL)
+		return UV_ENOMEM;
+	a->owner = uv_thread_self();
+	a->loop = loop;
+	a->checks_max = options->checks_max;
+	a->verdicts = options->verdicts;
+	a->worker = options->worker;
+	init_lists(a);
+	a->multi = curl_multi_init();
+	a->request = curl_easy_init();
+	if (a->multi == NULL || a->request == NULL || !set_multi(a) ||
+	    !set_request(a->request, options)) {
+		curl_easy_cleanup(a->request);
+		curl_multi_cleanup(a->multi);
+		free(a);
+		return UV_ENOMEM;
+	}
+	uv_timer_init(loop, &a->timer);
+	*out = a;
+	return 0;
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	free(CONTAINER_OF((uv_timer_t *)handle, struct auth, timer));
+}
+
+static void free_checks(struct list *checks)
+{
+	LIST_FOR_EACH_SAFE (it, after, checks)
+		check_free(CONTAINER_OF(it, struct auth_check, link));
+}
+
+void auth_close(struct auth *a)
+{
+	struct inquiry *q;
+
+	if (a == NULL)
+		return;
+	CHECK_ON_THREAD(a->owner);
+	free_checks(&a->ready);
+	for (int state = 0; state < INQUIRY_STATES; state++)
+		while ((q = oldest(a, (enum inquiry_state)state)) != NULL) {
+			free_checks(&q->checks);
+			if (state == INQUIRY_ASKING)
+				verdicts_answer(a->verdicts, &q->id,
+						AUTH_FAILED, now_ms());
+			drop(q);
+		}
+	curl_easy_cleanup(a->request);
+	/* Calls on_socket() and on_timeout() still. */
+	curl_multi_cleanup(a->multi);
+	a->multi = NULL;
+	uv_close((uv_handle_t *)&a->timer, on_timer_closed);
+}
+
+/* --- the request ---------------------------------------------------------- */
+
+/* What of a request its answer may depend on. Lengths first: no two requests
+ * are told apart only by where one part ends and the next begins. */
+static struct verdicts_id id_of(const struct auth_request *request)
+{
+	const struct span spans[] = {request->token, request->cookie,
+				     request->key_uri};
+	struct {
+		uint64_t len; /* UINT64_MAX: absent */
+		uint8_t digest[DIGEST_SHA256_BYTES];
+	} parts[3];
+	struct verdicts_id id = {{0}};
+
+	for (int i = 0; i < 3; i++) {
+		parts[i].len =
+			spans[i].bytes == NULL ? UINT64_MAX : spans[i].len;
+		digest_sha256(spans[i].bytes, spans[i].len, parts[i].digest);
+	}
+	digest_sha256(parts, sizeof(parts), id.bytes);
+	return id;
+}
+
+/* With one of these a client could add lines to the request, or end it. */
+static bool is_one_line(struct span value)
+{
+	for (size_t i = 0; i < value.len; i++)
+		if (value.bytes[i] == '\r' || value.bytes[i] == '\n' ||
+		    value.bytes[i] == '\0')
+			return false;
+	return true;
+}
+
+static bool is_blank(struct span value)
+{
+	for (size_t i = 0; i < value.len; i++)
+		if (strchr(" \t\v\f", value.bytes[i]) == NULL)
+			return false;
+	return true;
+}
+
+/* Adds the line "name: scheme value" to `q->fields`. Returns false without
+ * memory. */
+static bool add_field(struct inquiry *q, const char *name, const char *scheme,
+		      struct span value)
+{
+	struct curl_slist *longer;
+	char *line = NULL;
+	int len;
+
+	if (value.bytes == NULL)
+		return true;
+	CHECK(is_one_line(value));
+	/* libcurl: "Name:" leaves a field out, "Name;" is one without value. */
+	if (*scheme == '\0' && is_blank(value))
+		len = asprintf(&line, "%s;", name);
+	else
+		len = asprintf(&line, "%s: %s%.*s", name, scheme,
+			       (int)value.len, value.bytes);
+	if (len < 0)
+		return false;
+	longer = curl_slist_append(q->fields, line);
+	free(line);
+	if (longer == NULL)
+		return false;
+	q->fields = longer;
+	/* Once in the list, once in the head that libcurl writes. */
+	q->charged += 2 * (size_t)len;
+	return true;
+}
+
+static bool add_fields(struct inquiry *q, const struct auth_request *r)
+{
+	struct span peer = r->peer == NULL || *r->peer == '\0'
+				   ? (struct span){NULL, 0}
+				   : span_of(r->peer);
+
+	return add_field(q, "X-Forwarded-Method", "", r->method) &&
+	       add_field(q, "X-Forwarded-Host", "", r->host) &&
+	       add_field(q, "X-Forwarded-Uri", "", r->uri) &&
+	       add_field(q, "X-Forwarded-For", "", peer) &&
+	       add_field(q, "Cookie", "", r->cookie) &&
+	       add_field(q, "Authorization", "Bearer ", r->token);
+}
+
+/* Returns false without memory. */
+static bool start_transfer(struct inquiry *q, const struct auth_request *r)
+{
+	CURL *transfer = curl_easy_duphandle(q->auth->request);
+
+	if (transfer == NULL || !add_fields(q, r))
+		goto err;
+	curl_easy_setopt(transfer, CURLOPT_HTTPHEADER, q->fields);
+	curl_easy_setopt(transfer, CURLOPT_HEADERDATA, q);
+	curl_easy_setopt(transfer, CURLOPT_WRITEDATA, q);
+	curl_easy_setopt(transfer, CURLOPT_PRIVATE, q);
+	if (curl_multi_add_handle(q->auth->multi, transfer) != CURLM_OK)
+		goto err;
+	q->transfer = transfer;
+	return true;
+err:
+	curl_easy_cleanup(transfer);
+	curl_slist_free_all(q->fields);
+	return false;
+}
+
+/* --- starting and cancelling ---------------------------------------------- */
+
+/* What drains is worth a connection kept, but not one more. */
+static void make_room(struct auth *a)
+{
+	unsigned transfers =
+		a->counts[INQUIRY_ASKING] + a->counts[INQUIRY_DRAINING];
+
+	if (transfers >= a->checks_max && a->counts[INQUIRY_DRAINING] > 0)
+		drop(oldest(a, INQUIRY_DRAINING));
+}
+
+static int ask(struct inquiry *q, const struct auth_request *request)
+{
+	struct auth *a = q->auth;
+	int rv = verdicts_ask(a->verdicts, &q->id, a->worker, now_ms());
+
+	if (rv == UV_EAGAIN) {
+		q->state = INQUIRY_WAITING;
+		return 0;
+	}
+	if (rv != 0)
+		return rv;
+	make_room(a);
+	q->state = INQUIRY_ASKING;
+	if (start_transfer(q, request))
+		return 0;
+	verdicts_answer(a->verdicts, &q->id, AUTH_FAILED, now_ms());
+	return UV_ENOMEM;
+}
+
+/* Returns 0 and `*out`, or what auth_check_start() does. */
+static int inquire(struct auth *a, const struct verdicts_id *id,
+		   const struct auth_request *request, struct inquiry **out)
+{
+	struct inquiry *q = calloc(1, sizeof(*q));
+	int rv;
+
+	if (q == NULL)
+		return UV_ENOMEM;
+	q->auth = a;
+	q->id = *id;
+	q->charged = sizeof(*q);
+	list_init(&q->checks);
+	rv = ask(q, request);
+	if (rv != 0) {
+		free(q);
+		return rv;
+	}
+	memory_charge(q->charged);
+	a->counts[q->state]++;
+	list_append(&a->inquiries[q->state], &q->link);
+	list_append(bucket_of(a, id), &q->bucket);
+	*out = q;
+	return 0;
+}
+
+int auth_check_start(struct auth *a, const struct auth_request *request,
+		     auth_cb cb, void *user, struct auth_check **out)
+{
+	struct verdicts_id id = id_of(request);
+	struct auth_check *c;
+	struct inquiry *q;
+	bool is_shared;
+	int rv = 0;
+
+	CHECK_ON_THREAD(a->owner);
+	c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return UV_ENOMEM;
+	q = find(a, &id);
+	is_shared = q != NULL;
+	if (q == NULL)
+		rv = inquire(a, &id, request, &q);
+	if (rv != 0) {
+		free(c);
+		return rv;
+	}
+	memory_charge(sizeof(*c));
+	*c = (struct auth_check){.auth = a,
+				 .inquiry = q,
+				 .is_shared = is_shared ||
+					      q->state == INQUIRY_WAITING,
+				 .cb = cb,
+				 .user = user};
+	list_append(&q->checks, &c->link);
+	*out = c;
+	return 0;
+}
+
+bool auth_was_shared(const struct auth_check *check)
+{
+	return check->is_shared;
+}
+
+void auth_check_cancel(struct auth_check *check)
+{
+	struct inquiry *q = check->inquiry;
+
+	CHECK_ON_THREAD(check->auth->owner);
+	check_free(check);
+	/* One that waits is needed until its note has come. */
+	if (q != NULL && q->state == INQUIRY_ASKING &&
+	    list_is_empty(&q->checks) &&
+	    verdicts_give_up(q->auth->verdicts, &q->id))
+		drop(q);
+}

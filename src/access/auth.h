@@ -1,0 +1,96 @@
+/* auth.h - asks AUTH_URL whether a client may subscribe.
+ *
+ * libcurl's multi interface on the worker's own loop: it never blocks the loop,
+ * whatever the authority does. One `struct auth` a worker. What several clients
+ * want to know at one time is asked once in the process, whichever worker they
+ * are on (verdicts.h).
+ * Threads: the loop's thread for everything, auth_open() and callbacks
+ * included. The process ignores SIGPIPE (TLS writes without MSG_NOSIGNAL). */
+#ifndef ISIMUD_ACCESS_AUTH_H
+#define ISIMUD_ACCESS_AUTH_H
+
+#include <stdbool.h>
+
+#include <uv.h>
+
+#include "access/verdicts.h"
+#include "base/span.h"
+#include "topics/mailbox.h"
+
+/* Once per libcurl: call auth_global_init() before any thread starts, and
+ * auth_global_fini() after the last has ended. Returns 0 or UV_ENOMEM. */
+int auth_global_init(void);
+void auth_global_fini(void);
+
+struct auth;       /* Owner: the loop's thread */
+struct auth_check; /* one client's check. Owner: the loop's thread */
+
+/* Called once for each check that was not cancelled, from the loop or from
+ * auth_take_note(), never from inside auth_check_start(). The check is gone
+ * from here on. The callback may start and cancel checks, and close. `user` is
+ * what auth_check_start() was given. */
+typedef void (*auth_cb)(void *user, enum auth_verdict verdict);
+
+struct auth_options {
+	const char *url;     /* http or https; borrowed for life */
+	unsigned timeout_ms; /* > 0; for all of a check, name lookup included */
+	unsigned checks_max; /* > 0; connections kept, and a response that
+			      * nobody waits for gives way beyond. The limit on
+			      * checks under way is that of `verdicts`. */
+	struct verdicts *verdicts; /* borrowed for life */
+	unsigned worker;           /* the index of its mailbox in `verdicts` */
+};
+
+/* Whether libcurl takes `url` as an absolute http or https URL. */
+bool auth_is_url(const char *url);
+
+/* Returns 0 and `*out`, or UV_ENOMEM or another UV_E…. */
+int auth_open(struct auth **out, uv_loop_t *loop,
+	      const struct auth_options *options);
+
+/* Cancels what is under way (no callback comes; on other workers, whoever waits
+ * for it gets AUTH_FAILED), and closes all handles; the memory goes in their
+ * close callbacks, so the loop must run on until it has none left. A note that
+ * is found in the mail afterwards is its taker's to free. NULL is fine. */
+void auth_close(struct auth *a);
+
+/* What the authority is asked, and told. All is copied. No CR, LF or NUL may be
+ * in it: that is a mistake of the caller's. What is absent is not sent. */
+struct auth_request {
+	struct span token;  /* Authorization: Bearer; token68 */
+	struct span cookie; /* Cookie */
+	struct span method; /* X-Forwarded-Method */
+	struct span host;   /* X-Forwarded-Host */
+	struct span uri; /* X-Forwarded-Uri: request target without its token */
+	/* `uri` without what no authority decides by; not sent. */
+	struct span key_uri;
+	const char *peer; /* X-Forwarded-For; "": not sent */
+};
+
+/* Wants to know whether the client of `request` may subscribe. Checks whose
+ * token, cookie and key_uri are the same, byte for byte, and that overlap, on
+ * whatever workers, are one request, which tells what the first of them was
+ * given; and a yes may be remembered (verdicts.h).
+ *
+ * The request is GET url with an empty body. The status code decides as soon as
+ * it is certain (the final head has come); what follows is never waited for,
+ * but up to 16 KiB of head and body together are read, so that the connection
+ * can serve another check. A head beyond that fails. No redirect is followed.
+ *
+ * Returns 0 and `*out`; or, with no callback to come, UV_EALREADY: a yes is
+ * remembered; UV_EBUSY: too many are under way in the process; UV_ENOMEM. */
+int auth_check_start(struct auth *a, const struct auth_request *request,
+		     auth_cb cb, void *user, struct auth_check **out);
+
+/* Whether the check waits for a request that another one caused. */
+bool auth_was_shared(const struct auth_check *check);
+
+/* Drops a check: its callback will not come. The request is dropped with the
+ * last check that waits for it, in the process. */
+void auth_check_cancel(struct auth_check *check);
+
+/* Takes a note that the worker has found in its mail, a struct verdicts_note:
+ * calls back whoever waited for it. */
+void auth_take_note(struct auth *a, struct mailbox_note *note);
+
+#endif

@@ -1,0 +1,89 @@
+/* verdicts.h - who may subscribe: what is being asked, and what is remembered.
+ *
+ * One table for all workers. The first worker that wants to know something asks
+ * the authority (auth.h); others that want to know the same meanwhile wait for
+ * its answer. A yes can be kept for some time, no other verdict is. Bounded by
+ * the checks that may be under way, and by the yeses that are kept, of which
+ * the oldest go first; all of it is charged to memory.h.
+ * Threads: any. Its lock is a leaf: no other is taken while it is held, and
+ * mailbox_post_note() comes after. */
+#ifndef ISIMUD_ACCESS_VERDICTS_H
+#define ISIMUD_ACCESS_VERDICTS_H
+
+#include "base/digest.h"
+#include "topics/mailbox.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum auth_verdict {
+	AUTH_YES,    /* the status code was 2xx */
+	AUTH_NO,     /* any other final status code, redirects included */
+	AUTH_FAILED, /* no connection, no answer in time, not HTTP */
+};
+
+struct verdicts; /* opaque */
+
+struct verdicts_options {
+	unsigned checks_max; /* > 0; under way at once */
+	uint64_t ttl_ms;     /* a yes is kept for so long; 0: it is not */
+	size_t entries_max;  /* yeses kept; 0: none */
+	/* [w] of worker w; they outlive the table. */
+	struct mailbox *const *mailboxes;
+};
+
+/* Returns 0 and `*out`, UV_ENOMEM, or UV_EIO without the kernel's random
+ * source. */
+int verdicts_new(struct verdicts **out, const struct verdicts_options *options);
+
+/* Nothing may be asked any more. NULL is fine. */
+void verdicts_free(struct verdicts *v);
+
+/* What is asked: a digest of everything that the answer may depend on. */
+struct verdicts_id {
+	uint8_t bytes[DIGEST_SHA256_BYTES];
+};
+
+/* Tells a worker, by its mailbox, what the worker that asked has learnt. A heap
+ * block, made when the worker began to wait, and the worker's to free() when it
+ * finds it in its mail. */
+struct verdicts_note {
+	struct mailbox_note note; /* the first member */
+	struct verdicts_id id;
+	enum auth_verdict verdict;
+	unsigned worker; /* that waits */
+};
+
+/* Returns
+ *   0           nobody asks yet: the caller must, and then end it by exactly
+ *               one verdicts_answer(), or a verdicts_give_up() that is granted
+ *   UV_EALREADY a yes is remembered
+ *   UV_EAGAIN   another worker asks: a struct verdicts_note will be posted to
+ *               the mailbox of `worker`
+ *   UV_EBUSY    too many checks are under way
+ *   UV_ENOMEM
+ * A worker that asks or waits must not call this again for the same id before
+ * it knows. `now_ms`: uv_hrtime() in ms. */
+int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
+		 unsigned worker, uint64_t now_ms);
+
+/* What came of it; posts to all that wait. */
+void verdicts_answer(struct verdicts *v, const struct verdicts_id *id,
+		     enum auth_verdict verdict, uint64_t now_ms);
+
+/* The caller, who asks, would rather not: nobody of its own waits any more.
+ * Returns whether it may stop; if not, another worker waits, and it must go on
+ * to verdicts_answer(). */
+bool verdicts_give_up(struct verdicts *v, const struct verdicts_id *id);
+
+/* A hash of `id` that no client can foresee, for a caller's own table: clients
+ * can try tokens until the digests' own bytes collide. Takes no lock. */
+uint64_t verdicts_hash(const struct verdicts *v, const struct verdicts_id *id);
+
+/* Checks under way, and yeses kept; those that have expired count until they
+ * are dropped, a few at each call above. Takes no lock. */
+size_t verdicts_asked(const struct verdicts *v);
+size_t verdicts_kept(const struct verdicts *v);
+
+#endif

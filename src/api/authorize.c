@@ -1,0 +1,337 @@
+/* authorize.c - who may subscribe: tokens, and what AUTH_URL says of them.
+ *
+ * The request stays there until it is answered, so while the authority is being
+ * asked nothing is kept of it: its query is read again when the answer comes.
+ */
+#include "api/private.h"
+#include "base/memory.h"
+
+#define BEARER_CHALLENGE "WWW-Authenticate: Bearer realm=\"isimud\"\r\n"
+#define RETRY            "Retry-After: 1\r\n"
+
+/* --- what a client shows -------------------------------------------------- */
+
+/* The token among the offered subprotocols, or an absent or malformed one. */
+static struct span offered_token(const struct http_request *request)
+{
+	const struct span prefix = SPAN(ROUTES_BEARER_PREFIX);
+	struct span offered = http_list_find_prefix(
+		request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL], prefix);
+
+	if (offered.bytes == NULL)
+		return offered;
+	return (struct span){offered.bytes + prefix.len,
+			     offered.len - prefix.len};
+}
+
+/* Of the places where a token may be, the first that has one counts; what is
+ * malformed is none. */
+static struct span find_token(const struct routes *r,
+			      const struct http_request *request)
+{
+	const struct span places[] = {
+		http_bearer_token(request->fields[HTTP_AUTHORIZATION]),
+		offered_token(request), r->plan.token};
+
+	for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+		if (http_is_token(places[i]))
+			return places[i];
+	return (struct span){0};
+}
+
+/* An empty one says nothing. */
+static struct span find_cookie(const struct routes *r,
+			       const struct http_request *request)
+{
+	struct span cookie = request->fields[HTTP_COOKIE];
+
+	if (!routes_config(r)->auth_cookie || cookie.len == 0)
+		return (struct span){0};
+	return cookie;
+}
+
+/* Writes the request target, less some of its parameters. */
+static int write_uri(struct buf *out, const struct http_request *request,
+		     const char *const *without)
+{
+	out->len = 0;
+	int rv = buf_append(out, request->path.bytes, request->path.len);
+	if (rv != 0 || request->query.len == 0)
+		return rv;
+	size_t path_len = out->len;
+	rv = buf_append(out, "?", 1);
+	if (rv == 0)
+		rv = http_query_without(request->query, without, out);
+	if (rv == 0 && out->len == path_len + 1)
+		out->len = path_len;
+	return rv;
+}
+
+static int add_host(struct routes *r, struct span host)
+{
+	int rv = buf_append(&r->key_uri, " ", 1);
+
+	if (rv != 0 || host.len == 0)
+		return rv;
+	return buf_append(&r->key_uri, host.bytes, host.len);
+}
+
+/* Writes the URI that the authority is told, and what answers are shared by: an
+ * authority may decide by the host, but not by where a client goes on. */
+static int write_uris(struct routes *r, const struct http_request *request)
+{
+	static const char *const secrets[] = {"access_token", NULL};
+	static const char *const varying[] = {"access_token", "since", NULL};
+
+	int rv = write_uri(&r->uri, request, secrets);
+	if (rv == 0)
+		rv = write_uri(&r->key_uri, request, varying);
+	return rv != 0 ? rv : add_host(r, request->fields[HTTP_HOST]);
+}
+
+/* Writes the URI that stands for one topic. */
+static int write_topic_uri(struct routes *r, const struct topic_key *key,
+			   struct span host)
+{
+	static const char start[] = "/sub?publisher=";
+	struct buf *out = &r->uri;
+
+	out->len = 0;
+	int rv = buf_append(out, start, sizeof start - 1);
+	if (rv == 0)
+		rv = http_encode(key->publisher, out);
+	if (rv == 0)
+		rv = buf_append(out, "&topic=", 7);
+	if (rv == 0)
+		rv = http_encode(key->name, out);
+	r->key_uri.len = 0;
+	if (rv == 0)
+		rv = buf_append(&r->key_uri, out->bytes, out->len);
+	return rv != 0 ? rv : add_host(r, host);
+}
+
+static void on_verdict(void *user, enum auth_verdict verdict);
+
+/* Asks about r->uri. Returns as auth_check_start(). */
+static int start_check(struct routes *r, struct conn *c,
+		       struct auth_request *request)
+{
+	struct session *session = routes_session(c);
+	char peer[CONN_PEER_MAX];
+
+	if (session == NULL)
+		return UV_ENOMEM;
+	conn_peer(c, peer);
+	request->peer = peer;
+	request->method = SPAN("GET");
+	request->uri = (struct span){r->uri.bytes, r->uri.len};
+	request->key_uri = (struct span){r->key_uri.bytes, r->key_uri.len};
+	int rv = auth_check_start(r->auth, request, on_verdict, c,
+				  &session->check);
+	if (rv == UV_EALREADY)
+		stats_add(routes_stats(r), STATS_auth_known, 1);
+	else if (rv == UV_EBUSY)
+		stats_add(routes_stats(r), STATS_auth_busy, 1);
+	else if (rv == 0 && auth_was_shared(session->check))
+		stats_add(routes_stats(r), STATS_auth_shared, 1);
+	session->check_from_ns = uv_hrtime();
+	return rv;
+}
+
+bool routes_asks_per_topic(const struct routes *r)
+{
+	return r->auth != NULL && routes_config(r)->auth_per_topic;
+}
+
+int routes_keep_credentials(struct routes *r, struct conn *c,
+			    const struct http_request *request)
+{
+	struct session *session = routes_session(c);
+
+	if (session == NULL)
+		return UV_ENOMEM;
+	int rv = routes_keep(find_token(r, request), &session->token);
+	if (rv == 0)
+		rv = routes_keep(find_cookie(r, request), &session->cookie);
+	if (rv == 0)
+		rv = routes_keep(request->fields[HTTP_HOST], &session->host);
+	return rv;
+}
+
+static void refuse_check(struct conn *c, int error)
+{
+	if (error == UV_EBUSY)
+		conn_respond_error(c, 503, "Too many clients are being checked",
+				   RETRY);
+	else
+		conn_respond_error(c, 500, "Internal server error", NULL);
+}
+
+/* Asks about the whole request, or about the next topic of its URL. */
+static int check_next(struct routes *r, struct conn *c,
+		      const struct http_request *request)
+{
+	struct session *session = routes_session(c);
+	struct auth_request asked = {.token = find_token(r, request),
+				     .cookie = find_cookie(r, request),
+				     .host = request->fields[HTTP_HOST]};
+	int rv;
+
+	if (session == NULL)
+		return UV_ENOMEM;
+	if (routes_asks_per_topic(r) && r->plan.topics_count > 0) {
+		struct topic_key key = {
+			r->plan.publisher,
+			r->plan.topics[session->topics_allowed]};
+		rv = write_topic_uri(r, &key, asked.host);
+	} else {
+		rv = write_uris(r, request);
+	}
+	return rv != 0 ? rv : start_check(r, c, &asked);
+}
+
+/* One more yes. Returns whether that is all it needs. */
+static bool is_all_allowed(struct routes *r, struct conn *c)
+{
+	struct session *session = routes_session(c);
+
+	return !routes_asks_per_topic(r) || r->plan.topics_count == 0 ||
+	       ++session->topics_allowed == r->plan.topics_count;
+}
+
+/* Asks until all is allowed, or an answer has to be waited for. */
+static void ask_all(struct routes *r, struct conn *c,
+		    const struct http_request *request)
+{
+	for (;;) {
+		int rv = check_next(r, c, request);
+		if (rv == 0)
+			return; /* on_verdict() goes on */
+		if (rv != UV_EALREADY) {
+			refuse_check(c, rv);
+			return;
+		}
+		if (is_all_allowed(r, c)) {
+			routes_accept_client(r, c, request);
+			return;
+		}
+	}
+}
+
+static void on_handshake_verdict(struct routes *r, struct conn *c,
+				 enum auth_verdict verdict)
+{
+	const struct http_request *request = conn_request(c);
+
+	switch (verdict) {
+	case AUTH_YES:
+		if (routes_read_plan(r, request->query) != NULL)
+			conn_respond_error(c, 500, "Internal server error",
+					   NULL); /* out of memory, by now */
+		else if (is_all_allowed(r, c))
+			routes_accept_client(r, c, request);
+		else
+			ask_all(r, c, request);
+		break;
+	case AUTH_NO:
+		conn_respond_error(c, 401, "Wrong credentials",
+				   BEARER_CHALLENGE);
+		break;
+	case AUTH_FAILED:
+		conn_respond_error(c, 500, "Internal server error", NULL);
+		break;
+	}
+}
+
+void routes_authorize(struct routes *r, struct conn *c,
+		      const struct http_request *request)
+{
+	if (r->auth == NULL)
+		routes_accept_client(r, c, request);
+	else if (find_token(r, request).bytes == NULL &&
+		 find_cookie(r, request).bytes == NULL)
+		conn_respond_error(c, 400, "Missing credentials", NULL);
+	else
+		ask_all(r, c, request);
+}
+
+/* --- checks of messages ------------------------------------------------- */
+
+enum routes_check routes_check_topic(struct routes *r, struct conn *c,
+				     const struct topic_key *key,
+				     struct span message)
+{
+	struct session *session;
+
+	if (!routes_asks_per_topic(r))
+		return ROUTES_ALLOWED;
+	session = routes_session(c);
+	if (session == NULL ||
+	    write_topic_uri(r, key, span_of(session->host)) != 0)
+		return ROUTES_NO_MEMORY;
+	struct auth_request asked = {.token = span_of(session->token),
+				     .cookie = span_of(session->cookie),
+				     .host = span_of(session->host)};
+	if (buf_append(&session->waiting, message.bytes, message.len) != 0)
+		return ROUTES_NO_MEMORY;
+	memory_charge(session->waiting.cap);
+	int rv = start_check(r, c, &asked);
+	if (rv == 0) {
+		conn_pause(c);
+		return ROUTES_CHECKING;
+	}
+	routes_drop_waiting(session);
+	if (rv == UV_EALREADY)
+		return ROUTES_ALLOWED;
+	return rv == UV_EBUSY ? ROUTES_BUSY : ROUTES_NO_MEMORY;
+}
+
+static void on_message_verdict(struct routes *r, struct conn *c,
+			       struct session *session,
+			       enum auth_verdict verdict)
+{
+	struct buf waiting = session->waiting;
+	struct span message = {waiting.bytes, waiting.len};
+
+	/* The session may be gone before the message has been dealt with. */
+	session->waiting = (struct buf){0};
+	memory_credit(waiting.cap);
+	conn_resume(c);
+	if (session->is_v1)
+		routes_on_command_checked(r, c, message, verdict);
+	else
+		routes_on_raw_checked(r, c, message, verdict);
+	buf_fini(&waiting);
+}
+
+/* The worker that asked for others, too, may have ended before them. */
+static bool failed_by_our_end(const struct routes *r, enum auth_verdict verdict)
+{
+	return verdict == AUTH_FAILED &&
+	       atomic_load_explicit(&r->worker->shared->is_draining,
+				    memory_order_relaxed);
+}
+
+static void on_verdict(void *user, enum auth_verdict verdict)
+{
+	static const enum stats_counter counters[] = {
+		[AUTH_YES] = STATS_auth_yes,
+		[AUTH_NO] = STATS_auth_no,
+		[AUTH_FAILED] = STATS_auth_failed,
+	};
+	struct conn *c = user;
+	struct client *client = conn_user(c);
+	struct session *session = client->session;
+	struct routes *r = routes_of(c);
+
+	session->check = NULL;
+	stats_add(routes_stats(r), counters[verdict], 1);
+	histogram_add(&routes_stats(r)->auth,
+		      (uv_hrtime() - session->check_from_ns) / 1000, 1);
+	if (failed_by_our_end(r, verdict))
+		conn_end(c, ENDING_going_away, NULL);
+	else if (conn_state(c) == CONN_PENDING)
+		on_handshake_verdict(r, c, verdict);
+	else
+		on_message_verdict(r, c, session, verdict);
+}

@@ -1,0 +1,101 @@
+/* client.c - what the server keeps of a client beside its connection:
+ * made when it is needed, and forgotten with all that it holds. */
+#include "api/private.h"
+#include "base/check.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+struct session *routes_session(struct conn *c)
+{
+	struct client *client = conn_user(c);
+
+	if (client->session == NULL) {
+		client->session = calloc(1, sizeof *client->session);
+		if (client->session != NULL)
+			memory_charge(sizeof *client->session);
+	}
+	return client->session;
+}
+
+int routes_keep(struct span s, char **out)
+{
+	if (s.bytes == NULL)
+		return 0;
+	*out = malloc(s.len + 1);
+	if (*out == NULL)
+		return UV_ENOMEM;
+	memory_charge(s.len + 1);
+	if (s.len > 0)
+		memcpy(*out, s.bytes, s.len);
+	(*out)[s.len] = '\0';
+	return 0;
+}
+
+static void drop(char *kept, size_t len)
+{
+	if (kept == NULL)
+		return;
+	memory_credit(len + 1);
+	free(kept);
+}
+
+static void drop_text(char *kept)
+{
+	drop(kept, kept == NULL ? 0 : strlen(kept));
+}
+
+void routes_drop_waiting(struct session *session)
+{
+	memory_credit(session->waiting.cap);
+	buf_fini(&session->waiting);
+}
+
+static size_t size_of(const struct subscriber *s)
+{
+	return s->is_lossy ? sizeof(struct lossy) : sizeof *s;
+}
+
+static void forget_subscriptions(struct routes *r, struct session *session)
+{
+	for (unsigned i = 0; i < session->subscribed_count; i++) {
+		struct subscriber *s = session->subscribed[i];
+		subscribers_remove(&r->subscribers, s);
+		memory_credit(size_of(s));
+		free(s);
+	}
+	memory_credit(session->subscribed_cap * sizeof(struct subscriber *));
+	free(session->subscribed);
+	for (unsigned i = 0; i < session->several_count; i++)
+		subscribers_remove(&r->subscribers, &session->several[i]);
+	memory_credit(session->several_count * sizeof(struct subscriber));
+	free(session->several);
+}
+
+void routes_forget_session(struct routes *r, struct client *client)
+{
+	struct session *session = client->session;
+
+	if (session == NULL)
+		return;
+	client->session = NULL;
+	if (session->check != NULL)
+		auth_check_cancel(session->check);
+	forget_subscriptions(r, session);
+	drop_text(session->token);
+	drop_text(session->cookie);
+	drop_text(session->host);
+	drop((char *)(uintptr_t)session->publisher.bytes,
+	     session->publisher.len);
+	routes_drop_waiting(session);
+	memory_credit(sizeof *session);
+	free(session);
+}
+
+void routes_forget(struct routes *r, struct conn *c)
+{
+	struct client *client = conn_user(c);
+
+	subscribers_remove(&r->subscribers, &client->only);
+	routes_forget_session(r, client);
+}

@@ -1,0 +1,235 @@
+/* private.h - the inside of what the server means, for its files:
+ *
+ * routes.c     which request goes where; origins; health and metrics
+ * publish.c    POST /pub, POST /pub/TOPIC
+ * topics.c     GET /topics
+ * subscribe.c  GET /sub: in which protocol, and the start of it
+ * plan.c       GET /sub: its query
+ * authorize.c  who may subscribe
+ * client.c     what is kept of a client
+ * session.c    isimud.v1
+ *
+ * Owner: everything here belongs to one worker's thread. */
+#ifndef ISIMUD_API_PRIVATE_H
+#define ISIMUD_API_PRIVATE_H
+
+#include "access/auth.h"
+#include "api/routes.h"
+#include "codec/cursor.h"
+#include "codec/envelope.h"
+#include "codec/json/json.h"
+#include "config/config.h"
+#include "fanout/subscribers.h"
+
+#define ROUTES_BEARER_PREFIX "bearer." /* of a subprotocol that is a token */
+
+/* What the query of GET /sub asks for; lies in `routes.query`, and so is good
+ * until the next is read. */
+struct plan {
+	struct span publisher; /* absent: no topic is named */
+	struct span topics[CURSOR_PARTS_MAX];
+	unsigned topics_count;
+	struct span since; /* absent, or not empty */
+	struct span token; /* ?access_token, or absent */
+	bool has_envelopes;
+};
+
+/* What a worker keeps for all its clients. */
+struct routes {
+	struct worker *worker;
+	struct auth *auth; /* NULL without AUTH_URL */
+	struct subscribers subscribers;
+	/* Scratch, used within one call. */
+	struct buf page;
+	struct buf fields; /* of the answer: origins */
+	struct buf credentials;
+	/* Whose lie there, and the username in them; NULL: nobody's. Another
+	 * client's turn may come while one sends its content. */
+	const struct conn *credentials_of;
+	struct span username;
+	struct buf query;
+	struct buf uri;
+	struct buf key_uri;
+	struct plan plan;
+	uint64_t positions[CURSOR_PARTS_MAX];
+	struct json_publications publications;
+	struct json_subscription subscription;
+	struct envelope_command command;
+};
+
+/* What a client needs beyond one subscription; most have none. */
+struct session {
+	struct auth_check *check; /* under way, or NULL */
+	uint64_t check_from_ns;
+	unsigned topics_allowed; /* of the URL, so far: AUTH_PER_TOPIC */
+	bool is_v1;              /* speaks isimud.v1 */
+
+	/* What a later check needs: AUTH_PER_TOPIC. Heap, or absent. */
+	char *token;
+	char *cookie;
+	char *host;
+	/* The message whose subscription is being checked; reading is paused
+	 * meanwhile. */
+	struct buf waiting;
+
+	/* Who publishes by isimud.v1: the handshake had its credentials. Heap;
+	 * absent: nobody may. */
+	struct span publisher;
+	unsigned secret_generation; /* of the password that it had */
+
+	/* Subscriptions of isimud.v1, each on the heap: a struct lossy, or a
+	 * plain subscriber. */
+	struct subscriber **subscribed;
+	unsigned subscribed_count;
+	unsigned subscribed_cap;
+	unsigned fed;       /* who is first to be given room */
+	size_t lossy_bytes; /* what waits in those that are lossy, together */
+	/* Else: those of a URL with several topics. */
+	struct subscriber *several;
+	unsigned several_count;
+};
+
+/* What a client is, beside its connection (conn_user): as little as can be. */
+struct client {
+	struct subscriber only; /* the one of a client with one topic */
+	struct session *session;
+};
+
+static inline struct routes *routes_of(const struct conn *c)
+{
+	return conn_group_of(c)->context;
+}
+
+static inline const struct config *routes_config(const struct routes *r)
+{
+	return r->worker->shared->config;
+}
+
+static inline struct stats *routes_stats(struct routes *r)
+{
+	return &r->worker->stats;
+}
+
+/* routes.c */
+
+/* Finds the username and the password of Basic credentials; they lie in
+ * r->credentials, which nobody else writes. Returns 0, UV_EINVAL if there are
+ * none, or UV_ENOMEM. */
+int routes_decode_credentials(struct routes *r, struct conn *c,
+			      struct span *username, struct span *password);
+
+/* The same, and answers if there are none. Returns false if it has. */
+bool routes_read_credentials(struct routes *r, struct conn *c,
+			     struct span *username, struct span *password);
+
+/* Whether the request has the password; r->username is then who it is. If not,
+ * it has been answered. */
+bool routes_check_password(struct routes *r, struct conn *c);
+
+/* Whether credentials that a browser may have added by itself can be trusted:
+ * the request is no page's, or that of a page that is named, not just any. */
+bool routes_trusts_origin(const struct routes *r,
+			  const struct http_request *request);
+
+/* publish.c */
+
+/* Before the content is read: only a publisher may make us keep any. Answers
+ * what can't be served. */
+void routes_check_publish(struct routes *r, struct conn *c,
+			  const struct http_request *request);
+void routes_publish(struct routes *r, struct conn *c,
+		    const struct http_request *request);
+
+/* Makes one publication, counts it, and asks for relief where memory is scarce.
+ * Returns 0; UV_ENOBUFS if too much is waiting, or UV_ENOMEM. */
+int routes_publish_one(struct routes *r, const struct topic_key *key,
+		       struct json_data data, struct registry_receipt *receipt);
+
+/* topics.c */
+void routes_show_topics(struct routes *r, struct conn *c,
+			const struct http_request *request);
+void routes_show_topic(struct routes *r, struct conn *c,
+		       const struct http_request *request);
+
+/* client.c */
+
+/* The client's session, made if there is none. NULL without memory. */
+struct session *routes_session(struct conn *c);
+
+/* Copies `s` to the heap, for a session, with a NUL behind it. An absent one
+ * stays so. Returns 0 or UV_ENOMEM. */
+int routes_keep(struct span s, char **out);
+
+void routes_drop_waiting(struct session *session);
+
+/* Cancels what is under way, ends the session's subscriptions, frees it. */
+void routes_forget_session(struct routes *r, struct client *client);
+
+/* The same, and all else there is of the client. */
+void routes_forget(struct routes *r, struct conn *c);
+
+/* plan.c */
+
+/* Reads the query of GET /sub into r->plan, and the places that `since` names
+ * into r->positions. Returns NULL; what is wrong; or routes_no_memory. */
+const char *routes_read_plan(struct routes *r, struct span query);
+extern const char routes_no_memory[];
+
+/* subscribe.c */
+void routes_subscribe(struct routes *r, struct conn *c,
+		      const struct http_request *request);
+
+/* All is allowed: what is asked for, by r->plan, begins. */
+void routes_accept_client(struct routes *r, struct conn *c,
+			  const struct http_request *request);
+
+/* The first message of a raw WebSocket that named no topic. */
+void routes_on_raw_message(struct routes *r, struct conn *c,
+			   struct span message);
+
+/* The same message, once its check was answered. */
+void routes_on_raw_checked(struct routes *r, struct conn *c,
+			   struct span message, enum auth_verdict verdict);
+
+/* authorize.c */
+
+/* Whether each subscription is asked about by itself. */
+bool routes_asks_per_topic(const struct routes *r);
+
+/* Asks whether the client may have what r->plan says: routes_accept_client()
+ * follows, now or later, or it is answered. */
+void routes_authorize(struct routes *r, struct conn *c,
+		      const struct http_request *request);
+
+/* Keeps what later checks need, of a client that will subscribe by messages.
+ * Returns 0 or UV_ENOMEM. */
+int routes_keep_credentials(struct routes *r, struct conn *c,
+			    const struct http_request *request);
+
+/* What came of a check, and of one that is not needed. */
+enum routes_check {
+	ROUTES_ALLOWED,
+	ROUTES_CHECKING, /* routes_on_…_checked() comes later */
+	ROUTES_BUSY,
+	ROUTES_NO_MEMORY,
+};
+
+/* Asks, where AUTH_PER_TOPIC says so, whether an open WebSocket may subscribe.
+ * If that takes time, `message` is kept and the connection paused. */
+enum routes_check routes_check_topic(struct routes *r, struct conn *c,
+				     const struct topic_key *key,
+				     struct span message);
+
+/* session.c: isimud.v1 */
+
+/* Subscribes to the topics of the URL, each answered as a command is. */
+void routes_start_session(struct routes *r, struct conn *c,
+			  const struct plan *plan, bool resumes,
+			  uint64_t epoch);
+void routes_on_command(struct routes *r, struct conn *c, struct span message);
+
+/* The message that waited for a check: what came of that. */
+void routes_on_command_checked(struct routes *r, struct conn *c,
+			       struct span message, enum auth_verdict verdict);
+
+#endif

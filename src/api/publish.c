@@ -1,0 +1,335 @@
+/* publish.c - POST /pub and POST /pub/TOPIC. */
+#include "api/private.h"
+#include "base/decimal.h"
+#include "base/memory.h"
+#include "topics/receipts.h"
+
+#define KEY_MAX_BYTES 255 /* of an Idempotency-Key */
+#define RECEIPT_MAX   (CURSOR_MAX + DECIMAL_MAX + 32) /* bytes, as JSON */
+#define RETRY         "Retry-After: 1\r\n"
+
+static const struct span folder = {"/pub/", 5};
+
+static bool is_plain(const struct http_request *request)
+{
+	return request->path.len > folder.len;
+}
+
+/* --- before the content ------------------------------------------------- */
+
+static void refuse(struct routes *r, struct conn *c, int status,
+		   const char *text)
+{
+	stats_add(routes_stats(r), STATS_publish_invalid, 1);
+	conn_respond_error(c, status, text, NULL);
+}
+
+static void refuse_as_full(struct routes *r, struct conn *c)
+{
+	stats_add(routes_stats(r), STATS_publish_full, 1);
+	conn_respond_error(c, 503, "Too much is waiting to be sent", RETRY);
+}
+
+/* What a plain body may be called. curl -d says that it is a form's. */
+static bool is_plain_type(struct span type)
+{
+	return type.bytes == NULL ||
+	       (type.len > 5 && strncasecmp(type.bytes, "text/", 5) == 0) ||
+	       http_is_media_type(type,
+				  SPAN("application/x-www-form-urlencoded"));
+}
+
+/* An application/json request of a page is preceded by a preflight; a plain one
+ * may be a form's, sent with the password that the browser remembers. */
+static bool check_kind(struct routes *r, struct conn *c,
+		       const struct http_request *request)
+{
+	struct span type = request->fields[HTTP_CONTENT_TYPE];
+
+	if (!is_plain(request)) {
+		if (http_is_media_type(type, SPAN("application/json")))
+			return true;
+		refuse(r, c, 415, "Content-Type must be application/json");
+		return false;
+	}
+	if (!routes_trusts_origin(r, request)) {
+		stats_add(routes_stats(r), STATS_origin_refused, 1);
+		refuse(r, c, 403, "Origin is not allowed to publish here");
+		return false;
+	}
+	if (is_plain_type(type))
+		return true;
+	refuse(r, c, 415,
+	       "Content-Type must be text/*; for JSON there is /pub");
+	return false;
+}
+
+static bool is_key(struct span key)
+{
+	for (size_t i = 0; i < key.len; i++)
+		if (key.bytes[i] < 0x20 || key.bytes[i] > 0x7e)
+			return false;
+	return key.len > 0 && key.len <= KEY_MAX_BYTES;
+}
+
+void routes_check_publish(struct routes *r, struct conn *c,
+			  const struct http_request *request)
+{
+	struct span key = request->fields[HTTP_IDEMPOTENCY_KEY];
+
+	if (!routes_check_password(r, c)) {
+		stats_add(routes_stats(r), STATS_publish_denied, 1);
+		return;
+	}
+	if (memory_level() == MEMORY_FULL) {
+		worker_ask_relief(r->worker->shared);
+		refuse_as_full(r, c);
+		return;
+	}
+	if (!check_kind(r, c, request))
+		return;
+	if (key.bytes != NULL && !is_key(key))
+		refuse(r, c, 400,
+		       "Idempotency-Key must be 1 to 255 printable ASCII "
+		       "characters");
+}
+
+/* --- publishing --------------------------------------------------------- */
+
+int routes_publish_one(struct routes *r, const struct topic_key *key,
+		       struct json_data data, struct registry_receipt *receipt)
+{
+	struct worker_shared *shared = r->worker->shared;
+	struct message *m =
+		message_new(data.text, data.is_json, shared->workers_count);
+	if (m == NULL)
+		return UV_ENOMEM;
+	m->accepted_ns = uv_hrtime();
+	int rv = registry_publish(shared->registry, key, m, receipt);
+	if (rv != 0)
+		return rv;
+	if (memory_level() >= MEMORY_SCARCE)
+		worker_ask_relief(shared);
+	stats_add(routes_stats(r), STATS_published, 1);
+	return 0;
+}
+
+static char *put(char *p, struct span text)
+{
+	memcpy(p, text.bytes, text.len);
+	return p + text.len;
+}
+
+/* Appends a receipt to r->page, which has RECEIPT_MAX bytes left. */
+static void write_receipt(struct routes *r,
+			  const struct registry_receipt *receipt)
+{
+	char *p = r->page.bytes + r->page.len;
+
+	p = put(p, SPAN("{\"id\":\""));
+	p += cursor_write(p, registry_epoch(r->worker->shared->registry),
+			  receipt->sequence);
+	p = put(p, SPAN("\",\"subscribers\":"));
+	p = decimal_write(p, receipt->subscribers);
+	*p++ = '}';
+	r->page.len = (size_t)(p - r->page.bytes);
+}
+
+/* A plain body as one publication. Its topic lies in r->query. */
+static const char *read_plain(struct routes *r,
+			      const struct http_request *request,
+			      struct json_publication *p)
+{
+	struct span topic = {request->path.bytes + folder.len,
+			     request->path.len - folder.len};
+
+	r->query.len = 0;
+	int rv = http_decode(topic, false, &r->query);
+	if (rv != 0)
+		return rv == UV_ENOMEM ? "Internal server error"
+				       : "The topic is not percent-encoded "
+					 "UTF-8";
+	p->topic = (struct span){r->query.bytes, r->query.len};
+	p->data = (struct json_data){.text = request->content};
+	if (!json_is_utf8(request->content))
+		return "The body is not UTF-8";
+	return NULL;
+}
+
+/* What is published, in order. */
+struct batch {
+	struct span publisher;
+	const struct json_publication *all;
+	size_t count;
+	bool is_array;
+};
+
+/* Publishes all, with the receipts in r->page, which has room for them before
+ * anything is published: nothing that was goes unmentioned. Returns 0; or
+ * UV_ENOBUFS or UV_ENOMEM, with those of the ones before in r->page, as a JSON
+ * array without its end. */
+static int publish_all(struct routes *r, const struct batch *b)
+{
+	struct buf *page = &r->page;
+	struct registry_receipt receipt;
+
+	page->len = 0;
+	int rv = buf_reserve(page, b->count * (RECEIPT_MAX + 1) + 2);
+	if (rv != 0)
+		return rv;
+	if (b->is_array)
+		page->bytes[page->len++] = '[';
+	for (size_t i = 0; i < b->count; i++) {
+		struct topic_key key = {b->publisher, b->all[i].topic};
+		rv = routes_publish_one(r, &key, b->all[i].data, &receipt);
+		if (rv != 0)
+			return rv;
+		if (i > 0)
+			page->bytes[page->len++] = ',';
+		write_receipt(r, &receipt);
+	}
+	if (b->is_array)
+		page->bytes[page->len++] = ']';
+	return 0;
+}
+
+/* A part of the batch is published: the client must know which. */
+static void refuse_rest(struct routes *r, struct conn *c)
+{
+	struct buf content = {0};
+	static const char start[] = "{\"error\":\"Too much is waiting to be "
+				    "sent\",\"published\":";
+
+	stats_add(routes_stats(r), STATS_publish_full, 1);
+	if (buf_append(&content, start, sizeof start - 1) != 0 ||
+	    buf_append(&content, r->page.bytes, r->page.len) != 0 ||
+	    buf_append(&content, "]}", 2) != 0)
+		conn_respond_error(c, 500, "Internal server error", NULL);
+	else
+		conn_respond(c, &(struct http_response){
+					.status = 503,
+					.content_type = "application/json",
+					.content = {content.bytes, content.len},
+					.fields = RETRY});
+	buf_fini(&content);
+}
+
+static void respond(struct routes *r, struct conn *c, const struct batch *b,
+		    int rv)
+{
+	if (rv == 0)
+		conn_respond(c,
+			     &(struct http_response){
+				     .status = 200,
+				     .content_type = "application/json",
+				     .content = {r->page.bytes, r->page.len}});
+	else if (b->is_array && r->page.len > 1)
+		refuse_rest(r, c);
+	else if (rv == UV_ENOBUFS)
+		refuse_as_full(r, c);
+	else
+		conn_respond_error(c, 500, "Internal server error", NULL);
+}
+
+/* Answers what was answered before. */
+static void repeat(struct routes *r, struct conn *c)
+{
+	stats_add(routes_stats(r), STATS_publish_repeated, 1);
+	conn_respond(c, &(struct http_response){
+				.status = 200,
+				.content_type = "application/json",
+				.content = {r->page.bytes, r->page.len},
+				.fields = "Idempotency-Replayed: true\r\n"});
+}
+
+/* A request that may come again. */
+static void publish_once(struct routes *r, struct conn *c,
+			 const struct http_request *request,
+			 const struct batch *b)
+{
+	struct receipts *receipts = r->worker->shared->receipts;
+	struct receipts_request id;
+	uint64_t now_ms = uv_hrtime() / 1000000;
+
+	receipts_identify(&id, b->publisher,
+			  request->fields[HTTP_IDEMPOTENCY_KEY], request->path,
+			  request->content);
+	switch (receipts_begin(receipts, &id, now_ms, &r->page)) {
+	case 0:
+		break;
+	case UV_EEXIST:
+		repeat(r, c);
+		return;
+	case UV_EINVAL:
+		refuse(r, c, 422,
+		       "Idempotency-Key was used for another request");
+		return;
+	default:
+		conn_respond_error(c, 500, "Internal server error", NULL);
+		return;
+	}
+	int rv = publish_all(r, b);
+	struct span receipt = {r->page.bytes, r->page.len};
+	receipts_end(receipts, &id, now_ms,
+		     rv == 0 ? receipt : (struct span){0});
+	respond(r, c, b, rv);
+}
+
+static void publish_batch(struct routes *r, struct conn *c,
+			  const struct http_request *request,
+			  const struct batch *b)
+{
+	if (request->fields[HTTP_IDEMPOTENCY_KEY].bytes != NULL)
+		publish_once(r, c, request, b);
+	else
+		respond(r, c, b, publish_all(r, b));
+}
+
+static void publish_plain(struct routes *r, struct conn *c,
+			  const struct http_request *request,
+			  struct span publisher)
+{
+	struct json_publication one;
+	const char *wrong = read_plain(r, request, &one);
+
+	if (wrong != NULL) {
+		refuse(r, c, 400, wrong);
+		return;
+	}
+	struct batch batch = {publisher, &one, 1, false};
+	publish_batch(r, c, request, &batch);
+}
+
+/* routes_check_publish() has read it, of this very request; seldom has another
+ * client had its turn since. Returns false if it has answered. */
+static bool find_publisher(struct routes *r, struct conn *c,
+			   struct span *publisher)
+{
+	struct span password;
+
+	*publisher = r->username;
+	return r->credentials_of == c ||
+	       routes_read_credentials(r, c, publisher, &password);
+}
+
+void routes_publish(struct routes *r, struct conn *c,
+		    const struct http_request *request)
+{
+	struct json_error error;
+	struct span publisher;
+
+	if (!find_publisher(r, c, &publisher))
+		return;
+	if (is_plain(request)) {
+		publish_plain(r, c, request, publisher);
+		return;
+	}
+	if (json_read_publications(&r->publications, request->content,
+				   &error) != 0) {
+		refuse(r, c, error.status, error.text);
+		return;
+	}
+	struct batch batch = {publisher, r->publications.all,
+			      r->publications.count, r->publications.is_array};
+	publish_batch(r, c, request, &batch);
+}

@@ -1,0 +1,499 @@
+/* routes.c - which request goes where; origins; health and metrics. */
+#include "api/routes.h"
+
+#include "access/secret.h"
+#include "api/private.h"
+#include "base/check.h"
+#include "base/memory.h"
+#include "codec/origin.h"
+#include "stats/metrics.h"
+#include "topics/receipts.h"
+
+#include <stdlib.h>
+
+#define PROJECT_PAGE  "https://github.com/tropicbliss/isimud"
+#define SUBSCRIBE_MAX 65536 /* bytes of a message from a subscriber */
+#define BASIC_CHALLENGE                                                        \
+	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
+#define NO_STORE "Cache-Control: no-store\r\n"
+
+/* --- credentials -------------------------------------------------------- */
+
+int routes_decode_credentials(struct routes *r, struct conn *c,
+			      struct span *username, struct span *password)
+{
+	struct span value = conn_request(c)->fields[HTTP_AUTHORIZATION];
+
+	int rv = http_basic_credentials(value, &r->credentials, username,
+					password);
+	r->credentials_of = rv == 0 ? c : NULL;
+	if (rv == 0)
+		r->username = *username;
+	return rv;
+}
+
+bool routes_read_credentials(struct routes *r, struct conn *c,
+			     struct span *username, struct span *password)
+{
+	int rv = routes_decode_credentials(r, c, username, password);
+
+	if (rv == UV_ENOMEM)
+		conn_respond_error(c, 500, "Internal server error", NULL);
+	else if (rv != 0)
+		conn_respond_error(c, 400, "Missing credentials", NULL);
+	return rv == 0;
+}
+
+bool routes_check_password(struct routes *r, struct conn *c)
+{
+	struct span publisher;
+	struct span password;
+
+	if (!routes_read_credentials(r, c, &publisher, &password))
+		return false;
+	if (secret_matches(password))
+		return true;
+	conn_respond_error(c, 401, "Wrong credentials", BASIC_CHALLENGE);
+	return false;
+}
+
+/* --- origins: pages of browsers (the WHATWG Fetch standard, 3.2) -------- */
+
+bool routes_trusts_origin(const struct routes *r,
+			  const struct http_request *request)
+{
+	const char *list = routes_config(r)->allowed_origins;
+	struct span origin = request->fields[HTTP_ORIGIN];
+
+	if (origin.bytes == NULL ||
+	    origin_is_same(origin, request->fields[HTTP_HOST]))
+		return true;
+	return !origin_allows_any(list) && origin_is_allowed(list, origin);
+}
+
+static bool is_origin_allowed(const struct routes *r,
+			      const struct http_request *request)
+{
+	struct span origin = request->fields[HTTP_ORIGIN];
+
+	return origin.bytes == NULL ||
+	       origin_is_allowed(routes_config(r)->allowed_origins, origin);
+}
+
+static int append(struct buf *out, const char *text)
+{
+	return buf_append(out, text, strlen(text));
+}
+
+/* For whoever answers: what a page of the request's origin may see of it. */
+static const char *origin_fields(struct conn *c,
+				 const struct http_request *request)
+{
+	struct routes *r = routes_of(c);
+	struct span origin = request->fields[HTTP_ORIGIN];
+	struct buf *out = &r->fields;
+
+	if (origin.bytes == NULL || conn_listener(c) == LISTENER_ADMIN)
+		return NULL;
+	if (origin_allows_any(routes_config(r)->allowed_origins))
+		return "Access-Control-Allow-Origin: *\r\n"
+		       "Access-Control-Expose-Headers: Idempotency-Replayed, "
+		       "Retry-After\r\n";
+	if (!is_origin_allowed(r, request))
+		return "Vary: Origin\r\n";
+	out->len = 0;
+	if (append(out, "Access-Control-Allow-Origin: ") != 0 ||
+	    buf_append(out, origin.bytes, origin.len) != 0 ||
+	    append(out, "\r\nAccess-Control-Allow-Credentials: true\r\n"
+			"Access-Control-Expose-Headers: Idempotency-Replayed, "
+			"Retry-After\r\n"
+			"Vary: Origin\r\n") != 0 ||
+	    buf_append(out, "", 1) != 0)
+		return NULL;
+	return out->bytes;
+}
+
+/* --- health and metrics ------------------------------------------------- */
+
+static void respond_state(struct conn *c, bool is_fine, const char *text)
+{
+	struct http_response response = {.status = is_fine ? 200 : 503,
+					 .content_type = "text/plain",
+					 .content = span_of(text),
+					 .fields = NO_STORE};
+	conn_respond(c, &response);
+}
+
+static void show_health(const struct routes *r, struct conn *c)
+{
+	bool is_fine = worker_all_turn(r->worker->shared);
+	respond_state(c, is_fine, is_fine ? "ok\n" : "a worker is stuck\n");
+}
+
+static void show_readiness(const struct routes *r, struct conn *c)
+{
+	struct worker_shared *shared = r->worker->shared;
+
+	if (atomic_load_explicit(&shared->is_draining, memory_order_relaxed))
+		respond_state(c, false, "draining\n");
+	else if (atomic_load_explicit(&shared->connections,
+				      memory_order_relaxed) >=
+		 shared->config->connections_max)
+		respond_state(c, false, "too many connections\n");
+	else if (memory_level() >= MEMORY_TIGHT)
+		respond_state(c, false, "memory is tight\n");
+	else
+		respond_state(c, true, "ready\n");
+}
+
+static void show_metrics(struct routes *r, struct conn *c)
+{
+	const struct worker_shared *shared = r->worker->shared;
+	const struct stats *stats[CONFIG_WORKERS_MAX];
+
+	if (conn_listener(c) != LISTENER_ADMIN && !routes_check_password(r, c))
+		return;
+	for (unsigned i = 0; i < shared->workers_count; i++)
+		stats[i] = &shared->workers[i]->stats;
+	struct metrics_source source = {
+		.workers = stats,
+		.workers_count = shared->workers_count,
+		.acceptor = shared->acceptor,
+		.topics = registry_topics(shared->registry),
+		.history_bytes = registry_history_bytes(shared->registry),
+		.receipts_count = receipts_count(shared->receipts),
+		.receipts_bytes = receipts_bytes(shared->receipts),
+		.auth_asked = verdicts_asked(shared->verdicts),
+		.auth_kept = verdicts_kept(shared->verdicts),
+		.is_draining = atomic_load(&shared->is_draining)};
+	r->page.len = 0;
+	if (metrics_write(&r->page, &source) != 0) {
+		conn_respond_error(c, 500, "Internal server error", NULL);
+		return;
+	}
+	conn_respond(c, &(struct http_response){
+				.status = 200,
+				.content_type = METRICS_CONTENT_TYPE,
+				.content = {r->page.bytes, r->page.len},
+				.fields = NO_STORE});
+}
+
+static void show_homepage(struct conn *c)
+{
+	conn_respond(c, &(struct http_response){
+				.status = 303,
+				.fields = "Location: " PROJECT_PAGE "\r\n"});
+}
+
+/* --- requests ----------------------------------------------------------- */
+
+enum target {
+	TARGET_NONE,
+	TARGET_HOMEPAGE,
+	TARGET_PUBLISH,
+	TARGET_SUBSCRIBE,
+	TARGET_TOPICS,
+	TARGET_TOPIC,
+	TARGET_HEALTH,
+	TARGET_READINESS,
+	TARGET_METRICS,
+};
+
+/* Whether the path is `folder`, a slash, and something. */
+static bool is_under(struct span path, struct span folder)
+{
+	return path.len > folder.len + 1 &&
+	       memcmp(path.bytes, folder.bytes, folder.len) == 0 &&
+	       path.bytes[folder.len] == '/';
+}
+
+static enum target operator_target_of(struct span path)
+{
+	if (span_equal(path, SPAN("/healthz")))
+		return TARGET_HEALTH;
+	if (span_equal(path, SPAN("/readyz")))
+		return TARGET_READINESS;
+	if (span_equal(path, SPAN("/metrics")))
+		return TARGET_METRICS;
+	return TARGET_NONE;
+}
+
+static enum target client_target_of(const struct routes *r, struct span path)
+{
+	if (span_equal(path, SPAN("/pub")) || is_under(path, SPAN("/pub")))
+		return TARGET_PUBLISH;
+	if (span_equal(path, SPAN("/sub")))
+		return TARGET_SUBSCRIBE;
+	if (span_equal(path, SPAN("/topics")))
+		return TARGET_TOPICS;
+	if (is_under(path, SPAN("/topics")))
+		return TARGET_TOPIC;
+	if (span_equal(path, SPAN("/")) && routes_config(r)->homepage)
+		return TARGET_HOMEPAGE;
+	return TARGET_NONE;
+}
+
+/* Which target a path is, for a connection of this kind: with ADMIN_PORT,
+ * health and metrics are there and nowhere else. */
+static enum target target_of(const struct routes *r, enum listener_kind kind,
+			     struct span path)
+{
+	bool is_admin = kind == LISTENER_ADMIN;
+	enum target target = TARGET_NONE;
+
+	if (!is_admin)
+		target = client_target_of(r, path);
+	if (target == TARGET_NONE &&
+	    (is_admin || !routes_config(r)->has_admin_port))
+		target = operator_target_of(path);
+	return target;
+}
+
+static bool is_for_pages(enum target target)
+{
+	return target == TARGET_PUBLISH || target == TARGET_SUBSCRIBE ||
+	       target == TARGET_TOPICS || target == TARGET_TOPIC;
+}
+
+/* A preflight asks, for a page, whether it may ask (Fetch, 3.2.2). */
+static bool is_preflight(enum target target, const struct http_request *request)
+{
+	return request->method == HTTP_METHOD_OPTIONS && is_for_pages(target) &&
+	       request->fields[HTTP_ORIGIN].bytes != NULL &&
+	       request->fields[HTTP_ACCESS_CONTROL_REQUEST_METHOD].bytes !=
+		       NULL;
+}
+
+static void answer_preflight(struct conn *c, enum target target)
+{
+	struct http_response response = {.status = 204};
+
+	response.fields =
+		target == TARGET_PUBLISH
+			? "Access-Control-Allow-Methods: POST\r\n"
+			  "Access-Control-Allow-Headers: Authorization, "
+			  "Content-Type, Idempotency-Key\r\n"
+			  "Access-Control-Max-Age: 600\r\n"
+			: "Access-Control-Allow-Methods: GET, HEAD\r\n"
+			  "Access-Control-Allow-Headers: Authorization, "
+			  "Cache-Control, Last-Event-ID\r\n"
+			  "Access-Control-Max-Age: 600\r\n";
+	conn_respond(c, &response);
+}
+
+/* Answers what is wrong with method or path. Returns whether all is fine. */
+static bool check_method(struct conn *c, enum target target,
+			 const struct http_request *request)
+{
+	bool is_post = request->method == HTTP_METHOD_POST;
+	bool is_get = request->method == HTTP_METHOD_GET ||
+		      request->method == HTTP_METHOD_HEAD;
+
+	if (target == TARGET_NONE) {
+		conn_respond_error(c, 404, "Not found", NULL);
+		return false;
+	}
+	if (target == TARGET_PUBLISH ? is_post : is_get)
+		return true;
+	conn_respond_error(c, 405, "Method not allowed",
+			   target == TARGET_PUBLISH ? "Allow: POST\r\n"
+						    : "Allow: GET, HEAD\r\n");
+	return false;
+}
+
+/* All that can be refused is refused here, so that content is kept for nobody
+ * but a publisher. */
+static void on_head(struct conn *c, const struct http_request *request)
+{
+	struct routes *r = routes_of(c);
+	enum target target = target_of(r, conn_listener(c), request->path);
+
+	if (is_for_pages(target) && !is_origin_allowed(r, request)) {
+		stats_add(routes_stats(r), STATS_origin_refused, 1);
+		conn_respond_error(c, 403, "Origin is not allowed", NULL);
+		return;
+	}
+	if (is_preflight(target, request)) {
+		answer_preflight(c, target);
+		return;
+	}
+	if (!check_method(c, target, request))
+		return;
+	if (target == TARGET_PUBLISH)
+		routes_check_publish(r, c, request);
+	else if (request->content_length > 0 || request->is_chunked)
+		conn_respond_error(c, 400, "No content is expected", NULL);
+}
+
+static void on_request(struct conn *c, const struct http_request *request)
+{
+	struct routes *r = routes_of(c);
+
+	switch (target_of(r, conn_listener(c), request->path)) {
+	case TARGET_PUBLISH:
+		routes_publish(r, c, request);
+		break;
+	case TARGET_SUBSCRIBE:
+		routes_subscribe(r, c, request);
+		break;
+	case TARGET_TOPICS:
+		routes_show_topics(r, c, request);
+		break;
+	case TARGET_TOPIC:
+		routes_show_topic(r, c, request);
+		break;
+	case TARGET_HOMEPAGE:
+		show_homepage(c);
+		break;
+	case TARGET_HEALTH:
+		show_health(r, c);
+		break;
+	case TARGET_READINESS:
+		show_readiness(r, c);
+		break;
+	case TARGET_METRICS:
+		show_metrics(r, c);
+		break;
+	case TARGET_NONE:
+		break; /* on_head() has answered */
+	}
+}
+
+/* --- messages, and the end ---------------------------------------------- */
+
+static void on_message(struct conn *c, bool is_text, struct span message)
+{
+	struct client *client = conn_user(c);
+
+	if (!is_text)
+		conn_end(c, ENDING_binary, NULL);
+	else if (client->session != NULL && client->session->is_v1)
+		routes_on_command(routes_of(c), c, message);
+	else
+		routes_on_raw_message(routes_of(c), c, message);
+}
+
+/* Takes turns, so that one subscription does not keep all the room there is. */
+static void on_room(struct conn *c)
+{
+	struct client *client = conn_user(c);
+	struct session *session = client->session;
+	struct routes *r = routes_of(c);
+	unsigned count = session == NULL ? 0 : session->subscribed_count;
+
+	for (unsigned i = 0; i < count; i++) {
+		unsigned at = (session->fed + i) % count;
+		struct subscriber *s = session->subscribed[at];
+		if (!s->is_lossy)
+			continue;
+		if (!subscribers_feed(
+			    &r->subscribers,
+			    CONTAINER_OF(s, struct lossy, subscriber))) {
+			session->fed = (at + 1) % count;
+			return;
+		}
+	}
+}
+
+static void on_end(struct conn *c)
+{
+	routes_forget(routes_of(c), c);
+}
+
+/* --- the application ---------------------------------------------------- */
+
+static int open_auth(struct routes *r)
+{
+	const struct config *config = routes_config(r);
+	struct auth_options options = {
+		.url = config->auth_url,
+		.timeout_ms = (unsigned)config->auth_timeout_ms,
+		.checks_max = (unsigned)config->auth_checks_max,
+		.verdicts = r->worker->shared->verdicts,
+		.worker = r->worker->index};
+
+	if (config->auth_url == NULL)
+		return 0;
+	return auth_open(&r->auth, &r->worker->loop, &options);
+}
+
+static int routes_open(struct worker *w, void **state)
+{
+	const struct config *config = w->shared->config;
+	struct routes *r = calloc(1, sizeof *r);
+	if (r == NULL)
+		return UV_ENOMEM;
+	r->worker = w;
+	int rv = subscribers_init(&r->subscribers, w->shared->registry,
+				  w->index, (uint32_t)config->history_size,
+				  config->buffered_max_bytes, &w->stats);
+	if (rv != 0)
+		goto err_routes;
+	rv = open_auth(r);
+	if (rv != 0)
+		goto err_subscribers;
+	*state = r;
+	return 0;
+
+err_subscribers:
+	subscribers_fini(&r->subscribers);
+err_routes:
+	free(r);
+	return rv;
+}
+
+static void routes_deliver(void *state, struct message *first)
+{
+	struct routes *r = state;
+	subscribers_deliver(&r->subscribers, first);
+}
+
+static void routes_flushed(void *state)
+{
+	struct routes *r = state;
+	subscribers_flushed(&r->subscribers);
+}
+
+static void routes_notify(void *state, struct mailbox_note *note)
+{
+	struct routes *r = state;
+	auth_take_note(r->auth, note);
+}
+
+static void routes_close(void *state)
+{
+	struct routes *r = state;
+
+	auth_close(r->auth);
+	subscribers_fini(&r->subscribers);
+	buf_fini(&r->page);
+	buf_fini(&r->fields);
+	buf_fini(&r->credentials);
+	buf_fini(&r->query);
+	buf_fini(&r->uri);
+	buf_fini(&r->key_uri);
+	json_publications_fini(&r->publications);
+	buf_fini(&r->subscription.memory);
+	buf_fini(&r->command.memory);
+	free(r);
+}
+
+static const struct conn_hooks hooks = {
+	.user_bytes = sizeof(struct client),
+	.on_head = on_head,
+	.on_request = on_request,
+	.fields = origin_fields,
+	.on_message = on_message,
+	.on_room = on_room,
+	.on_end = on_end,
+};
+
+const struct worker_app routes_app = {
+	.hooks = &hooks,
+	.message_max_bytes = SUBSCRIBE_MAX,
+	.open = routes_open,
+	.deliver = routes_deliver,
+	.flushed = routes_flushed,
+	.notify = routes_notify,
+	.close = routes_close,
+};

@@ -1,0 +1,335 @@
+/* session.c - isimud.v1: commands of one connection, each answered. */
+#include "access/secret.h"
+#include "api/private.h"
+#include "base/check.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+#define SUBSCRIBED_MIN 4 /* room for so many subscriptions at first */
+
+/* Answers with what was written to r->page. Ends nothing inside the call, so
+ * that what a caller has of the session stays. */
+static void answer(struct routes *r, struct conn *c, int written)
+{
+	if (written != 0)
+		conn_end_later(c, ENDING_no_memory);
+	else
+		conn_send_text(c, (struct span){r->page.bytes, r->page.len});
+}
+
+static void answer_error(struct routes *r, struct conn *c, struct span ref,
+			 enum envelope_error code, const char *text)
+{
+	stats_add(routes_stats(r), STATS_command_errors, 1);
+	r->page.len = 0;
+	answer(r, c, envelope_write_error(&r->page, ref, code, text));
+}
+
+static struct session *session_of(struct conn *c)
+{
+	struct client *client = conn_user(c);
+	return client->session;
+}
+
+/* --- subscriptions ------------------------------------------------------ */
+
+static struct subscriber **find(struct session *session,
+				const struct topic_key *key)
+{
+	for (unsigned i = 0; i < session->subscribed_count; i++) {
+		struct topic_key has = subscribers_key(session->subscribed[i]);
+		if (span_equal(has.publisher, key->publisher) &&
+		    span_equal(has.name, key->name))
+			return &session->subscribed[i];
+	}
+	return NULL;
+}
+
+static int reserve(struct session *session)
+{
+	if (session->subscribed_count < session->subscribed_cap)
+		return 0;
+	unsigned cap = session->subscribed_cap == 0
+			       ? SUBSCRIBED_MIN
+			       : 2 * session->subscribed_cap;
+	struct subscriber **more =
+		realloc(session->subscribed, cap * sizeof(struct subscriber *));
+	if (more == NULL)
+		return UV_ENOMEM;
+	memory_charge((cap - session->subscribed_cap) *
+		      sizeof(struct subscriber *));
+	session->subscribed = more;
+	session->subscribed_cap = cap;
+	return 0;
+}
+
+static struct subscriber *subscriber_new(struct session *session, bool is_lossy)
+{
+	size_t size =
+		is_lossy ? sizeof(struct lossy) : sizeof(struct subscriber);
+	struct subscriber *s = calloc(1, size);
+
+	if (s == NULL)
+		return NULL;
+	memory_charge(size);
+	s->form = MESSAGE_ENVELOPE;
+	s->is_lossy = is_lossy;
+	if (is_lossy)
+		CONTAINER_OF(s, struct lossy, subscriber)->shared_bytes =
+			&session->lossy_bytes;
+	return s;
+}
+
+static void subscriber_free(struct subscriber *s)
+{
+	memory_credit(s->is_lossy ? sizeof(struct lossy)
+				  : sizeof(struct subscriber));
+	free(s);
+}
+
+/* A subscription that is asked for, by a command or by the URL. */
+struct wish {
+	struct span ref;
+	struct topic_key key;
+	bool drops;
+	bool resumes;
+	struct subscribers_resume from;
+};
+
+/* Tells that it is in force, and what came before it. */
+static void welcome(struct routes *r, struct conn *c, const struct wish *wish,
+		    struct subscriber *s, bool is_exact)
+{
+	enum envelope_resumed resumed = ENVELOPE_NOT_ASKED;
+	uint64_t place = s->since;
+	char id[CURSOR_MAX];
+
+	if (wish->resumes)
+		resumed = is_exact ? ENVELOPE_RESUMED : ENVELOPE_NOT_RESUMED;
+	if (wish->resumes && is_exact)
+		place = wish->from.after;
+	size_t len = cursor_write(
+		id, registry_epoch(r->worker->shared->registry), place);
+	r->page.len = 0;
+	answer(r, c,
+	       envelope_write_subscribed(&r->page, wish->ref,
+					 wish->key.publisher, wish->key.name,
+					 (struct span){id, len}, resumed));
+	subscribers_replay(&r->subscribers, s);
+}
+
+static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
+{
+	struct session *session = session_of(c);
+	struct subscriber *s;
+	bool is_exact = false;
+
+	/* A client chooses how long the names are that a topic keeps. */
+	if (memory_level() >= MEMORY_TIGHT || reserve(session) != 0)
+		goto no_memory;
+	s = subscriber_new(session, wish->drops);
+	if (s == NULL)
+		goto no_memory;
+	if (subscribers_add(&r->subscribers, s, c, &wish->key,
+			    wish->resumes ? &wish->from : NULL,
+			    &is_exact) != 0) {
+		subscriber_free(s);
+		goto no_memory;
+	}
+	session->subscribed[session->subscribed_count++] = s;
+	welcome(r, c, wish, s, is_exact);
+	return;
+
+no_memory:
+	answer_error(r, c, wish->ref, ENVELOPE_no_memory, NULL);
+}
+
+static void unsubscribe(struct routes *r, struct conn *c,
+			const struct envelope_command *command)
+{
+	struct session *session = session_of(c);
+	struct topic_key key = {command->publisher, command->topic};
+	struct subscriber **at = find(session, &key);
+
+	if (at == NULL) {
+		answer_error(r, c, command->ref, ENVELOPE_not_subscribed, NULL);
+		return;
+	}
+	subscribers_remove(&r->subscribers, *at);
+	subscriber_free(*at);
+	*at = session->subscribed[--session->subscribed_count];
+	r->page.len = 0;
+	answer(r, c,
+	       envelope_write_unsubscribed(&r->page, command->ref,
+					   command->publisher, command->topic));
+}
+
+/* Reads what a subscribe command wishes. Returns whether it can be granted; if
+ * not, it has been answered. */
+static bool read_wish(struct routes *r, struct conn *c,
+		      const struct envelope_command *command, struct wish *wish)
+{
+	struct session *session = session_of(c);
+
+	*wish = (struct wish){.ref = command->ref,
+			      .key = {command->publisher, command->topic},
+			      .drops = command->drops,
+			      .resumes = command->since.bytes != NULL};
+	if (find(session, &wish->key) != NULL)
+		answer_error(r, c, command->ref, ENVELOPE_already_subscribed,
+			     NULL);
+	else if (session->subscribed_count ==
+		 routes_config(r)->subscriptions_max)
+		answer_error(r, c, command->ref,
+			     ENVELOPE_too_many_subscriptions, NULL);
+	else if (wish->resumes &&
+		 cursor_parse(command->since, 1, &wish->from.epoch,
+			      &wish->from.after) != 0)
+		answer_error(r, c, command->ref, ENVELOPE_bad_command,
+			     "`since` must be an id");
+	else
+		return true;
+	return false;
+}
+
+static void ask_and_subscribe(struct routes *r, struct conn *c,
+			      const struct envelope_command *command,
+			      struct span message)
+{
+	struct wish wish;
+
+	if (!read_wish(r, c, command, &wish))
+		return;
+	switch (routes_check_topic(r, c, &wish.key, message)) {
+	case ROUTES_ALLOWED:
+		subscribe(r, c, &wish);
+		break;
+	case ROUTES_CHECKING:
+		break;
+	case ROUTES_BUSY:
+		answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
+		break;
+	case ROUTES_NO_MEMORY:
+		answer_error(r, c, command->ref, ENVELOPE_no_memory, NULL);
+		break;
+	}
+}
+
+void routes_start_session(struct routes *r, struct conn *c,
+			  const struct plan *plan, bool resumes, uint64_t epoch)
+{
+	struct wish wish = {.resumes = resumes};
+
+	for (unsigned i = 0; i < plan->topics_count; i++) {
+		wish.key = (struct topic_key){plan->publisher, plan->topics[i]};
+		wish.from = (struct subscribers_resume){epoch, r->positions[i]};
+		subscribe(r, c, &wish);
+		if (conn_state(c) != CONN_WEBSOCKET)
+			return;
+	}
+}
+
+/* --- publishing --------------------------------------------------------- */
+
+/* The password may have been changed since the handshake. */
+static bool may_publish(const struct session *session)
+{
+	return session->publisher.bytes != NULL &&
+	       session->secret_generation == secret_generation();
+}
+
+static void publish(struct routes *r, struct conn *c,
+		    const struct envelope_command *command)
+{
+	const struct session *session = session_of(c);
+	struct topic_key key = {session->publisher, command->topic};
+	struct registry_receipt receipt;
+	char id[CURSOR_MAX];
+
+	if (!may_publish(session)) {
+		stats_add(routes_stats(r), STATS_publish_denied, 1);
+		answer_error(r, c, command->ref, ENVELOPE_forbidden,
+			     "the handshake had no credentials that may "
+			     "publish");
+		return;
+	}
+	if (memory_level() == MEMORY_FULL) {
+		worker_ask_relief(r->worker->shared);
+		stats_add(routes_stats(r), STATS_publish_full, 1);
+		answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
+		return;
+	}
+	int rv = routes_publish_one(r, &key, command->data, &receipt);
+	if (rv != 0) {
+		stats_add(routes_stats(r), STATS_publish_full, 1);
+		answer_error(r, c, command->ref,
+			     rv == UV_ENOBUFS ? ENVELOPE_busy
+					      : ENVELOPE_no_memory,
+			     NULL);
+		return;
+	}
+	size_t len =
+		cursor_write(id, registry_epoch(r->worker->shared->registry),
+			     receipt.sequence);
+	r->page.len = 0;
+	answer(r, c,
+	       envelope_write_published(&r->page, command->ref,
+					(struct span){id, len},
+					receipt.subscribers));
+}
+
+/* --- commands ----------------------------------------------------------- */
+
+static void ping(struct routes *r, struct conn *c,
+		 const struct envelope_command *command)
+{
+	r->page.len = 0;
+	answer(r, c, envelope_write_pong(&r->page, command->ref));
+}
+
+void routes_on_command(struct routes *r, struct conn *c, struct span message)
+{
+	struct envelope_command *command = &r->command;
+	enum envelope_error code;
+	struct json_error error;
+
+	stats_add(routes_stats(r), STATS_commands, 1);
+	if (envelope_read(command, message, &code, &error) != 0) {
+		answer_error(r, c, command->ref, code, error.text);
+		return;
+	}
+	switch (command->type) {
+	case ENVELOPE_SUBSCRIBE:
+		ask_and_subscribe(r, c, command, message);
+		break;
+	case ENVELOPE_UNSUBSCRIBE:
+		unsubscribe(r, c, command);
+		break;
+	case ENVELOPE_PUBLISH:
+		publish(r, c, command);
+		break;
+	case ENVELOPE_PING:
+		ping(r, c, command);
+		break;
+	}
+}
+
+void routes_on_command_checked(struct routes *r, struct conn *c,
+			       struct span message, enum auth_verdict verdict)
+{
+	struct envelope_command *command = &r->command;
+	enum envelope_error code;
+	struct json_error error;
+	struct wish wish;
+
+	/* It was read before: only memory can be missing now. */
+	if (envelope_read(command, message, &code, &error) != 0)
+		answer_error(r, c, command->ref, code, error.text);
+	else if (verdict == AUTH_NO)
+		answer_error(r, c, command->ref, ENVELOPE_forbidden, NULL);
+	else if (verdict == AUTH_FAILED)
+		answer_error(r, c, command->ref, ENVELOPE_auth_failed, NULL);
+	else if (read_wish(r, c, command, &wish))
+		subscribe(r, c, &wish);
+}

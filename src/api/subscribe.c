@@ -1,0 +1,430 @@
+/* subscribe.c - GET /sub: in which protocol, and the start of it. */
+#include "access/secret.h"
+#include "api/private.h"
+#include "base/check.h"
+#include "base/memory.h"
+#include "codec/sse.h"
+
+#include <stdlib.h>
+
+#define BASIC_CHALLENGE                                                        \
+	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
+#define RETRY       "Retry-After: 1\r\n"
+#define SUBPROTOCOL "isimud.v1"
+
+/* Where a client goes on. */
+struct resume {
+	bool is_wanted;
+	uint64_t epoch; /* its places: r->positions */
+};
+
+static bool is_websocket(const struct http_request *request)
+{
+	return http_list_has(request->fields[HTTP_UPGRADE], SPAN("websocket"));
+}
+
+static bool is_v1(const struct http_request *request)
+{
+	return is_websocket(request) &&
+	       http_list_has_exactly(
+		       request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL],
+		       SPAN(SUBPROTOCOL));
+}
+
+/* Checks that it can be served, in one way or the other. Returns false if it
+ * has been answered. */
+static bool check_kind(const struct routes *r, struct conn *c,
+		       const struct http_request *request)
+{
+	const struct span type = SPAN("text/event-stream");
+	struct span accept = request->fields[HTTP_ACCEPT];
+	bool has_topics = r->plan.topics_count > 0;
+
+	if (is_websocket(request))
+		return conn_check_upgrade(c);
+	if (has_topics && http_accept_quality(accept, type) > 0)
+		return true;
+	if (has_topics)
+		conn_respond_error(c, 406,
+				   "Accept must allow text/event-stream", NULL);
+	else if (http_accepts_explicitly(accept, type))
+		conn_respond_error(c, 400,
+				   "An event stream needs publisher and topic",
+				   NULL);
+	else
+		conn_check_upgrade(c); /* says what it lacks */
+	return false;
+}
+
+/* Where the client wants to go on: an event stream by what it last saw, which
+ * is newer than its URL. */
+static struct resume read_resume(struct routes *r,
+				 const struct http_request *request)
+{
+	struct plan *plan = &r->plan;
+	struct span id = request->fields[HTTP_LAST_EVENT_ID];
+	struct resume resume = {.is_wanted = true};
+
+	if (id.len == 0 || is_websocket(request))
+		id = plan->since;
+	if (id.bytes == NULL)
+		return (struct resume){.is_wanted = false};
+	if (cursor_parse(id, plan->topics_count, &resume.epoch, r->positions) ==
+	    0)
+		return resume;
+	/* What is no id of ours is answered as one that is too old. */
+	resume.epoch = ~registry_epoch(r->worker->shared->registry);
+	memset(r->positions, 0, plan->topics_count * sizeof r->positions[0]);
+	return resume;
+}
+
+/* --- the start ---------------------------------------------------------- */
+
+/* Where the subscriptions of a URL lie: NULL without memory. */
+static struct subscriber *make_subscribers(struct conn *c, unsigned count)
+{
+	struct client *client = conn_user(c);
+
+	if (count == 1)
+		return &client->only;
+	struct session *session = routes_session(c);
+	if (session == NULL)
+		return NULL;
+	session->several = calloc(count, sizeof(struct subscriber));
+	if (session->several == NULL)
+		return NULL;
+	session->several_count = count;
+	memory_charge(count * sizeof(struct subscriber));
+	return session->several;
+}
+
+static void prepare(struct routes *r, struct subscriber *all,
+		    enum message_form form, const struct resume *resume)
+{
+	unsigned count = r->plan.topics_count;
+	bool is_event = form == MESSAGE_EVENT || form == MESSAGE_EVENT_ENVELOPE;
+
+	for (unsigned i = 0; i < count; i++) {
+		all[i].form = (uint8_t)form;
+		all[i].has_cursor = is_event && count > 1;
+		all[i].is_last = i == count - 1;
+		all[i].ordinal = (uint16_t)i;
+		all[i].since = resume->is_wanted ? r->positions[i] : 0;
+	}
+}
+
+/* Tells an event stream that it can't go on without a loss. */
+static int send_reset(struct routes *r, struct conn *c, struct span topic)
+{
+	struct buf data = {0};
+	const struct span start =
+		SPAN("{\"reason\":\"messages were lost\",\"publisher\":");
+
+	int rv = buf_append(&data, start.bytes, start.len);
+	if (rv == 0)
+		rv = json_write_string(&data, r->plan.publisher);
+	if (rv == 0)
+		rv = buf_append(&data, ",\"topic\":", 9);
+	if (rv == 0)
+		rv = json_write_string(&data, topic);
+	if (rv == 0)
+		rv = buf_append(&data, "}", 1);
+	r->page.len = 0;
+	if (rv == 0)
+		rv = sse_write_event(&r->page, SPAN("reset"),
+				     (struct span){data.bytes, data.len});
+	if (rv == 0)
+		conn_send_text(c, (struct span){r->page.bytes, r->page.len});
+	buf_fini(&data);
+	return rv;
+}
+
+/* A client that can't be told in its protocol is ended. */
+static int tell_loss(struct routes *r, struct conn *c, struct span topic)
+{
+	if (conn_state(c) == CONN_EVENT_STREAM)
+		return send_reset(r, c, topic);
+	conn_end(c, ENDING_not_resumed, NULL);
+	return UV_ECANCELED;
+}
+
+/* Returns 0, or UV_ENOMEM; or UV_ECANCELED, the client being ended already. */
+static int start_one(struct routes *r, struct conn *c, struct subscriber *s,
+		     const struct resume *resume)
+{
+	struct span topic = r->plan.topics[s->ordinal];
+	struct topic_key key = {r->plan.publisher, topic};
+	struct subscribers_resume from = {resume->epoch,
+					  r->positions[s->ordinal]};
+	bool is_exact;
+
+	int rv = subscribers_add(&r->subscribers, s, c, &key,
+				 resume->is_wanted ? &from : NULL, &is_exact);
+	if (rv == 0 && resume->is_wanted && !is_exact)
+		rv = tell_loss(r, c, topic);
+	if (rv == 0)
+		subscribers_replay(&r->subscribers, s);
+	return rv;
+}
+
+/* What the client has got, once its history was replayed. */
+static int write_position(struct routes *r, const struct subscriber *all,
+			  struct buf *out)
+{
+	char id[CURSOR_MAX];
+
+	if (all[0].has_cursor)
+		return subscribers_write_cursor(&r->subscribers, all, out);
+	size_t len = cursor_write(
+		id, registry_epoch(r->worker->shared->registry), all[0].since);
+	return buf_append(out, id, len);
+}
+
+/* An id without an event: from here on the client knows where it is, even if
+ * nothing is published before it connects again. */
+static int send_position(struct routes *r, struct conn *c,
+			 const struct subscriber *all)
+{
+	struct buf id = {0};
+
+	int rv = write_position(r, all, &id);
+	r->page.len = 0;
+	if (rv == 0)
+		rv = sse_write_id(&r->page, (struct span){id.bytes, id.len});
+	if (rv == 0)
+		rv = buf_append(&r->page, "\n", 1);
+	if (rv == 0)
+		conn_send_text(c, (struct span){r->page.bytes, r->page.len});
+	buf_fini(&id);
+	return rv;
+}
+
+/* Subscribes an open WebSocket or event stream to all topics of the plan. */
+static void start(struct routes *r, struct conn *c, enum message_form form,
+		  const struct resume *resume)
+{
+	unsigned count = r->plan.topics_count;
+	struct subscriber *all = make_subscribers(c, count);
+	int rv = all == NULL ? UV_ENOMEM : 0;
+
+	if (rv == 0)
+		prepare(r, all, form, resume);
+	for (unsigned i = 0; rv == 0 && i < count; i++)
+		rv = start_one(r, c, &all[i], resume);
+	if (rv == 0 && form != MESSAGE_FRAME)
+		rv = send_position(r, c, all);
+	if (rv != 0 && rv != UV_ECANCELED)
+		conn_end(c, ENDING_no_memory, NULL);
+}
+
+/* Clients that were cut off together should not all come back at once. */
+static unsigned retry_ms(const struct routes *r)
+{
+	uint64_t ms = routes_config(r)->sse_retry_ms;
+
+	return (unsigned)(ms + uv_hrtime() / 1024 % (ms / 2 + 1));
+}
+
+static void start_stream(struct routes *r, struct conn *c,
+			 const struct http_request *request)
+{
+	enum message_form form =
+		r->plan.has_envelopes ? MESSAGE_EVENT_ENVELOPE : MESSAGE_EVENT;
+	struct resume resume = read_resume(r, request);
+
+	r->page.len = 0;
+	if (sse_write_retry(&r->page, retry_ms(r)) != 0) {
+		conn_respond_error(c, 500, "Internal server error", NULL);
+		return;
+	}
+	conn_stream(c, (struct span){r->page.bytes, r->page.len});
+	if (conn_state(c) == CONN_EVENT_STREAM)
+		start(r, c, form, &resume);
+}
+
+/* What the client is told of the subprotocols it offered. A browser takes no
+ * WebSocket that chose none of them. */
+static struct span choose_subprotocol(const struct http_request *request)
+{
+	struct span offered = request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL];
+
+	if (is_v1(request))
+		return SPAN(SUBPROTOCOL);
+	return http_list_find_prefix(offered, SPAN(ROUTES_BEARER_PREFIX));
+}
+
+static void start_websocket(struct routes *r, struct conn *c,
+			    const struct http_request *request)
+{
+	struct client *client = conn_user(c);
+	struct resume resume = read_resume(r, request);
+	bool speaks_v1 = is_v1(request);
+
+	conn_upgrade(c, choose_subprotocol(request));
+	if (conn_state(c) != CONN_WEBSOCKET)
+		return;
+	if (speaks_v1) {
+		client->session->is_v1 = true;
+		routes_start_session(r, c, &r->plan, resume.is_wanted,
+				     resume.epoch);
+	} else if (r->plan.topics_count > 0) {
+		start(r, c, MESSAGE_FRAME, &resume);
+	}
+}
+
+void routes_accept_client(struct routes *r, struct conn *c,
+			  const struct http_request *request)
+{
+	struct client *client = conn_user(c);
+	bool subscribes_later = is_v1(request) || r->plan.topics_count == 0;
+
+	if (routes_asks_per_topic(r) && subscribes_later &&
+	    routes_keep_credentials(r, c, request) != 0) {
+		conn_respond_error(c, 500, "Internal server error", NULL);
+		return;
+	}
+	/* What was needed for the check only is not kept. */
+	if (!is_v1(request) && !(routes_asks_per_topic(r) && subscribes_later))
+		routes_forget_session(r, client);
+	if (is_websocket(request))
+		start_websocket(r, c, request);
+	else
+		start_stream(r, c, request);
+}
+
+/* --- the raw protocol --------------------------------------------------- */
+
+static void subscribe_raw(struct routes *r, struct conn *c,
+			  const struct topic_key *key)
+{
+	struct client *client = conn_user(c);
+
+	client->only.form = MESSAGE_FRAME;
+	/* A client chooses how long the names are that a topic keeps. */
+	if (memory_level() >= MEMORY_TIGHT ||
+	    subscribers_add(&r->subscribers, &client->only, c, key, NULL,
+			    NULL) != 0) {
+		conn_end(c, ENDING_no_memory, NULL);
+		return;
+	}
+	routes_forget_session(r, client);
+}
+
+/* Returns whether `message` is a subscription; if not, the client is ended. */
+static bool read_raw(struct routes *r, struct conn *c, struct span message,
+		     struct topic_key *key)
+{
+	struct json_error error;
+	int status = json_read_subscription(&r->subscription, message, &error);
+
+	if (status != 0)
+		conn_end(c,
+			 status == 400   ? ENDING_bad_data
+			 : status == 422 ? ENDING_policy
+					 : ENDING_no_memory,
+			 error.text);
+	*key = (struct topic_key){r->subscription.publisher,
+				  r->subscription.topic};
+	return status == 0;
+}
+
+void routes_on_raw_message(struct routes *r, struct conn *c,
+			   struct span message)
+{
+	const struct client *client = conn_user(c);
+	struct topic_key key;
+
+	if (client->only.topic != NULL ||
+	    (client->session != NULL && client->session->several_count > 0)) {
+		conn_end(c, ENDING_policy, "already subscribed");
+		return;
+	}
+	if (!read_raw(r, c, message, &key))
+		return;
+	switch (routes_check_topic(r, c, &key, message)) {
+	case ROUTES_ALLOWED:
+		subscribe_raw(r, c, &key);
+		break;
+	case ROUTES_CHECKING:
+		break;
+	case ROUTES_BUSY:
+		conn_end(c, ENDING_busy, NULL);
+		break;
+	case ROUTES_NO_MEMORY:
+		conn_end(c, ENDING_no_memory, NULL);
+		break;
+	}
+}
+
+void routes_on_raw_checked(struct routes *r, struct conn *c,
+			   struct span message, enum auth_verdict verdict)
+{
+	struct topic_key key;
+
+	if (verdict == AUTH_NO)
+		conn_end(c, ENDING_forbidden, NULL);
+	else if (verdict == AUTH_FAILED)
+		conn_end(c, ENDING_auth_failed, NULL);
+	else if (read_raw(r, c, message, &key))
+		subscribe_raw(r, c, &key);
+}
+
+/* --- requests ----------------------------------------------------------- */
+
+/* A client of isimud.v1 that has a publisher's credentials may publish; where a
+ * browser may have added them by itself, they do not count. Returns false if it
+ * has been answered. */
+static bool read_publisher(struct routes *r, struct conn *c,
+			   const struct http_request *request)
+{
+	struct session *session = routes_session(c);
+	struct span publisher;
+	struct span password;
+	char *copy = NULL;
+	int rv;
+
+	if (session == NULL)
+		goto no_memory;
+	rv = routes_decode_credentials(r, c, &publisher, &password);
+	if (rv == UV_ENOMEM)
+		goto no_memory;
+	if (rv != 0 || !routes_trusts_origin(r, request))
+		return true;
+	session->secret_generation = secret_generation();
+	if (!secret_matches(password)) {
+		conn_respond_error(c, 401, "Wrong credentials",
+				   BASIC_CHALLENGE);
+		return false;
+	}
+	if (routes_keep(publisher, &copy) != 0)
+		goto no_memory;
+	session->publisher = (struct span){copy, publisher.len};
+	return true;
+
+no_memory:
+	conn_respond_error(c, 500, "Internal server error", NULL);
+	return false;
+}
+
+void routes_subscribe(struct routes *r, struct conn *c,
+		      const struct http_request *request)
+{
+	const char *wrong = routes_read_plan(r, request->query);
+
+	/* One of an earlier request, that was refused. */
+	routes_forget_session(r, conn_user(c));
+	if (wrong != NULL) {
+		conn_respond_error(c, wrong == routes_no_memory ? 500 : 400,
+				   wrong, NULL);
+		return;
+	}
+	if (!check_kind(r, c, request))
+		return;
+	if (r->plan.topics_count > 0 && memory_level() >= MEMORY_TIGHT) {
+		conn_respond_error(c, 503, "Memory is tight", RETRY);
+		return;
+	}
+	if (is_v1(request) && !read_publisher(r, c, request))
+		return;
+	routes_authorize(r, c, request);
+}

@@ -1,0 +1,213 @@
+/* topics.c - GET /topics and GET /topics/TOPIC: what there is. */
+#include "api/private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LIMIT_DEFAULT 100
+#define LIMIT_MAX     1000
+#define NUMBERS_MAX   128 /* bytes of a topic's numbers, as JSON */
+/* Bytes of a page: behind that no topic begins. */
+#define PAGE_MAX      1048576
+#define PAGE_KEPT_MAX 262144 /* bytes kept for the next page */
+#define NO_STORE      "Cache-Control: no-store\r\n"
+
+static const struct span folder = {"/topics/", 8};
+
+/* What a query asks for. */
+struct wanted {
+	bool all; /* the topics of every publisher */
+	unsigned limit;
+	uint64_t after;
+};
+
+/* A page being written, under a shard's lock. */
+struct page {
+	struct buf *out;
+	uint64_t epoch;
+	unsigned count;
+};
+
+static int append(struct buf *out, struct span text)
+{
+	return buf_append(out, text.bytes, text.len);
+}
+
+static int append_string(struct buf *out, struct span name, struct span value)
+{
+	int rv = append(out, name);
+	return rv != 0 ? rv : json_write_string(out, value);
+}
+
+static int append_numbers(struct page *p, const struct registry_topic *t)
+{
+	char id[CURSOR_MAX];
+	char text[NUMBERS_MAX];
+
+	cursor_write(id, p->epoch, t->sequence);
+	int n = snprintf(text, sizeof text,
+			 ",\"subscribers\":%" PRIu64
+			 ",\"id\":\"%s\",\"history\":%u}",
+			 t->subscribers, id, t->messages_count);
+	return buf_append(p->out, text, (size_t)n);
+}
+
+/* registry_visit_cb */
+static int write_topic(void *user, const struct registry_topic *t)
+{
+	struct page *p = user;
+	int rv = 0;
+
+	if (p->out->len > PAGE_MAX)
+		return UV_E2BIG;
+	if (p->count++ > 0)
+		rv = append(p->out, SPAN(","));
+	if (rv == 0)
+		rv = append_string(p->out, SPAN("{\"publisher\":"),
+				   t->key.publisher);
+	if (rv == 0)
+		rv = append_string(p->out, SPAN(",\"topic\":"), t->key.name);
+	return rv != 0 ? rv : append_numbers(p, t);
+}
+
+static void respond(struct conn *c, struct buf *page)
+{
+	conn_respond(
+		c, &(struct http_response){.status = 200,
+					   .content_type = "application/json",
+					   .content = {page->bytes, page->len},
+					   .fields = NO_STORE});
+	if (page->cap > PAGE_KEPT_MAX)
+		buf_fini(page);
+}
+
+/* Reads all of `text` as a number of the base. */
+static bool read_number(struct span text, int base, size_t max_digits,
+			uint64_t *out)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	*out = 0;
+	for (size_t i = 0; i < text.len; i++) {
+		const char *digit = memchr(digits, text.bytes[i], (size_t)base);
+		if (digit == NULL)
+			return false;
+		*out = *out * (uint64_t)base + (uint64_t)(digit - digits);
+	}
+	return text.len > 0 && text.len <= max_digits;
+}
+
+/* Returns NULL, or what is wrong. */
+static const char *read_query(struct span query, struct wanted *wanted)
+{
+	struct span name;
+	struct span value;
+	uint64_t limit = LIMIT_DEFAULT;
+
+	*wanted = (struct wanted){0};
+	while (http_query_next(&query, &name, &value)) {
+		if (http_query_is_name(name, "all"))
+			wanted->all = span_equal(value, SPAN("true"));
+		else if (http_query_is_name(name, "limit") &&
+			 (!read_number(value, 10, 4, &limit) || limit == 0 ||
+			  limit > LIMIT_MAX))
+			return "limit must be a number from 1 to 1000";
+		else if (http_query_is_name(name, "after") &&
+			 !read_number(value, 16, 16, &wanted->after))
+			return "after must be the `next` of a page";
+	}
+	wanted->limit = (unsigned)limit;
+	return NULL;
+}
+
+/* Writes up to `limit` topics from `*at` on. Returns 0 and where to go on; or
+ * UV_E2BIG and how many fit into a page, fewer than `*limit`; or another UV_E…
+ */
+static int write_topics(struct routes *r, struct span publisher,
+			unsigned *limit, uint64_t *at)
+{
+	struct registry *registry = r->worker->shared->registry;
+	struct page page = {.out = &r->page, .epoch = registry_epoch(registry)};
+
+	r->page.len = 0;
+	int rv = append(&r->page, SPAN("{\"topics\":["));
+	if (rv == 0)
+		rv = registry_page(registry, publisher, *limit, at, write_topic,
+				   &page);
+	*limit = page.count;
+	return rv;
+}
+
+/* Returns 0 or a UV_E…, with the page in r->page. */
+static int write_page(struct routes *r, struct span publisher,
+		      const struct wanted *wanted)
+{
+	const struct span anybody = {0};
+	unsigned limit = wanted->limit;
+	uint64_t at = wanted->after;
+	char end[32] = "],\"next\":null}";
+	int rv;
+
+	do
+		rv = write_topics(r, wanted->all ? anybody : publisher, &limit,
+				  &at);
+	while (rv == UV_E2BIG);
+	if (at != 0)
+		snprintf(end, sizeof end, "],\"next\":\"%016" PRIx64 "\"}", at);
+	return rv != 0 ? rv : append(&r->page, span_of(end));
+}
+
+void routes_show_topics(struct routes *r, struct conn *c,
+			const struct http_request *request)
+{
+	struct wanted wanted;
+
+	if (!routes_check_password(r, c))
+		return;
+	const char *wrong = read_query(request->query, &wanted);
+	if (wrong != NULL)
+		conn_respond_error(c, 400, wrong, NULL);
+	else if (write_page(r, r->username, &wanted) != 0)
+		conn_respond_error(c, 500, "Internal server error", NULL);
+	else
+		respond(c, &r->page);
+}
+
+/* Returns 0, UV_EINVAL or UV_ENOMEM; the name lies in r->query. */
+static int read_name(struct routes *r, struct span path, struct span *name)
+{
+	struct span encoded = {path.bytes + folder.len, path.len - folder.len};
+
+	r->query.len = 0;
+	int rv = http_decode(encoded, false, &r->query);
+	*name = (struct span){r->query.bytes, r->query.len};
+	return rv;
+}
+
+void routes_show_topic(struct routes *r, struct conn *c,
+		       const struct http_request *request)
+{
+	struct registry *registry = r->worker->shared->registry;
+	struct page page = {.out = &r->page, .epoch = registry_epoch(registry)};
+	struct topic_key key;
+
+	if (!routes_check_password(r, c))
+		return;
+	key.publisher = r->username;
+	r->page.len = 0;
+	int rv = read_name(r, request->path, &key.name);
+	if (rv == UV_EINVAL) {
+		conn_respond_error(
+			c, 400, "The topic is not percent-encoded UTF-8", NULL);
+		return;
+	}
+	if (rv == 0)
+		rv = registry_find(registry, &key, write_topic, &page);
+	if (rv == UV_ENOENT)
+		conn_respond_error(c, 404, "There is no such topic", NULL);
+	else if (rv != 0)
+		conn_respond_error(c, 500, "Internal server error", NULL);
+	else
+		respond(c, &r->page);
+}

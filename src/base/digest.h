@@ -1,0 +1,51 @@
+/* digest.h - SHA-1, SHA-256, base64 and a comparison in constant time.
+ *
+ * Thin over libcrypto, which libcurl brings anyway. Threads: any; each thread
+ * keeps a context of its own. */
+#ifndef ISIMUD_BASE_DIGEST_H
+#define ISIMUD_BASE_DIGEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define DIGEST_SHA1_BYTES   20
+#define DIGEST_SHA256_BYTES 32
+
+/* `out` receives the SHA-1 (RFC 3174) of `len` bytes. */
+void digest_sha1(const void *bytes, size_t len,
+		 uint8_t out[static DIGEST_SHA1_BYTES]);
+
+/* `out` receives the SHA-256 (RFC 6234) of `len` bytes. */
+void digest_sha256(const void *bytes, size_t len,
+		   uint8_t out[static DIGEST_SHA256_BYTES]);
+
+/* The same of bytes that come in pieces. Owner: one thread at a time. */
+struct digest_stream {
+	void *context; /* digest.c alone */
+};
+
+/* Returns 0, then digest_stream_fini() is due; or -ENOMEM. */
+int digest_stream_init(struct digest_stream *s);
+void digest_stream_add(struct digest_stream *s, const void *bytes, size_t len);
+/* `out` receives the SHA-256 of all that was added, or is NULL. */
+void digest_stream_fini(struct digest_stream *s, uint8_t *out);
+
+/* Whether two digests are equal, in a time that does not depend on where they
+ * differ. */
+bool digest_equal(const uint8_t a[static DIGEST_SHA256_BYTES],
+		  const uint8_t b[static DIGEST_SHA256_BYTES]);
+
+/* The characters, without a NUL, that base64 makes of `len` bytes. */
+#define BASE64_LEN(len) (((len) + 2) / 3 * 4)
+
+/* Encodes (RFC 4648 4, padded). `out` has BASE64_LEN(len) + 1 bytes and ends
+ * in a NUL. */
+void base64_encode(const void *bytes, size_t len, char *out);
+
+/* Decodes strictly: the alphabet of RFC 4648 4, padding required, zero pad
+ * bits, nothing else. `out` has len / 4 * 3 bytes. Returns the number of bytes
+ * decoded, or -1 if `text` is not base64. */
+ptrdiff_t base64_decode(const char *text, size_t len, uint8_t *out);
+
+#endif

@@ -1,0 +1,50 @@
+/* list.h - a doubly linked list whose links lie inside its elements.
+ *
+ * An empty list is a head that links to itself. Threads: its owner's. */
+#ifndef ISIMUD_BASE_LIST_H
+#define ISIMUD_BASE_LIST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct list {
+	struct list *next;
+	struct list *prev;
+};
+
+/* Makes `l` an empty list, or an element that is in no list. */
+static inline void list_init(struct list *l)
+{
+	l->next = l;
+	l->prev = l;
+}
+
+static inline bool list_is_empty(const struct list *l)
+{
+	return l->next == l;
+}
+
+static inline void list_append(struct list *head, struct list *element)
+{
+	element->prev = head->prev;
+	element->next = head;
+	head->prev->next = element;
+	head->prev = element;
+}
+
+/* Takes `element` out of its list; nothing happens if it is in none. */
+static inline void list_remove(struct list *element)
+{
+	element->prev->next = element->next;
+	element->next->prev = element->prev;
+	list_init(element);
+}
+
+/* Walks from first to last; the body may remove the current element. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): the names are declarations. */
+#define LIST_FOR_EACH_SAFE(it, after, head)                                    \
+	for (struct list *it = (head)->next, *after = it->next; it != (head);  \
+	     it = after, after = it->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
+
+#endif

@@ -1,0 +1,192 @@
+/* memory.c - counters, a correction, and three marks. */
+#include "base/memory.h"
+
+#include <malloc.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Percent of the limit. */
+#define TIGHT_PERCENT  80
+#define SCARCE_PERCENT 90
+/* Memory occupied but not charged is given back from this part of the limit on,
+ * as long as that takes at most one part in TRIM_TIME_PART of the time. */
+#define TRIM_LIMIT_PART 8
+#define TRIM_TIME_PART  10
+/* It is given back, too, where as much is charged no more; while clients make
+ * it rise and fall, only where that is a part of what was. */
+#define FALLEN_BYTES 1048576
+#define FALLEN_PART  4
+#define CALM_BYTES   65536
+
+/* A sanitizer's own memory is in the resident set, many times ours. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define IS_MEASURABLE 0
+#else
+#define IS_MEASURABLE 1
+#endif
+
+static _Atomic ptrdiff_t used;
+static _Atomic ptrdiff_t kernel; /* held by the kernel */
+static _Atomic ptrdiff_t excess; /* resident, beyond what is charged; >= 0 */
+static _Atomic uint64_t trim_from_ns; /* no earlier than that */
+/* What was charged at most, and lately. Owner: who calls memory_give_back(). */
+static ptrdiff_t highest;
+static ptrdiff_t latest;
+static _Thread_local ptrdiff_t untold;
+static _Thread_local size_t unmeasured; /* charged since memory_measure() */
+static size_t limit; /* Immutable once threads run, as are the marks */
+static size_t tight = SIZE_MAX;
+static size_t scarce = SIZE_MAX;
+static size_t full = SIZE_MAX;
+
+void memory_set_limit(size_t bytes, size_t base)
+{
+	limit = bytes;
+	atomic_store_explicit(&used, (ptrdiff_t)base, memory_order_relaxed);
+	atomic_store_explicit(&excess, 0, memory_order_relaxed);
+	highest = 0;
+	latest = 0;
+	tight = bytes == 0 ? SIZE_MAX : bytes / 100 * TIGHT_PERCENT;
+	scarce = bytes == 0 ? SIZE_MAX : bytes / 100 * SCARCE_PERCENT;
+	full = bytes == 0 ? SIZE_MAX : bytes;
+}
+
+size_t memory_resident(void)
+{
+	FILE *file = fopen("/proc/self/statm", "re");
+	size_t pages = 0;
+
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%*s %zu", &pages) != 1)
+		pages = 0;
+	fclose(file);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+void memory_settle(void)
+{
+	atomic_fetch_add_explicit(&used, untold, memory_order_relaxed);
+	untold = 0;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static ptrdiff_t measure_excess(void)
+{
+	ptrdiff_t bytes = (ptrdiff_t)memory_resident() -
+			  atomic_load_explicit(&used, memory_order_relaxed);
+	return bytes < 0 ? 0 : bytes;
+}
+
+/* Makes the allocator give back what it has free, unless that was done a moment
+ * ago or another thread is doing it. Returns whether it did. */
+static bool trim(void)
+{
+	uint64_t start = now_ns();
+	uint64_t from =
+		atomic_load_explicit(&trim_from_ns, memory_order_relaxed);
+
+	if (start < from ||
+	    !atomic_compare_exchange_strong(&trim_from_ns, &from, UINT64_MAX))
+		return false;
+	malloc_trim(0);
+	uint64_t end = now_ns();
+	atomic_store_explicit(&trim_from_ns,
+			      end + (end - start) * (TRIM_TIME_PART - 1),
+			      memory_order_relaxed);
+	return true;
+}
+
+void memory_give_back(void)
+{
+	ptrdiff_t now = atomic_load_explicit(&used, memory_order_relaxed);
+	bool is_calm = now < latest + CALM_BYTES && latest < now + CALM_BYTES;
+
+	latest = now;
+	if (now > highest)
+		highest = now;
+	ptrdiff_t fallen = highest - now;
+	if (IS_MEASURABLE && fallen >= FALLEN_BYTES &&
+	    (is_calm || fallen >= highest / FALLEN_PART) && trim())
+		highest = now;
+}
+
+bool memory_measure(void)
+{
+	bool is_all_given_back = true;
+
+	memory_settle();
+	unmeasured = 0;
+	if (limit == 0 || !IS_MEASURABLE)
+		return true;
+	ptrdiff_t bytes = measure_excess();
+	if (bytes > (ptrdiff_t)(limit / TRIM_LIMIT_PART)) {
+		is_all_given_back = trim();
+		bytes = measure_excess();
+	}
+	atomic_store_explicit(&excess, bytes, memory_order_relaxed);
+	return is_all_given_back;
+}
+
+void memory_charge(size_t bytes)
+{
+	untold += (ptrdiff_t)bytes;
+	unmeasured += bytes;
+	if (unmeasured > MEMORY_STEP_BYTES)
+		memory_measure();
+	else if (untold > MEMORY_SLACK_BYTES)
+		memory_settle();
+}
+
+void memory_credit(size_t bytes)
+{
+	untold -= (ptrdiff_t)bytes;
+	if (untold < -MEMORY_SLACK_BYTES)
+		memory_settle();
+}
+
+void memory_charge_kernel(size_t bytes)
+{
+	atomic_fetch_add_explicit(&kernel, (ptrdiff_t)bytes,
+				  memory_order_relaxed);
+}
+
+void memory_credit_kernel(size_t bytes)
+{
+	atomic_fetch_sub_explicit(&kernel, (ptrdiff_t)bytes,
+				  memory_order_relaxed);
+}
+
+size_t memory_used(void)
+{
+	/* One thread may have told of a credit before another of the charge. */
+	ptrdiff_t sum = atomic_load_explicit(&used, memory_order_relaxed) +
+			atomic_load_explicit(&kernel, memory_order_relaxed) +
+			atomic_load_explicit(&excess, memory_order_relaxed);
+	return sum < 0 ? 0 : (size_t)sum;
+}
+
+size_t memory_limit(void)
+{
+	return limit;
+}
+
+enum memory_level memory_level(void)
+{
+	size_t now = memory_used();
+	if (now < tight)
+		return MEMORY_FINE;
+	if (now < scarce)
+		return MEMORY_TIGHT;
+	return now < full ? MEMORY_SCARCE : MEMORY_FULL;
+}

@@ -1,0 +1,366 @@
+/* envelope.c - the isimud.v1 subprotocol: commands in, everything else out. */
+#include "codec/envelope.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+
+/* Bytes of a message's envelope but for what differs, and some more. */
+#define MESSAGE_OVERHEAD 128
+
+static const struct {
+	const char *name;
+	const char *text;
+} errors[] = {
+#define ERROR_ROW(name, text) {#name, text},
+	ENVELOPE_ERRORS(ERROR_ROW)
+#undef ERROR_ROW
+};
+
+/* --- reading -------------------------------------------------------------- */
+
+enum member {
+	TYPE,
+	REF,
+	PUBLISHER,
+	TOPIC,
+	SINCE,
+	SLOW,
+	DATA,
+	MEMBERS,
+};
+
+#define BIT(member) (1u << (member))
+
+/* Which of them a command must have, and which it may have as well; `type` and
+ * `ref` aside. */
+static const struct {
+	const char *name;
+	unsigned required;
+	unsigned optional;
+} commands[] = {
+	[ENVELOPE_SUBSCRIBE] = {"subscribe", BIT(PUBLISHER) | BIT(TOPIC),
+				BIT(SINCE) | BIT(SLOW)},
+	[ENVELOPE_UNSUBSCRIBE] = {"unsubscribe", BIT(PUBLISHER) | BIT(TOPIC),
+				  0},
+	[ENVELOPE_PUBLISH] = {"publish", BIT(TOPIC) | BIT(DATA), 0},
+	[ENVELOPE_PING] = {"ping", 0, 0},
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(*commands))
+
+/* Returns -1. */
+__attribute__((format(printf, 2, 3))) static int refuse(
+	struct json_error *error, const char *format, ...)
+{
+	va_list args;
+
+	error->status = 422;
+	va_start(args, format);
+	vsnprintf(error->text, sizeof(error->text), format, args);
+	va_end(args);
+	return -1;
+}
+
+static int out_of_memory(enum envelope_error *code, struct json_error *error)
+{
+	*code = ENVELOPE_no_memory;
+	refuse(error, "%s", errors[ENVELOPE_no_memory].text);
+	error->status = 500;
+	return -1;
+}
+
+/* Finds all members. Which of them must be strings depends on the command, of
+ * which those that are of no use to it may be anything. */
+static int find_members(struct json_member members[static MEMBERS],
+			struct span text, struct buf *memory,
+			enum envelope_error *code, struct json_error *error)
+{
+	static const struct json_member all[MEMBERS] = {
+		[TYPE] = {"type", .kinds = JSON_STRING, .is_required = true},
+		[REF] = {"ref", .kinds = JSON_STRING | JSON_NUMBER},
+		[PUBLISHER] = {"publisher", .kinds = JSON_ANY},
+		[TOPIC] = {"topic", .kinds = JSON_ANY},
+		[SINCE] = {"since", .kinds = JSON_ANY},
+		[SLOW] = {"slow", .kinds = JSON_ANY},
+		[DATA] = {"data", .kinds = JSON_ANY},
+	};
+	int status;
+
+	memcpy(members, all, sizeof(all));
+	status = json_read_members(text, members, MEMBERS, memory, error);
+	if (status == 500)
+		return out_of_memory(code, error);
+	if (status == 400)
+		*code = ENVELOPE_bad_json;
+	return status == 0 ? 0 : -1;
+}
+
+/* Copies it behind what was read, where room was made: spans must not move. */
+static int take_ref(struct envelope_command *command, struct span raw,
+		    struct json_error *error)
+{
+	struct buf *memory = &command->memory;
+
+	if (raw.bytes == NULL)
+		return 0;
+	if (raw.len > ENVELOPE_REF_MAX_BYTES)
+		return refuse(error, "`ref` has more than %d bytes",
+			      ENVELOPE_REF_MAX_BYTES);
+	CHECK(memory->cap - memory->len >= raw.len);
+	command->ref = (struct span){memory->bytes + memory->len, raw.len};
+	memcpy(memory->bytes + memory->len, raw.bytes, raw.len);
+	memory->len += raw.len;
+	return 0;
+}
+
+static int find_type(struct envelope_command *command, struct span name,
+		     enum envelope_error *code, struct json_error *error)
+{
+	for (unsigned i = 0; i < COMMANDS; i++) {
+		if (span_equal(span_of(commands[i].name), name)) {
+			command->type = (enum envelope_type)i;
+			return 0;
+		}
+	}
+	*code = ENVELOPE_unknown_type;
+	return refuse(error, "%s", errors[ENVELOPE_unknown_type].text);
+}
+
+/* Checks those that the command may have, and forgets the others. */
+static int check_members(struct json_member members[static MEMBERS],
+			 enum envelope_type type, struct json_error *error)
+{
+	unsigned required = commands[type].required;
+	unsigned allowed = required | commands[type].optional;
+
+	for (unsigned i = PUBLISHER; i < MEMBERS; i++) {
+		struct json_member *m = &members[i];
+		if ((allowed & BIT(i)) == 0)
+			m->value = (struct span){0};
+		else if (m->value.bytes != NULL && !m->is_string && i != DATA)
+			return refuse(error, "`%s` must be a string", m->name);
+		else if (m->value.bytes == NULL && (required & BIT(i)) != 0)
+			return refuse(error, "missing member `%s`", m->name);
+	}
+	return 0;
+}
+
+static int take_slow(struct envelope_command *command, struct span slow,
+		     struct json_error *error)
+{
+	command->drops = span_equal(slow, SPAN("drop"));
+	if (slow.bytes == NULL || command->drops ||
+	    span_equal(slow, SPAN("close")))
+		return 0;
+	return refuse(error, "`slow` must be \"close\" or \"drop\"");
+}
+
+static int take_members(struct envelope_command *command,
+			const struct json_member members[static MEMBERS],
+			struct json_error *error)
+{
+	command->publisher = members[PUBLISHER].value;
+	command->topic = members[TOPIC].value;
+	command->since = members[SINCE].value;
+	command->data.text = members[DATA].value;
+	command->data.is_json =
+		command->data.text.bytes != NULL && !members[DATA].is_string;
+	return take_slow(command, members[SLOW].value, error);
+}
+
+int envelope_read(struct envelope_command *command, struct span text,
+		  enum envelope_error *code, struct json_error *error)
+{
+	struct json_member members[MEMBERS];
+	int rv;
+
+	*code = ENVELOPE_bad_command; /* unless it is worse */
+	*command = (struct envelope_command){.memory = command->memory};
+	command->memory.len = 0;
+	/* `text` for its members (json_read_members), and behind them the ref.
+	 */
+	if (buf_reserve(&command->memory, text.len + ENVELOPE_REF_MAX_BYTES) !=
+	    0)
+		return out_of_memory(code, error);
+	rv = find_members(members, text, &command->memory, code, error);
+	if (rv != 0) {
+		struct json_error later;
+		take_ref(command, members[REF].raw, &later);
+		return rv;
+	}
+	rv = take_ref(command, members[REF].raw, error);
+	if (rv == 0)
+		rv = find_type(command, members[TYPE].value, code, error);
+	if (rv == 0)
+		rv = check_members(members, command->type, error);
+	return rv == 0 ? take_members(command, members, error) : rv;
+}
+
+/* --- objects -------------------------------------------------------------- */
+
+/* An object that is being appended. */
+struct object {
+	struct buf *out;
+	size_t start; /* where it begins in `out` */
+	int rv;       /* once it is not 0, nothing more is appended */
+};
+
+static void append(struct object *o, struct span text)
+{
+	if (o->rv == 0)
+		o->rv = buf_append(o->out, text.bytes, text.len);
+}
+
+static void append_string(struct object *o, struct span text)
+{
+	if (o->rv == 0)
+		o->rv = json_write_string(o->out, text);
+}
+
+/* Our names and types need no escapes. */
+static struct object begin(struct buf *out, const char *type)
+{
+	struct object o = {.out = out, .start = out->len};
+
+	append(&o, SPAN("{\"type\":\""));
+	append(&o, span_of(type));
+	append(&o, SPAN("\""));
+	return o;
+}
+
+static void append_name(struct object *o, const char *name)
+{
+	append(o, SPAN(",\""));
+	append(o, span_of(name));
+	append(o, SPAN("\":"));
+}
+
+static void add_string(struct object *o, const char *name, struct span text)
+{
+	append_name(o, name);
+	append_string(o, text);
+}
+
+/* `text` is JSON. */
+static void add_json(struct object *o, const char *name, struct span text)
+{
+	append_name(o, name);
+	append(o, text);
+}
+
+static void add_ref(struct object *o, struct span ref)
+{
+	if (ref.bytes != NULL)
+		add_json(o, "ref", ref);
+}
+
+static void add_topic(struct object *o, struct span publisher,
+		      struct span topic)
+{
+	add_string(o, "publisher", publisher);
+	add_string(o, "topic", topic);
+}
+
+static int end(struct object *o)
+{
+	append(o, SPAN("}"));
+	if (o->rv != 0)
+		o->out->len = o->start;
+	return o->rv;
+}
+
+/* --- writing -------------------------------------------------------------- */
+
+int envelope_write_message(struct buf *out, struct span publisher,
+			   struct span topic, struct span id,
+			   struct json_data data)
+{
+	struct object o;
+	int rv = buf_reserve(out, MESSAGE_OVERHEAD + publisher.len + topic.len +
+					  id.len + data.text.len);
+
+	if (rv != 0)
+		return rv;
+	o = begin(out, "message");
+	add_topic(&o, publisher, topic);
+	add_string(&o, "id", id);
+	if (data.is_json)
+		add_json(&o, "data", data.text);
+	else
+		add_string(&o, "data", data.text);
+	return end(&o);
+}
+
+int envelope_write_gap(struct buf *out, struct span publisher,
+		       struct span topic, struct span from, struct span to)
+{
+	struct object o = begin(out, "gap");
+
+	add_topic(&o, publisher, topic);
+	add_string(&o, "from", from);
+	add_string(&o, "to", to);
+	return end(&o);
+}
+
+int envelope_write_subscribed(struct buf *out, struct span ref,
+			      struct span publisher, struct span topic,
+			      struct span id, enum envelope_resumed resumed)
+{
+	struct object o = begin(out, "subscribed");
+
+	add_ref(&o, ref);
+	add_topic(&o, publisher, topic);
+	add_string(&o, "id", id);
+	if (resumed == ENVELOPE_RESUMED)
+		add_json(&o, "resumed", SPAN("true"));
+	else if (resumed == ENVELOPE_NOT_RESUMED)
+		add_json(&o, "resumed", SPAN("false"));
+	return end(&o);
+}
+
+int envelope_write_unsubscribed(struct buf *out, struct span ref,
+				struct span publisher, struct span topic)
+{
+	struct object o = begin(out, "unsubscribed");
+
+	add_ref(&o, ref);
+	add_topic(&o, publisher, topic);
+	return end(&o);
+}
+
+int envelope_write_published(struct buf *out, struct span ref, struct span id,
+			     uint64_t subscribers)
+{
+	struct object o = begin(out, "published");
+	char number[24];
+
+	snprintf(number, sizeof(number), "%" PRIu64, subscribers);
+	add_ref(&o, ref);
+	add_string(&o, "id", id);
+	add_json(&o, "subscribers", span_of(number));
+	return end(&o);
+}
+
+int envelope_write_pong(struct buf *out, struct span ref)
+{
+	struct object o = begin(out, "pong");
+
+	add_ref(&o, ref);
+	return end(&o);
+}
+
+int envelope_write_error(struct buf *out, struct span ref,
+			 enum envelope_error code, const char *text)
+{
+	struct object o = begin(out, "error");
+
+	add_ref(&o, ref);
+	add_string(&o, "code", span_of(errors[code].name));
+	add_string(&o, "message",
+		   span_of(text == NULL ? errors[code].text : text));
+	return end(&o);
+}

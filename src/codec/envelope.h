@@ -1,0 +1,113 @@
+/* envelope.h - the isimud.v1 subprotocol: commands in, everything else out.
+ *
+ * Each is a JSON object in one text message, told apart by its member "type".
+ * README specifies them. Codec: no socket, thread or clock. Threads: any. */
+#ifndef ISIMUD_CODEC_ENVELOPE_H
+#define ISIMUD_CODEC_ENVELOPE_H
+
+#include "base/buf.h"
+#include "base/span.h"
+#include "codec/json/json.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define ENVELOPE_REF_MAX_BYTES 128 /* of "ref", as JSON text */
+
+/* The codes of {"type":"error"}: one table, from which enum and name are made.
+ * The sentence is what a client is told where there is nothing better. */
+#define ENVELOPE_ERRORS(X)                                                     \
+	X(bad_json, "the message is not JSON")                                 \
+	X(bad_command, "the command is not valid")                             \
+	X(unknown_type, "there is no such command")                            \
+	X(already_subscribed, "this topic is subscribed already")              \
+	X(not_subscribed, "this topic is not subscribed")                      \
+	X(too_many_subscriptions, "no more subscriptions are allowed")         \
+	X(forbidden, "this is not allowed")                                    \
+	X(auth_failed, "the authority did not answer")                         \
+	X(busy, "try again later")                                             \
+	X(no_memory, "the server is out of memory")
+
+enum envelope_error {
+#define ENVELOPE_ERROR_ENUM(name, text) ENVELOPE_##name,
+	ENVELOPE_ERRORS(ENVELOPE_ERROR_ENUM)
+#undef ENVELOPE_ERROR_ENUM
+};
+
+enum envelope_type {
+	ENVELOPE_SUBSCRIBE,
+	ENVELOPE_UNSUBSCRIBE,
+	ENVELOPE_PUBLISH,
+	ENVELOPE_PING,
+};
+
+/* A command. Which members it must have, and may have:
+ *   subscribe    publisher, topic; since (string), slow ("close" or "drop")
+ *   unsubscribe  publisher, topic
+ *   publish      topic, data (any value)
+ *   ping
+ * and "ref" (a string or a number, at most ENVELOPE_REF_MAX_BYTES as JSON text)
+ * each. Other members are ignored, but none of those named here may be there
+ * twice. Zeroed memory may be read into. */
+struct envelope_command {
+	enum envelope_type type;
+	struct span ref;       /* its JSON text, to be sent back; or absent */
+	struct span publisher; /* decoded, UTF-8, may hold U+0000; or absent */
+	struct span topic;     /* the same */
+	struct span since;     /* the same */
+	bool drops;            /* "slow": "drop" */
+	struct json_data data; /* as in a publication (json.h); or absent */
+	struct buf memory;     /* what all of it lies in; reused */
+};
+
+/* Reads `text`, which is at most as long as a WebSocket's message. Returns 0;
+ * or -1 with `*code` and `error->text` filled, and `ref`, where the text has a
+ * usable one, so that the error can name it; the rest of `command` is undefined
+ * then. Codes: bad_json; unknown_type; no_memory; bad_command, which is
+ * anything else. */
+int envelope_read(struct envelope_command *command, struct span text,
+		  enum envelope_error *code, struct json_error *error);
+
+/* --- writing: each appends one JSON object to `out`, and returns 0, or
+ * UV_ENOMEM with `out` unchanged. `ref` absent: no such member. Ids are text as
+ * cursor.h writes it. ------------------------------------------------------ */
+
+/* {"type":"message","publisher":…,"topic":…,"id":…,"data":…} */
+int envelope_write_message(struct buf *out, struct span publisher,
+			   struct span topic, struct span id,
+			   struct json_data data);
+
+/* {"type":"gap","publisher":…,"topic":…,"from":ID,"to":ID}: messages that were
+ * dropped, first and last. */
+int envelope_write_gap(struct buf *out, struct span publisher,
+		       struct span topic, struct span from, struct span to);
+
+/* {"type":"subscribed","ref":…,"publisher":…,"topic":…,"id":ID,"resumed":bool}:
+ * `id` is that of the last message before those to come; `resumed` is left out
+ * where `since` was not given. */
+enum envelope_resumed {
+	ENVELOPE_NOT_ASKED,
+	ENVELOPE_RESUMED,
+	ENVELOPE_NOT_RESUMED
+};
+int envelope_write_subscribed(struct buf *out, struct span ref,
+			      struct span publisher, struct span topic,
+			      struct span id, enum envelope_resumed resumed);
+
+/* {"type":"unsubscribed","ref":…,"publisher":…,"topic":…} */
+int envelope_write_unsubscribed(struct buf *out, struct span ref,
+				struct span publisher, struct span topic);
+
+/* {"type":"published","ref":…,"id":ID,"subscribers":N} */
+int envelope_write_published(struct buf *out, struct span ref, struct span id,
+			     uint64_t subscribers);
+
+/* {"type":"pong","ref":…} */
+int envelope_write_pong(struct buf *out, struct span ref);
+
+/* {"type":"error","ref":…,"code":…,"message":…}; `text` NULL: that of the
+ * table. */
+int envelope_write_error(struct buf *out, struct span ref,
+			 enum envelope_error code, const char *text);
+
+#endif

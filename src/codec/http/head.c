@@ -1,0 +1,442 @@
+/* head.c - the rules for a request's head: which fields may be repeated,
+ * what a Host and a request target are, how the content is delimited. */
+#include "codec/http/head.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <string.h>
+
+#define BUFFER_KEEP_BYTES 16384
+
+/* Handled like a field of enum http_field, but never handed out. */
+#define FIELD_TRANSFER_ENCODING (HTTP_FIELD_COUNT + 1)
+
+#define BIT(field) (1u << (field))
+#define LIST_FIELDS                                                            \
+	(BIT(HTTP_ACCEPT) | BIT(HTTP_ACCESS_CONTROL_REQUEST_HEADERS) |         \
+	 BIT(HTTP_CONNECTION) | BIT(HTTP_COOKIE) |                             \
+	 BIT(HTTP_SEC_WEBSOCKET_PROTOCOL) | BIT(HTTP_UPGRADE))
+
+void http_head_clear(struct http_head *head)
+{
+	if (head->bytes.cap > BUFFER_KEEP_BYTES)
+		buf_fini(&head->bytes);
+	head->bytes.len = 0;
+	head->target_len = 0;
+	head->lines_len = 0;
+	head->transfer_encodings = 0;
+	head->fields = 0;
+	head->name_len = 0;
+}
+
+void http_head_fini(struct http_head *head)
+{
+	buf_fini(&head->bytes);
+}
+
+/* --- taking the parts ------------------------------------------------------
+ */
+
+static int append(struct http_head *head, const char *at, size_t len,
+		  struct http_verdict *v)
+{
+	if (buf_append(&head->bytes, at, len) != 0)
+		return http_refuse(v, 500, "out of memory");
+	return 0;
+}
+
+int http_head_add_target(struct http_head *head, const char *at, size_t len,
+			 struct http_verdict *v)
+{
+	head->target_len += len;
+	if (head->target_len > HTTP_TARGET_MAX_BYTES)
+		return http_refuse(v, 414, "the request target is too long");
+	return append(head, at, len, v);
+}
+
+void http_head_add_name(struct http_head *head, const char *at, size_t len)
+{
+	if (head->name_len + len <= sizeof head->name)
+		memcpy(head->name + head->name_len, at, len);
+	head->name_len += len;
+}
+
+#define NAME_KEY(len, first) ((len) << 8 | (size_t)(first))
+
+static const char *const field_names[] = {
+	[HTTP_ACCEPT] = "accept",
+	[HTTP_ACCESS_CONTROL_REQUEST_HEADERS] =
+		"access-control-request-headers",
+	[HTTP_ACCESS_CONTROL_REQUEST_METHOD] = "access-control-request-method",
+	[HTTP_AUTHORIZATION] = "authorization",
+	[HTTP_CONNECTION] = "connection",
+	[HTTP_CONTENT_TYPE] = "content-type",
+	[HTTP_COOKIE] = "cookie",
+	[HTTP_EXPECT] = "expect",
+	[HTTP_HOST] = "host",
+	[HTTP_IDEMPOTENCY_KEY] = "idempotency-key",
+	[HTTP_LAST_EVENT_ID] = "last-event-id",
+	[HTTP_ORIGIN] = "origin",
+	[HTTP_SEC_WEBSOCKET_KEY] = "sec-websocket-key",
+	[HTTP_SEC_WEBSOCKET_PROTOCOL] = "sec-websocket-protocol",
+	[HTTP_SEC_WEBSOCKET_VERSION] = "sec-websocket-version",
+	[HTTP_UPGRADE] = "upgrade",
+	[FIELD_TRANSFER_ENCODING] = "transfer-encoding",
+};
+
+/* The one field that has this length and first letter. */
+static unsigned guess_field(size_t len, unsigned char first)
+{
+	switch (NAME_KEY(len, first | 0x20)) {
+	case NAME_KEY(4, 'h'):
+		return HTTP_HOST;
+	case NAME_KEY(6, 'a'):
+		return HTTP_ACCEPT;
+	case NAME_KEY(6, 'c'):
+		return HTTP_COOKIE;
+	case NAME_KEY(6, 'e'):
+		return HTTP_EXPECT;
+	case NAME_KEY(6, 'o'):
+		return HTTP_ORIGIN;
+	case NAME_KEY(7, 'u'):
+		return HTTP_UPGRADE;
+	case NAME_KEY(10, 'c'):
+		return HTTP_CONNECTION;
+	case NAME_KEY(12, 'c'):
+		return HTTP_CONTENT_TYPE;
+	case NAME_KEY(13, 'a'):
+		return HTTP_AUTHORIZATION;
+	case NAME_KEY(13, 'l'):
+		return HTTP_LAST_EVENT_ID;
+	case NAME_KEY(15, 'i'):
+		return HTTP_IDEMPOTENCY_KEY;
+	case NAME_KEY(17, 's'):
+		return HTTP_SEC_WEBSOCKET_KEY;
+	case NAME_KEY(17, 't'):
+		return FIELD_TRANSFER_ENCODING;
+	case NAME_KEY(21, 's'):
+		return HTTP_SEC_WEBSOCKET_VERSION;
+	case NAME_KEY(22, 's'):
+		return HTTP_SEC_WEBSOCKET_PROTOCOL;
+	case NAME_KEY(29, 'a'):
+		return HTTP_ACCESS_CONTROL_REQUEST_METHOD;
+	case NAME_KEY(30, 'a'):
+		return HTTP_ACCESS_CONTROL_REQUEST_HEADERS;
+	default:
+		return HTTP_FIELD_UNKNOWN;
+	}
+}
+
+static unsigned find_field(const char *name, size_t len)
+{
+	unsigned field = guess_field(len, (unsigned char)name[0]);
+
+	if (field != HTTP_FIELD_UNKNOWN &&
+	    strncasecmp(name, field_names[field], len) == 0)
+		return field;
+	return HTTP_FIELD_UNKNOWN;
+}
+
+int http_head_end_name(struct http_head *head, struct http_verdict *v)
+{
+	if (++head->fields > HTTP_FIELDS_MAX)
+		return http_refuse(v, 431, "too many field lines");
+	head->field = find_field(head->name, head->name_len);
+	head->name_len = 0;
+	head->lines[head->lines_len].at = (uint16_t)head->bytes.len;
+	return 0;
+}
+
+int http_head_add_value(struct http_head *head, const char *at, size_t len,
+			struct http_verdict *v)
+{
+	if (head->field == HTTP_FIELD_UNKNOWN)
+		return 0;
+	return append(head, at, len, v);
+}
+
+void http_head_end_value(struct http_head *head)
+{
+	struct http_line *line = &head->lines[head->lines_len];
+	struct span value;
+
+	if (head->field == HTTP_FIELD_UNKNOWN)
+		return;
+	value = http_trim((struct span){head->bytes.bytes + line->at,
+					head->bytes.len - line->at});
+	if (head->field == FIELD_TRANSFER_ENCODING) {
+		head->transfer_encodings++;
+		head->is_chunked_alone =
+			span_equal_nocase(value, SPAN("chunked"));
+		head->bytes.len = line->at;
+		return;
+	}
+	line->at = (uint16_t)(value.bytes - head->bytes.bytes);
+	head->bytes.len = line->at + value.len;
+	line->len = (uint16_t)value.len;
+	line->field = (uint8_t)head->field;
+	head->lines_len++;
+}
+
+/* --- fields ----------------------------------------------------------------
+ */
+
+/* Joins the lines of one field, but empty ones, behind all that the head holds,
+ * where there is room. */
+static struct span join_lines(struct http_head *head, unsigned field)
+{
+	const char *separator = field == HTTP_COOKIE ? "; " : ", ";
+	char *start = head->bytes.bytes + head->bytes.len;
+	char *end = start;
+
+	for (unsigned i = 0; i < head->lines_len; i++) {
+		const struct http_line *line = &head->lines[i];
+
+		if (line->field != field || line->len == 0)
+			continue;
+		if (end != start) {
+			memcpy(end, separator, 2);
+			end += 2;
+		}
+		memcpy(end, head->bytes.bytes + line->at, line->len);
+		end += line->len;
+	}
+	head->bytes.len += (size_t)(end - start);
+	return (struct span){start, (size_t)(end - start)};
+}
+
+static int set_fields(struct http_head *head, struct http_request *r,
+		      struct http_verdict *v)
+{
+	unsigned seen = 0;
+	unsigned repeated = 0;
+
+	for (unsigned i = 0; i < head->lines_len; i++) {
+		repeated |= seen & BIT(head->lines[i].field);
+		seen |= BIT(head->lines[i].field);
+	}
+	if (repeated & ~LIST_FIELDS)
+		return http_refuse(v, 400, "a field line is repeated");
+	/* What is joined is there once already, but for the separators. From
+	 * here on the bytes stay where they are. */
+	if (repeated != 0 &&
+	    buf_reserve(&head->bytes,
+			head->bytes.len + 2 * (size_t)head->lines_len))
+		return http_refuse(v, 500, "out of memory");
+	for (unsigned i = 0; i < head->lines_len; i++) {
+		const struct http_line *line = &head->lines[i];
+
+		r->fields[line->field] =
+			(struct span){head->bytes.bytes + line->at, line->len};
+	}
+	for (unsigned field = 0; repeated >> field != 0; field++) {
+		if (repeated & BIT(field))
+			r->fields[field] = join_lines(head, field);
+	}
+	return 0;
+}
+
+/* --- Host and request target -----------------------------------------------
+ */
+
+/* Whether all of `s` is unreserved, sub-delims or pct-encoded (RFC 3986
+ * reg-name); an IPv4 address is, too. */
+static bool is_reg_name(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.bytes[i];
+
+		if (isalnum(c) || (c != 0 && strchr("-._~!$&'()*+,;=", c)))
+			continue;
+		if (c != '%' || s.len - i < 3 ||
+		    !isxdigit((unsigned char)s.bytes[i + 1]) ||
+		    !isxdigit((unsigned char)s.bytes[i + 2]))
+			return false;
+		i += 2;
+	}
+	return true;
+}
+
+static bool is_ipv6_address(struct span s)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr address;
+
+	if (s.len >= sizeof text || memchr(s.bytes, '\0', s.len) != NULL)
+		return false;
+	memcpy(text, s.bytes, s.len);
+	text[s.len] = '\0';
+	return inet_pton(AF_INET6, text, &address) == 1;
+}
+
+/* Whether `s` is uri-host [ ":" port ] (RFC 9110 7.2). */
+static bool is_host(struct span s)
+{
+	const char *end = s.bytes + s.len;
+	const char *p;
+	struct span host = {s.bytes, s.len};
+
+	if (s.len > 0 && s.bytes[0] == '[') {
+		p = memchr(s.bytes, ']', s.len);
+		if (p == NULL)
+			return false;
+		host = (struct span){s.bytes + 1, (size_t)(p - s.bytes) - 1};
+		if (!is_ipv6_address(host))
+			return false;
+		p++;
+	} else {
+		p = memchr(s.bytes, ':', s.len);
+		if (p == NULL)
+			p = end;
+		host.len = (size_t)(p - s.bytes);
+		if (!is_reg_name(host))
+			return false;
+	}
+	if (p != end && *p++ != ':')
+		return false;
+	while (p != end && isdigit((unsigned char)*p))
+		p++;
+	return p == end;
+}
+
+static int check_host(const struct http_request *r, struct http_verdict *v)
+{
+	struct span host = r->fields[HTTP_HOST];
+
+	if (host.bytes == NULL && r->minor_version == 0)
+		return 0;
+	if (host.bytes == NULL)
+		return http_refuse(v, 400, "the Host field is missing");
+	if (!is_host(host))
+		return http_refuse(v, 400, "malformed Host field");
+	return 0;
+}
+
+/* Cuts scheme and authority off a target in absolute form (RFC 9112 3.2.2).
+ * Returns the authority, absent if the target is malformed. */
+static struct span cut_authority(struct span *target)
+{
+	const struct span schemes[] = {SPAN("http://"), SPAN("https://")};
+	struct span none = {NULL, 0};
+	struct span rest = none;
+	struct span authority;
+
+	for (size_t i = 0; i < 2; i++) {
+		size_t len = schemes[i].len;
+
+		if (target->len > len &&
+		    strncasecmp(target->bytes, schemes[i].bytes, len) == 0)
+			rest = (struct span){target->bytes + len,
+					     target->len - len};
+	}
+	authority = (struct span){rest.bytes, 0};
+	while (rest.len > 0 && rest.bytes[0] != '/' && rest.bytes[0] != '?') {
+		rest.bytes++;
+		rest.len--;
+		authority.len++;
+	}
+	*target = rest;
+	return authority.len > 0 && is_host(authority) ? authority : none;
+}
+
+static bool is_target(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.bytes[i];
+
+		if (c <= ' ' || c > '~' || c == '#')
+			return false;
+	}
+	return s.len > 0;
+}
+
+/* Divides a target in origin or absolute form into path and query. The
+ * authority of the absolute form takes the place of Host (RFC 9112 3.2.2). */
+static int divide_target(struct span target, struct http_request *r)
+{
+	const char *mark;
+
+	if (target.bytes[0] != '/') {
+		r->fields[HTTP_HOST] = cut_authority(&target);
+		if (r->fields[HTTP_HOST].bytes == NULL)
+			return -1;
+	}
+	r->path = target;
+	mark = target.len == 0 ? NULL : memchr(target.bytes, '?', target.len);
+	if (mark != NULL) {
+		r->path.len = (size_t)(mark - target.bytes);
+		r->query =
+			(struct span){mark + 1, target.len - r->path.len - 1};
+	}
+	if (r->path.len == 0)
+		r->path = SPAN("/");
+	return 0;
+}
+
+static int set_target(const struct http_head *head, struct http_request *r,
+		      struct http_verdict *v)
+{
+	struct span target = {head->bytes.bytes, head->target_len};
+
+	/* The asterisk form is for OPTIONS alone (RFC 9112 3.2.4). */
+	if (r->method == HTTP_METHOD_OPTIONS && span_equal(target, SPAN("*")))
+		r->path = target;
+	else if (!is_target(target) || divide_target(target, r) != 0)
+		return http_refuse(v, 400, "malformed request target");
+	return 0;
+}
+
+/* --- what follows the head -------------------------------------------------
+ */
+
+/* RFC 9112 6.1 and 6.3: where two servers could disagree on the end of the
+ * content, nothing is read. */
+static int check_framing(const struct http_head *head,
+			 const struct http_request *r, struct http_verdict *v)
+{
+	if (head->transfer_encodings == 0)
+		return 0;
+	if (r->has_content_length)
+		return http_refuse(v, 400,
+				   "both Content-Length and Transfer-Encoding");
+	if (r->minor_version == 0)
+		return http_refuse(v, 400, "Transfer-Encoding in HTTP/1.0");
+	if (head->transfer_encodings > 1 || !head->is_chunked_alone)
+		return http_refuse(v, 501, "a transfer coding but chunked");
+	if (!r->is_chunked)
+		return http_refuse(v, 400, "malformed Transfer-Encoding");
+	return 0;
+}
+
+static int set_expectation(struct http_request *r, struct http_verdict *v)
+{
+	struct span expect = r->fields[HTTP_EXPECT];
+
+	if (expect.bytes == NULL)
+		return 0;
+	if (!span_equal_nocase(expect, SPAN("100-continue")))
+		return http_refuse(v, 417, "an expectation but 100-continue");
+	r->expects_continue = r->minor_version == 1;
+	return 0;
+}
+
+/* RFC 9112 9.3. */
+static void set_keep_alive(struct http_request *r)
+{
+	struct span connection = r->fields[HTTP_CONNECTION];
+
+	r->keep_alive = !http_list_has(connection, SPAN("close")) &&
+			(r->minor_version == 1 ||
+			 http_list_has(connection, SPAN("keep-alive")));
+}
+
+int http_head_make_request(struct http_head *head, struct http_request *r,
+			   struct http_verdict *v)
+{
+	if (set_fields(head, r, v) != 0 || check_host(r, v) != 0 ||
+	    set_target(head, r, v) != 0 || check_framing(head, r, v) != 0 ||
+	    set_expectation(r, v) != 0)
+		return -1;
+	set_keep_alive(r);
+	return 0;
+}

@@ -1,0 +1,79 @@
+/* head.h - inside the http room: the head of a request, from its parts
+ * to a struct http_request.
+ *
+ * It takes the parts as they come, in pieces, and keeps what enum http_field
+ * names. It knows nothing of the parser that finds them. */
+#ifndef ISIMUD_CODEC_HTTP_HEAD_H
+#define ISIMUD_CODEC_HTTP_HEAD_H
+
+#include "base/buf.h"
+#include "base/span.h"
+#include "codec/http/http.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HTTP_NAME_MAX_BYTES 32 /* no field of enum http_field has a longer */
+
+/* Why a request is bad; `status` is 0 as long as it is not. */
+struct http_verdict {
+	int status;
+	const char *reason; /* static text */
+};
+
+/* Returns -1, for the caller to return. */
+static inline int http_refuse(struct http_verdict *v, int status,
+			      const char *reason)
+{
+	v->status = status;
+	v->reason = reason;
+	return -1;
+}
+
+/* A field line of interest: where in the head's bytes its value lies. */
+struct http_line {
+	uint16_t at;
+	uint16_t len;
+	uint8_t field; /* enum http_field */
+};
+
+struct http_head {
+	struct buf bytes;  /* the request target, then the lines' values */
+	size_t target_len; /* at the start of `bytes` */
+	struct http_line lines[HTTP_FIELDS_MAX];
+	unsigned lines_len;
+	unsigned transfer_encodings; /* lines of Transfer-Encoding */
+	bool is_chunked_alone;       /* the last of those is "chunked" */
+
+	/* The field line being read. */
+	unsigned fields;                /* its number, from 1 */
+	unsigned field;                 /* enum http_field */
+	char name[HTTP_NAME_MAX_BYTES]; /* complete if `name_len` fits */
+	size_t name_len;
+};
+
+/* Forgets the parts; keeps the memory unless it is large. */
+void http_head_clear(struct http_head *head);
+void http_head_fini(struct http_head *head);
+
+/* The parts in the order they come in, each in one or more pieces. Those that
+ * return something return 0, or -1 with the verdict given. */
+int http_head_add_target(struct http_head *head, const char *at, size_t len,
+			 struct http_verdict *v);
+void http_head_add_name(struct http_head *head, const char *at, size_t len);
+int http_head_end_name(struct http_head *head, struct http_verdict *v);
+int http_head_add_value(struct http_head *head, const char *at, size_t len,
+			struct http_verdict *v);
+void http_head_end_value(struct http_head *head);
+
+/* Completes `r`, whose method, minor_version, has_content_length,
+ * content_length and is_chunked say what the parser found; its spans lie in
+ * `head` then. Returns 0, or -1 with the verdict given. */
+int http_head_make_request(struct http_head *head, struct http_request *r,
+			   struct http_verdict *v);
+
+/* `s` without spaces and tabs around it (RFC 9110 5.6.3). */
+struct span http_trim(struct span s);
+
+#endif

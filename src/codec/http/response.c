@@ -1,0 +1,131 @@
+/* response.c - writing responses (RFC 9112 4). */
+#include "codec/http/http.h"
+
+#include "base/decimal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define STATUS_LINE_MAX 64 /* with the longest phrase below */
+
+const char *http_reason_phrase(int status)
+{
+	switch (status) {
+	case 100:
+		return "Continue";
+	case 101:
+		return "Switching Protocols";
+	case 200:
+		return "OK";
+	case 202:
+		return "Accepted";
+	case 204:
+		return "No Content";
+	case 303:
+		return "See Other";
+	case 304:
+		return "Not Modified";
+	case 400:
+		return "Bad Request";
+	case 401:
+		return "Unauthorized";
+	case 403:
+		return "Forbidden";
+	case 404:
+		return "Not Found";
+	case 405:
+		return "Method Not Allowed";
+	case 406:
+		return "Not Acceptable";
+	case 408:
+		return "Request Timeout";
+	case 409:
+		return "Conflict";
+	case 413:
+		return "Content Too Large";
+	case 414:
+		return "URI Too Long";
+	case 415:
+		return "Unsupported Media Type";
+	case 417:
+		return "Expectation Failed";
+	case 422:
+		return "Unprocessable Content";
+	case 426:
+		return "Upgrade Required";
+	case 429:
+		return "Too Many Requests";
+	case 431:
+		return "Request Header Fields Too Large";
+	case 500:
+		return "Internal Server Error";
+	case 501:
+		return "Not Implemented";
+	case 502:
+		return "Bad Gateway";
+	case 503:
+		return "Service Unavailable";
+	case 504:
+		return "Gateway Timeout";
+	case 505:
+		return "HTTP Version Not Supported";
+	default:
+		return "Unknown";
+	}
+}
+
+static char *put(char *p, struct span s)
+{
+	if (s.len > 0)
+		memcpy(p, s.bytes, s.len);
+	return p + s.len;
+}
+
+static char *put_field(char *p, struct span name_and_colon, struct span value)
+{
+	p = put(p, name_and_colon);
+	p = put(p, value);
+	return put(p, SPAN("\r\n"));
+}
+
+int http_write_response(struct buf *out, const struct http_response *r)
+{
+	/* RFC 9110 8.6 forbids Content-Length for these. */
+	bool may_have_content = r->status >= 200 && r->status != 204;
+	bool has_content = may_have_content && r->content_type != NULL;
+	struct span type = span_of(r->content_type);
+	struct span fields = span_of(r->fields);
+	struct span more_fields = span_of(r->more_fields);
+	struct span date = span_of(r->date);
+	size_t content_len = has_content ? r->content.len : 0;
+	char *p;
+
+	if (buf_reserve(out, STATUS_LINE_MAX + 100 + date.len + type.len +
+				     fields.len + more_fields.len +
+				     content_len) != 0)
+		return -ENOMEM;
+	p = out->bytes + out->len;
+	p = put(p, SPAN("HTTP/1.1 "));
+	p = decimal_write(p, (uint64_t)r->status);
+	p = put_field(p, SPAN(" "), span_of(http_reason_phrase(r->status)));
+	if (date.bytes != NULL)
+		p = put_field(p, SPAN("Date: "), date);
+	if (has_content)
+		p = put_field(p, SPAN("Content-Type: "), type);
+	if (may_have_content && !r->is_stream) {
+		p = put(p, SPAN("Content-Length: "));
+		p = decimal_write(p, content_len);
+		p = put(p, SPAN("\r\n"));
+	}
+	p = put(p, fields);
+	p = put(p, more_fields);
+	if (r->close || r->is_stream)
+		p = put(p, SPAN("Connection: close\r\n"));
+	else if (r->keep_alive)
+		p = put(p, SPAN("Connection: keep-alive\r\n"));
+	p = put(p, SPAN("\r\n"));
+	if (!r->is_head)
+		p = put(p, (struct span){r->content.bytes, content_len});
+	out->len = (size_t)(p - out->bytes);
+	return 0;
+}

@@ -1,0 +1,45 @@
+/* sse.h - Server-Sent Events: the event stream of the WHATWG HTML standard,
+ * section 9.2.
+ *
+ * A stream is blocks that end in an empty line; a line ends in LF here. CR LF,
+ * CR and LF are line ends to a client, so data is sent as one `data:` line for
+ * each of its lines, and arrives with LF between them.
+ * Codec: no socket, thread or clock. Threads: any. */
+#ifndef ISIMUD_CODEC_SSE_H
+#define ISIMUD_CODEC_SSE_H
+
+#include "base/buf.h"
+#include "base/span.h"
+
+#include <stddef.h>
+
+/* A comment, which no client shows: a sign of life. */
+#define SSE_KEEP_ALIVE ":\n\n"
+
+/* Around data that has one line, where it is written in between. */
+#define SSE_DATA     "data: "
+#define SSE_DATA_END "\n\n"
+
+/* The bytes that sse_write_data() appends for `data`. */
+size_t sse_data_len(struct span data);
+
+/* Appends the `data:` lines of `data` and the empty line that ends the event.
+ * At least one line: without any, a client would drop the event. U+0000 is
+ * passed as it is, and so is what is not UTF-8, which clients replace. Returns
+ * 0, or -ENOMEM with `out` unchanged. */
+int sse_write_data(struct buf *out, struct span data);
+
+/* Appends "id: ID\n", the first line of an event. `id` has no line end and no
+ * NUL. Returns 0, or -ENOMEM with `out` unchanged. */
+int sse_write_id(struct buf *out, struct span id);
+
+/* Appends a whole event of the given type without an id: what a client knows as
+ * the last event's id stays. `type` has no line end. Returns 0, or -ENOMEM
+ * with `out` unchanged. */
+int sse_write_event(struct buf *out, struct span type, struct span data);
+
+/* Appends a block that sets the time a client waits before it connects again.
+ * Returns 0, or -ENOMEM with `out` unchanged. */
+int sse_write_retry(struct buf *out, unsigned retry_ms);
+
+#endif

@@ -1,0 +1,469 @@
+/* websocket.c - the opening handshake and frames of RFC 6455.
+ *
+ * wslay's frame API takes the frames apart; what makes messages of them is
+ * here. wslay's event API would do that too, but (1.1.1) it checks the reason
+ * of a Close that arrives in pieces at the wrong places, forgets the limit over
+ * fragments when it does not buffer, knows no close code above 1011, and queues
+ * a heap copy of every Pong.
+ *
+ * wslay reports a header with the first byte of the payload, never alone, and
+ * has read up to 4 KiB ahead by then: see `pending`. */
+#include "codec/websocket.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+
+#include <wslay/wslay.h>
+
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/digest.h"
+
+#define KEY_LEN           24   /* characters of Sec-WebSocket-Key */
+#define KEY_BYTES         16   /* what they stand for */
+#define MASK_BYTES        4    /* of every frame of a client */
+#define PAYLOAD_MAX       125  /* bytes of a control frame (5.5) */
+#define FIN               0x80 /* in the first byte of a frame (5.2) */
+#define WSLAY_FRAME_BYTES 4200 /* about; wslay does not tell */
+#define KEEP_MAX_BYTES    4096 /* message memory kept for the next message */
+
+/* Where in UTF-8 (RFC 3629 4) a text stands. Zeroed: between characters. */
+struct utf8 {
+	unsigned left; /* bytes that the character still needs */
+	uint8_t low;   /* what the next of them must lie between */
+	uint8_t high;
+};
+
+/* Owner: one thread at a time. */
+struct websocket {
+	size_t message_max_bytes;
+	wslay_frame_context_ptr frames;
+
+	/* The websocket_read() under way. */
+	const struct websocket_handler *handler;
+	void *user;
+	struct span unread; /* not yet taken by wslay */
+
+	size_t pending;        /* bytes that wslay took and has not reported */
+	uint64_t payload_left; /* of the frame; 0 between frames */
+
+	/* The message, over its fragments. */
+	unsigned message_opcode; /* 0 between messages */
+	struct utf8 utf8;
+	struct buf message;
+
+	/* The payload of a control frame, which may come between fragments. */
+	size_t control_len;
+	uint8_t control[PAYLOAD_MAX];
+};
+
+static const struct websocket_result open_result = {.outcome = WEBSOCKET_OPEN};
+
+static struct websocket_result failed(unsigned code, const char *reason)
+{
+	return (struct websocket_result){
+		.outcome = WEBSOCKET_FAILED, .code = code, .reason = reason};
+}
+
+static struct websocket_result protocol_error(const char *reason)
+{
+	return failed(WEBSOCKET_PROTOCOL_ERROR, reason);
+}
+
+/* --- UTF-8 ---------------------------------------------------------------- */
+
+/* Begins a character with its first byte. */
+static bool utf8_start(struct utf8 *u, uint8_t byte)
+{
+	if (byte < 0x80)
+		return true;
+	if (byte < 0xc2 || byte > 0xf4)
+		return false;
+	u->left = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
+	u->low = byte == 0xe0 ? 0xa0 : byte == 0xf0 ? 0x90 : 0x80;
+	u->high = byte == 0xed ? 0x9f : byte == 0xf4 ? 0x8f : 0xbf;
+	return true;
+}
+
+static bool utf8_continue(struct utf8 *u, uint8_t byte)
+{
+	if (byte < u->low || byte > u->high)
+		return false;
+	u->low = 0x80;
+	u->high = 0xbf;
+	u->left--;
+	return true;
+}
+
+static bool is_ascii(const uint8_t bytes[static 8])
+{
+	uint64_t word;
+
+	memcpy(&word, bytes, sizeof(word));
+	return (word & 0x8080808080808080) == 0;
+}
+
+/* Whether the text so far can be the beginning of UTF-8. */
+static bool utf8_feed(struct utf8 *u, const uint8_t *bytes, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len) {
+		if (u->left == 0 && len - i >= 8 && is_ascii(bytes + i)) {
+			i += 8;
+			continue;
+		}
+		if (u->left == 0 ? !utf8_start(u, bytes[i])
+				 : !utf8_continue(u, bytes[i]))
+			return false;
+		i++;
+	}
+	return true;
+}
+
+/* --- writing -------------------------------------------------------------- */
+
+int websocket_accept(struct span key, char out[static WEBSOCKET_ACCEPT_LEN + 1])
+{
+	static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+	uint8_t decoded[KEY_LEN / 4 * 3];
+	char joined[KEY_LEN + sizeof(guid) - 1];
+	uint8_t sha1[DIGEST_SHA1_BYTES];
+
+	if (key.len != KEY_LEN ||
+	    base64_decode(key.bytes, key.len, decoded) != KEY_BYTES)
+		return 400;
+	memcpy(joined, key.bytes, KEY_LEN);
+	memcpy(joined + KEY_LEN, guid, sizeof(guid) - 1);
+	digest_sha1(joined, sizeof(joined), sha1);
+	base64_encode(sha1, sizeof(sha1), out);
+	return 0;
+}
+
+/* Writes the low `count` bytes of `value`, in network order, to end at `end`;
+ * returns where they start. */
+static uint8_t *write_back(uint8_t *end, uint64_t value, unsigned count)
+{
+	while (count-- > 0) {
+		*--end = (uint8_t)(value & 0xff);
+		value >>= 8;
+	}
+	return end;
+}
+
+size_t websocket_write_header(uint8_t *end, unsigned opcode, uint64_t len)
+{
+	uint8_t *start = end;
+
+	if (len <= 125) {
+		start = write_back(start, len, 1);
+	} else if (len <= UINT16_MAX) {
+		start = write_back(start, len, 2);
+		*--start = 126;
+	} else {
+		start = write_back(start, len, 8);
+		*--start = 127;
+	}
+	*--start = (uint8_t)(FIN | opcode);
+	return (size_t)(end - start);
+}
+
+/* Cuts `text` to `max` bytes, or the fewer that end a character. */
+static size_t cut(struct span text, size_t max)
+{
+	size_t len = text.len;
+
+	if (len <= max)
+		return len;
+	for (len = max; len > 0; len--) {
+		if (((uint8_t)text.bytes[len] & 0xc0) != 0x80)
+			break;
+	}
+	return len;
+}
+
+/* Encodes a control frame, whose payload is two parts: the number, of
+ * `number_bytes`, and the text. */
+static size_t write_control(uint8_t *out, unsigned opcode, unsigned number,
+			    unsigned number_bytes, struct span text)
+{
+	size_t len = number_bytes + text.len;
+
+	CHECK(len <= PAYLOAD_MAX);
+	out[0] = (uint8_t)(FIN | opcode);
+	out[1] = (uint8_t)len;
+	write_back(out + 2 + number_bytes, number, number_bytes);
+	if (text.len > 0)
+		memcpy(out + 2 + number_bytes, text.bytes, text.len);
+	return 2 + len;
+}
+
+size_t websocket_write_close(uint8_t out[static WEBSOCKET_CONTROL_MAX],
+			     unsigned code, struct span reason)
+{
+	if (code == 0 || code == WEBSOCKET_NO_STATUS)
+		return write_control(out, WSLAY_CONNECTION_CLOSE, 0, 0,
+				     SPAN(""));
+	reason.len = cut(reason, PAYLOAD_MAX - 2);
+	return write_control(out, WSLAY_CONNECTION_CLOSE, code, 2, reason);
+}
+
+size_t websocket_write_ping(uint8_t out[static WEBSOCKET_CONTROL_MAX],
+			    struct span payload)
+{
+	return write_control(out, WSLAY_PING, 0, 0, payload);
+}
+
+/* --- reading -------------------------------------------------------------- */
+
+/* wslay: copies what is unread into its buffer; -1 if that is nothing. */
+static ssize_t on_wslay_recv(uint8_t *bytes, size_t len, int flags, void *user)
+{
+	struct websocket *ws = user;
+
+	(void)flags;
+	if (len > ws->unread.len)
+		len = ws->unread.len;
+	if (len == 0)
+		return -1;
+	memcpy(bytes, ws->unread.bytes, len);
+	ws->unread.bytes += len;
+	ws->unread.len -= len;
+	ws->pending += len;
+	return (ssize_t)len;
+}
+
+struct websocket *websocket_new(size_t message_max_bytes)
+{
+	static const struct wslay_frame_callbacks callbacks = {
+		.recv_callback = on_wslay_recv,
+	};
+	struct websocket *ws = calloc(1, sizeof(*ws));
+
+	if (ws == NULL)
+		return NULL;
+	ws->message_max_bytes = message_max_bytes;
+	if (wslay_frame_context_init(&ws->frames, &callbacks, ws) != 0) {
+		free(ws);
+		return NULL;
+	}
+	return ws;
+}
+
+void websocket_free(struct websocket *ws)
+{
+	if (ws == NULL)
+		return;
+	wslay_frame_context_free(ws->frames);
+	buf_fini(&ws->message);
+	free(ws);
+}
+
+/* wslay has checked that the length is in its shortest form. */
+static size_t header_len(uint64_t payload_length)
+{
+	if (payload_length <= 125)
+		return 2 + MASK_BYTES;
+	return (payload_length <= UINT16_MAX ? 4 : 10) + MASK_BYTES;
+}
+
+/* The header of a Close, Ping or Pong; wslay has checked that it is neither
+ * fragmented nor too long. */
+static struct websocket_result start_control(
+	struct websocket *ws, const struct wslay_frame_iocb *frame)
+{
+	if (frame->opcode > WSLAY_PONG)
+		return protocol_error("Reserved opcode");
+	if (frame->opcode == WSLAY_CONNECTION_CLOSE &&
+	    frame->payload_length == 1)
+		return protocol_error("Close with a body of one byte");
+	ws->control_len = 0;
+	return open_result;
+}
+
+/* The header of a text, a binary or a continuation frame. */
+static struct websocket_result start_data(struct websocket *ws,
+					  const struct wslay_frame_iocb *frame)
+{
+	bool is_continuation = frame->opcode == WSLAY_CONTINUATION_FRAME;
+
+	if (frame->opcode > WSLAY_BINARY_FRAME)
+		return protocol_error("Reserved opcode");
+	if (is_continuation && ws->message_opcode == 0)
+		return protocol_error("Continuation of no message");
+	if (!is_continuation && ws->message_opcode != 0)
+		return protocol_error("Message inside a fragmented message");
+	if (frame->payload_length > ws->message_max_bytes - ws->message.len)
+		return failed(WEBSOCKET_TOO_BIG, "Message too big");
+	if (!is_continuation)
+		ws->message_opcode = frame->opcode;
+	return open_result;
+}
+
+static struct websocket_result start_frame(struct websocket *ws,
+					   const struct wslay_frame_iocb *frame)
+{
+	struct websocket_result result;
+
+	if (frame->rsv != 0)
+		return protocol_error("Reserved bit set");
+	if (!frame->mask)
+		return protocol_error("Frame is not masked");
+	result = wslay_is_ctrl_frame(frame->opcode) ? start_control(ws, frame)
+						    : start_data(ws, frame);
+	if (result.outcome != WEBSOCKET_OPEN)
+		return result;
+	ws->pending -= header_len(frame->payload_length);
+	ws->payload_left = frame->payload_length;
+	return open_result;
+}
+
+static struct websocket_result take_data(struct websocket *ws,
+					 const struct wslay_frame_iocb *chunk)
+{
+	bool is_text = ws->message_opcode == WSLAY_TEXT_FRAME;
+
+	if (is_text && !utf8_feed(&ws->utf8, chunk->data, chunk->data_length))
+		return failed(WEBSOCKET_INVALID_DATA, "Text is not UTF-8");
+	if (buf_append(&ws->message, chunk->data, chunk->data_length) != 0)
+		return failed(WEBSOCKET_INTERNAL_ERROR, "Out of memory");
+	return open_result;
+}
+
+/* Whether a peer may send `code` (7.4; 1012 to 1014: IANA registry). */
+static bool is_close_code(unsigned code)
+{
+	if (code >= 1000 && code <= 1014)
+		return code != 1004 && code != 1005 && code != 1006;
+	return code >= 3000 && code <= 4999;
+}
+
+static unsigned close_code(const struct websocket *ws)
+{
+	return ws->control_len < 2
+		       ? WEBSOCKET_NO_STATUS
+		       : (unsigned)ws->control[0] << 8 | ws->control[1];
+}
+
+/* The part of a Close that has arrived: the code, then the reason. */
+static struct websocket_result check_close(const struct websocket *ws)
+{
+	struct utf8 utf8 = {0};
+
+	if (ws->control_len < 2)
+		return open_result;
+	if (!is_close_code(close_code(ws)))
+		return protocol_error("Invalid close code");
+	if (!utf8_feed(&utf8, ws->control + 2, ws->control_len - 2) ||
+	    (ws->payload_left == 0 && utf8.left > 0))
+		return failed(WEBSOCKET_INVALID_DATA, "Reason is not UTF-8");
+	return open_result;
+}
+
+static struct websocket_result take_control(
+	struct websocket *ws, const struct wslay_frame_iocb *chunk)
+{
+	CHECK(chunk->data_length <= PAYLOAD_MAX - ws->control_len);
+	if (chunk->data_length > 0)
+		memcpy(ws->control + ws->control_len, chunk->data,
+		       chunk->data_length);
+	ws->control_len += chunk->data_length;
+	if (chunk->opcode == WSLAY_CONNECTION_CLOSE)
+		return check_close(ws);
+	return open_result;
+}
+
+static struct websocket_result finish_message(struct websocket *ws)
+{
+	bool is_text = ws->message_opcode == WSLAY_TEXT_FRAME;
+	struct span message = SPAN("");
+	unsigned code;
+
+	if (ws->utf8.left > 0)
+		return failed(WEBSOCKET_INVALID_DATA, "Text is not UTF-8");
+	if (ws->message.len > 0)
+		message = (struct span){ws->message.bytes, ws->message.len};
+	code = ws->handler->on_message(ws->user, is_text, message);
+	ws->message_opcode = 0;
+	ws->message.len = 0;
+	if (ws->message.cap > KEEP_MAX_BYTES)
+		buf_fini(&ws->message);
+	if (code == WEBSOCKET_PAUSE)
+		return (struct websocket_result){.outcome = WEBSOCKET_PAUSED,
+						 .unread = ws->unread};
+	return code == 0 ? open_result : failed(code, NULL);
+}
+
+static struct websocket_result finish_control(const struct websocket *ws,
+					      unsigned opcode)
+{
+	uint8_t out[WEBSOCKET_CONTROL_MAX];
+	struct span reply = {(const char *)out, 0};
+	struct span payload = {(const char *)ws->control, ws->control_len};
+	unsigned code = close_code(ws);
+
+	if (opcode == WSLAY_PING) {
+		reply.len = write_control(out, WSLAY_PONG, 0, 0, payload);
+		ws->handler->on_reply(ws->user, reply);
+	} else if (opcode == WSLAY_CONNECTION_CLOSE) {
+		reply.len = websocket_write_close(out, code, SPAN(""));
+		ws->handler->on_reply(ws->user, reply);
+		return (struct websocket_result){.outcome = WEBSOCKET_CLOSED,
+						 .code = code};
+	}
+	return open_result;
+}
+
+/* What wslay reports: a part of a payload, and which frame it belongs to. */
+static struct websocket_result take(struct websocket *ws,
+				    const struct wslay_frame_iocb *chunk)
+{
+	struct websocket_result result = open_result;
+	bool is_control = wslay_is_ctrl_frame(chunk->opcode);
+
+	if (ws->payload_left == 0)
+		result = start_frame(ws, chunk);
+	if (result.outcome != WEBSOCKET_OPEN)
+		return result;
+	ws->pending -= chunk->data_length;
+	ws->payload_left -= chunk->data_length;
+	result = is_control ? take_control(ws, chunk) : take_data(ws, chunk);
+	if (result.outcome != WEBSOCKET_OPEN || ws->payload_left > 0)
+		return result;
+	if (is_control)
+		return finish_control(ws, chunk->opcode);
+	return chunk->fin ? finish_message(ws) : open_result;
+}
+
+struct websocket_result websocket_read(struct websocket *ws, struct span bytes,
+				       const struct websocket_handler *handler,
+				       void *user)
+{
+	struct websocket_result result = open_result;
+	struct wslay_frame_iocb chunk;
+
+	ws->handler = handler;
+	ws->user = user;
+	ws->unread = bytes;
+	while (result.outcome == WEBSOCKET_OPEN) {
+		ssize_t rv = wslay_frame_recv(ws->frames, &chunk);
+
+		if (rv == WSLAY_ERR_WANT_READ)
+			break;
+		result = rv < 0 ? protocol_error("Malformed frame header")
+				: take(ws, &chunk);
+	}
+	return result;
+}
+
+size_t websocket_memory(const struct websocket *ws)
+{
+	return sizeof(*ws) + WSLAY_FRAME_BYTES + ws->message.cap;
+}
+
+bool websocket_is_idle(const struct websocket *ws)
+{
+	return ws->pending == 0 && ws->payload_left == 0 &&
+	       ws->message_opcode == 0;
+}

@@ -1,0 +1,114 @@
+/* config.h - the settings, read once at start.
+ *
+ * Each setting is a row of the table in settings.c, which --help prints
+ * too; how it is given (options.h) is not known here. A value that is malformed
+ * is an error; nothing falls back silently. Immutable after config_load().
+ * Threads: any, after that. */
+#ifndef ISIMUD_CONFIG_CONFIG_H
+#define ISIMUD_CONFIG_CONFIG_H
+
+#include "base/buf.h"
+#include "base/log.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define CONFIG_ERROR_MAX     256
+#define CONFIG_WORKERS_MAX   64
+#define CONFIG_LISTENERS_MAX 8
+#define CONFIG_PASSWORD_MAX_BYTES                                              \
+	65536 /* of PASSWORD_FILE, newline included                            \
+	       */
+
+/* Where to listen. */
+struct config_listener {
+	bool is_unix;
+	char address[108]; /* numeric IPv4 or IPv6; or a path, as sun_path */
+	unsigned port;     /* 0: any free one; nothing if is_unix */
+};
+
+struct config {
+	/* Text lies in the environment or the arguments, which nobody changes.
+	 */
+	const char *password;      /* NULL: not given */
+	const char *password_file; /* NULL: not given */
+	const char *ip;            /* a numeric IPv4 or IPv6 address */
+	uint64_t port;             /* 0: any free one */
+	const char *listen;        /* NULL: not given; what became of it: */
+	/* All there are: what `listen` says, else one of `ip` and `port`. */
+	struct config_listener listeners[CONFIG_LISTENERS_MAX];
+	unsigned listeners_count; /* at least 1 */
+	uint64_t admin_port;      /* on `ip`; 0: any free one */
+	bool has_admin_port;
+	bool homepage;
+	const char *auth_url; /* NULL: subscribing needs no token */
+	uint64_t workers;     /* loop threads, 1 to CONFIG_WORKERS_MAX */
+	uint64_t connections_max;
+	uint64_t memory_limit_bytes; /* for the whole process; 0: none */
+	uint64_t body_max_bytes;     /* of a request's content */
+	uint64_t buffered_max_bytes; /* unsent, for one connection */
+	uint64_t mailbox_max_bytes;  /* unread by one worker, from all */
+	uint64_t header_timeout_ms;
+	uint64_t body_timeout_ms;
+	uint64_t write_timeout_ms;
+	uint64_t idle_timeout_ms;
+	uint64_t close_timeout_ms;
+	uint64_t ping_interval_ms;
+	uint64_t drain_ms; /* over which subscribers are ended; 0: at once */
+	uint64_t auth_timeout_ms;
+	uint64_t auth_checks_max;    /* under way at once */
+	bool auth_cookie;            /* the client's Cookie is passed on */
+	bool auth_per_topic;         /* each subscription is asked about */
+	uint64_t auth_cache_ttl_ms;  /* of a yes; 0: none is kept */
+	uint64_t auth_cache_entries; /* yeses kept */
+	const char *allowed_origins; /* a list as in origin.h */
+	uint64_t subscriptions_max;  /* for one connection */
+	uint64_t sse_retry_ms;       /* told to event streams' clients */
+	uint64_t history_size;       /* messages a topic; 0: no history */
+	uint64_t history_ttl_ms;     /* the same */
+	uint64_t history_bytes;      /* of all topics; the same */
+	const char *history_file;    /* NULL: history ends with the process */
+	uint64_t idempotency_ttl_ms; /* 0: no answer is kept for repeats */
+	uint64_t idempotency_bytes;  /* of all answers kept; the same */
+	uint64_t log_level;          /* enum log_level */
+	bool log_is_json;
+};
+
+/* Gives the value of a setting, or NULL where it is not set. */
+typedef const char *(*config_get_cb)(const char *name);
+
+/* Whether `name`, as in the table, is a setting. */
+bool config_is_setting(const char *name);
+
+/* Fills `c` from `get` (options_get, but in tests). Whether there is a password
+ * is for config_read_password() to find. Returns 0; or UV_EINVAL with `error` a
+ * line that names the setting and says what is wrong. */
+int config_load(struct config *c, config_get_cb get,
+		char error[static CONFIG_ERROR_MAX]);
+
+/* Appends the password to `out`: PASSWORD, or what PASSWORD_FILE has now, less
+ * one trailing newline; exactly one of them must be set. Never empty. May be
+ * called again, when the file has changed. Returns 0; or UV_EINVAL or UV_ENOMEM
+ * with `error` a line that tells, and `out` of no use but to buf_fini(). */
+int config_read_password(const struct config *c, struct buf *out,
+			 char error[static CONFIG_ERROR_MAX]);
+
+/* Writes a line or two a setting: how to give it, its default, its meaning. */
+void config_print_help(FILE *out);
+
+/* Writes the effective settings, one a line; secrets are masked. */
+void config_print(const struct config *c, FILE *out);
+
+/* Logs, at info, the settings that have a value, in one line, in the same way.
+ */
+void config_log(const struct config *c);
+
+#define CONFIG_LISTENER_TEXT_MAX 128
+
+/* `out` receives the listener as LISTEN has it, with `port` for its port. */
+void config_name_listener(const struct config_listener *l, unsigned port,
+			  char out[static CONFIG_LISTENER_TEXT_MAX]);
+
+#endif

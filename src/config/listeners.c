@@ -1,0 +1,99 @@
+/* listeners.c - the list of listeners. */
+#include "config/private.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Splits `text`, IP:PORT or [IPV6]:PORT, in place. Returns the port, or NULL if
+ * it has another form; `*ip` is the address then. */
+static char *split_port(char *text, char **ip, bool *is_v6)
+{
+	char *colon = strrchr(text, ':');
+
+	if (colon == NULL || colon == text)
+		return NULL;
+	*colon = '\0';
+	*is_v6 = text[0] == '[';
+	*ip = text + *is_v6;
+	if (!*is_v6)
+		return colon + 1;
+	if (colon[-1] != ']')
+		return NULL;
+	colon[-1] = '\0';
+	return colon + 1;
+}
+
+static const char *read_tcp_listener(struct config_listener *l, char *text)
+{
+	unsigned char address[sizeof(struct in6_addr)];
+	uint64_t port_number;
+	bool is_v6;
+	char *ip;
+	char *port = split_port(text, &ip, &is_v6);
+
+	if (port == NULL ||
+	    inet_pton(is_v6 ? AF_INET6 : AF_INET, ip, address) != 1)
+		return "must name IP:PORT, [IPV6]:PORT or unix:/PATH, separated"
+		       " by commas";
+	if (config_read_whole_number(port, &port_number) != NULL ||
+	    port_number > 65535)
+		return "has a port that is not a number from 0 to 65535";
+	snprintf(l->address, sizeof l->address, "%s", ip);
+	l->port = (unsigned)port_number;
+	return NULL;
+}
+
+static const char path_too_long[] =
+	"has a Unix socket whose path is over 107 bytes";
+
+static const char *read_unix_listener(struct config_listener *l,
+				      const char *path)
+{
+	if (path[0] != '/' || path[1] == '\0')
+		return "has a Unix socket whose path does not start with /";
+	size_t len = strlen(path);
+	if (len >= sizeof l->address)
+		return path_too_long;
+	l->is_unix = true;
+	memcpy(l->address, path, len + 1);
+	return NULL;
+}
+
+const char *config_read_listeners(struct config *c, const char *text)
+{
+	static const char unix_prefix[] = "unix:";
+	char one[sizeof unix_prefix + sizeof c->listeners[0].address];
+
+	for (;;) {
+		size_t len = strcspn(text, ",");
+		const char *wrong;
+		if (c->listeners_count == CONFIG_LISTENERS_MAX)
+			return "names more than 8 listeners";
+		if (len >= sizeof one)
+			return path_too_long;
+		memcpy(one, text, len);
+		one[len] = '\0';
+		struct config_listener *l = &c->listeners[c->listeners_count++];
+		if (strncmp(one, unix_prefix, sizeof unix_prefix - 1) == 0)
+			wrong = read_unix_listener(l, one + sizeof unix_prefix -
+							      1);
+		else
+			wrong = read_tcp_listener(l, one);
+		if (wrong != NULL || text[len] == '\0')
+			return wrong;
+		text += len + 1;
+	}
+}
+
+void config_name_listener(const struct config_listener *l, unsigned port,
+			  char out[static CONFIG_LISTENER_TEXT_MAX])
+{
+	bool is_v6 = !l->is_unix && strchr(l->address, ':') != NULL;
+
+	if (l->is_unix)
+		snprintf(out, CONFIG_LISTENER_TEXT_MAX, "unix:%s", l->address);
+	else
+		snprintf(out, CONFIG_LISTENER_TEXT_MAX,
+			 is_v6 ? "[%s]:%u" : "%s:%u", l->address, port);
+}

@@ -1,0 +1,56 @@
+/* private.h - what the files of config share: the table of settings.
+ * Threads: any; all is immutable. */
+#ifndef ISIMUD_CONFIG_PRIVATE_H
+#define ISIMUD_CONFIG_PRIVATE_H
+
+#include "config/config.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum config_kind {
+	SECRET, /* text that is never shown */
+	TEXT,
+	URL, /* text that is shown without credentials */
+	ADDRESS,
+	LISTENERS,
+	ORIGINS, /* text, a list as in origin.h */
+	FLAG,
+	NUMBER,
+	PORT_OR_NONE, /* the admin port: a NUMBER, and whether it is given */
+	BYTES,        /* with an optional suffix K, M or G (of 1024) */
+	DURATION,     /* seconds, decimals allowed; kept in milliseconds */
+	LEVEL,
+	FORMAT,
+};
+
+/* One setting. */
+struct config_setting {
+	const char *name;
+	enum config_kind kind;
+	size_t offset;
+	const char *fallback; /* NULL: stays zero unless config_load() knows */
+	uint64_t min, max;    /* of the value as kept; max 0: no range */
+	const char *help;     /* ends in the default where fallback is NULL */
+};
+
+#define CONFIG_DURATION_MAX_MS 86400000ULL /* a day */
+
+extern const struct config_setting config_settings[];
+extern const size_t config_settings_count;
+
+/* The two below return NULL, or what is wrong: a text that goes on after the
+ * setting's name. */
+
+/* Reads `text` into the member of `s`. */
+const char *config_read_setting(struct config *c,
+				const struct config_setting *s,
+				const char *text);
+
+/* Reads a list of listeners, separated by commas. */
+const char *config_read_listeners(struct config *c, const char *text);
+
+/* Reads digits, and nothing else. */
+const char *config_read_whole_number(const char *text, uint64_t *out);
+
+#endif

@@ -1,0 +1,142 @@
+/* show.c - the settings as text. */
+#include "config/private.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <string.h>
+
+/* Shows a URL without what may be a credential: user and password, which end
+ * at an @, and the query. */
+static void show_url(const char *url, char *out, size_t cap)
+{
+	const char *scheme_end = strstr(url, "://");
+	const char *rest = scheme_end == NULL ? url : scheme_end + 3;
+	size_t len = strcspn(rest, "?#");
+	const char *at = memrchr(rest, '@', len);
+	const char *host = at == NULL ? rest : at + 1;
+
+	snprintf(out, cap, "%.*s%s%.*s%s", (int)(rest - url), url,
+		 at == NULL ? "" : "***@", (int)(rest + len - host), host,
+		 rest[len] == '\0' ? "" : "?***");
+}
+
+static void show_text(const struct config_setting *s, const char *text,
+		      char *out, size_t cap)
+{
+	if (text == NULL)
+		out[0] = '\0';
+	else if (s->kind == URL)
+		show_url(text, out, cap);
+	else
+		snprintf(out, cap, "%s", s->kind == SECRET ? "***" : text);
+}
+
+/* `out` receives the value, "" if there is none. */
+static void show_value(const struct config *c, const struct config_setting *s,
+		       char *out, size_t cap)
+{
+	static const char *const levels[] = {[LOG_DEBUG] = "debug",
+					     [LOG_INFO] = "info",
+					     [LOG_WARN] = "warn",
+					     [LOG_ERROR] = "error"};
+	const void *member = (const char *)c + s->offset;
+	const uint64_t *number = member;
+
+	switch (s->kind) {
+	case SECRET:
+	case TEXT:
+	case URL:
+	case ADDRESS:
+	case LISTENERS:
+	case ORIGINS:
+		show_text(s, *(const char *const *)member, out, cap);
+		break;
+	case FLAG:
+		snprintf(out, cap, "%s",
+			 *(const bool *)member ? "true" : "false");
+		break;
+	case FORMAT:
+		snprintf(out, cap, "%s",
+			 *(const bool *)member ? "json" : "text");
+		break;
+	case LEVEL:
+		snprintf(out, cap, "%s", levels[*number]);
+		break;
+	case DURATION:
+		snprintf(out, cap, "%.8g", (double)*number / 1000);
+		break;
+	case PORT_OR_NONE:
+		out[0] = '\0';
+		if (!c->has_admin_port)
+			break;
+		/* fall through */
+	case NUMBER:
+	case BYTES:
+		snprintf(out, cap, "%" PRIu64, *number);
+		break;
+	}
+}
+
+void config_print(const struct config *c, FILE *out)
+{
+	char value[LOG_LINE_MAX];
+
+	for (size_t i = 0; i < config_settings_count; i++) {
+		show_value(c, &config_settings[i], value, sizeof value);
+		if (value[0] == '\0')
+			fprintf(out, "%s is not set\n",
+				config_settings[i].name);
+		else
+			fprintf(out, "%s=%s\n", config_settings[i].name, value);
+	}
+}
+
+void config_log(const struct config *c)
+{
+	char value[LOG_LINE_MAX];
+	char line[LOG_LINE_MAX];
+	size_t len = 0;
+
+	line[0] = '\0';
+	for (size_t i = 0; i < config_settings_count && len < sizeof line;
+	     i++) {
+		show_value(c, &config_settings[i], value, sizeof value);
+		if (value[0] == '\0')
+			continue;
+		int n = snprintf(line + len, sizeof line - len, " %s=%s",
+				 config_settings[i].name, value);
+		len += n < 0 ? 0 : (size_t)n;
+	}
+	log_info("settings:%s", line);
+}
+
+void config_print_help(FILE *out)
+{
+	static const char *const values[] = {
+		[SECRET] = "TEXT",
+		[TEXT] = "PATH",
+		[URL] = "URL",
+		[ADDRESS] = "ADDRESS",
+		[LISTENERS] = "LIST",
+		[ORIGINS] = "LIST",
+		[FLAG] = "true|false",
+		[NUMBER] = "NUMBER",
+		[PORT_OR_NONE] = "NUMBER",
+		[BYTES] = "BYTES",
+		[DURATION] = "SECONDS",
+		[LEVEL] = "debug|info|warn|error",
+		[FORMAT] = "text|json",
+	};
+
+	for (const struct config_setting *s = config_settings;
+	     s < config_settings + config_settings_count; s++) {
+		fputs("  --", out);
+		for (const char *c = s->name; *c != '\0'; c++)
+			fputc(*c == '_' ? '-' : tolower((unsigned char)*c),
+			      out);
+		fprintf(out, " %s\n        %s", values[s->kind], s->help);
+		if (s->fallback != NULL)
+			fprintf(out, "; default: %s", s->fallback);
+		fputc('\n', out);
+	}
+}

@@ -1,0 +1,65 @@
+/* chunk.c - see chunk.h. */
+#include "conn/chunk.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+struct chunk *chunk_of_message(struct message *m)
+{
+	return chunk_of_part(
+		m, (struct span){(const char *)m->frame, m->frame_len});
+}
+
+struct chunk *chunk_of_part(struct message *m, struct span bytes)
+{
+	CHECK(bytes.len <= UINT32_MAX);
+	struct chunk *c = malloc(sizeof *c);
+	if (c == NULL) {
+		message_unref(m, 1);
+		return NULL;
+	}
+	memory_charge(sizeof *c);
+	*c = (struct chunk){.refs = 1,
+			    .len = (uint32_t)bytes.len,
+			    .bytes = (const uint8_t *)bytes.bytes,
+			    .message = m};
+	return c;
+}
+
+struct chunk *chunk_new(size_t cap)
+{
+	if (cap > UINT32_MAX)
+		return NULL;
+	struct chunk *c = malloc(sizeof *c + cap);
+	if (c == NULL)
+		return NULL;
+	memory_charge(sizeof *c + cap);
+	*c = (struct chunk){.refs = 1, .cap = (uint32_t)cap, .bytes = c->own};
+	return c;
+}
+
+void chunk_append(struct chunk *c, const void *bytes, size_t len)
+{
+	CHECK(c->refs == 1 && c->message == NULL && len <= c->cap - c->len);
+	if (len > 0)
+		memcpy(c->own + c->len, bytes, len);
+	c->len += (uint32_t)len;
+}
+
+struct chunk *chunk_ref(struct chunk *c)
+{
+	c->refs++;
+	return c;
+}
+
+void chunk_unref(struct chunk *c)
+{
+	if (--c->refs > 0)
+		return;
+	if (c->message != NULL)
+		message_unref(c->message, 1);
+	memory_credit(sizeof *c + c->cap);
+	free(c);
+}

@@ -1,0 +1,46 @@
+/* chunk.h - bytes that wait to be written, shared by the connections of a loop.
+ *
+ * A chunk is whole units (frames of a WebSocket, blocks of an event stream), a
+ * part of one (`is_continued`), or a piece of an HTTP response; it either
+ * borrows bytes of a message (and holds a reference to it) or has its own.
+ * Its count is not atomic: however many connections of one loop wait to write a
+ * message, the message itself is referenced once.
+ * Owner: the loop's thread. */
+#ifndef ISIMUD_CONN_CHUNK_H
+#define ISIMUD_CONN_CHUNK_H
+
+#include "base/span.h"
+#include "topics/message.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct chunk {
+	uint32_t refs;
+	uint32_t len;            /* bytes to write */
+	uint32_t cap;            /* of `own`; 0 if it borrows a message's */
+	bool is_continued;       /* it ends inside a unit, which the next chunk
+				    of the queue goes on with */
+	const uint8_t *bytes;    /* `own`, or the message's */
+	struct message *message; /* a reference, or NULL */
+	uint8_t own[];
+};
+
+/* A chunk of the frame of `m`; takes a reference of the caller's (even without
+ * memory). NULL without memory. */
+struct chunk *chunk_of_message(struct message *m);
+
+/* The same of `bytes`, at most UINT32_MAX, which lie in `m` (message_encode())
+ * and end a unit. */
+struct chunk *chunk_of_part(struct message *m, struct span bytes);
+
+/* An empty chunk with room for `cap` bytes. NULL without memory. */
+struct chunk *chunk_new(size_t cap);
+
+/* Appends to a chunk that has room (`cap` - `len`) and one reference. */
+void chunk_append(struct chunk *c, const void *bytes, size_t len);
+
+struct chunk *chunk_ref(struct chunk *c);
+void chunk_unref(struct chunk *c);
+
+#endif

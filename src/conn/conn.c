@@ -1,0 +1,720 @@
+/* conn.c - the group of a loop's connections; their states, deadlines, ends. */
+#include "conn/conn.h"
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "codec/sse.h"
+#include "conn/private.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+
+/* What the kernel has for a connection besides its bytes: the socket, its file,
+ * their entries in tables. Measured, and rounded up. */
+#define KERNEL_CONN_BYTES 4096
+/* A write that waits for so long is a laggard's, whatever else there is. */
+#define STUCK_MS 2000
+
+static const char *const state_names[CONN_STATES] = {
+	[CONN_REQUEST] = "request",
+	[CONN_DISCARDING] = "discarding",
+	[CONN_PENDING] = "pending",
+	[CONN_WEBSOCKET] = "websocket",
+	[CONN_EVENT_STREAM] = "event stream",
+	[CONN_CLOSING] = "closing",
+	[CONN_FINISHING] = "finishing",
+	[CONN_LINGERING] = "lingering",
+	[CONN_CLOSED] = "closed",
+};
+
+/* The drawing of conn.h as a table: a bit for each state that may follow. */
+#define TO(state) (1u << CONN_##state)
+static const unsigned allowed[CONN_STATES] = {
+	[CONN_REQUEST] =
+		TO(PENDING) | TO(DISCARDING) | TO(FINISHING) | TO(CLOSED),
+	[CONN_DISCARDING] = TO(REQUEST) | TO(FINISHING) | TO(CLOSED),
+	[CONN_PENDING] = TO(REQUEST) | TO(WEBSOCKET) | TO(EVENT_STREAM) |
+			 TO(FINISHING) | TO(CLOSED),
+	[CONN_EVENT_STREAM] = TO(FINISHING) | TO(CLOSED),
+	[CONN_WEBSOCKET] = TO(CLOSING) | TO(FINISHING) | TO(CLOSED),
+	[CONN_CLOSING] = TO(FINISHING) | TO(CLOSED),
+	[CONN_FINISHING] = TO(LINGERING) | TO(CLOSED),
+	[CONN_LINGERING] = TO(CLOSED),
+	[CONN_CLOSED] = 0,
+};
+
+static const struct {
+	const char *name;
+	unsigned code;
+	const char *reason;
+} endings[ENDING_COUNT] = {
+#define ENDING_ROW(name, code, reason) {#name, code, reason},
+	ENDINGS(ENDING_ROW)
+#undef ENDING_ROW
+};
+
+static const enum stats_counter ending_counters[ENDING_COUNT] = {
+#define ENDING_COUNTER(name, code, reason) STATS_closed_##name,
+	ENDINGS(ENDING_COUNTER)
+#undef ENDING_COUNTER
+};
+
+static void on_deadline(struct deadlines *all, struct deadline *d,
+			enum deadline_kind kind);
+
+/* --- the group ---------------------------------------------------------- */
+
+int conn_group_open(struct conn_group *g, uv_loop_t *loop,
+		    const struct conn_hooks *hooks, void *context,
+		    const struct conn_limits *limits, struct stats *stats)
+{
+	uint8_t ping[WEBSOCKET_CONTROL_MAX];
+	size_t ping_len = websocket_write_ping(ping, SPAN(""));
+
+	memset(g, 0, offsetof(struct conn_group, read_buffer));
+	g->loop = loop;
+	g->owner = uv_thread_self();
+	g->hooks = hooks;
+	g->context = context;
+	g->limits = *limits;
+	g->stats = stats;
+	list_init(&g->conns);
+	list_init(&g->dirty);
+	list_init(&g->stalled);
+	g->ping = chunk_new(ping_len);
+	if (g->ping == NULL)
+		return UV_ENOMEM;
+	chunk_append(g->ping, ping, ping_len);
+	int rv = UV_ENOMEM;
+	g->keep_alive = chunk_new(strlen(SSE_KEEP_ALIVE));
+	if (g->keep_alive == NULL)
+		goto err_ping;
+	chunk_append(g->keep_alive, SSE_KEEP_ALIVE, strlen(SSE_KEEP_ALIVE));
+	rv = deadlines_open(&g->deadlines, loop, limits->durations_ms,
+			    on_deadline);
+	if (rv == 0)
+		return 0;
+	chunk_unref(g->keep_alive);
+err_ping:
+	chunk_unref(g->ping);
+	return rv;
+}
+
+void conn_group_close(struct conn_group *g)
+{
+	CHECK_ON_THREAD(g->owner);
+	CHECK(g->count == 0);
+	deadlines_close(&g->deadlines);
+	chunk_unref(g->ping);
+	chunk_unref(g->keep_alive);
+	buf_fini(&g->out);
+	while (g->http_pooled > 0)
+		http_free(g->http_pool[--g->http_pooled]);
+	while (g->websocket_pooled > 0)
+		websocket_free(g->websocket_pool[--g->websocket_pooled]);
+}
+
+static void flush_one(struct conn *c)
+{
+	if (c->doomed != ENDING_NONE)
+		conn_end(c, (enum ending)c->doomed, NULL);
+	if (c->state == CONN_CLOSED)
+		return;
+	if (conn_may_read_on(c))
+		conn_resume_reading(c);
+	if ((conn_is_open(c) || c->state == CONN_FINISHING) &&
+	    c->http != NULL) {
+		conn_release_http(c);
+		conn_account(c);
+	}
+	if (c->state != CONN_CLOSED && c->writing == NULL &&
+	    conn_write_queued(c) != 0)
+		conn_abort(c, ENDING_peer_gone);
+	if (c->wants_room && conn_has_room(c)) {
+		c->wants_room = false;
+		c->group->hooks->on_room(c);
+	}
+}
+
+void conn_group_flush(struct conn_group *g)
+{
+	CHECK_ON_THREAD(g->owner);
+	while (!list_is_empty(&g->dirty)) {
+		struct conn *c =
+			CONTAINER_OF(g->dirty.next, struct conn, dirty);
+		list_remove(&c->dirty);
+		flush_one(c);
+	}
+}
+
+void conn_group_end_all(struct conn_group *g)
+{
+	CHECK_ON_THREAD(g->owner);
+	LIST_FOR_EACH_SAFE (it, after, &g->conns)
+		conn_end(CONTAINER_OF(it, struct conn, link), ENDING_going_away,
+			 NULL);
+}
+
+size_t conn_group_end_some(struct conn_group *g, size_t n)
+{
+	size_t ended = 0;
+
+	CHECK_ON_THREAD(g->owner);
+	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
+		struct conn *c = CONTAINER_OF(it, struct conn, link);
+		if (ended == n)
+			break;
+		if (!conn_is_open(c))
+			continue;
+		conn_end(c, ENDING_going_away, NULL);
+		ended++;
+	}
+	return ended;
+}
+
+void conn_group_abort_all(struct conn_group *g)
+{
+	CHECK_ON_THREAD(g->owner);
+	LIST_FOR_EACH_SAFE (it, after, &g->conns)
+		conn_abort(CONTAINER_OF(it, struct conn, link),
+			   ENDING_going_away);
+}
+
+static bool is_leaving(const struct conn *c)
+{
+	return c->state >= CONN_CLOSING;
+}
+
+/* What a connection that does not read occupies. */
+static size_t burden(const struct conn_write *w)
+{
+	return w->conn->outq.bytes + w->kernel_bytes;
+}
+
+/* The least that one has that is worth ending: half of the worst. They may all
+ * wait for the same messages, with laggards of other loops too, so that ending
+ * one frees nothing. */
+static size_t burden_to_end(const struct conn_group *g)
+{
+	size_t worst = 0;
+
+	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
+		const struct conn_write *w =
+			CONTAINER_OF(it, struct conn_write, link);
+		if (!is_leaving(w->conn) && burden(w) > worst)
+			worst = burden(w);
+	}
+	return worst - worst / 2;
+}
+
+/* Ends those that have at least `bytes` and do not read since `until_ms`, while
+ * memory is tight. */
+static void end_laggards(struct conn_group *g, size_t bytes, uint64_t until_ms)
+{
+	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
+		const struct conn_write *w =
+			CONTAINER_OF(it, struct conn_write, link);
+		if (memory_level() < MEMORY_TIGHT)
+			return;
+		if (is_leaving(w->conn) || burden(w) < bytes ||
+		    w->since_ms > until_ms)
+			continue;
+		conn_end(w->conn, ENDING_slow,
+			 "too slow while memory is scarce");
+		memory_settle();
+	}
+}
+
+/* Those that were told to go, and still hold what they did not read. */
+static void abort_leaving(struct conn_group *g)
+{
+	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
+		struct conn *c =
+			CONTAINER_OF(it, struct conn_write, link)->conn;
+		if (is_leaving(c))
+			conn_abort(c, ENDING_slow);
+	}
+}
+
+void conn_group_relieve(struct conn_group *g)
+{
+	uint64_t now_ms = uv_now(g->loop);
+
+	CHECK_ON_THREAD(g->owner);
+	memory_settle();
+	enum memory_level level = memory_level();
+	if (level == MEMORY_FULL)
+		abort_leaving(g);
+	if (level >= MEMORY_SCARCE)
+		end_laggards(g, burden_to_end(g), now_ms);
+	else if (now_ms > STUCK_MS)
+		end_laggards(g, 0, now_ms - STUCK_MS);
+	memory_measure();
+}
+
+void conn_group_count(const struct conn_group *g,
+		      size_t states[static CONN_STATES], size_t *queued_bytes)
+{
+	CHECK_ON_THREAD(g->owner);
+	memcpy(states, g->states, sizeof g->states);
+	*queued_bytes = 0;
+	LIST_FOR_EACH_SAFE (it, after, &g->conns)
+		*queued_bytes +=
+			CONTAINER_OF(it, struct conn, link)->outq.bytes;
+}
+
+struct conn_backlog conn_group_backlog(const struct conn_group *g)
+{
+	struct conn_backlog backlog = {0};
+
+	CHECK_ON_THREAD(g->owner);
+	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
+		const struct conn_write *w =
+			CONTAINER_OF(it, struct conn_write, link);
+		size_t bytes = w->conn->outq.bytes;
+		backlog.bytes += bytes;
+		if (bytes > backlog.worst_bytes)
+			backlog.worst_bytes = bytes;
+	}
+	return backlog;
+}
+
+/* --- the life of a connection ------------------------------------------- */
+
+/* Makes the handle for the kind of socket it is. */
+static int open_handle(struct conn *c, int socket)
+{
+	uv_loop_t *loop = c->group->loop;
+	int rv;
+
+	if (c->listener == LISTENER_UNIX) {
+		rv = uv_pipe_init(loop, &c->pipe, 0);
+		return rv != 0 ? rv : uv_pipe_open(&c->pipe, socket);
+	}
+	rv = uv_tcp_init(loop, &c->tcp);
+	return rv != 0 ? rv : uv_tcp_open(&c->tcp, socket);
+}
+
+int conn_open(struct conn_group *g, struct accepted accepted)
+{
+	CHECK_ON_THREAD(g->owner);
+	struct conn *c = calloc(1, sizeof *c + g->hooks->user_bytes);
+	if (c == NULL)
+		goto err_socket;
+	c->group = g;
+	c->listener = (uint8_t)accepted.kind;
+	c->http = g->http_pooled > 0 ? g->http_pool[--g->http_pooled]
+				     : http_new(g->limits.body_max_bytes);
+	if (c->http == NULL)
+		goto err_memory;
+	g->count++;
+	memory_charge_kernel(KERNEL_CONN_BYTES);
+	g->states[CONN_REQUEST]++;
+	list_init(&c->link);
+	list_init(&c->dirty);
+	c->state = CONN_REQUEST;
+	c->doomed = ENDING_NONE;
+	c->ending = ENDING_NONE;
+	int rv = open_handle(c, accepted.socket);
+	if (rv != 0) {
+		close(accepted.socket);
+		conn_abort(c, ENDING_no_memory);
+		return rv;
+	}
+	list_append(&g->conns, &c->link);
+	stats_add(g->stats, STATS_accepted, 1);
+	conn_account(c);
+	conn_set_deadline(c, DEADLINE_HEAD);
+	conn_start_reading(c);
+	return 0;
+
+err_memory:
+	free(c);
+err_socket:
+	close(accepted.socket);
+	return UV_ENOMEM;
+}
+
+struct conn_group *conn_group_of(const struct conn *c)
+{
+	return c->group;
+}
+
+enum conn_state conn_state(const struct conn *c)
+{
+	return (enum conn_state)c->state;
+}
+
+enum listener_kind conn_listener(const struct conn *c)
+{
+	return (enum listener_kind)c->listener;
+}
+
+void conn_peer(const struct conn *c, char out[static CONN_PEER_MAX])
+{
+	struct sockaddr_storage name = {0};
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&name;
+	int len = sizeof name;
+
+	out[0] = '\0';
+	if (c->listener == LISTENER_UNIX ||
+	    uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&name, &len) != 0)
+		return;
+	if (name.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		uv_inet_ntop(AF_INET, v6->sin6_addr.s6_addr + 12, out,
+			     CONN_PEER_MAX);
+	else
+		uv_ip_name((const struct sockaddr *)&name, out, CONN_PEER_MAX);
+}
+
+void *conn_user(struct conn *c)
+{
+	return c->user;
+}
+
+const struct http_request *conn_request(const struct conn *c)
+{
+	return http_request(c->http);
+}
+
+void conn_move(struct conn *c, enum conn_state to)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	CHECK(allowed[c->state] & (1u << to));
+	log_debug("conn %p: %s -> %s", (void *)c, state_names[c->state],
+		  state_names[to]);
+	c->group->states[c->state]--;
+	c->group->states[to]++;
+	c->state = (uint8_t)to;
+}
+
+void conn_set_deadline(struct conn *c, enum deadline_kind kind)
+{
+	c->deadline_kind = (uint8_t)kind;
+	deadline_set(&c->group->deadlines, &c->deadline, kind);
+}
+
+/* Time-outs of requests are absolute: a byte now and then does not help, so one
+ * that is set already goes on. */
+void conn_set_request_deadline(struct conn *c)
+{
+	enum deadline_kind kind = DEADLINE_IDLE;
+
+	if (c->writing != NULL)
+		kind = DEADLINE_WRITE;
+	else if (c->state == CONN_PENDING)
+		kind = DEADLINE_KINDS;
+	else if (http_is_in_request(c->http))
+		kind = c->is_in_content ? DEADLINE_BODY : DEADLINE_HEAD;
+	if (kind == DEADLINE_KINDS) {
+		c->deadline_kind = DEADLINE_KINDS;
+		deadline_clear(&c->deadline);
+	} else if (kind != c->deadline_kind) {
+		conn_set_deadline(c, kind);
+	}
+}
+
+void conn_account(struct conn *c)
+{
+	size_t held = sizeof *c + c->group->hooks->user_bytes + c->stash.cap;
+
+	if (c->http != NULL)
+		held += http_memory(c->http);
+	if (c->websocket != NULL)
+		held += websocket_memory(c->websocket);
+	if (held > c->charged)
+		memory_charge(held - c->charged);
+	else
+		memory_credit(c->charged - held);
+	c->charged = (uint32_t)held;
+}
+
+void conn_mark_dirty(struct conn *c)
+{
+	if (list_is_empty(&c->dirty))
+		list_append(&c->group->dirty, &c->dirty);
+}
+
+void conn_release_http(struct conn *c)
+{
+	struct conn_group *g = c->group;
+	struct http *h = c->http;
+
+	c->http = NULL;
+	if (h == NULL)
+		return;
+	if (g->http_pooled == sizeof g->http_pool / sizeof g->http_pool[0]) {
+		http_free(h);
+		return;
+	}
+	http_reset(h);
+	g->http_pool[g->http_pooled++] = h;
+}
+
+void conn_release_websocket(struct conn *c)
+{
+	struct conn_group *g = c->group;
+	struct websocket *ws = c->websocket;
+	const unsigned max =
+		sizeof g->websocket_pool / sizeof g->websocket_pool[0];
+
+	c->websocket = NULL;
+	c->is_overdue = false;
+	if (ws != NULL && websocket_is_idle(ws) && g->websocket_pooled < max)
+		g->websocket_pool[g->websocket_pooled++] = ws;
+	else
+		websocket_free(ws);
+}
+
+/* --- deadlines ---------------------------------------------------------- */
+
+static void on_request_timeout(struct conn *c)
+{
+	conn_note_end(c, ENDING_header_timeout);
+	if (c->state == CONN_REQUEST && http_is_in_request(c->http))
+		conn_respond_last(c, 408, "The request took too long");
+	else
+		conn_abort(c, ENDING_header_timeout);
+}
+
+static void on_ping_due(struct conn *c)
+{
+	/* What is not read can't be held against the peer. */
+	if (c->is_held) {
+		conn_set_deadline(c, DEADLINE_PING);
+		conn_send(c, c->group->ping);
+		return;
+	}
+	if (!c->was_heard &&
+	    ++c->pings_missed >= c->group->limits.ping_misses_max) {
+		conn_end(c, ENDING_ping_timeout, NULL);
+		return;
+	}
+	/* A message has at least one interval to arrive in, and at most two. */
+	if (c->websocket != NULL && c->is_overdue) {
+		conn_end(c, ENDING_message_timeout, NULL);
+		return;
+	}
+	c->is_overdue = c->websocket != NULL;
+	if (c->was_heard)
+		c->pings_missed = 0;
+	c->was_heard = false;
+	conn_set_deadline(c, DEADLINE_PING);
+	conn_send(c, c->group->ping);
+}
+
+static void on_deadline(struct deadlines *all, struct deadline *d,
+			enum deadline_kind kind)
+{
+	struct conn *c = CONTAINER_OF(d, struct conn, deadline);
+	(void)all;
+
+	switch (kind) {
+	case DEADLINE_HEAD:
+	case DEADLINE_BODY:
+		on_request_timeout(c);
+		break;
+	case DEADLINE_IDLE:
+		conn_abort(c, ENDING_idle_timeout);
+		break;
+	case DEADLINE_WRITE:
+		conn_abort(c, ENDING_write_timeout);
+		break;
+	case DEADLINE_PING:
+		if (c->state == CONN_EVENT_STREAM)
+			conn_keep_alive(c);
+		else
+			on_ping_due(c);
+		break;
+	case DEADLINE_CLOSE:
+		conn_abort(c, ENDING_close_timeout);
+		break;
+	case DEADLINE_LINGER:
+		conn_abort(c, ENDING_done);
+		break;
+	case DEADLINE_KINDS:
+		CHECK(false);
+	}
+}
+
+/* --- endings ------------------------------------------------------------ */
+
+void conn_end_later(struct conn *c, enum ending ending)
+{
+	if (c->doomed == ENDING_NONE)
+		c->doomed = (uint8_t)ending;
+	conn_mark_dirty(c);
+}
+
+/* What happens every day, and to everybody, is not worth a line at info. */
+static bool is_ordinary(enum ending ending)
+{
+	return ending == ENDING_done || ending == ENDING_peer_gone ||
+	       ending == ENDING_peer_closed || ending == ENDING_idle_timeout ||
+	       ending == ENDING_going_away;
+}
+
+static void log_end(const struct conn *c, enum ending ending)
+{
+	unsigned suppressed;
+
+	if (is_ordinary(ending)) {
+		log_debug("conn %p: ends: %s", (const void *)c,
+			  endings[ending].reason);
+		return;
+	}
+	if (!log_limit_allows(&c->group->log_limit, &suppressed))
+		return;
+	if (suppressed > 0)
+		log_info("%u more connections ended", suppressed);
+	log_info("ended a connection (%s): %s", endings[ending].name,
+		 endings[ending].reason);
+}
+
+void conn_note_end(struct conn *c, enum ending ending)
+{
+	if (c->ending == ENDING_NONE) {
+		c->ending = (uint8_t)ending;
+		stats_add(c->group->stats, ending_counters[ending], 1);
+		log_end(c, ending);
+	}
+	if (!c->has_ended) {
+		c->has_ended = true;
+		c->group->hooks->on_end(c);
+	}
+	conn_resume(c); /* the peer's answer to Close is still read */
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
+	struct conn_group *g = c->group;
+	enum listener_kind kind = conn_listener(c);
+
+	conn_release_http(c);
+	conn_release_websocket(c);
+	memory_credit(c->charged);
+	memory_credit_kernel(KERNEL_CONN_BYTES);
+	outq_fini(&c->outq);
+	buf_fini(&c->stash);
+	free(c);
+	g->count--;
+	g->states[CONN_CLOSED]--;
+	if (g->on_freed != NULL)
+		g->on_freed(g, kind);
+}
+
+void conn_abort(struct conn *c, enum ending ending)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	if (c->state == CONN_CLOSED)
+		return;
+	conn_note_end(c, ending);
+	bool has_unsent = c->outq.bytes > 0;
+	conn_move(c, CONN_CLOSED);
+	deadline_clear(&c->deadline);
+	list_remove(&c->link);
+	list_remove(&c->dirty);
+	/* What the peer does not read must not occupy the kernel either: a
+	 * reset frees it at once. */
+	if (has_unsent && c->listener != LISTENER_UNIX &&
+	    uv_tcp_close_reset(&c->tcp, on_closed) == 0)
+		return;
+	uv_close(&c->handle, on_closed);
+}
+
+void conn_finish(struct conn *c)
+{
+	conn_move(c, CONN_FINISHING);
+	conn_set_deadline(c, DEADLINE_WRITE);
+	conn_mark_dirty(c);
+}
+
+static void queue_close_frame(struct conn *c, unsigned code, const char *reason)
+{
+	uint8_t frame[WEBSOCKET_CONTROL_MAX];
+	size_t len = websocket_write_close(frame, code, span_of(reason));
+	conn_queue(c, (struct span){(const char *)frame, len});
+}
+
+void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
+			 const char *reason)
+{
+	bool is_close_sent = c->state == CONN_CLOSING;
+
+	conn_note_end(c, ending);
+	conn_move(c, CONN_FINISHING);
+	conn_set_deadline(c, DEADLINE_CLOSE);
+	conn_mark_dirty(c);
+	if (!is_close_sent)
+		queue_close_frame(c, code,
+				  reason != NULL ? reason
+						 : endings[ending].reason);
+}
+
+static void end_websocket(struct conn *c, enum ending ending,
+			  const char *reason)
+{
+	conn_note_end(c, ending);
+	/* A laggard's backlog is given up, whole frames of it. */
+	if (ending == ENDING_slow)
+		outq_truncate(&c->outq, c->in_flight);
+	/* First of all CLOSING: no limit holds back Close itself. */
+	conn_move(c, CONN_CLOSING);
+	conn_set_deadline(c, DEADLINE_CLOSE);
+	queue_close_frame(c, endings[ending].code,
+			  reason != NULL ? reason : endings[ending].reason);
+}
+
+void conn_end(struct conn *c, enum ending ending, const char *reason)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	if (c->doomed != ENDING_NONE && c->doomed != ending) {
+		ending = (enum ending)c->doomed;
+		reason = NULL;
+	}
+	c->doomed = ENDING_NONE;
+	switch ((enum conn_state)c->state) {
+	case CONN_WEBSOCKET:
+		if (endings[ending].code != 0) {
+			end_websocket(c, ending, reason);
+			return;
+		}
+		break;
+	case CONN_EVENT_STREAM:
+		if (endings[ending].code != 0) {
+			conn_end_stream(c, ending, endings[ending].code,
+					reason != NULL
+						? reason
+						: endings[ending].reason);
+			return;
+		}
+		break;
+	case CONN_PENDING:
+		if (ending == ENDING_going_away) {
+			conn_note_end(c, ending);
+			conn_respond_last(c, 503, "The server is going away");
+			return;
+		}
+		break;
+	case CONN_REQUEST:
+	case CONN_DISCARDING:
+		/* What is answered already is sent. */
+		if (ending == ENDING_going_away && c->outq.bytes > 0) {
+			conn_note_end(c, ending);
+			conn_finish(c);
+			return;
+		}
+		break;
+	case CONN_CLOSING:
+	case CONN_FINISHING:
+	case CONN_LINGERING:
+		if (ending == ENDING_going_away)
+			return; /* it is on its way, and has a deadline */
+		break;
+	default:
+		break;
+	}
+	conn_abort(c, ending);
+}

@@ -1,0 +1,277 @@
+/* conn.h - one client connection, from accept to close.
+ *
+ *                  +-- keep-alive --+
+ *                  v                |
+ *   accepted --> REQUEST -------> PENDING ------+-----> WEBSOCKET
+ *                 |  ^ answered     |           |          | Close sent
+ *                 v  | at the head  |           v          v
+ *              DISCARDING           |      EVENT_STREAM  CLOSING
+ *                 |            last |           | last     | Close
+ *                 |        response v           | block    | received
+ *                 +------------> FINISHING <----+----------+
+ *                                   | all is written
+ *   from any state to CLOSED:       v
+ *   the peer is gone,            LINGERING
+ *   or took too long                | the peer's end
+ *                                   +--> CLOSED
+ *
+ * What requests and messages mean is the business of the hooks; this room reads
+ * them, writes what it is given, and ends the connection one way or another
+ * (endings.h). Connections with something to write are marked, and
+ * conn_group_flush() writes them, once per iteration of the loop; inside a call
+ * that is done only where a queue got too long (conn_write_now).
+ *
+ * Threads: a connection, and a group, belong to one loop's thread for life; no
+ * other may touch them. */
+#ifndef ISIMUD_CONN_CONN_H
+#define ISIMUD_CONN_CONN_H
+
+#include "base/log.h"
+#include "codec/http/http.h"
+#include "codec/websocket.h"
+#include "config/listener.h"
+#include "conn/chunk.h"
+#include "conn/deadline.h"
+#include "conn/outq.h"
+#include "stats/endings.h"
+#include "stats/stats.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#include <uv.h>
+
+enum conn_state {
+	CONN_REQUEST,    /* reading a request, or waiting for one */
+	CONN_DISCARDING, /* answered already; reading the rest of the request */
+	CONN_PENDING,    /* a hook answers later; nothing is read */
+	CONN_WEBSOCKET,  /* open (RFC 6455 4.2.2) */
+	CONN_EVENT_STREAM, /* an answer that goes on: Server-Sent Events */
+	CONN_CLOSING,      /* Close is sent, the peer's is awaited (7.1.2) */
+	CONN_FINISHING, /* the last bytes are queued; what comes is dropped */
+	CONN_LINGERING, /* our side is shut; waiting for the peer's end */
+	CONN_CLOSED,    /* uv_close() called */
+	CONN_STATES,
+};
+
+struct conn;
+
+/* What the connections of a group are for. Called on the group's thread. No
+ * hook may close the group. */
+struct conn_hooks {
+	size_t user_bytes; /* of conn_user(), zeroed at the start */
+
+	/* The head of a request is there. To refuse its content, answer with
+	 * conn_respond(); else do nothing. */
+	void (*on_head)(struct conn *c, const struct http_request *request);
+
+	/* A request is complete. Exactly one conn_respond(), conn_upgrade() or
+	 * conn_stream() must follow, from here or later; until then nothing is
+	 * read. The request stays valid until then (its content: until return).
+	 */
+	void (*on_request)(struct conn *c, const struct http_request *request);
+
+	/* Further field lines, each with its CR LF, for any answer to the
+	 * current request but 101 (errors of this room's own included, once the
+	 * head was read), or NULL; they live until the next call. May be NULL.
+	 */
+	const char *(*fields)(struct conn *c,
+			      const struct http_request *request);
+
+	/* A message came; it is borrowed. conn_end() and conn_pause() may be
+	 * called. */
+	void (*on_message)(struct conn *c, bool is_text, struct span message);
+
+	/* conn_wait_for_room() was called, and there is room now. May send.
+	 * May be NULL where that is never called. */
+	void (*on_room)(struct conn *c);
+
+	/* Nothing more will come, and nothing can be sent: forget the
+	 * connection. Comes exactly once, while it is still whole. */
+	void (*on_end)(struct conn *c);
+};
+
+/* Limits, fixed for a group. */
+struct conn_limits {
+	size_t body_max_bytes;     /* of a request's content */
+	size_t message_max_bytes;  /* of a WebSocket message from a client */
+	size_t buffered_max_bytes; /* not written yet; a WebSocket or an event
+				      stream over it ends with ENDING_slow */
+	unsigned ping_misses_max;  /* pings without an answer */
+	uint64_t durations_ms[DEADLINE_KINDS];
+};
+
+#define CONN_READ_BYTES 65536 /* read at once; one such buffer a loop */
+#define CONN_ROOM_BYTES 65536 /* waiting to be written: see conn_has_room() */
+#define CONN_PEER_MAX   46    /* characters of an address, and a NUL */
+
+/* All connections of one loop, and what they share. */
+struct conn_group {
+	uv_loop_t *loop;
+	uv_thread_t owner;
+	const struct conn_hooks *hooks;
+	void *context; /* the hooks' own; conn_group_of(c)->context */
+	struct conn_limits limits;
+	struct stats *stats;
+	struct deadlines deadlines;
+	struct list conns;        /* all that are not CLOSED, by conn->link */
+	struct list stalled;      /* writes that wait, by conn_write->link */
+	struct list dirty;        /* those with something to write, or to end */
+	struct chunk *ping;       /* the encoded Ping, shared by all */
+	struct chunk *keep_alive; /* the same for event streams (sse.h) */
+	struct http *http_pool[32]; /* for the next connections */
+	unsigned http_pooled;
+	struct websocket *websocket_pool[8];
+	unsigned websocket_pooled;
+	struct buf out; /* scratch: the response being encoded */
+	time_t date_at; /* what `date` tells */
+	char date[32];
+	size_t states[CONN_STATES]; /* connections in each state */
+	bool is_draining;           /* answers end their connections */
+	struct log_limit log_limit; /* for lines about endings */
+	size_t count; /* connections whose memory is not freed yet */
+	/* After each whose memory went; may be NULL. */
+	void (*on_freed)(struct conn_group *g, enum listener_kind kind);
+	char read_buffer[CONN_READ_BYTES];
+};
+
+/* Called on the loop's thread; `hooks`, `stats` and `context` are borrowed for
+ * life. Returns 0 or a UV_E…. */
+int conn_group_open(struct conn_group *g, uv_loop_t *loop,
+		    const struct conn_hooks *hooks, void *context,
+		    const struct conn_limits *limits, struct stats *stats);
+
+/* Closes the handles and frees the pools; `count` must be 0. */
+void conn_group_close(struct conn_group *g);
+
+/* Writes what is queued, one gathered write a connection, and carries out the
+ * endings that had to wait. Afterwards nothing is left that could be written
+ * without the kernel's room. */
+void conn_group_flush(struct conn_group *g);
+
+/* Ends all connections: ENDING_going_away for WebSockets and event streams,
+ * FINISHING for the others once nothing is pending for them. */
+void conn_group_end_all(struct conn_group *g);
+
+/* Ends up to `n` WebSockets and event streams with ENDING_going_away, those
+ * that came first first. Returns how many it ended. */
+size_t conn_group_end_some(struct conn_group *g, size_t n);
+
+/* Ends all connections at once, whatever is still to be sent. */
+void conn_group_abort_all(struct conn_group *g);
+
+/* Where memory is tight (memory.h): ends connections with ENDING_slow that have
+ * not read for some time; where it is scarce, those that have the most unsent;
+ * where it is full, those on their way out that do not read are closed at once.
+ * To be called again if that was not enough. */
+void conn_group_relieve(struct conn_group *g);
+
+/* How many connections are in each state, and the bytes they have queued. Walks
+ * over all of them. */
+void conn_group_count(const struct conn_group *g,
+		      size_t states[static CONN_STATES], size_t *queued_bytes);
+
+/* What is queued and not taken by the kernel: of all connections, and of the
+ * one that has the most. */
+struct conn_backlog {
+	size_t bytes;
+	size_t worst_bytes;
+};
+struct conn_backlog conn_group_backlog(const struct conn_group *g);
+
+/* Takes an accepted, connected, non-blocking socket on; closes it if that
+ * fails. Returns 0 or a UV_E…. */
+int conn_open(struct conn_group *g, struct accepted accepted);
+
+struct conn_group *conn_group_of(const struct conn *c);
+enum conn_state conn_state(const struct conn *c);
+
+/* By which door it came. */
+enum listener_kind conn_listener(const struct conn *c);
+
+/* The peer's IP address as text, that of an IPv4 client without the mapping of
+ * RFC 4291 2.5.5.2; "" for a Unix socket, and for a peer that is gone. */
+void conn_peer(const struct conn *c, char out[static CONN_PEER_MAX]);
+
+/* The hooks' own memory in the connection, `user_bytes` long. */
+void *conn_user(struct conn *c);
+
+/* The request being answered (on_head, on_request, PENDING). */
+const struct http_request *conn_request(const struct conn *c);
+
+/* Answers the current request; `is_head`, `date` and `close` are filled in. */
+void conn_respond(struct conn *c, const struct http_response *response);
+
+/* Answers {"error": text}; `fields` as in struct http_response, or NULL. */
+void conn_respond_error(struct conn *c, int status, const char *text,
+			const char *fields);
+
+/* Whether the current request is an opening handshake that may be accepted
+ * (RFC 6455 4.2.1). If not, it has been answered: 400, or 426. */
+bool conn_check_upgrade(struct conn *c);
+
+/* Accepts the opening handshake, which conn_check_upgrade() has passed.
+ * `subprotocol`: for Sec-WebSocket-Protocol, one that the client offered; or
+ * absent. */
+void conn_upgrade(struct conn *c, struct span subprotocol);
+
+/* Answers 200 with an event stream (sse.h), which goes on until the connection
+ * ends: neither a length is announced nor a transfer coding used, so the one's
+ * end is the other's (RFC 9112 6.3). `first`, copied, goes right behind the
+ * head. A HEAD request gets the head, and the connection is finished. What the
+ * client still sends is dropped; its end ends the connection. */
+void conn_stream(struct conn *c, struct span first);
+
+/* Queues a chunk of whole frames to an open WebSocket, or of whole blocks to an
+ * event stream, holding it. Never ends the connection inside the call, so it
+ * may be used while walking over connections: one that is over its limit, or
+ * broken, is ended by the next flush. Does nothing in any other state. */
+void conn_send(struct conn *c, struct chunk *chunk);
+
+/* Queues a copy of `payload` as one text message to a WebSocket, or as it is to
+ * an event stream; the same rules. */
+void conn_send_text(struct conn *c, struct span payload);
+
+/* Queues a copy of `bytes` to an event stream: the beginning of a block that
+ * the next conn_send() goes on with, which must follow before the next flush,
+ * with nothing else sent between them. The same rules. */
+void conn_send_part(struct conn *c, struct span bytes);
+
+/* Whether little is waiting to be written: under CONN_ROOM_BYTES, and under
+ * half of buffered_max_bytes. False for one that is doomed, or neither an open
+ * WebSocket nor an event stream. */
+bool conn_has_room(const struct conn *c);
+
+/* Writes what is queued now, as far as the kernel takes it, and not only in the
+ * next flush: before a burst is held against a peer that reads. Ends nothing
+ * inside the call. Does nothing where a write waits for the kernel already. */
+void conn_write_now(struct conn *c);
+
+/* Asks for one on_room(), in the next flush after whose write conn_has_room()
+ * holds. */
+void conn_wait_for_room(struct conn *c);
+
+/* Bytes queued that the kernel has not got yet. */
+size_t conn_unsent_bytes(const struct conn *c);
+
+/* For an open WebSocket, from on_message, or while it is paused: no further
+ * message is handed over and no Ping answered until conn_resume(). Of what
+ * comes meanwhile one read at most is kept here, the rest waits in the kernel,
+ * the peer's end included. Pings are still sent; that they are not answered
+ * does not count. Every ending still ends it. */
+void conn_pause(struct conn *c);
+
+/* Goes on, in the next flush. Nothing happens if it is not paused. */
+void conn_resume(struct conn *c);
+
+/* Ends the connection: a WebSocket with Close, an event stream with a last
+ * block, the event `close` with {"code":…,"reason":…}, unless the ending has no
+ * code; others at once. `reason` for the client, or NULL for that of the table.
+ * What an earlier conn_end_later() said goes first. */
+void conn_end(struct conn *c, enum ending ending, const char *reason);
+
+/* The same, but only in the next flush: for use while walking over connections.
+ * The first such call decides. */
+void conn_end_later(struct conn *c, enum ending ending);
+
+#endif

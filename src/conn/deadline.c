@@ -1,0 +1,76 @@
+/* deadline.c - lists in order of expiry, swept by one timer. */
+#include "conn/deadline.h"
+
+#include "base/check.h"
+
+#include <string.h>
+
+static void on_timer(uv_timer_t *timer);
+
+int deadlines_open(struct deadlines *all, uv_loop_t *loop,
+		   const uint64_t durations_ms[static DEADLINE_KINDS],
+		   deadline_cb on_due)
+{
+	memset(all, 0, sizeof *all);
+	memcpy(all->durations_ms, durations_ms, sizeof all->durations_ms);
+	for (int kind = 0; kind < DEADLINE_KINDS; kind++)
+		list_init(&all->lists[kind]);
+	all->on_due = on_due;
+	return uv_timer_init(loop, &all->timer);
+}
+
+void deadlines_close(struct deadlines *all)
+{
+	for (int kind = 0; kind < DEADLINE_KINDS; kind++)
+		CHECK(list_is_empty(&all->lists[kind]));
+	uv_close((uv_handle_t *)&all->timer, NULL);
+}
+
+static struct deadline *first_of(struct deadlines *all, int kind)
+{
+	if (list_is_empty(&all->lists[kind]))
+		return NULL;
+	return CONTAINER_OF(all->lists[kind].next, struct deadline, link);
+}
+
+static void set_timer(struct deadlines *all, uint64_t due_ms)
+{
+	uint64_t now = uv_now(all->timer.loop);
+	if (all->timer_due_ms != 0 && all->timer_due_ms <= due_ms)
+		return;
+	all->timer_due_ms = due_ms;
+	CHECK(uv_timer_start(&all->timer, on_timer,
+			     due_ms > now ? due_ms - now : 0, 0) == 0);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct deadlines *all = CONTAINER_OF(timer, struct deadlines, timer);
+	uint64_t now = uv_now(timer->loop);
+	struct deadline *d;
+
+	all->timer_due_ms = 0;
+	for (int kind = 0; kind < DEADLINE_KINDS; kind++) {
+		while ((d = first_of(all, kind)) != NULL && d->due_ms <= now) {
+			list_remove(&d->link);
+			all->on_due(all, d, (enum deadline_kind)kind);
+		}
+		if (d != NULL)
+			set_timer(all, d->due_ms);
+	}
+}
+
+void deadline_set(struct deadlines *all, struct deadline *d,
+		  enum deadline_kind kind)
+{
+	deadline_clear(d);
+	d->due_ms = uv_now(all->timer.loop) + all->durations_ms[kind];
+	list_append(&all->lists[kind], &d->link);
+	set_timer(all, d->due_ms);
+}
+
+void deadline_clear(struct deadline *d)
+{
+	if (d->link.next != NULL)
+		list_remove(&d->link);
+}

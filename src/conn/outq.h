@@ -1,0 +1,57 @@
+/* outq.h - what one connection still has to write: chunks, oldest first.
+ *
+ * Up to two chunks need no memory of their own, which is what a connection has
+ * between two flushes nearly always. Owner: the connection's loop thread. */
+#ifndef ISIMUD_CONN_OUTQ_H
+#define ISIMUD_CONN_OUTQ_H
+
+#include "conn/chunk.h"
+
+#include <uv.h>
+
+#define OUTQ_FEW 2
+
+struct outq {
+	size_t bytes;         /* not written yet */
+	uint32_t head;        /* index of the oldest */
+	uint32_t count;       /* chunks */
+	uint32_t cap;         /* of `many`, a power of two; 0: `few` is used */
+	uint32_t head_offset; /* bytes of the oldest that are written */
+	union {
+		struct chunk *few[OUTQ_FEW];
+		struct chunk **many;
+	};
+};
+
+/* Zeroed memory is an empty queue. Drops all there is. */
+void outq_fini(struct outq *q);
+
+/* Appends a chunk, taking its own reference. Returns 0 or UV_ENOMEM. */
+int outq_push(struct outq *q, struct chunk *c);
+
+/* Appends a copy of `bytes`: to the newest chunk if that is this queue's alone
+ * and has room, else in a new one. The first `sealed` chunks are left alone.
+ * Returns 0 or UV_ENOMEM. */
+int outq_write(struct outq *q, struct span bytes, uint32_t sealed);
+
+/* The same for two pieces, of which both are queued or none. */
+int outq_write_two(struct outq *q, struct span first, struct span second,
+		   uint32_t sealed);
+
+/* Fills `bufs` with what is oldest: at most `max` buffers, and no more after
+ * the one that reaches `max_bytes`. Returns how many. */
+unsigned outq_gather(const struct outq *q, uv_buf_t *bufs, unsigned max,
+		     size_t max_bytes);
+
+/* Drops the oldest `len` bytes: they are written. */
+void outq_consume(struct outq *q, size_t len);
+
+/* Drops all but the first `keep` chunks, and those that end the unit which the
+ * last of them begins (chunk.h: is_continued). */
+void outq_truncate(struct outq *q, uint32_t keep);
+
+/* Drops what was queued last of a unit whose end is missing; the first `sealed`
+ * chunks stay. */
+void outq_drop_unfinished(struct outq *q, uint32_t sealed);
+
+#endif

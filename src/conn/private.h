@@ -1,0 +1,126 @@
+/* private.h - the inside of a connection, for the files of its room:
+ *
+ * conn.c    the group; states; deadlines; endings
+ * read.c    bytes from the peer: requests, then frames
+ * write.c   bytes to the peer: responses, frames, the queue
+ * stream.c  event streams: their beginning, keep-alive, end
+ */
+#ifndef ISIMUD_CONN_PRIVATE_H
+#define ISIMUD_CONN_PRIVATE_H
+
+#include "conn/conn.h"
+
+#include <stdalign.h>
+
+/* One TCP connection, from accept to the uv_close() callback that frees it.
+ * Owner: the loop thread of its group. An idle subscriber is this and nothing
+ * more, so every byte counts: what is needed only for a while is a pointer. */
+struct conn {
+	union {
+		uv_handle_t handle;
+		uv_stream_t stream;
+		uv_tcp_t tcp;
+		uv_pipe_t pipe; /* LISTENER_UNIX */
+	};
+	struct conn_group *group;
+	struct list link;  /* in group->conns */
+	struct list dirty; /* in group->dirty, or in none */
+	struct deadline deadline;
+	struct outq outq;
+	struct http *http; /* until it is a WebSocket or an event stream */
+	struct websocket
+		*websocket;         /* while a frame or message is unfinished */
+	struct conn_write *writing; /* a write that waits for the kernel */
+	struct buf stash;      /* while paused: bytes that were not looked at */
+	uint32_t charged;      /* memory.h: for what this connection holds */
+	uint32_t in_flight;    /* chunks of outq that `writing` covers */
+	uint8_t state;         /* enum conn_state */
+	uint8_t deadline_kind; /* enum deadline_kind; DEADLINE_KINDS: the one
+				  set, if any, is to be replaced */
+	uint8_t doomed; /* enum ending: what the next flush ends it with */
+	uint8_t ending; /* enum ending: why it ended, once it has */
+	uint8_t pings_missed;
+	uint8_t listener;       /* enum listener_kind */
+	bool was_heard : 1;     /* since the last ping */
+	bool is_paused : 1;     /* reading is stopped */
+	bool has_ended : 1;     /* on_end was called */
+	bool is_in_content : 1; /* of a request; else in its head, or between */
+	bool is_agreed : 1;  /* Close was sent and received (RFC 6455 7.1.1) */
+	bool is_overdue : 1; /* a message is unfinished since the last ping */
+	bool wants_room : 1; /* conn_wait_for_room() was called */
+	bool is_held : 1;    /* by conn_pause(): the rest of the WebSocket waits
+				in stash and `websocket` */
+	bool is_resumed : 1; /* by conn_resume(): goes on, however much is
+				queued */
+	alignas(max_align_t) char user[];
+};
+
+/* A write that the kernel had no room for; lives until its callback. */
+struct conn_write {
+	uv_write_t request;
+	struct conn *conn;
+	struct list link; /* in group->stalled */
+	size_t bytes;
+	size_t kernel_bytes; /* charged for what the kernel holds */
+	uint64_t since_ms;   /* on the loop's clock */
+};
+
+/* Responses not yet written above which a connection's requests have to wait.
+ */
+#define CONN_HIGH_WATER_BYTES 65536
+
+/* Whether it is a WebSocket or an event stream that can be sent to. */
+static inline bool conn_is_open(const struct conn *c)
+{
+	return c->state == CONN_WEBSOCKET || c->state == CONN_EVENT_STREAM;
+}
+
+/* conn.c */
+void conn_move(struct conn *c, enum conn_state to);
+void conn_set_deadline(struct conn *c, enum deadline_kind kind);
+/* Sets the one that a connection with requests needs now, or none. */
+void conn_set_request_deadline(struct conn *c);
+void conn_mark_dirty(struct conn *c);
+/* Brings what is charged for it up to date. */
+void conn_account(struct conn *c);
+/* Notes why it ends, once, and calls on_end. */
+void conn_note_end(struct conn *c, enum ending ending);
+/* Notes the end, and closes the handle now; what is queued is lost. */
+void conn_abort(struct conn *c, enum ending ending);
+/* No more requests: what is queued is written, then our side is shut. */
+void conn_finish(struct conn *c);
+/* Fails a WebSocket (RFC 6455 7.1.7): Close with `code`, unless one was sent,
+ * and no more reading. */
+void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
+			 const char *reason);
+void conn_release_http(struct conn *c);
+void conn_release_websocket(struct conn *c);
+
+/* read.c */
+void conn_start_reading(struct conn *c);
+void conn_pause_reading(struct conn *c);
+/* Whether it is paused, and what it was paused for is over. */
+bool conn_may_read_on(const struct conn *c);
+/* Goes on with the stash, and with reading, after a pause. */
+void conn_resume_reading(struct conn *c);
+
+/* write.c */
+/* Queues a copy; without memory the connection is doomed. */
+void conn_queue(struct conn *c, struct span bytes);
+/* Writes as much as the kernel takes. Returns 0 or a UV_E…. */
+int conn_write_queued(struct conn *c);
+/* Queues an answer to the current request, with the hooks' fields. */
+void conn_queue_response(struct conn *c, struct http_response *response);
+/* Answers and ends the connection, whatever the request says. */
+void conn_respond_last(struct conn *c, int status, const char *text);
+/* All is written: reads on, or shuts our side. */
+void conn_on_drained(struct conn *c);
+
+/* stream.c */
+/* DEADLINE_PING of an event stream has come. */
+void conn_keep_alive(struct conn *c);
+/* Tells an event stream's client why it ends, and finishes. */
+void conn_end_stream(struct conn *c, enum ending ending, unsigned code,
+		     const char *reason);
+
+#endif

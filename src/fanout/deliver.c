@@ -1,0 +1,350 @@
+/* deliver.c - sorts the mail by topic, and sends runs of it. */
+#include "base/check.h"
+#include "codec/sse.h"
+#include "fanout/members.h"
+#include "fanout/subscribers.h"
+
+#define RUN_MAX_BYTES  65536 /* of a form, joined in one chunk */
+#define JOIN_MAX_BYTES 16384 /* what is longer is sent without a copy */
+
+/* Messages of one topic in a row that are sent together. */
+struct run {
+	struct message *first;
+	struct message *after; /* the first that does not belong to it */
+	size_t bytes;          /* in the form that it is for */
+	uint64_t messages;
+};
+
+/* To whom, and in which form, runs are being sent. */
+struct audience {
+	struct subscribers *all;
+	enum message_form form;
+	struct message_source source;
+	struct subscriber **members;
+	uint32_t count;
+};
+
+/* Hangs each message on the topic it is for, keeping the order. Returns the
+ * topics that have some. */
+static struct local_topic *sort_mail(struct message *m, unsigned worker)
+{
+	struct local_topic *first = NULL;
+	struct local_topic **end = &first;
+
+	while (m != NULL) {
+		struct message_link *link = &m->links[worker];
+		struct message *next = link->next;
+		struct local_topic *local = link->member;
+		if (local->first == NULL) {
+			local->end = &local->first;
+			local->next = NULL;
+			*end = local;
+			end = &local->next;
+		}
+		*local->end = m;
+		local->end = &link->next;
+		link->next = NULL;
+		m = next;
+	}
+	return first;
+}
+
+/* --- runs ----------------------------------------------------------------- */
+
+/* The next run, of messages before `end`. One whose form there is no memory for
+ * is a run by itself. */
+static struct run next_run(const struct audience *a, struct message *first,
+			   const struct message *end)
+{
+	struct run run = {.first = first, .after = first};
+
+	while (run.after != end) {
+		struct span bytes =
+			message_encode(run.after, a->form, &a->source);
+		bool is_alone =
+			bytes.bytes == NULL || bytes.len > JOIN_MAX_BYTES;
+		if (run.messages > 0 &&
+		    (is_alone || run.bytes + bytes.len > RUN_MAX_BYTES))
+			break;
+		run.bytes += bytes.len;
+		run.messages++;
+		run.after = run.after->links[a->all->worker].next;
+		if (is_alone)
+			break;
+	}
+	return run;
+}
+
+/* NULL without memory. */
+static struct chunk *chunk_of(struct message *m, enum message_form form,
+			      const struct message_source *source)
+{
+	struct span bytes = message_encode(m, form, source);
+
+	return bytes.bytes == NULL ? NULL
+				   : chunk_of_part(message_ref(m, 1), bytes);
+}
+
+/* One chunk for all of the run: the message's own bytes if it is only one. Does
+ * not use up its references. */
+static struct chunk *chunk_of_run(const struct audience *a,
+				  const struct run *run)
+{
+	if (run->messages == 1)
+		return chunk_of(run->first, a->form, &a->source);
+	struct chunk *chunk = chunk_new(run->bytes);
+	if (chunk == NULL)
+		return NULL;
+	for (struct message *m = run->first; m != run->after;
+	     m = m->links[a->all->worker].next) {
+		struct span bytes = message_encode(m, a->form, &a->source);
+		chunk_append(chunk, bytes.bytes, bytes.len);
+	}
+	return chunk;
+}
+
+/* To a subscriber that came in the middle of the run: only what came after.
+ * Returns how many messages it did not get. */
+static uint64_t send_rest_of_run(const struct audience *a,
+				 const struct run *run,
+				 const struct subscriber *s)
+{
+	uint64_t sent = 0;
+
+	for (struct message *m = run->first; m != run->after;
+	     m = m->links[a->all->worker].next) {
+		if (m->sequence <= s->since)
+			continue;
+		struct chunk *chunk = chunk_of(m, a->form, &a->source);
+		if (chunk == NULL) {
+			conn_end_later(s->conn, ENDING_no_memory);
+			break;
+		}
+		conn_send(s->conn, chunk);
+		chunk_unref(chunk);
+		sent++;
+	}
+	return run->messages - sent;
+}
+
+static void end_all(const struct audience *a)
+{
+	for (uint32_t i = 0; i < a->count; i++)
+		conn_end_later(a->members[i]->conn, ENDING_no_memory);
+}
+
+static void send_run(const struct audience *a, const struct run *run)
+{
+	struct chunk *chunk = chunk_of_run(a, run);
+	uint64_t sequence = run->first->sequence;
+	uint64_t missed = 0;
+
+	if (chunk == NULL) {
+		end_all(a);
+		return;
+	}
+	for (uint32_t i = 0; i < a->count; i++) {
+		const struct subscriber *s = a->members[i];
+		if (sequence > s->since)
+			conn_send(s->conn, chunk);
+		else
+			missed += send_rest_of_run(a, run, s);
+	}
+	stats_add(a->all->stats, STATS_delivered,
+		  a->count * run->messages - missed);
+	chunk_unref(chunk);
+}
+
+/* Sends the messages of `batch` to the subscribers that want `form`. */
+static void send_form(struct subscribers *all, const struct local_topic *local,
+		      enum message_form form, const struct run *batch)
+{
+	uint32_t start = form == MESSAGE_FRAME ? 0 : local->ends[form - 1];
+	struct audience a = {.all = all,
+			     .form = form,
+			     .source = local_topic_source(all, local),
+			     .members = local->members + start,
+			     .count = local->ends[form] - start};
+	struct run run;
+
+	if (form == MESSAGE_FRAME) { /* that is how batches are cut */
+		send_run(&a, batch);
+		return;
+	}
+	for (struct message *m = batch->first; m != batch->after;
+	     m = run.after) {
+		run = next_run(&a, m, batch->after);
+		send_run(&a, &run);
+	}
+}
+
+/* --- one by one ----------------------------------------------------------- */
+
+/* The body of the event of `m` behind an id with the cursor of `s`: both, or
+ * nothing. */
+static void send_event(struct subscribers *all, struct subscriber *s,
+		       struct message *m, struct chunk *body)
+{
+	if (m->sequence <= s->since)
+		return;
+	s->since = m->sequence;
+	all->cursor.len = 0;
+	all->text.len = 0;
+	if (body == NULL ||
+	    subscribers_write_cursor(all, s, &all->cursor) != 0 ||
+	    sse_write_id(&all->text, (struct span){all->cursor.bytes,
+						   all->cursor.len}) != 0) {
+		conn_end_later(s->conn, ENDING_no_memory);
+		return;
+	}
+	conn_send_part(s->conn, (struct span){all->text.bytes, all->text.len});
+	conn_send(s->conn, body); /* nothing, if the part found no memory */
+	stats_add(all->stats, STATS_delivered, 1);
+}
+
+/* NULL without memory. */
+static struct chunk *body_of(struct message *m, enum message_form form,
+			     const struct message_source *source)
+{
+	struct span event = message_encode(m, form, source);
+
+	return event.bytes == NULL ? NULL
+				   : chunk_of_part(message_ref(m, 1),
+						   message_event_body(event));
+}
+
+/* Sends `m` to those that each need a look. Events of a form share a body. */
+static void send_singles(struct subscribers *all,
+			 const struct local_topic *local, struct message *m)
+{
+	struct message_source source = local_topic_source(all, local);
+	struct chunk *bodies[MESSAGE_FORMS] = {NULL};
+
+	for (uint32_t i = local->ends[GROUP_SINGLE - 1];
+	     i < local->ends[GROUP_SINGLE]; i++) {
+		struct subscriber *s = local->members[i];
+		if (s->is_lossy) {
+			subscribers_offer(
+				all, CONTAINER_OF(s, struct lossy, subscriber),
+				m);
+			continue;
+		}
+		if (bodies[s->form] == NULL)
+			bodies[s->form] =
+				body_of(m, (enum message_form)s->form, &source);
+		send_event(all, s, m, bodies[s->form]);
+	}
+	for (unsigned form = 0; form < MESSAGE_FORMS; form++)
+		if (bodies[form] != NULL)
+			chunk_unref(bodies[form]);
+}
+
+static void send_alike(struct subscribers *all, const struct subscriber *s,
+		       struct message *m, const struct message_source *source)
+{
+	struct chunk *chunk = chunk_of(m, (enum message_form)s->form, source);
+
+	if (chunk == NULL) {
+		conn_end_later(s->conn, ENDING_no_memory);
+		return;
+	}
+	conn_send(s->conn, chunk);
+	chunk_unref(chunk);
+	stats_add(all->stats, STATS_delivered, 1);
+}
+
+void subscribers_send(struct subscribers *all, struct subscriber *s,
+		      struct message *m)
+{
+	struct message_source source = local_topic_source(all, s->topic);
+
+	if (s->is_lossy) {
+		subscribers_offer(all,
+				  CONTAINER_OF(s, struct lossy, subscriber), m);
+	} else if (s->has_cursor) {
+		struct chunk *body =
+			body_of(m, (enum message_form)s->form, &source);
+		send_event(all, s, m, body);
+		if (body != NULL)
+			chunk_unref(body);
+	} else {
+		send_alike(all, s, m, &source);
+	}
+}
+
+/* --- delivery ------------------------------------------------------------- */
+
+static void sample(struct subscribers *all, const struct message *m)
+{
+	if (all->samples < SUBSCRIBERS_SAMPLES)
+		all->accepted_ns[all->samples++] = m->accepted_ns;
+}
+
+static void send_batch(struct subscribers *all, const struct local_topic *local,
+		       const struct run *batch)
+{
+	uint32_t start = 0;
+
+	for (unsigned form = 0; form < MESSAGE_FORMS; form++) {
+		if (local->ends[form] > start)
+			send_form(all, local, (enum message_form)form, batch);
+		start = local->ends[form];
+	}
+	if (local->ends[GROUP_SINGLE] > start)
+		for (struct message *m = batch->first; m != batch->after;
+		     m = m->links[all->worker].next)
+			send_singles(all, local, m);
+	sample(all, batch->first);
+}
+
+/* Gives the references of the batch up. */
+static void drop_batch(const struct run *batch, unsigned worker)
+{
+	struct message *m = batch->first;
+
+	while (m != batch->after) {
+		struct message *next = m->links[worker].next;
+		message_unref(m, 1);
+		m = next;
+	}
+}
+
+/* In batches, each a run of frames, so that all that is done with a message is
+ * done while the processor's caches have it. */
+static void deliver_topic(struct subscribers *all, struct local_topic *local)
+{
+	const struct audience raw = {.all = all, .form = MESSAGE_FRAME};
+	struct message *m = local->first;
+
+	local->first = NULL;
+	while (m != NULL) {
+		struct run batch = next_run(&raw, m, NULL);
+		local->taken += batch.messages;
+		if (local_topic_count(local) > 0)
+			send_batch(all, local, &batch);
+		m = batch.after;
+		drop_batch(&batch, all->worker);
+	}
+	if (local->topic == NULL && local->taken == local->posted)
+		local_topic_free(local);
+}
+
+void subscribers_flushed(struct subscribers *all)
+{
+	uint64_t now = all->samples > 0 ? uv_hrtime() : 0;
+
+	while (all->samples > 0)
+		histogram_add(&all->stats->delivery,
+			      (now - all->accepted_ns[--all->samples]) / 1000,
+			      1);
+}
+
+void subscribers_deliver(struct subscribers *all, struct message *first)
+{
+	struct local_topic *local = sort_mail(first, all->worker);
+	while (local != NULL) {
+		struct local_topic *next = local->next;
+		deliver_topic(all, local);
+		local = next;
+	}
+}

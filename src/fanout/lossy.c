@@ -1,0 +1,232 @@
+/* lossy.c - subscriptions that would rather lose messages than
+ * their connection.
+ *
+ * Numbers go on without a hole: what was sent; what was dropped and is still to
+ * be told, from gap_from to gap_to; what waits. Hence only the oldest that
+ * waits may go, or everything. */
+#include "base/check.h"
+#include "base/memory.h"
+#include "codec/cursor.h"
+#include "codec/envelope.h"
+#include "fanout/members.h"
+#include "fanout/subscribers.h"
+
+#include <stdlib.h>
+
+#define RING_MIN 8 /* messages; a power of two */
+
+/* --- what waits ----------------------------------------------------------- */
+
+static struct span encoded(const struct subscribers *all, const struct lossy *l,
+			   struct message *m)
+{
+	struct message_source source =
+		local_topic_source(all, l->subscriber.topic);
+
+	return message_encode(m, MESSAGE_ENVELOPE, &source);
+}
+
+static struct message **slot(const struct lossy *l, uint32_t i)
+{
+	return &l->waiting[(l->head + i) & (l->cap - 1)];
+}
+
+static void free_ring(struct lossy *l)
+{
+	memory_credit(l->cap * sizeof(struct message *));
+	free(l->waiting);
+	l->waiting = NULL;
+	l->cap = 0;
+	l->head = 0;
+}
+
+static int grow(struct lossy *l)
+{
+	uint32_t cap = l->cap == 0 ? RING_MIN : 2 * l->cap;
+	struct message **waiting = calloc(cap, sizeof(struct message *));
+
+	if (waiting == NULL)
+		return UV_ENOMEM;
+	for (uint32_t i = 0; i < l->count; i++)
+		waiting[i] = *slot(l, i);
+	free_ring(l);
+	memory_charge(cap * sizeof(struct message *));
+	l->waiting = waiting;
+	l->cap = cap;
+	return 0;
+}
+
+static void note_bytes(struct lossy *l, size_t more, size_t less)
+{
+	l->bytes += more - less;
+	if (l->shared_bytes != NULL)
+		*l->shared_bytes += more - less;
+}
+
+/* Takes a reference of its own. */
+static int append(struct lossy *l, struct message *m, size_t len)
+{
+	if (l->count == l->cap && grow(l) != 0)
+		return UV_ENOMEM;
+	*slot(l, l->count++) = message_ref(m, 1);
+	note_bytes(l, len, 0);
+	return 0;
+}
+
+/* Takes the oldest off, with its reference; an empty ring keeps no memory. */
+static struct message *take_oldest(struct lossy *l, size_t len)
+{
+	struct message *m = *slot(l, 0);
+
+	note_bytes(l, 0, len);
+	l->head = (l->head + 1) & (l->cap - 1);
+	if (--l->count == 0)
+		free_ring(l);
+	return m;
+}
+
+void subscribers_forget(struct lossy *l)
+{
+	note_bytes(l, 0, l->bytes);
+	while (l->count > 0)
+		message_unref(take_oldest(l, 0), 1);
+	l->gap_from = 0;
+	l->gap_to = 0;
+}
+
+/* --- what is lost --------------------------------------------------------- */
+
+/* It comes behind all that is lost, and before all that waits. */
+static void lose(struct subscribers *all, struct lossy *l, uint64_t sequence)
+{
+	if (l->gap_from == 0)
+		l->gap_from = sequence;
+	l->gap_to = sequence;
+	stats_add(all->stats, STATS_dropped, 1);
+}
+
+static void lose_oldest(struct subscribers *all, struct lossy *l)
+{
+	size_t len = encoded(all, l, *slot(l, 0)).len;
+	struct message *m = take_oldest(l, len);
+
+	lose(all, l, m->sequence);
+	message_unref(m, 1);
+}
+
+/* Loses `m`, and all that waits, since that came before. */
+static void lose_up_to(struct subscribers *all, struct lossy *l,
+		       const struct message *m)
+{
+	while (l->count > 0)
+		lose_oldest(all, l);
+	lose(all, l, m->sequence);
+}
+
+/* Drops the oldest until a further `len` bytes are within the limit. Returns
+ * whether they are: the queue alone may be too long. */
+static bool make_room(struct subscribers *all, struct lossy *l, size_t len)
+{
+	for (;;) {
+		size_t waiting =
+			l->shared_bytes != NULL ? *l->shared_bytes : l->bytes;
+		if (conn_unsent_bytes(l->subscriber.conn) + waiting + len <=
+		    all->buffered_max_bytes)
+			return true;
+		if (l->count == 0)
+			return false;
+		lose_oldest(all, l);
+	}
+}
+
+/* --- sending -------------------------------------------------------------- */
+
+static void send_gap(struct subscribers *all, struct lossy *l)
+{
+	struct message_source source =
+		local_topic_source(all, l->subscriber.topic);
+	char from[CURSOR_MAX];
+	char to[CURSOR_MAX];
+	struct span from_id = {from,
+			       cursor_write(from, source.epoch, l->gap_from)};
+	struct span to_id = {to, cursor_write(to, source.epoch, l->gap_to)};
+
+	all->text.len = 0;
+	if (envelope_write_gap(&all->text, source.publisher, source.topic,
+			       from_id, to_id) != 0) {
+		conn_end_later(l->subscriber.conn, ENDING_no_memory);
+		return;
+	}
+	conn_send_text(l->subscriber.conn,
+		       (struct span){all->text.bytes, all->text.len});
+	l->gap_from = 0;
+	l->gap_to = 0;
+}
+
+/* Returns whether there was memory for it. */
+static bool send_now(struct subscribers *all, struct lossy *l,
+		     struct message *m, struct span bytes)
+{
+	struct chunk *chunk = chunk_of_part(message_ref(m, 1), bytes);
+
+	if (chunk == NULL)
+		return false;
+	conn_send(l->subscriber.conn, chunk);
+	chunk_unref(chunk);
+	stats_add(all->stats, STATS_delivered, 1);
+	return true;
+}
+
+static void send_oldest(struct subscribers *all, struct lossy *l)
+{
+	struct span bytes = encoded(all, l, *slot(l, 0));
+	struct message *m = take_oldest(l, bytes.len);
+
+	if (!send_now(all, l, m, bytes))
+		lose(all, l, m->sequence);
+	message_unref(m, 1);
+}
+
+/* A peer that reads takes what is queued, and then there is room again. */
+static bool has_room(struct conn *c)
+{
+	if (!conn_has_room(c))
+		conn_write_now(c);
+	return conn_has_room(c);
+}
+
+/* What waits fits: it was let in where there was no room, within the limit with
+ * more queued than there is now. */
+bool subscribers_feed(struct subscribers *all, struct lossy *l)
+{
+	while (l->gap_from != 0 || l->count > 0) {
+		if (!has_room(l->subscriber.conn)) {
+			conn_wait_for_room(l->subscriber.conn);
+			return false;
+		}
+		if (l->gap_from != 0)
+			send_gap(all, l);
+		else
+			send_oldest(all, l);
+	}
+	return true;
+}
+
+void subscribers_offer(struct subscribers *all, struct lossy *l,
+		       struct message *m)
+{
+	struct conn *c = l->subscriber.conn;
+
+	if (m->sequence <= l->subscriber.since)
+		return;
+	l->subscriber.since = m->sequence;
+	struct span bytes = encoded(all, l, m);
+	bool is_next = subscribers_feed(all, l) && has_room(c);
+	bool is_taken = bytes.bytes != NULL && make_room(all, l, bytes.len) &&
+			(is_next ? send_now(all, l, m, bytes)
+				 : append(l, m, bytes.len) == 0);
+	if (!is_taken)
+		lose_up_to(all, l, m);
+	if (!is_taken || !is_next)
+		conn_wait_for_room(c);
+}

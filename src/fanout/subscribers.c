@@ -1,0 +1,260 @@
+/* subscribers.c - who has subscribed, topic by topic. */
+#include "fanout/subscribers.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "codec/cursor.h"
+#include "fanout/members.h"
+
+#include <stdlib.h>
+
+#define INDEX_MAX UINT32_MAX
+
+int subscribers_init(struct subscribers *all, struct registry *registry,
+		     unsigned worker, uint32_t history_size,
+		     size_t buffered_max_bytes, struct stats *stats)
+{
+	*all = (struct subscribers){.registry = registry,
+				    .worker = worker,
+				    .stats = stats,
+				    .buffered_max_bytes = buffered_max_bytes};
+	if (history_size == 0)
+		return 0;
+	all->missed = calloc(history_size, sizeof(struct message *));
+	return all->missed == NULL ? UV_ENOMEM : 0;
+}
+
+/* What was found for one that is not there any more. */
+static void forget_missed(struct subscribers *all)
+{
+	while (all->missed_count > 0)
+		message_unref(all->missed[--all->missed_count], 1);
+}
+
+void subscribers_fini(struct subscribers *all)
+{
+	forget_missed(all);
+	free(all->missed);
+	buf_fini(&all->text);
+	buf_fini(&all->cursor);
+}
+
+/* --- a topic's members ---------------------------------------------------- */
+
+static struct local_topic *local_topic_new(void)
+{
+	struct local_topic *local = calloc(1, sizeof *local);
+	if (local != NULL)
+		memory_charge(sizeof *local);
+	return local;
+}
+
+void local_topic_free(struct local_topic *local)
+{
+	memory_credit(sizeof *local + local->cap * sizeof(struct subscriber *));
+	free(local->members);
+	free(local);
+}
+
+struct message_source local_topic_source(const struct subscribers *all,
+					 const struct local_topic *local)
+{
+	struct topic_key key = registry_key_of(local->topic);
+
+	return (struct message_source){.epoch = registry_epoch(all->registry),
+				       .publisher = key.publisher,
+				       .topic = key.name};
+}
+
+static int reserve(struct local_topic *local)
+{
+	if (local_topic_count(local) < local->cap)
+		return 0;
+	if (local->cap > INDEX_MAX / 2)
+		return UV_ENOMEM;
+	uint32_t cap = local->cap == 0 ? 1 : 2 * local->cap;
+	struct subscriber **members =
+		realloc(local->members, cap * sizeof(struct subscriber *));
+	if (members == NULL)
+		return UV_ENOMEM;
+	memory_charge((cap - local->cap) * sizeof(struct subscriber *));
+	local->members = members;
+	local->cap = cap;
+	return 0;
+}
+
+static unsigned group_of(const struct subscriber *s)
+{
+	return s->has_cursor || s->is_lossy ? GROUP_SINGLE : s->form;
+}
+
+static void place(struct local_topic *local, struct subscriber *s, uint32_t at)
+{
+	local->members[at] = s;
+	s->index = at;
+}
+
+/* Makes room at the end of its group: of each group behind it, the first goes
+ * to the end. */
+static void insert(struct local_topic *local, struct subscriber *s)
+{
+	unsigned group = group_of(s);
+	uint32_t hole = local_topic_count(local);
+
+	for (unsigned g = GROUPS - 1; g > group; g--) {
+		uint32_t first = local->ends[g - 1];
+		if (first != hole)
+			place(local, local->members[first], hole);
+		hole = first;
+		local->ends[g]++;
+	}
+	local->ends[group]++;
+	place(local, s, hole);
+}
+
+/* Closes the hole with the last of its group; that one's, with the last of the
+ * group behind it; and so on. */
+static void take_out(struct local_topic *local, const struct subscriber *s)
+{
+	uint32_t hole = s->index;
+
+	for (unsigned g = group_of(s); g < GROUPS; g++) {
+		uint32_t last = --local->ends[g];
+		if (last != hole)
+			place(local, local->members[last], hole);
+		hole = last;
+	}
+}
+
+/* --- subscribing ---------------------------------------------------------- */
+
+/* Joins the topic, as a new member if this worker has no subscriber of it. */
+static int join(struct subscribers *all, const struct topic_key *key,
+		struct registry_join *how)
+{
+	int rv = registry_join(all->registry, key, all->worker, how);
+	if (rv != UV_ENOENT)
+		return rv;
+	struct local_topic *local = local_topic_new();
+	if (local == NULL)
+		return UV_ENOMEM;
+	how->member = local;
+	rv = registry_join(all->registry, key, all->worker, how);
+	if (rv != 0) {
+		local_topic_free(local);
+		return rv;
+	}
+	CHECK(how->member == local); /* nobody else joins for this worker */
+	local->topic = how->topic;
+	return 0;
+}
+
+/* Undoes join(). */
+static void leave(struct subscribers *all, struct local_topic *local)
+{
+	uint64_t posted;
+	if (!registry_leave(all->registry, local->topic, all->worker, &posted))
+		return;
+	local->topic = NULL;
+	local->posted = posted;
+	if (local->taken == local->posted)
+		local_topic_free(local);
+}
+
+static void count_resumed(struct subscribers *all, bool is_exact)
+{
+	stats_add(all->stats, is_exact ? STATS_resumed : STATS_not_resumed, 1);
+}
+
+int subscribers_add(struct subscribers *all, struct subscriber *s,
+		    struct conn *c, const struct topic_key *key,
+		    const struct subscribers_resume *resume, bool *is_exact)
+{
+	struct registry_join how = {.missed = all->missed};
+
+	CHECK(s->topic == NULL);
+	CHECK(!s->is_lossy || s->form == MESSAGE_ENVELOPE);
+	CHECK(!s->has_cursor || s->form >= MESSAGE_EVENT);
+	forget_missed(all);
+	if (resume != NULL) {
+		how.resumes = true;
+		how.epoch = resume->epoch;
+		how.after = resume->after;
+	}
+	int rv = join(all, key, &how);
+	if (rv != 0)
+		return rv;
+	struct local_topic *local = how.member;
+	all->missed_count = how.missed_count;
+	all->missed_to = how.since;
+	if (reserve(local) != 0) {
+		forget_missed(all);
+		leave(all, local);
+		return UV_ENOMEM;
+	}
+	s->conn = c;
+	s->topic = local;
+	s->since = how.missed_count > 0 ? how.after : how.since;
+	insert(local, s);
+	stats_set_gauge(all->stats, STATS_GAUGE_subscriptions, ++all->count);
+	stats_add(all->stats, STATS_subscribed, 1);
+	if (resume != NULL)
+		count_resumed(all, how.is_exact);
+	if (is_exact != NULL)
+		*is_exact = how.is_exact;
+	return 0;
+}
+
+void subscribers_replay(struct subscribers *all, struct subscriber *s)
+{
+	if (s->topic == NULL || all->missed_count == 0) {
+		forget_missed(all);
+		return;
+	}
+	for (unsigned i = 0; i < all->missed_count; i++)
+		subscribers_send(all, s, all->missed[i]);
+	stats_add(all->stats, STATS_replayed, all->missed_count);
+	s->since = all->missed_to;
+	forget_missed(all);
+}
+
+void subscribers_remove(struct subscribers *all, struct subscriber *s)
+{
+	struct local_topic *local = s->topic;
+
+	if (local == NULL)
+		return;
+	if (s->is_lossy)
+		subscribers_forget(CONTAINER_OF(s, struct lossy, subscriber));
+	take_out(local, s);
+	s->topic = NULL;
+	stats_set_gauge(all->stats, STATS_GAUGE_subscriptions, --all->count);
+	leave(all, local);
+}
+
+struct topic_key subscribers_key(const struct subscriber *s)
+{
+	return registry_key_of(s->topic->topic);
+}
+
+int subscribers_write_cursor(const struct subscribers *all,
+			     const struct subscriber *s, struct buf *out)
+{
+	const struct subscriber *sibling = s - s->ordinal;
+	size_t before = out->len;
+
+	if (buf_reserve(out, CURSOR_MAX) != 0)
+		return UV_ENOMEM;
+	out->len += cursor_write(out->bytes + out->len,
+				 registry_epoch(all->registry), sibling->since);
+	while (!sibling->is_last) {
+		sibling++;
+		if (buf_reserve(out, CURSOR_PART_MAX + 1) != 0) {
+			out->len = before;
+			return UV_ENOMEM;
+		}
+		out->len += cursor_write_part(out->bytes + out->len,
+					      sibling->since);
+	}
+	return 0;
+}

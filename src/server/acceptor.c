@@ -1,0 +1,401 @@
+/* acceptor.c - accept4() until EAGAIN, round robin. */
+#include "server/acceptor.h"
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define BACKLOG         4096
+#define ACCEPTS_MAX     256 /* at once, before other listeners have a turn */
+#define RETRY_MS        100
+#define UNSENT_MAX      4096 /* bytes, see bound_unsent() */
+#define UNIX_MODE       0666 /* of a Unix socket: who may reach it, may use it */
+#define LINGER_SWEEP_MS 1000
+
+static const char refusal[] = "HTTP/1.1 503 Service Unavailable\r\n"
+			      "Content-Type: application/json\r\n"
+			      "Content-Length: 32\r\n"
+			      "Retry-After: 1\r\n"
+			      "Connection: close\r\n"
+			      "\r\n"
+			      "{\"error\":\"Too many connections\"}";
+
+/* --- listening ---------------------------------------------------------- */
+
+union address {
+	struct sockaddr any;
+	struct sockaddr_in ip4;
+	struct sockaddr_in6 ip6;
+	struct sockaddr_un path;
+};
+
+/* The address of `l`, and its length. Returns 0 or a UV_E…. */
+static int address_of(const struct config_listener *l, union address *out,
+		      socklen_t *len)
+{
+	memset(out, 0, sizeof *out);
+	if (l->is_unix) {
+		*len = sizeof out->path;
+		out->path.sun_family = AF_UNIX;
+		size_t size = strlen(l->address) + 1;
+		if (size > sizeof out->path.sun_path)
+			return UV_ENAMETOOLONG;
+		memcpy(out->path.sun_path, l->address, size);
+		return 0;
+	}
+	*len = sizeof out->ip4;
+	if (uv_ip4_addr(l->address, (int)l->port, &out->ip4) == 0)
+		return 0;
+	*len = sizeof out->ip6;
+	return uv_ip6_addr(l->address, (int)l->port, &out->ip6);
+}
+
+static unsigned port_of(int fd)
+{
+	union address name;
+	socklen_t len = sizeof name;
+
+	memset(&name, 0, sizeof name);
+	if (getsockname(fd, &name.any, &len) != 0)
+		return 0;
+	switch (name.any.sa_family) {
+	case AF_INET:
+		return ntohs(name.ip4.sin_port);
+	case AF_INET6:
+		return ntohs(name.ip6.sin6_port);
+	default:
+		return 0;
+	}
+}
+
+/* Removes the file of a socket that its process has left behind: connecting to
+ * it is refused. Any other file stays, and bind() says so. */
+static void remove_stale_socket(const union address *address, socklen_t len)
+{
+	struct stat info;
+	const char *path = address->path.sun_path;
+
+	if (lstat(path, &info) != 0 || !S_ISSOCK(info.st_mode))
+		return;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return;
+	if (connect(fd, &address->any, len) != 0 && errno == ECONNREFUSED)
+		unlink(path);
+	close(fd);
+}
+
+/* Accepted sockets inherit TCP_NODELAY. */
+static int set_options(int fd, const struct config_listener *l)
+{
+	int one = 1;
+	if (l->is_unix)
+		return 0;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0)
+		return -1;
+	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+int acceptor_listen(const struct config_listener *l, int *fd, unsigned *port)
+{
+	union address address;
+	socklen_t len;
+
+	int rv = address_of(l, &address, &len);
+	if (rv != 0)
+		return rv;
+	if (l->is_unix)
+		remove_stale_socket(&address, len);
+	*fd = socket(address.any.sa_family,
+		     SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (*fd < 0)
+		return uv_translate_sys_error(errno);
+	if (set_options(*fd, l) != 0 || bind(*fd, &address.any, len) != 0 ||
+	    (l->is_unix && chmod(l->address, UNIX_MODE) != 0) ||
+	    listen(*fd, BACKLOG) != 0) {
+		rv = uv_translate_sys_error(errno);
+		close(*fd);
+		return rv;
+	}
+	*port = port_of(*fd);
+	return 0;
+}
+
+/* --- over the limit ----------------------------------------------------- */
+
+static void close_lingerer(struct acceptor *a, unsigned i)
+{
+	if (a->lingerers[i] >= 0)
+		close(a->lingerers[i]);
+	a->lingerers[i] = -1;
+}
+
+static void on_sweep(uv_timer_t *timer)
+{
+	struct acceptor *a = CONTAINER_OF(timer, struct acceptor, sweep);
+	for (unsigned i = 0; i < ACCEPTOR_LINGERERS; i++)
+		close_lingerer(a, i);
+}
+
+static void log_refusal(struct acceptor *a)
+{
+	unsigned suppressed;
+
+	if (!log_limit_allows(&a->log_limit, &suppressed))
+		return;
+	if (suppressed > 0)
+		log_info("refused %u more connections", suppressed);
+	log_info("refused a connection: %s", memory_level() >= MEMORY_TIGHT
+						     ? "memory is tight"
+						     : "there are too many");
+}
+
+static void refuse(struct acceptor *a, int fd)
+{
+	ssize_t sent = send(fd, refusal, sizeof refusal - 1,
+			    MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)sent; /* a fresh socket has room; if not, so be it */
+	shutdown(fd, SHUT_WR);
+	close_lingerer(a, a->lingerers_next);
+	a->lingerers[a->lingerers_next] = fd;
+	a->lingerers_next = (a->lingerers_next + 1) % ACCEPTOR_LINGERERS;
+	/* Anew each time: the youngest has its moment too. */
+	uv_timer_start(&a->sweep, on_sweep, LINGER_SWEEP_MS, 0);
+	stats_add(&a->stats, STATS_refused, 1);
+	log_refusal(a);
+}
+
+/* --- accepting ---------------------------------------------------------- */
+
+static void on_readable(uv_poll_t *poll, int status, int events);
+
+static void watch_listeners(struct acceptor *a)
+{
+	for (unsigned i = 0; i < a->listeners_count; i++)
+		if (!uv_is_closing((uv_handle_t *)&a->polls[i]))
+			CHECK(uv_poll_start(&a->polls[i], UV_READABLE,
+					    on_readable) == 0);
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+	watch_listeners(CONTAINER_OF(timer, struct acceptor, retry));
+}
+
+/* Waits, so that a lack of descriptors does not make the thread spin: the
+ * listening socket stays readable all the while. */
+static void pause_accepting(struct acceptor *a, int error)
+{
+	if (!a->is_paused)
+		log_warn("accepting pauses: %s",
+			 uv_strerror(uv_translate_sys_error(error)));
+	a->is_paused = true;
+	stats_add(&a->stats, STATS_accept_paused, 1);
+	for (unsigned i = 0; i < a->listeners_count; i++)
+		if (!uv_is_closing((uv_handle_t *)&a->polls[i]))
+			uv_poll_stop(&a->polls[i]);
+	uv_timer_start(&a->retry, on_retry, RETRY_MS, 0);
+}
+
+static bool is_full(struct worker_shared *shared, enum listener_kind kind)
+{
+	size_t connections = atomic_load_explicit(worker_count_of(shared, kind),
+						  memory_order_relaxed);
+
+	/* A probe is answered however full the server is. */
+	if (kind == LISTENER_ADMIN)
+		return connections >= ADMIN_CONNECTIONS_MAX;
+	return connections >= shared->config->connections_max ||
+	       memory_level() >= MEMORY_TIGHT;
+}
+
+static void hand_over(struct acceptor *a, struct accepted accepted)
+{
+	struct worker_shared *shared = a->shared;
+	_Atomic size_t *count = worker_count_of(shared, accepted.kind);
+
+	if (is_full(shared, accepted.kind)) {
+		refuse(a, accepted.socket);
+		return;
+	}
+	struct worker *w = shared->workers[a->next];
+	a->next = (a->next + 1) % shared->workers_count;
+	atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
+	if (mailbox_post_socket(&w->mailbox, accepted) != 0) {
+		atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+		close(accepted.socket);
+	}
+}
+
+static bool is_passing(int error)
+{
+	/* The errors of a connection that is gone already (accept(2)). */
+	return error == EINTR || error == ECONNABORTED || error == EPROTO ||
+	       error == ENETDOWN || error == ENOPROTOOPT ||
+	       error == EHOSTDOWN || error == ENONET || error == EHOSTUNREACH ||
+	       error == EOPNOTSUPP || error == ENETUNREACH || error == EPERM;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+	struct acceptor *a = poll->data;
+	const struct acceptor_listener *l = &a->listeners[poll - a->polls];
+	(void)status;
+	(void)events;
+
+	/* The loop calls again while there are more. */
+	for (int i = 0; i < ACCEPTS_MAX; i++) {
+		int socket = accept4(l->fd, NULL, NULL,
+				     SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (socket >= 0) {
+			if (a->is_paused)
+				log_info("accepting again");
+			a->is_paused = false;
+			hand_over(a, (struct accepted){socket, l->kind});
+		} else if (errno == EAGAIN) {
+			return;
+		} else if (!is_passing(errno)) {
+			pause_accepting(a, errno);
+			return;
+		}
+	}
+}
+
+/* --- life --------------------------------------------------------------- */
+
+/* Closes the listeners of all kinds, or of all but the admin's. A client in the
+ * kernel's queue is reset, and tries somebody else. */
+static void close_listeners(struct acceptor *a, bool admin_too)
+{
+	for (unsigned i = 0; i < a->listeners_count; i++) {
+		struct acceptor_listener *l = &a->listeners[i];
+		uv_handle_t *handle = (uv_handle_t *)&a->polls[i];
+		if (l->fd < 0 || (l->kind == LISTENER_ADMIN && !admin_too))
+			continue;
+		uv_close(handle, NULL);
+		close(l->fd);
+		l->fd = -1;
+	}
+}
+
+static void close_all(struct acceptor *a)
+{
+	close_listeners(a, true);
+	uv_close((uv_handle_t *)&a->retry, NULL);
+	uv_close((uv_handle_t *)&a->sweep, NULL);
+	uv_close((uv_handle_t *)&a->wake, NULL);
+}
+
+static void on_wake(uv_async_t *async)
+{
+	struct acceptor *a = CONTAINER_OF(async, struct acceptor, wake);
+
+	if (atomic_load(&a->wish) == ACCEPTOR_STOP)
+		close_all(a);
+	else
+		close_listeners(a, false);
+}
+
+static void acceptor_main(void *arg)
+{
+	struct acceptor *a = arg;
+	pthread_setname_np(pthread_self(), "isi-accept");
+	watch_listeners(a);
+	uv_run(&a->loop, UV_RUN_DEFAULT);
+}
+
+static void init_handles(struct acceptor *a)
+{
+	uv_timer_init(&a->loop, &a->retry);
+	uv_timer_init(&a->loop, &a->sweep);
+	for (unsigned i = 0; i < a->listeners_count; i++) {
+		/* It fails only for what epoll can't watch: no socket does. */
+		CHECK(uv_poll_init(&a->loop, &a->polls[i],
+				   a->listeners[i].fd) == 0);
+		a->polls[i].data = a;
+	}
+}
+
+/* For a peer that does not read, the kernel takes megabytes, which a control
+ * group counts. Where memory has a limit it shall take no more than that beyond
+ * what is under way; accepted sockets inherit it. */
+static void bound_unsent(const struct acceptor_listener *l)
+{
+	int max = UNSENT_MAX;
+
+	if (memory_limit() == 0 || l->kind == LISTENER_UNIX)
+		return;
+	if (setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &max,
+		       sizeof max) != 0)
+		log_warn("TCP_NOTSENT_LOWAT: %s",
+			 uv_strerror(uv_translate_sys_error(errno)));
+}
+
+int acceptor_init(struct acceptor *a, struct worker_shared *shared,
+		  const struct acceptor_listener *listeners, unsigned count)
+{
+	memset(a, 0, sizeof *a);
+	CHECK(count <= ACCEPTOR_LISTENERS_MAX);
+	memcpy(a->listeners, listeners, count * sizeof listeners[0]);
+	a->listeners_count = count;
+	for (unsigned i = 0; i < count; i++)
+		bound_unsent(&listeners[i]);
+	a->shared = shared;
+	for (unsigned i = 0; i < ACCEPTOR_LINGERERS; i++)
+		a->lingerers[i] = -1;
+	int rv = uv_loop_init(&a->loop);
+	if (rv != 0)
+		goto err_listeners;
+	rv = uv_async_init(&a->loop, &a->wake, on_wake);
+	if (rv != 0)
+		goto err_loop;
+	init_handles(a);
+	return 0;
+
+err_loop:
+	uv_loop_close(&a->loop);
+err_listeners:
+	for (unsigned i = 0; i < count; i++)
+		close(listeners[i].fd);
+	return rv;
+}
+
+int acceptor_start(struct acceptor *a)
+{
+	return uv_thread_create(&a->thread, acceptor_main, a);
+}
+
+void acceptor_drain(struct acceptor *a)
+{
+	atomic_store(&a->wish, ACCEPTOR_DRAIN);
+	uv_async_send(&a->wake);
+}
+
+void acceptor_stop(struct acceptor *a)
+{
+	atomic_store(&a->wish, ACCEPTOR_STOP);
+	uv_async_send(&a->wake);
+	uv_thread_join(&a->thread);
+}
+
+void acceptor_fini(struct acceptor *a)
+{
+	/* One that was never started still has its handles. */
+	if (!uv_is_closing((uv_handle_t *)&a->wake)) {
+		close_all(a);
+		uv_run(&a->loop, UV_RUN_DEFAULT);
+	}
+	for (unsigned i = 0; i < ACCEPTOR_LINGERERS; i++)
+		close_lingerer(a, i);
+	CHECK(uv_loop_close(&a->loop) == 0);
+}

@@ -1,0 +1,421 @@
+/* server.c - order of start and stop; signals. */
+#include "server/server.h"
+
+#include "access/secret.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/version.h"
+#include "server/acceptor.h"
+#include "topics/history_file.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define STEP_MS 10 /* between looks whether all clients are gone */
+
+struct server {
+	struct worker_shared shared;
+	struct acceptor acceptor;
+	unsigned workers_count; /* of those that are made */
+	unsigned started;       /* of those that run */
+	struct worker *workers[CONFIG_WORKERS_MAX];
+	struct mailbox *mailboxes[CONFIG_WORKERS_MAX];
+	bool has_loaded; /* the file is gone, and what was in it is ours to keep
+			  */
+	sigset_t signals;
+};
+
+/* Signals are taken by sigwaitinfo() in the main thread alone; threads made
+ * later inherit the mask. */
+static void block_signals(struct server *s)
+{
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&s->signals);
+	sigaddset(&s->signals, SIGTERM);
+	sigaddset(&s->signals, SIGINT);
+	sigaddset(&s->signals, SIGUSR1);
+	sigaddset(&s->signals, SIGHUP);
+#ifdef ISIMUD_DEBUG
+	sigaddset(&s->signals, SIGUSR2);
+#endif
+	CHECK(pthread_sigmask(SIG_BLOCK, &s->signals, NULL) == 0);
+}
+
+static void end_now(int number)
+{
+	_exit(128 + number);
+}
+
+/* From here on SIGTERM and SIGINT end the process at once; by a handler, as
+ * the default effect does not exist for a container's process 1. The other
+ * signals stay blocked. */
+static void unblock_stop_signals(void)
+{
+	struct sigaction action = {.sa_handler = end_now};
+	sigset_t stop;
+
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	CHECK(pthread_sigmask(SIG_UNBLOCK, &stop, NULL) == 0);
+}
+
+/* A connection is a descriptor: take as many as the system lets us have. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		log_warn("the limit of descriptors could not be raised");
+}
+
+static int make_workers(struct server *s, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		struct worker *w =
+			aligned_alloc(_Alignof(struct worker), sizeof *w);
+		if (w == NULL)
+			return UV_ENOMEM;
+		memset(w, 0, sizeof *w);
+		int rv = worker_init(w, i, &s->shared);
+		if (rv != 0) {
+			free(w);
+			return rv;
+		}
+		s->workers[i] = w;
+		s->mailboxes[i] = &w->mailbox;
+		s->workers_count++;
+		s->shared.workers_count++;
+	}
+	return 0;
+}
+
+/* What all workers share, and post to their mailboxes. */
+static int make_tables(struct server *s)
+{
+	const struct config *c = s->shared.config;
+	const struct registry_options registry = {
+		.mailboxes = s->mailboxes,
+		.workers = s->workers_count,
+		.history_size = (uint32_t)c->history_size,
+		.history_ttl_ms = c->history_ttl_ms,
+		.history_bytes = c->history_bytes};
+	const struct verdicts_options verdicts = {
+		.mailboxes = s->mailboxes,
+		.checks_max = (unsigned)c->auth_checks_max,
+		.ttl_ms = c->auth_cache_ttl_ms,
+		.entries_max = c->auth_cache_entries};
+
+	int rv = registry_new(&s->shared.registry, &registry);
+	if (rv == 0)
+		rv = verdicts_new(&s->shared.verdicts, &verdicts);
+	if (rv == 0)
+		rv = receipts_new(&s->shared.receipts, c->idempotency_ttl_ms,
+				  c->idempotency_bytes);
+	return rv;
+}
+
+/* Goes on where the last process ended, if it left a file. A file that is no
+ * use is no reason not to serve. */
+static void load_history(struct server *s)
+{
+	const char *path = s->shared.config->history_file;
+	char error[HISTORY_FILE_ERROR_MAX];
+	size_t topics;
+
+	if (path == NULL)
+		return;
+	s->has_loaded = true;
+	int rv = history_file_load(s->shared.registry, path, s->workers_count,
+				   &topics, error);
+	if (rv == 0)
+		log_info("restored the history of %zu topics", topics);
+	else if (rv == UV_ENOENT)
+		log_info("no history to restore");
+	else
+		log_error("starting without history: %s", error);
+}
+
+/* While no worker runs. Also where the start failed: the next may not. */
+static void save_history(const struct server *s)
+{
+	const char *path = s->shared.config->history_file;
+	char error[HISTORY_FILE_ERROR_MAX];
+	size_t topics;
+
+	if (!s->has_loaded)
+		return;
+	if (history_file_save(s->shared.registry, path, &topics, error) == 0)
+		log_info("saved the history of %zu topics", topics);
+	else
+		log_error("the history is lost: %s", error);
+}
+
+static void free_workers(struct server *s)
+{
+	/* Mailboxes name topics' members, so both go after all threads. */
+	for (unsigned i = 0; i < s->workers_count; i++)
+		worker_fini(s->workers[i]);
+	registry_free(s->shared.registry);
+	verdicts_free(s->shared.verdicts);
+	receipts_free(s->shared.receipts);
+	for (unsigned i = 0; i < s->workers_count; i++)
+		free(s->workers[i]);
+}
+
+static int start_workers(struct server *s)
+{
+	while (s->started < s->workers_count) {
+		int rv = worker_start(s->workers[s->started]);
+		if (rv != 0)
+			return rv;
+		s->started++;
+	}
+	return 0;
+}
+
+static void post_all(struct server *s, enum mailbox_order order)
+{
+	for (unsigned i = 0; i < s->started; i++)
+		mailbox_post_order(s->mailboxes[i], order);
+}
+
+static void stop_workers(struct server *s)
+{
+	post_all(s, MAILBOX_STOP);
+	for (unsigned i = 0; i < s->started; i++)
+		worker_join(s->workers[i]);
+	s->started = 0;
+}
+
+static void log_counters(const struct server *s)
+{
+	char text[LOG_LINE_MAX];
+	size_t len = 0;
+
+	for (int c = 0; c < STATS_COUNT; c++) {
+		uint64_t sum =
+			stats_get(&s->acceptor.stats, (enum stats_counter)c);
+		for (unsigned i = 0; i < s->workers_count; i++)
+			sum += stats_get(&s->workers[i]->stats,
+					 (enum stats_counter)c);
+		int n = snprintf(text + len, sizeof text - len, " %s=%" PRIu64,
+				 stats_name((enum stats_counter)c), sum);
+		if (n < 0 || (size_t)n >= sizeof text - len)
+			break;
+		len += (size_t)n;
+	}
+	log_info("counters:%s topics=%zu", text,
+		 registry_topics(s->shared.registry));
+}
+
+static void dump(struct server *s)
+{
+	post_all(s, MAILBOX_DUMP);
+	log_counters(s);
+}
+
+static void reload_password(const struct server *s)
+{
+	char error[CONFIG_ERROR_MAX];
+
+	if (secret_load(s->shared.config, error) != 0)
+		log_error("the old password stays: %s", error);
+	else
+		log_info("the password was read again");
+}
+
+static void wait_for_stop(struct server *s)
+{
+	int number;
+
+	do {
+		number = sigwaitinfo(&s->signals, NULL);
+		if (number == SIGUSR1)
+			dump(s);
+		else if (number == SIGHUP)
+			reload_password(s);
+#ifdef ISIMUD_DEBUG
+		else if (number == SIGUSR2)
+			mailbox_post_order(s->mailboxes[0], MAILBOX_HANG);
+#endif
+	} while (number != SIGTERM && number != SIGINT);
+	log_info("draining on %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+/* --- draining ----------------------------------------------------------- */
+
+/* Waits until no client is left, or until `until_ms` (uv_hrtime()). */
+static void wait_until_empty(const struct server *s, uint64_t until_ms)
+{
+	while (atomic_load(&s->shared.connections) > 0 &&
+	       uv_hrtime() / 1000000 < until_ms)
+		uv_sleep(STEP_MS);
+}
+
+static void wait_until(uint64_t until_ms)
+{
+	while (uv_hrtime() / 1000000 < until_ms)
+		uv_sleep(STEP_MS);
+}
+
+/* The time there is, in tenths: one in which all goes on but /readyz, so that
+ * no new client is sent here; seven in which subscribers are ended evenly; one
+ * for those that are slow to leave; and one in reserve. */
+static void drain(struct server *s)
+{
+	uint64_t all = s->shared.config->drain_ms;
+	uint64_t start = uv_hrtime() / 1000000;
+
+	atomic_store(&s->shared.is_draining, true);
+	if (all > 0) {
+		s->shared.drain_spread_ms = all * 7 / 10;
+		wait_until(start + all / 10);
+		acceptor_drain(&s->acceptor);
+		post_all(s, MAILBOX_DRAIN);
+		wait_until_empty(s, start + all * 8 / 10);
+	}
+	acceptor_stop(&s->acceptor);
+	post_all(s, MAILBOX_STOP);
+	wait_until_empty(s,
+			 all > 0 ? start + all * 9 / 10
+				 : start + s->shared.config->close_timeout_ms +
+					   STEP_MS);
+	post_all(s, MAILBOX_ABORT);
+}
+
+/* --- start and stop ------------------------------------------------------ */
+
+/* Opens what is asked for. Returns the listeners made, whatever `*error`. */
+static unsigned open_listeners(const struct config *c,
+			       struct acceptor_listener *out, unsigned *ports,
+			       int *error)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->listeners_count + c->has_admin_port; i++) {
+		bool is_admin = i == c->listeners_count;
+		struct config_listener l;
+		if (is_admin) {
+			l = (struct config_listener){
+				.port = (unsigned)c->admin_port};
+			snprintf(l.address, sizeof l.address, "%s", c->ip);
+		} else {
+			l = c->listeners[i];
+		}
+		*error = acceptor_listen(&l, &out[n].fd, &ports[n]);
+		if (*error != 0) {
+			char text[CONFIG_LISTENER_TEXT_MAX];
+			config_name_listener(&l, l.port, text);
+			log_error("can't listen on %s: %s", text,
+				  uv_strerror(*error));
+			break;
+		}
+		out[n++].kind = is_admin    ? LISTENER_ADMIN
+				: l.is_unix ? LISTENER_UNIX
+					    : LISTENER_TCP;
+	}
+	return n;
+}
+
+static void log_listeners(const struct config *c, const unsigned *ports)
+{
+	char text[CONFIG_LISTENER_TEXT_MAX];
+
+	for (unsigned i = 0; i < c->listeners_count; i++) {
+		config_name_listener(&c->listeners[i], ports[i], text);
+		log_info("listening on %s", text);
+	}
+	if (c->has_admin_port)
+		log_info("health and metrics on port %u",
+			 ports[c->listeners_count]);
+}
+
+static void remove_unix_sockets(const struct config *c)
+{
+	for (unsigned i = 0; i < c->listeners_count; i++)
+		if (c->listeners[i].is_unix)
+			unlink(c->listeners[i].address);
+}
+
+/* Accepts until told to stop. Takes the listeners. */
+static int serve(struct server *s, const struct acceptor_listener *listeners,
+		 const unsigned *ports, unsigned count)
+{
+	int rv = acceptor_init(&s->acceptor, &s->shared, listeners, count);
+	if (rv != 0) {
+		log_error("can't start: %s", uv_strerror(rv));
+		return rv;
+	}
+	s->shared.acceptor = &s->acceptor.stats;
+	rv = acceptor_start(&s->acceptor);
+	if (rv == 0) {
+		log_listeners(s->shared.config, ports);
+		wait_for_stop(s);
+		unblock_stop_signals();
+		drain(s);
+	} else {
+		log_error("can't start: %s", uv_strerror(rv));
+	}
+	stop_workers(s);
+	acceptor_fini(&s->acceptor);
+	remove_unix_sockets(s->shared.config);
+	return rv;
+}
+
+static int start(struct server *s)
+{
+	const struct config *c = s->shared.config;
+	struct acceptor_listener listeners[ACCEPTOR_LISTENERS_MAX];
+	unsigned ports[ACCEPTOR_LISTENERS_MAX] = {0};
+	int rv = 0;
+
+	unsigned count = open_listeners(c, listeners, ports, &rv);
+	bool is_logged = rv != 0;
+	if (rv == 0)
+		rv = make_workers(s, (unsigned)c->workers);
+	if (rv == 0)
+		rv = make_tables(s);
+	if (rv == 0) {
+		/* What there is by now is not the clients'. */
+		memory_set_limit(c->memory_limit_bytes, memory_resident());
+		load_history(s);
+		rv = start_workers(s);
+	}
+	if (rv == 0)
+		return serve(s, listeners, ports, count);
+	while (count-- > 0) {
+		close(listeners[count].fd);
+		if (listeners[count].kind == LISTENER_UNIX)
+			unlink(c->listeners[count].address);
+	}
+	if (!is_logged)
+		log_error("can't start: %s", uv_strerror(rv));
+	return rv;
+}
+
+int server_run(const struct config *config, const struct worker_app *app)
+{
+	struct server s = {.shared = {.config = config, .app = app}};
+
+	block_signals(&s);
+	raise_descriptor_limit();
+	s.shared.workers = s.workers;
+	int rv = start(&s);
+	stop_workers(&s);
+	save_history(&s);
+	free_workers(&s);
+	if (rv == 0)
+		log_info("stopped");
+	return rv == 0 ? 0 : 1;
+}

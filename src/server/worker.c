@@ -1,0 +1,409 @@
+/* worker.c - the loop: poll, then (prepare) mail and flush, then poll again. */
+#include "server/worker.h"
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define PING_MISSES_MAX 2
+/* Times the mail is looked at again before a poll: what a flush lets in (a
+ * paused publisher) is delivered without a wake-up, but can't keep the loop. */
+#define MAIL_ROUNDS_MAX 4
+#define DRAIN_STEP_MS   20
+#define AGING_MS        1000
+/* A history below this part of the limit is not why memory is scarce. */
+#define HISTORY_LIMIT_PART 32
+
+static struct worker *worker_of(struct conn_group *g)
+{
+	return CONTAINER_OF(g, struct worker, group);
+}
+
+static void on_wake(uv_async_t *async)
+{
+	(void)async; /* the mail is taken before the next poll */
+}
+
+static void count_out(struct worker *w, enum listener_kind kind)
+{
+	atomic_fetch_sub_explicit(worker_count_of(w->shared, kind), 1,
+				  memory_order_relaxed);
+}
+
+static void on_freed(struct conn_group *g, enum listener_kind kind)
+{
+	count_out(worker_of(g), kind);
+}
+
+static void dump(struct worker *w, size_t mail_count)
+{
+	size_t states[CONN_STATES];
+	size_t queued;
+
+	conn_group_count(&w->group, states, &queued);
+	log_info("worker %u: http=%zu pending=%zu websocket=%zu "
+		 "event_stream=%zu closing=%zu queued_bytes=%zu mailbox=%zu",
+		 w->index, states[CONN_REQUEST] + states[CONN_DISCARDING],
+		 states[CONN_PENDING], states[CONN_WEBSOCKET],
+		 states[CONN_EVENT_STREAM],
+		 states[CONN_CLOSING] + states[CONN_FINISHING] +
+			 states[CONN_LINGERING],
+		 queued, mail_count);
+}
+
+/* --- ticks: signs of life, gauges --------------------------------------- */
+
+static uint64_t now_ms(void)
+{
+	return uv_hrtime() / 1000000;
+}
+
+static void set_gauges(struct worker *w)
+{
+	const size_t *states = w->group.states;
+	struct conn_backlog backlog = conn_group_backlog(&w->group);
+	struct stats *s = &w->stats;
+
+	stats_set_gauge(s, STATS_GAUGE_http,
+			states[CONN_REQUEST] + states[CONN_DISCARDING] +
+				states[CONN_PENDING]);
+	stats_set_gauge(s, STATS_GAUGE_websocket, states[CONN_WEBSOCKET]);
+	stats_set_gauge(s, STATS_GAUGE_event_stream, states[CONN_EVENT_STREAM]);
+	stats_set_gauge(s, STATS_GAUGE_closing,
+			states[CONN_CLOSING] + states[CONN_FINISHING] +
+				states[CONN_LINGERING]);
+	stats_set_gauge(s, STATS_GAUGE_buffered_bytes, backlog.bytes);
+	stats_set_gauge(s, STATS_GAUGE_buffered_worst_bytes,
+			backlog.worst_bytes);
+	stats_set_gauge(s, STATS_GAUGE_mailbox_messages, w->mail_most);
+	w->mail_most = 0;
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+	struct worker *w = CONTAINER_OF(timer, struct worker, tick);
+	uint64_t now = now_ms();
+	uint64_t lag_us =
+		now > w->tick_due_ms ? (now - w->tick_due_ms) * 1000 : 0;
+
+	w->tick_due_ms = now + WORKER_TICK_MS;
+	stats_set_gauge(&w->stats, STATS_GAUGE_beat_ms, now);
+	stats_set_gauge(&w->stats, STATS_GAUGE_loop_lag_us, lag_us);
+	histogram_add(&w->stats.lag, lag_us, 1);
+	memory_measure();
+	/* Nobody may publish, and no new client come while this lasts. */
+	if (memory_level() >= MEMORY_TIGHT)
+		worker_ask_relief(w->shared);
+	set_gauges(w);
+}
+
+bool worker_all_turn(const struct worker_shared *shared)
+{
+	uint64_t now = now_ms();
+	for (unsigned i = 0; i < shared->workers_count; i++) {
+		uint64_t beat = stats_gauge(&shared->workers[i]->stats,
+					    STATS_GAUGE_beat_ms);
+		if (now > beat + WORKER_STUCK_MS)
+			return false;
+	}
+	return true;
+}
+
+/* --- forgetting --------------------------------------------------------- */
+
+/* Whether memory is scarce, and history can give some of it. */
+static bool should_give_history(const struct worker_shared *shared)
+{
+	return memory_level() >= MEMORY_TIGHT &&
+	       registry_history_bytes(shared->registry) >
+		       memory_limit() / HISTORY_LIMIT_PART;
+}
+
+/* What is too old goes, and what there is no memory for, a part at a time so
+ * that the loop turns between. */
+static void on_aging_timer(uv_timer_t *timer)
+{
+	struct worker *w = CONTAINER_OF(timer, struct worker, aging);
+	uint64_t now_ns = uv_hrtime();
+
+	bool is_more = registry_age(w->shared->registry, now_ns);
+	receipts_age(w->shared->receipts, now_ns / 1000000);
+	if (should_give_history(w->shared)) {
+		worker_ask_relief(w->shared);
+		is_more |= should_give_history(w->shared);
+	}
+	if (!is_more)
+		memory_give_back();
+	uv_timer_start(timer, on_aging_timer, is_more ? 1 : AGING_MS, 0);
+}
+
+/* --- draining ----------------------------------------------------------- */
+
+static void on_drain_timer(uv_timer_t *timer)
+{
+	(void)timer; /* drain() runs before the next poll */
+}
+
+/* From now on answers end their connections; WebSockets and event streams are
+ * ended evenly over the time given. */
+static void start_draining(struct worker *w)
+{
+	w->group.is_draining = true;
+	w->drain_total = w->group.states[CONN_WEBSOCKET] +
+			 w->group.states[CONN_EVENT_STREAM];
+	w->drain_from_ms = now_ms();
+	uv_timer_start(&w->drain, on_drain_timer, 0, DRAIN_STEP_MS);
+}
+
+/* Ends as many as are due. Comes after the mail, so that whatever was answered
+ * 200 before is sent before Close. */
+static void drain(struct worker *w)
+{
+	uint64_t spread = w->shared->drain_spread_ms;
+	uint64_t past = now_ms() - w->drain_from_ms;
+	size_t due = w->drain_total;
+
+	if (past < spread)
+		due = (size_t)(w->drain_total * past / spread);
+	if (due > w->drain_ended) {
+		conn_group_end_some(&w->group, due - w->drain_ended);
+		w->drain_ended = due;
+	}
+}
+
+/* --- mail --------------------------------------------------------------- */
+
+/* Whoever is connected counts for more than who may come back. Returns whether
+ * that has to do, for now. */
+static bool relieve_by_history(const struct worker_shared *shared)
+{
+	struct registry *r = shared->registry;
+
+	if (!memory_measure() && memory_level() < MEMORY_FULL)
+		return true; /* what was given up may be enough */
+	registry_shrink_history(r, registry_history_bytes(r) / 2);
+	bool is_known = memory_measure();
+	return memory_level() < MEMORY_TIGHT || should_give_history(shared) ||
+	       (!is_known && memory_level() < MEMORY_FULL);
+}
+
+void worker_ask_relief(struct worker_shared *shared)
+{
+	if (atomic_exchange(&shared->is_relief_asked, true))
+		return;
+	if (relieve_by_history(shared)) {
+		atomic_store(&shared->is_relief_asked, false);
+		return;
+	}
+	for (unsigned i = 0; i < shared->workers_count; i++)
+		mailbox_post_order(&shared->workers[i]->mailbox,
+				   MAILBOX_RELIEVE);
+}
+
+static void adopt(struct worker *w, struct accepted accepted)
+{
+	size_t before = w->group.count;
+	int rv = UV_ECANCELED;
+
+	if (w->is_stopping)
+		close(accepted.socket);
+	else
+		rv = conn_open(&w->group, accepted);
+	if (rv == 0)
+		return;
+	log_debug("a connection was dropped: %s", uv_strerror(rv));
+	if (w->group.count == before) /* else on_freed() will count it */
+		count_out(w, accepted.kind);
+}
+
+static void obey(struct worker *w, unsigned orders, size_t mail_count)
+{
+	if (orders & MAILBOX_DUMP)
+		dump(w, mail_count);
+	if (orders & MAILBOX_DRAIN)
+		start_draining(w);
+	if (orders & MAILBOX_RELIEVE) {
+		conn_group_relieve(&w->group);
+		atomic_store(&w->shared->is_relief_asked, false);
+	}
+	if (orders & MAILBOX_STOP) {
+		w->is_stopping = true;
+		conn_group_end_all(&w->group);
+	}
+	if (orders & MAILBOX_ABORT)
+		conn_group_abort_all(&w->group);
+#ifdef ISIMUD_DEBUG
+	if (orders & MAILBOX_HANG)
+		uv_sleep(2 * WORKER_STUCK_MS);
+#endif
+}
+
+static void hand_over(struct worker *w, struct mailbox_note *notes)
+{
+	while (notes != NULL) {
+		struct mailbox_note *note = notes;
+		notes = note->next; /* `note` may be freed now */
+		w->shared->app->notify(w->state, note);
+	}
+}
+
+static void handle_mail(struct worker *w, const struct mail *mail)
+{
+	for (size_t i = 0; i < mail->sockets_count; i++)
+		adopt(w, mail->sockets[i]);
+	if (mail->messages != NULL)
+		w->shared->app->deliver(w->state, mail->messages);
+	if (w->mail_most < mail->messages_count)
+		w->mail_most = mail->messages_count;
+	hand_over(w, mail->notes);
+	obey(w, mail->orders, mail->messages_count);
+}
+
+/* --- the loop ----------------------------------------------------------- */
+
+/* No connection is left, and no mail, so no topic of ours is either: nothing
+ * keeps the loop any more. */
+static void close_all(struct worker *w)
+{
+	mailbox_close(&w->mailbox);
+	uv_close((uv_handle_t *)&w->prepare, NULL);
+	uv_close((uv_handle_t *)&w->tick, NULL);
+	uv_close((uv_handle_t *)&w->drain, NULL);
+	uv_close((uv_handle_t *)&w->aging, NULL);
+	w->shared->app->close(w->state);
+	conn_group_close(&w->group);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+	struct worker *w = CONTAINER_OF(prepare, struct worker, prepare);
+	struct mail mail;
+	int rounds = 0;
+
+	do {
+		if (mailbox_take(&w->mailbox, &mail))
+			handle_mail(w, &mail);
+		if (w->group.is_draining)
+			drain(w);
+		conn_group_flush(&w->group);
+		if (w->shared->app->flushed != NULL)
+			w->shared->app->flushed(w->state);
+	} while (mailbox_is_waiting(&w->mailbox) && ++rounds < MAIL_ROUNDS_MAX);
+	if (rounds == MAIL_ROUNDS_MAX)
+		uv_async_send(&w->mailbox.async);
+	else if (w->is_stopping && w->group.count == 0)
+		close_all(w);
+}
+
+static struct conn_limits limits_of(const struct worker_shared *shared)
+{
+	const struct config *c = shared->config;
+	return (struct conn_limits){
+		.body_max_bytes = c->body_max_bytes,
+		.message_max_bytes = shared->app->message_max_bytes,
+		.buffered_max_bytes = c->buffered_max_bytes,
+		.ping_misses_max = PING_MISSES_MAX,
+		.durations_ms = {[DEADLINE_HEAD] = c->header_timeout_ms,
+				 [DEADLINE_BODY] = c->body_timeout_ms,
+				 [DEADLINE_IDLE] = c->idle_timeout_ms,
+				 [DEADLINE_WRITE] = c->write_timeout_ms,
+				 [DEADLINE_PING] = c->ping_interval_ms,
+				 [DEADLINE_CLOSE] = c->close_timeout_ms,
+				 [DEADLINE_LINGER] = c->close_timeout_ms},
+	};
+}
+
+static int open_all(struct worker *w)
+{
+	const struct worker_app *app = w->shared->app;
+	struct conn_limits limits = limits_of(w->shared);
+
+	int rv = app->open(w, &w->state);
+	if (rv != 0)
+		return rv;
+	rv = conn_group_open(&w->group, &w->loop, app->hooks, w->state, &limits,
+			     &w->stats);
+	if (rv != 0) {
+		app->close(w->state);
+		return rv;
+	}
+	w->group.on_freed = on_freed;
+	uv_timer_init(&w->loop, &w->drain);
+	uv_timer_init(&w->loop, &w->aging);
+	if (w->index == 0)
+		uv_timer_start(&w->aging, on_aging_timer, AGING_MS, 0);
+	uv_timer_init(&w->loop, &w->tick);
+	w->tick_due_ms = now_ms();
+	stats_set_gauge(&w->stats, STATS_GAUGE_beat_ms, w->tick_due_ms);
+	uv_timer_start(&w->tick, on_tick, 0, WORKER_TICK_MS);
+	uv_prepare_init(&w->loop, &w->prepare);
+	CHECK(uv_prepare_start(&w->prepare, on_prepare) == 0);
+	return 0;
+}
+
+static void worker_main(void *arg)
+{
+	struct worker *w = arg;
+	char name[16];
+
+	snprintf(name, sizeof name, "isi-worker-%u", w->index);
+	pthread_setname_np(pthread_self(), name);
+	mailbox_set_owner(&w->mailbox);
+	w->start_error = open_all(w);
+	if (w->start_error != 0)
+		mailbox_close(&w->mailbox);
+	uv_sem_post(&w->started);
+	uv_run(&w->loop, UV_RUN_DEFAULT);
+	memory_settle();
+}
+
+int worker_init(struct worker *w, unsigned index, struct worker_shared *shared)
+{
+	w->index = index;
+	w->shared = shared;
+	int rv = uv_loop_init(&w->loop);
+	if (rv != 0)
+		return rv;
+	rv = uv_sem_init(&w->started, 0);
+	if (rv != 0)
+		goto err_loop;
+	rv = mailbox_open(&w->mailbox, &w->loop, index,
+			  shared->config->mailbox_max_bytes, on_wake);
+	if (rv == 0)
+		return 0;
+	uv_sem_destroy(&w->started);
+err_loop:
+	uv_loop_close(&w->loop);
+	return rv;
+}
+
+int worker_start(struct worker *w)
+{
+	int rv = uv_thread_create(&w->thread, worker_main, w);
+	if (rv != 0)
+		return rv;
+	uv_sem_wait(&w->started);
+	if (w->start_error != 0)
+		uv_thread_join(&w->thread);
+	return w->start_error;
+}
+
+void worker_join(struct worker *w)
+{
+	uv_thread_join(&w->thread);
+}
+
+void worker_fini(struct worker *w)
+{
+	/* A worker that was never started still has its mailbox's handle. */
+	if (!uv_is_closing((uv_handle_t *)&w->mailbox.async)) {
+		mailbox_close(&w->mailbox);
+		uv_run(&w->loop, UV_RUN_DEFAULT);
+	}
+	mailbox_fini(&w->mailbox);
+	uv_sem_destroy(&w->started);
+	CHECK(uv_loop_close(&w->loop) == 0);
+}

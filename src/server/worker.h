@@ -1,0 +1,120 @@
+/* worker.h - one loop thread and the connections it owns.
+ *
+ * Everything comes in by the mailbox: sockets from the acceptor, messages from
+ * publishers, notes of the application, orders from the server. Before each
+ * poll the worker takes its mail and then writes to every connection that has
+ * something, once.
+ * What requests and messages mean is the application's (routes.c; test/echo).
+ */
+#ifndef ISIMUD_SERVER_WORKER_H
+#define ISIMUD_SERVER_WORKER_H
+
+#include "access/verdicts.h"
+#include "config/config.h"
+#include "conn/conn.h"
+#include "stats/stats.h"
+#include "topics/mailbox.h"
+#include "topics/receipts.h"
+#include "topics/registry.h"
+
+#include <uv.h>
+
+struct worker;
+
+/* What workers are for. All is called on the worker's thread. */
+struct worker_app {
+	const struct conn_hooks *hooks; /* their group's context is `state` */
+	size_t message_max_bytes; /* of a WebSocket message from a client */
+	/* Makes what the application keeps for a worker. 0 or a UV_E…. */
+	int (*open)(struct worker *w, void **state);
+	/* Hands over messages from the mailbox, with their references. NULL
+	 * for an application without a registry. */
+	void (*deliver)(void *state, struct message *first);
+	/* Takes a note from the mailbox. NULL for an application that posts
+	 * none. */
+	void (*notify)(void *state, struct mailbox_note *note);
+	/* What was delivered is written. NULL where nobody wants to know. */
+	void (*flushed)(void *state);
+	/* No connection is left. Closes handles; the loop runs on until they
+	 * are gone. */
+	void (*close)(void *state);
+};
+
+/* What all workers share. Immutable, but for what says otherwise. */
+struct worker_shared {
+	const struct config *config;
+	const struct worker_app *app;
+	struct registry *registry; /* its own locks, as the next two */
+	struct verdicts *verdicts;
+	struct receipts *receipts;
+	struct worker *const *workers;
+	unsigned workers_count;
+	const struct stats *acceptor;
+	uint64_t drain_spread_ms; /* for MAILBOX_DRAIN */
+	/* Handed to workers and not yet gone; those of LISTENER_ADMIN are
+	 * counted for themselves. */
+	_Atomic size_t connections;
+	_Atomic size_t admin_connections;
+	_Atomic bool is_draining;     /* from the first signal to stop on */
+	_Atomic bool is_relief_asked; /* MAILBOX_RELIEVE is on its way */
+};
+
+/* A worker whose last tick is older does not turn any more. */
+#define WORKER_TICK_MS  500
+#define WORKER_STUCK_MS 5000
+
+/* Whether the loops of all workers turn. Threads: any. */
+bool worker_all_turn(const struct worker_shared *shared);
+
+/* The count that a connection of this kind is in. */
+static inline _Atomic size_t *worker_count_of(struct worker_shared *shared,
+					      enum listener_kind kind)
+{
+	return kind == LISTENER_ADMIN ? &shared->admin_connections
+				      : &shared->connections;
+}
+
+/* Memory is tight: gives up half of the history, or a part of that if it is a
+ * lot of work; once little is left and that is not enough, makes every worker
+ * end its worst laggards. Nothing happens if that is under way. To be called
+ * again as long as memory is tight. Threads: any. */
+void worker_ask_relief(struct worker_shared *shared);
+
+/* Owner: its thread; the first group of members: Immutable once it runs. */
+struct worker {
+	unsigned index;
+	struct worker_shared *shared;
+	uv_thread_t thread;
+	uv_sem_t started;
+	int start_error;
+	struct mailbox mailbox; /* its own lock */
+	struct stats stats;     /* Atomic */
+
+	uv_loop_t loop;
+	uv_prepare_t prepare;
+	uv_timer_t tick;
+	uint64_t tick_due_ms;
+	uv_timer_t aging; /* worker 0's: forgets what is too old */
+	uv_timer_t drain; /* wakes the loop while subscribers are being ended */
+	size_t drain_total;
+	size_t drain_ended;
+	uint64_t drain_from_ms;
+	size_t mail_most; /* messages taken at once since the last tick */
+	void *state;      /* the application's */
+	bool is_stopping;
+	struct conn_group group;
+};
+
+/* Makes loop and mailbox. From here on things can be posted. 0 or a UV_E…;
+ * worker_fini() undoes it. */
+int worker_init(struct worker *w, unsigned index, struct worker_shared *shared);
+void worker_fini(struct worker *w);
+
+/* Starts the thread and waits until it is ready. 0 or a UV_E…, the thread then
+ * being gone. */
+int worker_start(struct worker *w);
+
+/* Waits until the thread has ended, after MAILBOX_STOP was posted. */
+void worker_join(struct worker *w);
+
+#endif

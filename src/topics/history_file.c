@@ -1,0 +1,592 @@
+/* history_file.c - epoch, numbers and messages, to a file and back.
+ *
+ * The file is read twice: nothing is made of it before its digest is known to
+ * be right, and it may be larger than what one wants in memory at once. */
+#include "topics/history_file.h"
+
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/digest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The layout: "The history file" in README. */
+#define MAGIC             "isimud history "
+#define FIRST_LINE        MAGIC "1\n"
+#define FIRST_LINE_LEN    (sizeof FIRST_LINE - 1)
+#define MESSAGE_MIN_BYTES 17
+
+#define NOT_A_FILE "it is not a file"
+
+#define PIECE_BYTES 65536
+#define NS_PER_MS   1000000
+/* Longer ago than anything is kept. */
+#define LONG_AGO_NS (UINT64_C(1) << 60)
+
+/* A file being written or read. After an error nothing more happens to it. */
+struct file {
+	FILE *stream;
+	struct digest_stream digest; /* of what was written */
+	uint64_t left;               /* to be read, without the digest */
+	int error;                   /* UV_E…; 0: none */
+	const char *reason;          /* static text; NULL: what `error` says */
+};
+
+static void fail(struct file *f, int error, const char *reason)
+{
+	if (f->error != 0)
+		return;
+	f->error = error;
+	f->reason = reason;
+}
+
+static void fail_by_errno(struct file *f)
+{
+	fail(f, uv_translate_sys_error(errno), NULL);
+}
+
+static void describe(const struct file *f, const char *doing, const char *path,
+		     char error[static HISTORY_FILE_ERROR_MAX])
+{
+	snprintf(error, HISTORY_FILE_ERROR_MAX, "can't %s %s: %s", doing, path,
+		 f->reason != NULL ? f->reason : uv_strerror(f->error));
+}
+
+static uint64_t wall_clock_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NS_PER_MS;
+}
+
+static int append_to_path(char out[static PATH_MAX], const char *path,
+			  const char *ending)
+{
+	int len = snprintf(out, PATH_MAX, "%s%s", path, ending);
+	return len < 0 || len >= PATH_MAX ? UV_ENAMETOOLONG : 0;
+}
+
+/* Whether something is there that is not a file: a folder by mistake, or
+ * /dev/null, which root could rename, or put a file in the place of. */
+static bool is_something_else(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+}
+
+/* Makes what happened to the names in the folder of `path` last. Returns 0 or a
+ * UV_E…. */
+static int sync_folder(const char *path)
+{
+	char copy[PATH_MAX];
+	int rv = append_to_path(copy, path, "");
+	if (rv != 0)
+		return rv;
+	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return uv_translate_sys_error(errno);
+	/* fsync(2): EINVAL where there is no such thing, as in some mounts. */
+	if (fsync(fd) != 0 && errno != EINVAL)
+		rv = uv_translate_sys_error(errno);
+	close(fd);
+	return rv;
+}
+
+/* --- writing ------------------------------------------------------------- */
+
+static void put(struct file *f, const void *bytes, size_t len)
+{
+	if (f->error != 0 || len == 0)
+		return;
+	digest_stream_add(&f->digest, bytes, len);
+	if (fwrite(bytes, 1, len, f->stream) != len)
+		fail_by_errno(f);
+}
+
+static void put_number(struct file *f, uint64_t number)
+{
+	uint8_t bytes[8];
+	for (int i = 0; i < 8; i++)
+		bytes[i] = (uint8_t)(number >> 8 * i);
+	put(f, bytes, sizeof bytes);
+}
+
+/* What is to be saved, and where to. */
+struct saving {
+	struct file file;
+	uint64_t now_ns;
+	size_t topics;
+};
+
+static uint64_t age_of(const struct saving *s, uint64_t then_ns)
+{
+	int64_t age = (int64_t)(s->now_ns - then_ns);
+	return age < 0 ? 0 : (uint64_t)age;
+}
+
+static void put_message(struct saving *s, const struct message *m)
+{
+	uint8_t is_json = m->is_json;
+	struct span data = message_data(m);
+
+	put_number(&s->file, age_of(s, m->accepted_ns));
+	put(&s->file, &is_json, 1);
+	put_number(&s->file, data.len);
+	put(&s->file, data.bytes, data.len);
+}
+
+static int put_topic(void *user, const struct registry_topic *t)
+{
+	struct saving *s = user;
+	struct file *f = &s->file;
+
+	put_number(f, t->key.publisher.len);
+	put_number(f, t->key.name.len);
+	put_number(f, t->sequence);
+	put_number(f, age_of(s, t->used_ns));
+	put_number(f, t->messages_count);
+	put(f, t->key.publisher.bytes, t->key.publisher.len);
+	put(f, t->key.name.bytes, t->key.name.len);
+	for (unsigned i = 0; i < t->messages_count; i++)
+		put_message(s, t->messages[i]);
+	s->topics++;
+	return f->error;
+}
+
+static void put_all(struct saving *s, struct registry *r)
+{
+	struct file *f = &s->file;
+	size_t topics = registry_topics(r);
+
+	put(f, FIRST_LINE, FIRST_LINE_LEN);
+	put_number(f, registry_epoch(r));
+	put_number(f, registry_last_sequence(r));
+	put_number(f, wall_clock_ms());
+	put_number(f, topics);
+	s->now_ns = uv_hrtime();
+	registry_visit_all(r, put_topic, s);
+	CHECK(f->error != 0 || s->topics == topics);
+}
+
+/* The new file, with nothing in it. Whatever a crash left there goes. */
+static void create(struct file *f, const char *path)
+{
+	unlink(path);
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+		      S_IRUSR | S_IWUSR);
+	if (fd < 0) {
+		fail_by_errno(f);
+		return;
+	}
+	f->stream = fdopen(fd, "w");
+	if (f->stream == NULL) {
+		fail_by_errno(f);
+		close(fd);
+	}
+}
+
+/* Ends the file with its digest, and makes it last. */
+static void finish(struct file *f)
+{
+	uint8_t digest[DIGEST_SHA256_BYTES];
+
+	digest_stream_fini(&f->digest, digest);
+	if (f->error == 0 &&
+	    (fwrite(digest, 1, sizeof digest, f->stream) != sizeof digest ||
+	     fflush(f->stream) != 0 || fsync(fileno(f->stream)) != 0))
+		fail_by_errno(f);
+	if (fclose(f->stream) != 0)
+		fail_by_errno(f);
+}
+
+static void save(struct saving *s, struct registry *r, const char *path)
+{
+	struct file *f = &s->file;
+
+	create(f, path);
+	if (f->error != 0)
+		return;
+	int rv = digest_stream_init(&f->digest);
+	if (rv != 0) {
+		fail(f, rv, NULL);
+		fclose(f->stream);
+		return;
+	}
+	put_all(s, r);
+	finish(f);
+}
+
+int history_file_save(struct registry *r, const char *path, size_t *topics,
+		      char error[static HISTORY_FILE_ERROR_MAX])
+{
+	struct saving s = {0};
+	struct file *f = &s.file;
+	char beside[PATH_MAX];
+
+	*topics = 0;
+	int rv = append_to_path(beside, path, ".new");
+	if (rv != 0) {
+		fail(f, rv, NULL);
+	} else if (is_something_else(path)) {
+		fail(f, UV_EINVAL, NOT_A_FILE);
+	} else {
+		save(&s, r, beside);
+		if (f->error == 0 && rename(beside, path) != 0)
+			fail_by_errno(f);
+		if (f->error != 0)
+			unlink(beside);
+	}
+	if (f->error != 0) {
+		describe(f, "write", path, error);
+		return f->error;
+	}
+	/* Should the name not last, the next start knows of no history. */
+	(void)sync_folder(path);
+	*topics = s.topics;
+	return 0;
+}
+
+/* --- reading ------------------------------------------------------------- */
+
+static void fail_as_foreign(struct file *f)
+{
+	fail(f, UV_EINVAL, "it is not a history file, or a torn one");
+}
+
+/* Reads exactly `len` bytes, zeros after an error. */
+static void get(struct file *f, void *bytes, size_t len)
+{
+	memset(bytes, 0, len);
+	if (f->error != 0)
+		return;
+	if (len > f->left) {
+		fail_as_foreign(f);
+	} else if (fread(bytes, 1, len, f->stream) != len) {
+		if (ferror(f->stream))
+			fail_by_errno(f);
+		else
+			fail_as_foreign(f);
+	}
+	f->left -= f->error == 0 ? len : 0;
+}
+
+static uint64_t get_number(struct file *f)
+{
+	uint8_t bytes[8];
+	uint64_t number = 0;
+
+	get(f, bytes, sizeof bytes);
+	for (int i = 0; i < 8; i++)
+		number |= (uint64_t)bytes[i] << 8 * i;
+	return number;
+}
+
+/* A number of things to come, each of which takes `each` bytes or more. */
+static size_t get_count(struct file *f, size_t each)
+{
+	uint64_t count = get_number(f);
+	if (f->error == 0 && count > f->left / each)
+		fail_as_foreign(f);
+	return f->error == 0 ? (size_t)count : 0;
+}
+
+/* Replaces what `out` has by `len` bytes. */
+static void get_bytes(struct file *f, struct buf *out, size_t len)
+{
+	out->len = 0;
+	if (f->error != 0)
+		return;
+	if (buf_reserve(out, len) != 0) {
+		fail(f, UV_ENOMEM, NULL);
+		return;
+	}
+	if (len > 0)
+		get(f, out->bytes, len);
+	out->len = len;
+}
+
+/* Sets `left`; the file is at its start. */
+static void measure(struct file *f)
+{
+	struct stat st;
+
+	if (fstat(fileno(f->stream), &st) != 0)
+		fail_by_errno(f);
+	else if (!S_ISREG(st.st_mode))
+		fail(f, UV_EINVAL, NOT_A_FILE);
+	else if (st.st_size < (off_t)(FIRST_LINE_LEN + DIGEST_SHA256_BYTES))
+		fail_as_foreign(f);
+	else
+		f->left = (uint64_t)st.st_size - DIGEST_SHA256_BYTES;
+}
+
+/* O_NONBLOCK: were it a FIFO, opening would wait for a writer. */
+static void open_file(struct file *f, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0) {
+		fail_by_errno(f);
+		return;
+	}
+	f->stream = fdopen(fd, "r");
+	if (f->stream == NULL) {
+		fail_by_errno(f);
+		close(fd);
+	}
+}
+
+static void check_first_line(struct file *f)
+{
+	char line[FIRST_LINE_LEN];
+
+	get(f, line, sizeof line);
+	if (f->error != 0 || memcmp(line, FIRST_LINE, sizeof line) == 0)
+		return;
+	if (memcmp(line, MAGIC, sizeof MAGIC - 1) == 0)
+		fail(f, UV_EINVAL, "another version of isimud wrote it");
+	else
+		fail_as_foreign(f);
+}
+
+/* Reads to the digest; `out` receives what it should be. */
+static void digest_rest(struct file *f, uint8_t out[static DIGEST_SHA256_BYTES])
+{
+	static char piece[PIECE_BYTES];
+	struct digest_stream digest;
+
+	int rv = digest_stream_init(&digest);
+	if (rv != 0) {
+		fail(f, rv, NULL);
+		return;
+	}
+	digest_stream_add(&digest, FIRST_LINE, FIRST_LINE_LEN);
+	while (f->error == 0 && f->left > 0) {
+		size_t len = f->left < sizeof piece ? f->left : sizeof piece;
+		get(f, piece, len);
+		digest_stream_add(&digest, piece, len);
+	}
+	digest_stream_fini(&digest, out);
+}
+
+/* Checks all but the meaning; leaves the file behind its first line. */
+static void verify(struct file *f)
+{
+	uint8_t expected[DIGEST_SHA256_BYTES];
+	uint8_t found[DIGEST_SHA256_BYTES];
+
+	measure(f);
+	uint64_t len = f->left;
+	check_first_line(f);
+	if (f->error != 0)
+		return;
+	digest_rest(f, expected);
+	f->left = sizeof found;
+	get(f, found, sizeof found);
+	if (f->error == 0 && !digest_equal(expected, found))
+		fail_as_foreign(f);
+	if (f->error == 0 && fseek(f->stream, FIRST_LINE_LEN, SEEK_SET) != 0)
+		fail_by_errno(f);
+	f->left = len - FIRST_LINE_LEN;
+}
+
+/* What is being restored. */
+struct loading {
+	struct file file;
+	struct registry *registry;
+	unsigned workers;
+	uint64_t last_sequence;
+	uint64_t now_ns;
+	uint64_t elapsed_ns; /* since it was saved */
+	struct buf key;      /* of a topic, both parts */
+	struct buf data;     /* of a message */
+};
+
+/* Reads an age, and returns when that was, by uv_hrtime(). */
+static uint64_t get_time(struct loading *l)
+{
+	uint64_t age = get_number(&l->file);
+	if (age > LONG_AGO_NS)
+		age = LONG_AGO_NS;
+	return l->now_ns - age - l->elapsed_ns;
+}
+
+static struct message *get_message(struct loading *l, uint64_t sequence)
+{
+	struct file *f = &l->file;
+	uint8_t is_json;
+
+	uint64_t accepted_ns = get_time(l);
+	get(f, &is_json, 1);
+	if (is_json > 1)
+		fail_as_foreign(f);
+	get_bytes(f, &l->data, get_count(f, 1));
+	if (f->error != 0)
+		return NULL;
+	struct message *m =
+		message_new((struct span){l->data.bytes, l->data.len},
+			    is_json != 0, l->workers);
+	if (m == NULL) {
+		fail(f, UV_ENOMEM, NULL);
+		return NULL;
+	}
+	m->accepted_ns = accepted_ns;
+	m->sequence = sequence;
+	return m;
+}
+
+/* Returns how many of `t->messages_count` could be read. */
+static unsigned get_messages(struct loading *l, const struct registry_topic *t,
+			     struct message **out)
+{
+	unsigned n = 0;
+	uint64_t before = t->sequence - t->messages_count;
+
+	while (n < t->messages_count) {
+		out[n] = get_message(l, before + n + 1);
+		if (out[n] == NULL)
+			break;
+		n++;
+	}
+	return n;
+}
+
+static void restore_topic(struct loading *l, struct registry_topic *t)
+{
+	struct file *f = &l->file;
+	struct message **messages =
+		calloc((size_t)t->messages_count + 1, sizeof(struct message *));
+
+	if (messages == NULL) {
+		fail(f, UV_ENOMEM, NULL);
+		return;
+	}
+	unsigned n = get_messages(l, t, messages);
+	t->messages = messages;
+	if (n == t->messages_count) {
+		int rv = registry_restore(l->registry, t);
+		if (rv == UV_ENOMEM)
+			fail(f, rv, NULL);
+		else if (rv != 0)
+			fail_as_foreign(f);
+	} else {
+		while (n > 0)
+			message_unref(messages[--n], 1);
+	}
+	free(messages);
+}
+
+static void load_topic(struct loading *l)
+{
+	struct file *f = &l->file;
+	struct registry_topic t = {0};
+
+	size_t publisher_len = get_count(f, 1);
+	size_t name_len = get_count(f, 1);
+	t.sequence = get_number(f);
+	t.used_ns = get_time(l);
+	size_t count = get_count(f, MESSAGE_MIN_BYTES);
+	if (t.sequence > l->last_sequence || count > t.sequence ||
+	    count > UINT_MAX || publisher_len + name_len > f->left)
+		fail_as_foreign(f);
+	get_bytes(f, &l->key, publisher_len + name_len);
+	if (f->error != 0)
+		return;
+	t.messages_count = (unsigned)count;
+	t.key.publisher = (struct span){l->key.bytes, publisher_len};
+	t.key.name = (struct span){l->key.bytes, name_len};
+	if (publisher_len > 0)
+		t.key.name.bytes += publisher_len;
+	restore_topic(l, &t);
+}
+
+static void load_all(struct loading *l)
+{
+	struct file *f = &l->file;
+
+	uint64_t epoch = get_number(f);
+	l->last_sequence = get_number(f);
+	uint64_t saved_ms = get_number(f);
+	uint64_t topics = get_number(f);
+	if (l->last_sequence > INT64_MAX) /* else numbers could run out */
+		fail_as_foreign(f);
+	if (f->error != 0)
+		return;
+	uint64_t now_ms = wall_clock_ms();
+	uint64_t elapsed_ms = now_ms > saved_ms ? now_ms - saved_ms : 0;
+	l->now_ns = uv_hrtime();
+	l->elapsed_ns = elapsed_ms < LONG_AGO_NS / NS_PER_MS
+				? elapsed_ms * NS_PER_MS
+				: LONG_AGO_NS;
+	registry_set_epoch(l->registry, epoch, l->last_sequence);
+	while (f->error == 0 && topics-- > 0)
+		load_topic(l);
+	if (f->error == 0 && f->left > 0)
+		fail_as_foreign(f);
+}
+
+static void load(struct loading *l, const char *path)
+{
+	struct file *f = &l->file;
+
+	open_file(f, path);
+	if (f->error != 0)
+		return;
+	verify(f);
+	if (f->error == 0)
+		load_all(l);
+	fclose(f->stream);
+	buf_fini(&l->key);
+	buf_fini(&l->data);
+}
+
+static void remove_file(struct file *f, const char *path)
+{
+	int rv = unlink(path) == 0 ? sync_folder(path)
+				   : uv_translate_sys_error(errno);
+	if (rv != 0)
+		fail(f, rv,
+		     "it can't be removed, and so could be read once more");
+}
+
+/* Undoes what was restored. */
+static void forget(struct registry *r, uint64_t epoch)
+{
+	while (registry_shrink_history(r, 0))
+		;
+	registry_set_epoch(r, epoch, 0);
+}
+
+int history_file_load(struct registry *r, const char *path, unsigned workers,
+		      size_t *topics, char error[static HISTORY_FILE_ERROR_MAX])
+{
+	struct loading l = {.registry = r, .workers = workers};
+	struct file *f = &l.file;
+	uint64_t fresh = registry_epoch(r);
+	char refused[PATH_MAX];
+
+	*topics = 0;
+	load(&l, path);
+	if (f->error == UV_ENOENT)
+		return UV_ENOENT;
+	if (f->error == 0)
+		remove_file(f, path);
+	if (f->error == 0) {
+		*topics = registry_topics(r);
+		return 0;
+	}
+	forget(r, fresh);
+	if (!is_something_else(path) &&
+	    append_to_path(refused, path, ".refused") == 0)
+		(void)rename(path, refused);
+	describe(f, "use", path, error);
+	return f->error;
+}

@@ -1,0 +1,174 @@
+/* mailbox.c - intrusive lists of messages and of notes, an array of sockets,
+ * and bits. */
+#include "topics/mailbox.h"
+
+#include "base/check.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+int mailbox_open(struct mailbox *m, uv_loop_t *loop, unsigned worker,
+		 size_t max_bytes, uv_async_cb on_wake)
+{
+	memset(m, 0, sizeof *m);
+	m->end = &m->first;
+	m->notes_end = &m->first_note;
+	m->worker = worker;
+	m->max_bytes = max_bytes;
+	int rv = uv_mutex_init(&m->lock);
+	if (rv != 0)
+		return rv;
+	rv = uv_async_init(loop, &m->async, on_wake);
+	if (rv != 0)
+		uv_mutex_destroy(&m->lock);
+	return rv;
+}
+
+void mailbox_set_owner(struct mailbox *m)
+{
+	m->owner = uv_thread_self();
+}
+
+void mailbox_close(struct mailbox *m)
+{
+	struct mail mail;
+
+	uv_mutex_lock(&m->lock);
+	m->is_closed = true;
+	uv_mutex_unlock(&m->lock);
+	uv_close((uv_handle_t *)&m->async, NULL);
+	mailbox_take(m, &mail);
+	while (mail.messages != NULL) {
+		struct message *message = mail.messages;
+		mail.messages = message->links[m->worker].next;
+		message_unref(message, 1);
+	}
+	for (size_t i = 0; i < mail.sockets_count; i++)
+		close(mail.sockets[i].socket);
+	while (mail.notes != NULL) {
+		struct mailbox_note *note = mail.notes;
+		mail.notes = note->next;
+		free(note);
+	}
+}
+
+void mailbox_fini(struct mailbox *m)
+{
+	free(m->sockets);
+	free(m->taken);
+	uv_mutex_destroy(&m->lock);
+}
+
+bool mailbox_has_room(struct mailbox *m, size_t size)
+{
+	size_t bytes = atomic_load_explicit(&m->bytes, memory_order_relaxed);
+	return bytes == 0 || bytes + size <= m->max_bytes;
+}
+
+/* Releases the lock, and wakes the loop if the mailbox was empty before. */
+static void unlock_and_wake(struct mailbox *m)
+{
+	bool was_waiting = atomic_exchange_explicit(&m->is_waiting, true,
+						    memory_order_relaxed);
+	uv_thread_t self = uv_thread_self();
+	uv_mutex_unlock(&m->lock);
+	if (!was_waiting && !uv_thread_equal(&self, &m->owner))
+		uv_async_send(&m->async);
+}
+
+void mailbox_post_message(struct mailbox *m, void *member,
+			  struct message *message)
+{
+	struct message_link *link = &message->links[m->worker];
+
+	uv_mutex_lock(&m->lock);
+	link->next = NULL;
+	link->member = member;
+	*m->end = message;
+	m->end = &link->next;
+	m->count++;
+	atomic_fetch_add_explicit(&m->bytes, message->size,
+				  memory_order_relaxed);
+	unlock_and_wake(m);
+}
+
+int mailbox_post_socket(struct mailbox *m, struct accepted socket)
+{
+	uv_mutex_lock(&m->lock);
+	if (m->sockets_count == m->sockets_cap) {
+		size_t cap = m->sockets_cap == 0 ? 64 : 2 * m->sockets_cap;
+		struct accepted *grown =
+			realloc(m->sockets, cap * sizeof *grown);
+		if (grown == NULL) {
+			uv_mutex_unlock(&m->lock);
+			return UV_ENOMEM;
+		}
+		m->sockets = grown;
+		m->sockets_cap = cap;
+	}
+	m->sockets[m->sockets_count++] = socket;
+	unlock_and_wake(m);
+	return 0;
+}
+
+void mailbox_post_order(struct mailbox *m, enum mailbox_order order)
+{
+	uv_mutex_lock(&m->lock);
+	if (m->is_closed) {
+		uv_mutex_unlock(&m->lock);
+		return;
+	}
+	m->orders |= (unsigned)order;
+	unlock_and_wake(m);
+}
+
+void mailbox_post_note(struct mailbox *m, struct mailbox_note *note)
+{
+	uv_mutex_lock(&m->lock);
+	if (m->is_closed) {
+		uv_mutex_unlock(&m->lock);
+		free(note);
+		return;
+	}
+	note->next = NULL;
+	*m->notes_end = note;
+	m->notes_end = &note->next;
+	unlock_and_wake(m);
+}
+
+bool mailbox_is_waiting(const struct mailbox *m)
+{
+	return atomic_load_explicit(&m->is_waiting, memory_order_relaxed);
+}
+
+bool mailbox_take(struct mailbox *m, struct mail *mail)
+{
+	memset(mail, 0, sizeof *mail);
+	if (!mailbox_is_waiting(m))
+		return false;
+
+	uv_mutex_lock(&m->lock);
+	atomic_store_explicit(&m->is_waiting, false, memory_order_relaxed);
+	atomic_store_explicit(&m->bytes, 0, memory_order_relaxed);
+	mail->messages = m->first;
+	mail->messages_count = m->count;
+	mail->sockets = m->sockets;
+	mail->sockets_count = m->sockets_count;
+	mail->notes = m->first_note;
+	mail->orders = m->orders;
+	m->first = NULL;
+	m->end = &m->first;
+	m->count = 0;
+	m->first_note = NULL;
+	m->notes_end = &m->first_note;
+	m->orders = 0;
+	/* The two arrays change places. */
+	size_t cap = m->sockets_cap;
+	m->sockets = m->taken;
+	m->sockets_cap = m->taken_cap;
+	m->sockets_count = 0;
+	m->taken = mail->sockets;
+	m->taken_cap = cap;
+	uv_mutex_unlock(&m->lock);
+	return true;
+}

@@ -1,0 +1,114 @@
+/* mailbox.h - the only way to another thread's loop.
+ *
+ * Many threads post, one worker takes. What was posted is taken whole, in the
+ * order of posting, by detaching it under the lock and handling it after. The
+ * loop is woken only when the mailbox was empty: libuv merges wake-ups, so they
+ * cannot be counted (uv_async_send).
+ *
+ * Bounded: publications by `max_bytes` of memory, which posters ask for first
+ * (mailbox_has_room); a few may pass it together, since asking and posting are
+ * two steps. Sockets by MAX_CONNECTIONS. Notes by what their posters allow.
+ * Threads: posting, any; the rest, the worker that owns the loop.
+ * Lock order: the last of all (registry.h). */
+#ifndef ISIMUD_TOPICS_MAILBOX_H
+#define ISIMUD_TOPICS_MAILBOX_H
+
+#include "config/listener.h"
+#include "topics/message.h"
+
+#include <stdbool.h>
+#include <uv.h>
+
+/* Things to do that need no data; a bit each, merged until taken. */
+enum mailbox_order {
+	MAILBOX_STOP = 1,    /* end all connections, then the loop */
+	MAILBOX_DUMP = 2,    /* log what the worker has */
+	MAILBOX_DRAIN = 4,   /* end all connections, spread over time */
+	MAILBOX_RELIEVE = 8, /* memory is scarce: end the worst laggards */
+	MAILBOX_ABORT = 16,  /* end all connections without a word */
+	MAILBOX_HANG = 32,   /* debug builds: stand still, for a test */
+};
+
+/* Something to tell a worker, at the start of a heap block that the poster
+ * gives away: free() is all that it needs. */
+struct mailbox_note {
+	struct mailbox_note *next;
+};
+
+/* What was taken. */
+struct mail {
+	struct message *messages; /* first, along links[worker].next; each holds
+				     a reference, now the taker's */
+	size_t messages_count;
+	struct accepted *sockets; /* descriptors, now the taker's; lie in memory
+			 that is the mailbox's until the next take */
+	size_t sockets_count;
+	struct mailbox_note *notes; /* first; now the taker's */
+	unsigned orders;
+};
+
+struct mailbox {
+	uv_mutex_t lock;
+	uv_async_t async;
+	uv_thread_t owner;       /* Immutable after mailbox_set_owner() */
+	unsigned worker;         /* Immutable: the index of its links */
+	size_t max_bytes;        /* Immutable */
+	_Atomic size_t bytes;    /* of the messages inside, as allocated */
+	_Atomic bool is_waiting; /* there is something to take */
+	/* Guarded by `lock`. */
+	struct message *first;
+	struct message **end;
+	size_t count;
+	struct mailbox_note *first_note;
+	struct mailbox_note **notes_end;
+	unsigned orders;
+	bool is_closed;
+	struct accepted *sockets;
+	size_t sockets_count;
+	size_t sockets_cap;
+	/* Owner: the worker. The array given out by the last take. */
+	struct accepted *taken;
+	size_t taken_cap;
+};
+
+/* `on_wake` is called on the loop after a post to an empty mailbox; it may do
+ * nothing if the worker takes its mail before each poll anyway. Returns 0 or a
+ * UV_E…. */
+int mailbox_open(struct mailbox *m, uv_loop_t *loop, unsigned worker,
+		 size_t max_bytes, uv_async_cb on_wake);
+
+/* Says which thread runs the loop: its own posts need no wake-up, since it
+ * takes its mail before it sleeps. Called on that thread, before any post. */
+void mailbox_set_owner(struct mailbox *m);
+
+/* Closes the handle; drops what is still inside (closing sockets). Nobody may
+ * post any more, but for orders and notes, which are dropped. mailbox_fini()
+ * after the loop has run the close callback, and no other thread posts. */
+void mailbox_close(struct mailbox *m);
+void mailbox_fini(struct mailbox *m);
+
+/* Whether a message of `size` bytes is within `max_bytes`, or the mailbox is
+ * empty of messages. */
+bool mailbox_has_room(struct mailbox *m, size_t size);
+
+/* Posts `message` for `member`; takes one reference of the caller's. A message
+ * is posted at most once to each worker. */
+void mailbox_post_message(struct mailbox *m, void *member,
+			  struct message *message);
+
+/* Posts an accepted socket. Returns 0 (the mailbox has it), or UV_ENOMEM (it is
+ * still the caller's). */
+int mailbox_post_socket(struct mailbox *m, struct accepted socket);
+
+void mailbox_post_order(struct mailbox *m, enum mailbox_order order);
+
+/* Takes `note`; a closed mailbox frees it. Never fails. */
+void mailbox_post_note(struct mailbox *m, struct mailbox_note *note);
+
+/* Whether there is something to take. */
+bool mailbox_is_waiting(const struct mailbox *m);
+
+/* Takes all there is. Returns false, `mail` then empty, if there is nothing. */
+bool mailbox_take(struct mailbox *m, struct mail *mail);
+
+#endif

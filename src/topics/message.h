@@ -1,0 +1,102 @@
+/* message.h - one published message, encoded once a wire form, shared by all.
+ *
+ * Its first form is made with it: a whole WebSocket text frame (RFC 6455 5.2);
+ * a server's frames are not masked (5.1), so every subscriber gets the very
+ * same bytes. The others are made the first time somebody wants them, by
+ * whichever thread that is. It also carries a link for each worker, so that
+ * posting it to a mailbox needs no memory and can't fail.
+ * Its memory counts against the budget (memory.h).
+ * Immutable after message_new(), but for `accepted_ns` (the publisher's, before
+ * it is posted), `refs`, `forms` and `further` (Atomic), `sequence` (written
+ * once, under its topic's lock, before it is posted anywhere) and each `links`
+ * entry (Guarded by the lock of that worker's mailbox until it is taken, then
+ * Owner: that worker). */
+#ifndef ISIMUD_TOPICS_MESSAGE_H
+#define ISIMUD_TOPICS_MESSAGE_H
+
+#include "base/span.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MESSAGE_MAX_BYTES UINT32_MAX /* of a form */
+
+enum message_form {
+	MESSAGE_FRAME,          /* WebSocket: the data */
+	MESSAGE_ENVELOPE,       /* WebSocket: envelope_write_message() */
+	MESSAGE_EVENT,          /* event stream: an id and the data */
+	MESSAGE_EVENT_ENVELOPE, /* event stream: an id and the envelope */
+	MESSAGE_FORMS,
+};
+
+/* What a form has from the topic. Borrowed. */
+struct message_source {
+	uint64_t epoch;
+	struct span publisher;
+	struct span topic;
+};
+
+#define MESSAGE_IS_KEPT (~(SIZE_MAX >> 1)) /* the history has it */
+
+struct message_link {
+	struct message *next; /* in the mailbox of that worker */
+	void *member;         /* whom it is for there (registry.h) */
+};
+
+struct message_encoding; /* a form but the first; message.c alone */
+
+struct message {
+	atomic_uint refs;
+	uint32_t frame_len;
+	uint8_t header_len;   /* of the frame; behind it is the data */
+	bool is_json;         /* the data is JSON text, and not a string's */
+	size_t size;          /* of this allocation */
+	uint64_t sequence;    /* its place in the topic, counted from 1 */
+	uint64_t accepted_ns; /* when it was published, by uv_hrtime() */
+	uint8_t *frame;       /* inside this allocation */
+	/* Bytes of the further forms; MESSAGE_IS_KEPT besides. */
+	_Atomic size_t further;
+	/* [form - 1]; NULL until it is wanted. Never changes after. */
+	_Atomic(struct message_encoding *) forms[MESSAGE_FORMS - 1];
+	struct message_link links[]; /* one for each worker */
+};
+
+/* Makes a message of `data`, copied, with room for `workers` links and one
+ * reference, the caller's. `is_json`: it is compact JSON text (json.h), which
+ * has no line ends. NULL without memory, or if it is longer than
+ * MESSAGE_MAX_BYTES. Threads: any. */
+struct message *message_new(struct span data, bool is_json, unsigned workers);
+
+/* What it was made of; lives as long as the message. */
+struct span message_data(const struct message *m);
+
+/* The bytes of a form; made now if they never were, from `source`, which is the
+ * same each time. Valid as long as the message; absent without memory, or if
+ * they were longer than MESSAGE_MAX_BYTES. `sequence` must be set. Threads: any
+ * that holds a reference. */
+struct span message_encode(struct message *m, enum message_form form,
+			   const struct message_source *source);
+
+/* What of an event (either form) follows its first line, the id. */
+struct span message_event_body(struct span event);
+
+/* The history keeps `m` from now on: once, while no other thread has it. */
+void message_keep(struct message *m);
+
+/* The history keeps it no longer. Returns the bytes that its forms but the
+ * first take, which were a part of message_kept_forms() until now. Threads: any
+ * that holds a reference. */
+size_t message_drop(struct message *m);
+
+/* What the forms but the first of all messages that the history keeps take, in
+ * the process. Never less than it is. Threads: any; takes no lock. */
+size_t message_kept_forms(void);
+
+/* Takes `n` more references. Returns `m`. Threads: any that holds one. */
+struct message *message_ref(struct message *m, unsigned n);
+
+/* Gives `n` references up; the last frees it, on whichever thread that is. */
+void message_unref(struct message *m, unsigned n);
+
+#endif

@@ -1,0 +1,385 @@
+/* receipts.c - stripes of chained hash tables, keyed with SipHash, each with a
+ * list of its answers by age. */
+#include "topics/receipts.h"
+
+#include "base/check.h"
+#include "base/list.h"
+#include "base/memory.h"
+#include "base/siphash.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <uv.h>
+
+#define STRIPES     16 /* a power of two */
+#define BUCKETS_MIN 16 /* a power of two */
+
+/* One answer. Guarded by the stripe's lock. */
+struct receipt {
+	struct list by_age;
+	struct receipt *next; /* in its bucket */
+	uint64_t hash;
+	struct receipts_request request;
+	uint64_t made_ms;
+	size_t len;
+	char bytes[];
+};
+
+struct stripe {
+	_Alignas(64) uv_mutex_t lock;
+	/* Guarded by `lock`. */
+	struct receipt **buckets; /* NULL while there is no answer */
+	size_t buckets_count;     /* a power of two */
+	size_t count;
+	/* Oldest first, but that threads read the clock at different moments:
+	 * one lasts as long as those before it. */
+	struct list by_age;
+	/* Written under `lock`, read by any: `made_ms` of the oldest, or
+	 * UINT64_MAX. Atomic. */
+	_Atomic uint64_t oldest_ms;
+};
+
+struct receipts {
+	struct siphash_key key; /* Immutable, as are the next two */
+	uint64_t ttl_ms;
+	size_t max_bytes; /* 0: nothing is kept */
+	_Atomic size_t count;
+	_Atomic size_t bytes; /* of answers and buckets */
+	struct stripe stripes[STRIPES];
+};
+
+/* The stripe that this thread holds between begin and end: a second one would
+ * wait for the first for ever. */
+static _Thread_local struct stripe *held;
+
+int receipts_new(struct receipts **out, uint64_t ttl_ms, size_t max_bytes)
+{
+	struct receipts *all =
+		aligned_alloc(_Alignof(struct receipts), sizeof *all);
+	if (all == NULL)
+		return UV_ENOMEM;
+	memset(all, 0, sizeof *all);
+	if (getrandom(&all->key, sizeof all->key, 0) !=
+	    (ssize_t)sizeof all->key) {
+		free(all);
+		return UV_EIO;
+	}
+	all->ttl_ms = ttl_ms;
+	all->max_bytes = ttl_ms == 0 ? 0 : max_bytes;
+	for (unsigned i = 0; i < STRIPES; i++) {
+		struct stripe *s = &all->stripes[i];
+		CHECK(uv_mutex_init(&s->lock) == 0);
+		list_init(&s->by_age);
+		atomic_store(&s->oldest_ms, UINT64_MAX);
+	}
+	*out = all;
+	return 0;
+}
+
+static void charge(struct receipts *all, size_t bytes)
+{
+	atomic_fetch_add_explicit(&all->bytes, bytes, memory_order_relaxed);
+	memory_charge(bytes);
+}
+
+static void credit(struct receipts *all, size_t bytes)
+{
+	atomic_fetch_sub_explicit(&all->bytes, bytes, memory_order_relaxed);
+	memory_credit(bytes);
+}
+
+/* --- one stripe ---------------------------------------------------------- */
+
+static struct receipt *oldest_locked(const struct stripe *s)
+{
+	return list_is_empty(&s->by_age)
+		       ? NULL
+		       : CONTAINER_OF(s->by_age.next, struct receipt, by_age);
+}
+
+static void note_oldest_locked(struct stripe *s)
+{
+	const struct receipt *oldest = oldest_locked(s);
+	atomic_store_explicit(&s->oldest_ms,
+			      oldest == NULL ? UINT64_MAX : oldest->made_ms,
+			      memory_order_relaxed);
+}
+
+static struct receipt **bucket_of(const struct stripe *s, uint64_t hash)
+{
+	return &s->buckets[hash / STRIPES & (s->buckets_count - 1)];
+}
+
+static void free_buckets_locked(struct receipts *all, struct stripe *s)
+{
+	credit(all, s->buckets_count * sizeof(struct receipt *));
+	free(s->buckets);
+	s->buckets = NULL;
+	s->buckets_count = 0;
+}
+
+/* Doubles the buckets. Without memory the old ones stay, and chains are longer
+ * than need be. */
+static void grow_locked(struct receipts *all, struct stripe *s)
+{
+	size_t count =
+		s->buckets_count == 0 ? BUCKETS_MIN : 2 * s->buckets_count;
+	struct receipt **buckets = calloc(count, sizeof(struct receipt *));
+	if (buckets == NULL)
+		return;
+	free_buckets_locked(all, s);
+	charge(all, count * sizeof(struct receipt *));
+	s->buckets = buckets;
+	s->buckets_count = count;
+	LIST_FOR_EACH_SAFE (it, after, &s->by_age) {
+		struct receipt *r = CONTAINER_OF(it, struct receipt, by_age);
+		struct receipt **bucket = bucket_of(s, r->hash);
+		r->next = *bucket;
+		*bucket = r;
+	}
+}
+
+static void drop_locked(struct receipts *all, struct stripe *s,
+			struct receipt *r)
+{
+	struct receipt **at = bucket_of(s, r->hash);
+	while (*at != r)
+		at = &(*at)->next;
+	*at = r->next;
+	list_remove(&r->by_age);
+	note_oldest_locked(s);
+	atomic_fetch_sub_explicit(&all->count, 1, memory_order_relaxed);
+	credit(all, sizeof *r + r->len);
+	free(r);
+	if (--s->count == 0)
+		free_buckets_locked(all, s);
+}
+
+static bool is_over(const struct receipts *all, uint64_t made_ms,
+		    uint64_t now_ms)
+{
+	return made_ms <= now_ms && now_ms - made_ms >= all->ttl_ms;
+}
+
+static void drop_old_locked(struct receipts *all, struct stripe *s,
+			    uint64_t now_ms)
+{
+	struct receipt *r;
+	while ((r = oldest_locked(s)) != NULL &&
+	       is_over(all, r->made_ms, now_ms))
+		drop_locked(all, s, r);
+}
+
+static struct receipt *find_locked(const struct stripe *s, uint64_t hash,
+				   const struct receipts_request *request)
+{
+	if (s->count == 0)
+		return NULL;
+	struct receipt *r = *bucket_of(s, hash);
+	while (r != NULL &&
+	       memcmp(r->request.id, request->id, sizeof request->id) != 0)
+		r = r->next;
+	return r;
+}
+
+static struct receipt *receipt_new(uint64_t hash,
+				   const struct receipts_request *request,
+				   uint64_t now_ms, struct span text)
+{
+	struct receipt *r = malloc(sizeof *r + text.len);
+	if (r == NULL)
+		return NULL;
+	r->hash = hash;
+	r->request = *request;
+	r->made_ms = now_ms;
+	r->len = text.len;
+	if (text.len > 0)
+		memcpy(r->bytes, text.bytes, text.len);
+	return r;
+}
+
+static void insert_locked(struct receipts *all, struct stripe *s,
+			  struct receipt *r)
+{
+	struct receipt **bucket = bucket_of(s, r->hash);
+	r->next = *bucket;
+	*bucket = r;
+	list_append(&s->by_age, &r->by_age);
+	note_oldest_locked(s);
+	s->count++;
+	atomic_fetch_add_explicit(&all->count, 1, memory_order_relaxed);
+	charge(all, sizeof *r + r->len);
+}
+
+/* Keeps an answer, if there is memory. */
+static void keep_locked(struct receipts *all, struct stripe *s, uint64_t hash,
+			const struct receipts_request *request, uint64_t now_ms,
+			struct span text)
+{
+	if (text.len > all->max_bytes ||
+	    all->max_bytes - text.len <
+		    sizeof(struct receipt) +
+			    BUCKETS_MIN * sizeof(struct receipt *))
+		return;
+	if (s->count >= s->buckets_count)
+		grow_locked(all, s);
+	if (s->buckets_count == 0)
+		return;
+	struct receipt *r = receipt_new(hash, request, now_ms, text);
+	if (r != NULL)
+		insert_locked(all, s, r);
+	else if (s->count == 0)
+		free_buckets_locked(all, s);
+}
+
+/* --- all stripes --------------------------------------------------------- */
+
+static bool is_too_much(const struct receipts *all)
+{
+	return receipts_bytes(all) > all->max_bytes;
+}
+
+/* The stripe that has the oldest answer, or had it a moment ago; NULL if there
+ * is none at all. */
+static struct stripe *oldest_stripe(struct receipts *all)
+{
+	struct stripe *oldest = NULL;
+	uint64_t oldest_ms = UINT64_MAX;
+
+	for (unsigned i = 0; i < STRIPES; i++) {
+		uint64_t ms = atomic_load_explicit(&all->stripes[i].oldest_ms,
+						   memory_order_relaxed);
+		if (ms < oldest_ms) {
+			oldest = &all->stripes[i];
+			oldest_ms = ms;
+		}
+	}
+	return oldest;
+}
+
+/* Drops the oldest until the rest is little enough; the caller holds no stripe,
+ * so that it may wait for any. */
+static void make_room(struct receipts *all)
+{
+	struct stripe *s;
+
+	while (is_too_much(all) && (s = oldest_stripe(all)) != NULL) {
+		uv_mutex_lock(&s->lock);
+		if (is_too_much(all) && s->count > 0)
+			drop_locked(all, s, oldest_locked(s));
+		uv_mutex_unlock(&s->lock);
+	}
+}
+
+void receipts_free(struct receipts *all)
+{
+	if (all == NULL)
+		return;
+	for (unsigned i = 0; i < STRIPES; i++) {
+		struct stripe *s = &all->stripes[i];
+		while (s->count > 0)
+			drop_locked(all, s, oldest_locked(s));
+		uv_mutex_destroy(&s->lock);
+	}
+	free(all);
+}
+
+void receipts_age(struct receipts *all, uint64_t now_ms)
+{
+	for (unsigned i = 0; i < STRIPES; i++) {
+		struct stripe *s = &all->stripes[i];
+		if (!is_over(all,
+			     atomic_load_explicit(&s->oldest_ms,
+						  memory_order_relaxed),
+			     now_ms))
+			continue;
+		uv_mutex_lock(&s->lock);
+		drop_old_locked(all, s, now_ms);
+		uv_mutex_unlock(&s->lock);
+	}
+}
+
+size_t receipts_count(const struct receipts *all)
+{
+	return atomic_load_explicit(&all->count, memory_order_relaxed);
+}
+
+size_t receipts_bytes(const struct receipts *all)
+{
+	return atomic_load_explicit(&all->bytes, memory_order_relaxed);
+}
+
+/* --- requests ------------------------------------------------------------ */
+
+/* `out` receives the digest of the digests of `a` and `b`, whose borders those
+ * keep apart. */
+static void digest_pair(struct span a, struct span b,
+			uint8_t out[static DIGEST_SHA256_BYTES])
+{
+	uint8_t both[2][DIGEST_SHA256_BYTES];
+
+	digest_sha256(a.bytes, a.len, both[0]);
+	digest_sha256(b.bytes, b.len, both[1]);
+	digest_sha256(both, sizeof both, out);
+}
+
+void receipts_identify(struct receipts_request *request, struct span publisher,
+		       struct span key, struct span target, struct span content)
+{
+	digest_pair(publisher, key, request->id);
+	digest_pair(target, content, request->content);
+}
+
+static uint64_t hash_of(const struct receipts *all,
+			const struct receipts_request *request)
+{
+	return siphash(&all->key, request->id, sizeof request->id);
+}
+
+static int answer_again(const struct receipt *r,
+			const struct receipts_request *request, struct buf *out)
+{
+	if (memcmp(r->request.content, request->content,
+		   sizeof request->content) != 0)
+		return UV_EINVAL;
+	out->len = 0;
+	int rv = buf_append(out, r->bytes, r->len);
+	return rv == 0 ? UV_EEXIST : rv;
+}
+
+int receipts_begin(struct receipts *all, const struct receipts_request *request,
+		   uint64_t now_ms, struct buf *receipt)
+{
+	if (all->max_bytes == 0)
+		return 0;
+	uint64_t hash = hash_of(all, request);
+	struct stripe *s = &all->stripes[hash & (STRIPES - 1)];
+	CHECK(held == NULL);
+	uv_mutex_lock(&s->lock);
+	drop_old_locked(all, s, now_ms);
+	const struct receipt *r = find_locked(s, hash, request);
+	if (r == NULL) {
+		held = s;
+		return 0;
+	}
+	int rv = answer_again(r, request, receipt);
+	uv_mutex_unlock(&s->lock);
+	return rv;
+}
+
+void receipts_end(struct receipts *all, const struct receipts_request *request,
+		  uint64_t now_ms, struct span receipt)
+{
+	if (all->max_bytes == 0)
+		return;
+	uint64_t hash = hash_of(all, request);
+	struct stripe *s = &all->stripes[hash & (STRIPES - 1)];
+	CHECK(held == s);
+	if (receipt.bytes != NULL)
+		keep_locked(all, s, hash, request, now_ms, receipt);
+	held = NULL;
+	uv_mutex_unlock(&s->lock);
+	make_room(all);
+}

@@ -1,0 +1,72 @@
+/* receipts.h - what was answered to publishers that may ask again.
+ *
+ * A publisher that does not know whether its request was served sends it again
+ * with the same Idempotency-Key (draft-ietf-httpapi-idempotency-key-header),
+ * and gets the first answer instead of a second publication. Answers are kept
+ * for some time, and in all up to a number of bytes: beyond it the oldest go.
+ *
+ * The table has stripes, each with a lock, which is held from receipts_begin()
+ * to receipts_end(): requests with one and the same id are served one after the
+ * other, those with another rarely wait. So what is done in between is short,
+ * waits for no client, and begins no second request.
+ * Threads: any. Lock order: a stripe of this table comes before everything of
+ * the registry; two stripes are never held together. */
+#ifndef ISIMUD_TOPICS_RECEIPTS_H
+#define ISIMUD_TOPICS_RECEIPTS_H
+
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/span.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct receipts; /* opaque */
+
+/* `ttl_ms` (up to a day), `max_bytes`: how long, and how much in all (struct
+ * and bookkeeping included); 0: nothing is kept. Returns 0 and `*out`;
+ * UV_ENOMEM, or UV_EIO if the kernel has no random bytes. */
+int receipts_new(struct receipts **out, uint64_t ttl_ms, size_t max_bytes);
+
+/* No request may be under way. NULL is fine. */
+void receipts_free(struct receipts *all);
+
+/* One request that has a key. */
+struct receipts_request {
+	uint8_t id[DIGEST_SHA256_BYTES];      /* of publisher and key */
+	uint8_t content[DIGEST_SHA256_BYTES]; /* of what it asks for */
+};
+
+/* Makes the digests; what belongs to one part is never taken for another's. An
+ * absent part is as an empty one. `target` and `content` together are what the
+ * request asks for. */
+void receipts_identify(struct receipts_request *request, struct span publisher,
+		       struct span key, struct span target,
+		       struct span content);
+
+/* Begins a request. Returns
+ *   0          a new one: the calling thread must end it with receipts_end();
+ *              until then any other with the same id waits in this call
+ *   UV_EEXIST  `*receipt` (emptied first) receives the first answer
+ *   UV_EINVAL  the key was used for another content
+ *   UV_ENOMEM  there is an answer, but no room in `*receipt`
+ * and nothing is to be ended in the latter cases. `now_ms`: any clock that does
+ * not go back. */
+int receipts_begin(struct receipts *all, const struct receipts_request *request,
+		   uint64_t now_ms, struct buf *receipt);
+
+/* Ends a request that began. `receipt` absent: it failed, and may be tried
+ * again. Without memory, or too large, it is not kept. */
+void receipts_end(struct receipts *all, const struct receipts_request *request,
+		  uint64_t now_ms, struct span receipt);
+
+/* Drops the answers whose time is over; to be called every second or so. (It is
+ * done by the way, too, but only where there are requests.) */
+void receipts_age(struct receipts *all, uint64_t now_ms);
+
+/* How many there are, and what they take; the latter is above `max_bytes` only
+ * for a moment, while a thread makes room. Takes no lock. */
+size_t receipts_count(const struct receipts *all);
+size_t receipts_bytes(const struct receipts *all);
+
+#endif

@@ -1,0 +1,198 @@
+/* registry.h - which workers have subscribers of a topic, and what the topic
+ * had lately.
+ *
+ * It names workers and one opaque member on each, never connections, which
+ * only their own loop threads touch: a publication is posted once to each such
+ * worker, and that worker finds the connections (subscribers.h).
+ *
+ * Topics are hashed over shards; a shard is a rwlock and a hash table. A topic
+ * keeps its last messages, as many as the options say, for as long as they say,
+ * and in all as many bytes as they say: beyond that the topics that were silent
+ * for longest, to the second, lose theirs first, and each its oldest. A topic
+ * without a subscriber goes away once it has been without one, and silent, for
+ * the time that messages are kept; sooner if those bytes are needed; at once
+ * where no history is kept. What it takes by itself while it has no subscriber
+ * counts as history too.
+ *
+ * Its numbers never come back in an epoch: a topic made again goes on above the
+ * numbers it, or any other of its shard that is gone, had.
+ *
+ * Threads: any. Lock order: shard (rwlock) -> topic -> mailbox or history, the
+ * last two never together, and never another. Posting happens under the topic's
+ * lock, so that every worker gets the publications of a topic in one and the
+ * same order. */
+#ifndef ISIMUD_TOPICS_REGISTRY_H
+#define ISIMUD_TOPICS_REGISTRY_H
+
+#include "base/span.h"
+#include "topics/mailbox.h"
+#include "topics/message.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct registry; /* opaque: this room alone sees inside */
+struct topic;    /* the same */
+
+/* What a topic is known by. Compared byte by byte; as two spans, so that
+ * ("a", "bc") is not ("ab", "c"). Borrowed. */
+struct topic_key {
+	struct span publisher;
+	struct span name;
+};
+
+struct registry_options {
+	struct mailbox *const *mailboxes; /* [w] of worker w; they outlive it */
+	unsigned workers;
+	/* Where any of them is 0, no history is kept. */
+	uint32_t history_size;   /* messages a topic */
+	uint64_t history_ttl_ms; /* how long each */
+	size_t history_bytes;    /* in all */
+};
+
+/* Returns 0 and `*out`; UV_ENOMEM, or the error of the kernel's random source.
+ * The epoch is random. */
+int registry_new(struct registry **out, const struct registry_options *options);
+
+/* No subscriber may be left; history goes. NULL is fine. */
+void registry_free(struct registry *r);
+
+/* Which life of the numbers this is (cursor.h). Fixed once threads run. */
+uint64_t registry_epoch(const struct registry *r);
+
+/* Of a topic that has a subscriber: lives as long as that. */
+struct topic_key registry_key_of(const struct topic *t);
+
+/* Adding a subscriber: what is asked, and what came of it. */
+struct registry_join {
+	/* In: a member for the topic to know this worker by, or NULL. It is
+	 * taken only if the topic does not have one of that worker yet. Out:
+	 * the one in force. */
+	void *member;
+	/* In: whether it wants what was published above number `after` of
+	 * epoch `epoch`. */
+	bool resumes;
+	uint64_t epoch;
+	uint64_t after;
+	/* In: room for `history_size` messages; not used unless it resumes. */
+	struct message **missed;
+
+	/* Out: valid until registry_leave(). */
+	struct topic *topic;
+	/* Out: the number of the last message before: the subscriber gets those
+	 * above it, all of which will be posted to the worker. */
+	uint64_t since;
+	/* Out: `missed` and what will be posted is all that was ever published
+	 * above `after`, nothing missing, nothing twice. Else nothing is in
+	 * `missed`: some of it is gone, or the epoch was another. */
+	bool is_exact;         /* false unless it resumes */
+	unsigned missed_count; /* a reference to each, now the caller's */
+};
+
+/* Adds one subscriber on `worker`, called on that worker's thread. Returns 0;
+ * UV_ENOENT, with nothing changed, if a member is needed and none was given;
+ * UV_ENOMEM. */
+int registry_join(struct registry *r, const struct topic_key *key,
+		  unsigned worker, struct registry_join *join);
+
+/* Takes one subscriber of `worker` away, called on that worker's thread. If it
+ * was the worker's last, nothing more is posted for its member, and `*posted`
+ * receives how many messages ever were; those not yet taken from the mailbox
+ * still name the member. Returns whether it was the last. */
+bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
+		    uint64_t *posted);
+
+/* What became of a publication. */
+struct registry_receipt {
+	uint64_t sequence;    /* its number */
+	uint64_t subscribers; /* how many there were */
+};
+
+/* Gives `m` its place in the topic, keeps it if there is history, and posts it
+ * to every worker that has a subscriber. Takes the caller's reference, in any
+ * case. `m->accepted_ns` is the time now. Where no history is kept and nobody
+ * has subscribed, it only gets a number. A message larger than history_bytes is
+ * not kept, nor are those before it any longer. Returns 0; or UV_ENOBUFS if a
+ * mailbox is full, UV_ENOMEM if the topic can't be made, and then nobody gets
+ * it, and `*receipt` is zeroed. */
+int registry_publish(struct registry *r, const struct topic_key *key,
+		     struct message *m, struct registry_receipt *receipt);
+
+/* --- history ------------------------------------------------------------ */
+
+/* Drops the history of topics that were silent for history_ttl_ms and a second,
+ * and those of them that nobody has subscribed; to be called every second or
+ * so. `now_ns`: uv_hrtime(). A topic that is not silent drops what is too old
+ * as it is published to; what is still there by then is not told to anybody.
+ * Stops after some thousand topics or messages, a few milliseconds, and returns
+ * whether there is more: then it is to be called again soon, when whatever else
+ * waits has had its turn. */
+bool registry_age(struct registry *r, uint64_t now_ns);
+
+/* Drops history, as where it has more than history_bytes, until it has at most
+ * `bytes`: memory is scarce. Whoever still sends a message keeps it. Stops and
+ * returns as registry_age() does. */
+bool registry_shrink_history(struct registry *r, size_t bytes);
+
+/* What history takes now. Takes no lock. */
+size_t registry_history_bytes(const struct registry *r);
+
+/* --- looking ------------------------------------------------------------ */
+
+/* A topic as it is at one moment; borrowed for the call. */
+struct registry_topic {
+	struct topic_key key;
+	uint64_t sequence;    /* of its last message, or the one before its
+				 first */
+	uint64_t subscribers; /* on all workers */
+	uint64_t used_ns;     /* by uv_hrtime(), to the second: when it last had
+				 a message, or lost its last subscriber */
+	struct message *const *messages; /* the history, oldest first, numbered
+					    without a gap up to `sequence` */
+	unsigned messages_count;
+};
+
+/* Called under the locks of shard and topic: must not call the registry, and
+ * should be short. Not 0: stop. */
+typedef int (*registry_visit_cb)(void *user, const struct registry_topic *t);
+
+/* The number of topics there are. */
+size_t registry_topics(struct registry *r);
+
+/* Tells of one topic. Returns 0, or UV_ENOENT. */
+int registry_find(struct registry *r, const struct topic_key *key,
+		  registry_visit_cb visit, void *user);
+
+/* Tells of up to `limit` (1 to 1000) topics behind `*at` (0: from the start),
+ * in an order that does not change while topics come and go; of one publisher
+ * if `publisher` is not absent. `*at` receives where to go on, or 0 at the end:
+ * there may be fewer than `limit` before it, even none, since it does not look
+ * at more than some ten thousand topics. A topic that is there all the while is
+ * told exactly once. Returns 0, or what `visit` returned, `*at` then being as
+ * it was. */
+int registry_page(struct registry *r, struct span publisher, unsigned limit,
+		  uint64_t *at, registry_visit_cb visit, void *user);
+
+/* --- saving and restoring (history_file.h), while no other thread runs ---- */
+
+/* No number of this epoch is above it. */
+uint64_t registry_last_sequence(struct registry *r);
+
+/* Tells of all topics, those that were silent for longest first; those that
+ * have a subscriber and no history come last. Returns 0, or what `visit`
+ * returned. */
+int registry_visit_all(struct registry *r, registry_visit_cb visit, void *user);
+
+/* Goes on in `epoch`, above `last_sequence`. Before any topic is made. */
+void registry_set_epoch(struct registry *r, uint64_t epoch,
+			uint64_t last_sequence);
+
+/* Makes a topic with a history, without subscribers whatever `saved` says;
+ * takes a reference to each message, in any case. Messages that are too old,
+ * too many or too large for the options are dropped, the oldest first; so are
+ * topics that were not used for as long. Returns 0; UV_EEXIST; UV_EINVAL if the
+ * messages' numbers are not as in struct registry_topic; UV_ENOMEM. A time
+ * before the machine's start is below 0, modulo 2^64. */
+int registry_restore(struct registry *r, const struct registry_topic *saved);
+
+#endif

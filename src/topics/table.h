@@ -1,0 +1,173 @@
+/* table.h - inside the registry room: shards, topics, and what they
+ * keep.
+ *
+ * registry.c has the table and who is told of a publication,
+ * history.c what is kept and for how long, look.c who asks.
+ */
+#ifndef ISIMUD_TOPICS_TABLE_H
+#define ISIMUD_TOPICS_TABLE_H
+
+#include "base/list.h"
+#include "base/siphash.h"
+#include "topics/registry.h"
+
+#include <stdatomic.h>
+
+#define REGISTRY_SHARD_BITS 6
+#define REGISTRY_SHARDS     (1 << REGISTRY_SHARD_BITS)
+
+/* A worker in a topic. Guarded by the topic's lock. */
+struct registry_slot {
+	void *member; /* NULL: that worker has no subscriber */
+	uint64_t subscribers;
+	uint64_t posted; /* messages posted for `member` */
+};
+
+/* A topic's last messages, numbered without a gap up to its last. */
+struct registry_ring {
+	struct message **messages; /* a reference to each */
+	uint32_t cap;
+	uint32_t head; /* where the oldest is */
+	uint32_t count;
+	size_t bytes; /* of the messages and of the array */
+};
+
+struct topic {
+	struct topic *next; /* Guarded by the shard's lock */
+	uint64_t hash;      /* Immutable, as are the key and its lengths */
+	struct span publisher;
+	struct span name;
+	uv_mutex_t lock;
+	/* Guarded by `lock`; whoever has the shard's lock for writing is alone
+	 * and needs no other. */
+	uint64_t sequence;
+	uint64_t subscribers; /* on all workers */
+	struct registry_ring ring;
+	/* Changed under registry.by_use_lock besides. */
+	uint64_t used_ns;
+	bool is_listed;
+	struct list by_use;           /* Guarded by registry.by_use_lock */
+	struct registry_slot slots[]; /* a worker each; then the key's bytes */
+};
+
+struct registry_shard {
+	_Alignas(64) uv_rwlock_t lock;
+	/* No number above it was given but by a topic there is. Atomic: it is
+	 * counted up under the read lock, by publications without a topic. */
+	_Atomic uint64_t sequence_base;
+	/* Guarded by `lock`. A topic is in the bucket that its hash's highest
+	 * bits say, so that buckets are in the order of hashes. */
+	struct topic **buckets; /* NULL while there never was a topic */
+	unsigned bucket_bits;
+	size_t topics;
+};
+
+struct registry {
+	/* Immutable once threads run. */
+	struct siphash_key key;
+	struct registry_options options;
+	uint64_t epoch;
+	uint64_t ttl_ns;
+	bool has_history;
+	struct registry_shard shards[REGISTRY_SHARDS];
+	/* What is kept: rings, and topics without subscribers. Apart from what
+	 * every publication reads, and from what few change. */
+	_Alignas(64) _Atomic size_t history_bytes;
+	/* Topics that have messages or no subscriber, those not used for
+	 * longest first. Guarded by `by_use_lock`. */
+	_Alignas(64) struct list by_use;
+	uv_mutex_t by_use_lock; /* taken after all others, and alone */
+};
+
+/* How much later `now` is than `then`; 0 if it is not. Times may have wrapped
+ * round: those of restored messages can lie before the machine's start. */
+static inline uint64_t registry_age_of(uint64_t now_ns, uint64_t then_ns)
+{
+	int64_t age = (int64_t)(now_ns - then_ns);
+	return age < 0 ? 0 : (uint64_t)age;
+}
+
+/* Message number `i` of the ring, from 0, the oldest, to count - 1. */
+static inline struct message *registry_ring_at(const struct registry_ring *ring,
+					       uint32_t i)
+{
+	uint32_t behind = ring->cap - ring->head;
+	return ring->messages[i < behind ? ring->head + i : i - behind];
+}
+
+/* --- registry.c ---------------------------------------------------------- */
+
+static inline struct registry_shard *registry_shard_of(struct registry *r,
+						       uint64_t hash)
+{
+	return &r->shards[hash & (REGISTRY_SHARDS - 1)];
+}
+
+uint64_t registry_hash(const struct registry *r, const struct topic_key *key);
+
+/* The shard is locked, either way. */
+struct topic *registry_find_locked(const struct registry_shard *s,
+				   uint64_t hash, const struct topic_key *key);
+
+/* Makes a topic that nobody else has made; NULL without memory. The shard is
+ * locked for writing. The topic has no subscriber, and is not listed yet. */
+struct topic *registry_insert_locked(struct registry *r,
+				     struct registry_shard *s, uint64_t hash,
+				     const struct topic_key *key);
+
+/* Frees a topic without subscribers, history or place in the list. The shard is
+ * locked for writing. Returns how many others had to be moved. */
+size_t registry_remove_locked(const struct registry *r,
+			      struct registry_shard *s, struct topic *t);
+
+/* What a topic takes by itself. */
+size_t registry_topic_size(const struct registry *r,
+			   const struct topic_key *key);
+
+/* --- history.c -------------------------------------------------- */
+
+#define REGISTRY_DROPS_MAX 64
+
+/* What was dropped under locks, to be freed without: free() there would cost
+ * everybody. */
+struct registry_drops {
+	struct message *messages[REGISTRY_DROPS_MAX];
+	unsigned count;
+	struct registry_ring ring;
+};
+
+static inline void registry_drops_init(struct registry_drops *drops)
+{
+	drops->count = 0;
+	drops->ring.messages = NULL;
+}
+
+void registry_drops_free(struct registry_drops *drops);
+
+/* Keeps `m`, the topic's newest; takes a reference of the caller's if so. Both
+ * locks are held. Returns whether it is kept: not if it is too large, or
+ * without memory. registry_bound() must be called once they are not. */
+bool registry_keep_locked(struct registry *r, struct topic *t,
+			  struct message *m, struct registry_drops *drops);
+
+/* Fills in what of `join` comes from the past. Both locks are held. */
+void registry_resume_locked(const struct registry *r, const struct topic *t,
+			    struct registry_join *join);
+
+/* The number of the ring's messages that are too old: the first ones. */
+uint32_t registry_expired(const struct registry *r,
+			  const struct registry_ring *ring, uint64_t now_ns);
+
+/* A topic has got its first subscriber, or lost its last, or was made without.
+ * Both locks are held, or the shard's for writing. */
+void registry_uncount_topic_locked(struct registry *r, const struct topic *t);
+void registry_count_topic_locked(struct registry *r, struct topic *t,
+				 uint64_t now_ns);
+
+/* Drops what history has beyond history_bytes. No lock is held. */
+void registry_bound(struct registry *r);
+
+/* Drops everything, of all topics, from their lists as well. */
+void registry_forget_all(struct registry *r);
+
+#endif

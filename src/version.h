@@ -1,7 +1,0 @@
-/* version.h - the release this tree makes. */
-#ifndef ISIMUD_VERSION_H
-#define ISIMUD_VERSION_H
-
-#define VERSION "0.1.0"
-
-#endif

@@ -1,0 +1,180 @@
+/* test_secret.c - what src/access/secret.c promises. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <stdatomic.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "access/secret.h"
+
+#define READERS  3
+#define SETTINGS 2000
+
+static bool matches(const char *candidate)
+{
+	return secret_matches(span_of(candidate));
+}
+
+/* Runs first: there is one secret for the process. */
+static void before_there_is_a_password_nothing_matches(void **state)
+{
+	static const char zeros[32];
+
+	(void)state;
+	assert_false(matches(""));
+	assert_false(matches("secret"));
+	assert_false(matches(NULL));
+	assert_false(secret_matches((struct span){zeros, sizeof zeros}));
+}
+
+static void only_the_password_matches(void **state)
+{
+	static const char *const wrong[] = {"",        "s",           "secre",
+					    "secret ", " secret",     "Secret",
+					    "secres",  "secretsecret"};
+
+	(void)state;
+	secret_set(SPAN("secret"));
+	assert_true(matches("secret"));
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+		assert_false(matches(wrong[i]));
+	assert_false(matches(NULL));
+	assert_false(secret_matches(SPAN("secret\0")));
+}
+
+static void the_generation_changes_with_the_password_alone(void **state)
+{
+	(void)state;
+	secret_set(SPAN("one"));
+	unsigned first = secret_generation();
+	assert_int_equal(secret_generation(), first);
+	secret_set(SPAN("one"));
+	assert_int_equal(secret_generation(), first);
+	secret_set(SPAN("two"));
+	unsigned second = secret_generation();
+	assert_int_not_equal(second, first);
+	secret_set(SPAN("one"));
+	assert_int_not_equal(secret_generation(), first);
+	assert_int_not_equal(secret_generation(), second);
+}
+
+static void a_password_may_hold_any_bytes(void **state)
+{
+	(void)state;
+	secret_set(SPAN("a\0b\xff"));
+	assert_true(secret_matches(SPAN("a\0b\xff")));
+	assert_false(secret_matches(SPAN("a\0c\xff")));
+	assert_false(matches("a"));
+}
+
+static void a_new_password_replaces_the_old_one(void **state)
+{
+	(void)state;
+	secret_set(SPAN("old"));
+	secret_set(SPAN("new"));
+	assert_false(matches("old"));
+	assert_true(matches("new"));
+}
+
+static atomic_bool is_over;
+static atomic_bool is_new; /* "two" has been set for good */
+static _Atomic unsigned rounds;
+static _Atomic unsigned mistakes;
+
+/* What has been replaced for good must not match again, and what was never set
+ * not at all; that there is no race is for ThreadSanitizer to say. */
+static void compare(void *arg)
+{
+	(void)arg;
+	while (!is_over) {
+		bool was_new = is_new;
+		bool matches_one = matches("one");
+		if (matches("neither") || (was_new && matches_one))
+			mistakes++;
+		rounds++;
+	}
+}
+
+static void while_it_is_replaced_others_may_compare(void **state)
+{
+	uv_thread_t threads[READERS];
+
+	(void)state;
+	secret_set(SPAN("one"));
+	for (size_t i = 0; i < READERS; i++)
+		assert_int_equal(uv_thread_create(&threads[i], compare, NULL),
+				 0);
+	while (rounds < READERS)
+		usleep(1);
+	for (size_t i = 0; i < SETTINGS; i++) {
+		secret_set(i % 2 == 0 ? SPAN("two") : SPAN("one"));
+		assert_true(matches(i % 2 == 0 ? "two" : "one"));
+	}
+	secret_set(SPAN("two"));
+	is_new = true;
+	unsigned before = rounds;
+	while (rounds < before + 10 * READERS)
+		usleep(1);
+	is_over = true;
+	for (size_t i = 0; i < READERS; i++)
+		uv_thread_join(&threads[i]);
+	assert_int_equal(mistakes, 0);
+}
+
+static void loading_again_takes_what_the_file_has_now(void **state)
+{
+	char path[] = "/tmp/isimud-test-XXXXXX";
+	struct config c = {.password_file = path};
+	char error[CONFIG_ERROR_MAX];
+
+	(void)state;
+	int file = mkstemp(path);
+	assert_true(file >= 0);
+	assert_int_equal(write(file, "first\n", 6), 6);
+	assert_int_equal(secret_load(&c, error), 0);
+	assert_true(matches("first"));
+	assert_int_equal(pwrite(file, "again\n", 6, 0), 6);
+	assert_true(matches("first"));
+	assert_int_equal(secret_load(&c, error), 0);
+	assert_false(matches("first"));
+	assert_true(matches("again"));
+	close(file);
+	assert_int_equal(remove(path), 0);
+}
+
+static void a_failed_loading_keeps_the_old_password(void **state)
+{
+	struct config c = {.password_file = "/nonexistent"};
+	char error[CONFIG_ERROR_MAX] = "";
+
+	(void)state;
+	secret_set(SPAN("old"));
+	assert_int_equal(secret_load(&c, error), UV_EINVAL);
+	assert_string_equal(error, "PASSWORD_FILE can't be read: no such file "
+				   "or directory");
+	assert_true(matches("old"));
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(before_there_is_a_password_nothing_matches),
+		cmocka_unit_test(only_the_password_matches),
+		cmocka_unit_test(
+			the_generation_changes_with_the_password_alone),
+		cmocka_unit_test(a_password_may_hold_any_bytes),
+		cmocka_unit_test(a_new_password_replaces_the_old_one),
+		cmocka_unit_test(while_it_is_replaced_others_may_compare),
+		cmocka_unit_test(loading_again_takes_what_the_file_has_now),
+		cmocka_unit_test(a_failed_loading_keeps_the_old_password),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,1459 @@
+/* test_json.c - src/json_*.c: what is JSON, what is a publication. */
+#include "codec/json/json.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+#include <cmocka.h>
+
+#include "oom.h"
+
+/* --- helpers -------------------------------------------------------------- */
+
+/* Checks a copy that ends where its memory does, so that a sanitizer sees every
+ * byte read too much. */
+static int check_copy(struct span text, struct json_error *error)
+{
+	char *copy = malloc(text.len + (text.len == 0));
+	int status;
+
+	assert_non_null(copy);
+	memcpy(copy, text.bytes, text.len);
+	status = json_check((struct span){copy, text.len}, error);
+	free(copy);
+	return status;
+}
+
+static void assert_json(struct span text)
+{
+	struct json_error error = {0};
+
+	if (check_copy(text, &error) != 0)
+		fail_msg("refused: %.*s: %s", (int)text.len, text.bytes,
+			 error.text);
+}
+
+static void assert_not_json(struct span text)
+{
+	struct json_error error = {0};
+
+	if (check_copy(text, &error) == 0)
+		fail_msg("accepted: %.*s", (int)text.len, text.bytes);
+	assert_int_equal(error.status, 400);
+}
+
+static void assert_problem(struct span text, const char *problem)
+{
+	struct json_error error = {0};
+
+	assert_int_equal(check_copy(text, &error), 400);
+	assert_int_equal(error.status, 400);
+	assert_string_equal(error.text, problem);
+}
+
+/* Reads a publication that must be refused. */
+static void assert_refused(struct span text, int status, const char *problem)
+{
+	struct json_publications p = {0};
+	struct json_error error = {0};
+
+	assert_int_equal(json_read_publications(&p, text, &error), status);
+	assert_int_equal(error.status, status);
+	assert_string_equal(error.text, problem);
+	json_publications_fini(&p);
+}
+
+static void assert_span(struct span got, struct span expected)
+{
+	assert_non_null(got.bytes);
+	assert_int_equal(got.len, expected.len);
+	assert_memory_equal(got.bytes, expected.bytes, expected.len);
+}
+
+static void read_publications(struct json_publications *p, struct span text)
+{
+	struct json_error error = {0};
+
+	if (json_read_publications(p, text, &error) != 0)
+		fail_msg("refused: %s", error.text);
+}
+
+static void assert_publication(struct span text, struct span topic,
+			       struct span data)
+{
+	struct json_publications p = {0};
+
+	read_publications(&p, text);
+	assert_false(p.is_array);
+	assert_int_equal(p.count, 1);
+	assert_span(p.all[0].topic, topic);
+	assert_span(p.all[0].data.text, data);
+	assert_false(p.all[0].data.is_json);
+	json_publications_fini(&p);
+}
+
+/* Reads a publication of `value`, which is not a string. */
+static void assert_data(const char *value, const char *expected)
+{
+	struct json_publications p = {0};
+	char text[1024];
+
+	snprintf(text, sizeof(text), "{\"topic\":\"t\",\"data\":%s}", value);
+	read_publications(&p, span_of(text));
+	assert_span(p.all[0].data.text, span_of(expected));
+	assert_true(p.all[0].data.is_json);
+	json_publications_fini(&p);
+}
+
+/* Encodes in `len` bytes, be that overlong or beyond Unicode. */
+static void encode_in(uint32_t character, size_t len, char out[static 4])
+{
+	static const unsigned char leads[] = {0, 0, 0xc0, 0xe0, 0xf0};
+
+	for (size_t i = len - 1; i > 0; i--) {
+		out[i] = (char)(0x80 | (character & 0x3f));
+		character >>= 6;
+	}
+	out[0] = (char)(leads[len] | character);
+}
+
+static size_t shortest(uint32_t character)
+{
+	if (character < 0x80)
+		return 1;
+	if (character < 0x800)
+		return 2;
+	return character < 0x10000 ? 3 : 4;
+}
+
+/* --- what is JSON --------------------------------------------------------- */
+
+static void every_kind_of_value_is_json(void **state)
+{
+	(void)state;
+	assert_json(SPAN("{}"));
+	assert_json(SPAN("[]"));
+	assert_json(SPAN("\"\""));
+	assert_json(SPAN("true"));
+	assert_json(SPAN("false"));
+	assert_json(SPAN("null"));
+	assert_json(SPAN("{\"a\":[1,{\"b\":[]},\"c\"],\"\":{}}"));
+	assert_json(SPAN("[[],[[]],{},{\"a\":{}},null,true,false]"));
+}
+
+static void numbers_follow_the_grammar(void **state)
+{
+	(void)state;
+	assert_json(SPAN("0"));
+	assert_json(SPAN("-0"));
+	assert_json(SPAN("10"));
+	assert_json(SPAN("0.10"));
+	assert_json(SPAN("-1.5e+10"));
+	assert_json(SPAN("1E-2"));
+	assert_json(SPAN("0e0"));
+	assert_json(SPAN("1e999"));
+	assert_not_json(SPAN("01"));
+	assert_not_json(SPAN("-01"));
+	assert_not_json(SPAN("1."));
+	assert_not_json(SPAN(".1"));
+	assert_not_json(SPAN("+1"));
+	assert_not_json(SPAN("-"));
+	assert_not_json(SPAN("1e"));
+	assert_not_json(SPAN("1e+"));
+	assert_not_json(SPAN("1e+-1"));
+	assert_not_json(SPAN("1.e1"));
+	assert_not_json(SPAN("0x10"));
+	assert_not_json(SPAN("NaN"));
+	assert_not_json(SPAN("-Infinity"));
+}
+
+static void a_number_has_at_most_63_characters(void **state)
+{
+	char number[64];
+
+	(void)state;
+	memset(number, '7', sizeof(number));
+	number[0] = '-';
+	assert_json((struct span){number, 63});
+	assert_problem((struct span){number, 64},
+		       "text is not JSON: byte 1: a number is too long");
+}
+
+static void words_are_exact(void **state)
+{
+	(void)state;
+	assert_not_json(SPAN("tru"));
+	assert_not_json(SPAN("truE"));
+	assert_not_json(SPAN("nul"));
+	assert_not_json(SPAN("nulll"));
+	assert_not_json(SPAN("False"));
+	assert_not_json(SPAN("[fals]"));
+	assert_not_json(SPAN("undefined"));
+}
+
+static void only_four_characters_are_space(void **state)
+{
+	(void)state;
+	assert_json(SPAN(" \t\r\n{ \t\r\n\"a\" \t\r\n: \t\r\n[ \t\r\n1 \t\r\n, "
+			 "\t\r\n2 \t\r\n] \t\r\n} \t\r\n"));
+	assert_json(SPAN("[ ]"));
+	assert_json(SPAN("{\n}"));
+	assert_not_json(SPAN("\f1"));
+	assert_not_json(SPAN("\v1"));
+	assert_not_json(SPAN("1\0"));
+	assert_not_json(SPAN("[1\0]"));
+	assert_not_json(SPAN("\xc2\xa0"
+			     "1"));
+	assert_not_json(SPAN("\xe2\x80\xa8"
+			     "1"));
+}
+
+static void a_byte_order_mark_is_refused(void **state)
+{
+	(void)state;
+	assert_not_json(SPAN("\xef\xbb\xbf{}"));
+	assert_not_json(SPAN("\xff\xfe{\0}\0"));
+}
+
+static void structure_is_exact(void **state)
+{
+	(void)state;
+	assert_not_json(SPAN("[1,]"));
+	assert_not_json(SPAN("[,1]"));
+	assert_not_json(SPAN("[1 2]"));
+	assert_not_json(SPAN("[1}"));
+	assert_not_json(SPAN("[1"));
+	assert_not_json(SPAN("{\"a\":1,}"));
+	assert_not_json(SPAN("{,}"));
+	assert_not_json(SPAN("{\"a\"}"));
+	assert_not_json(SPAN("{\"a\":}"));
+	assert_not_json(SPAN("{\"a\" 1}"));
+	assert_not_json(SPAN("{\"a\":1 \"b\":2}"));
+	assert_not_json(SPAN("{a:1}"));
+	assert_not_json(SPAN("{'a':1}"));
+	assert_not_json(SPAN("{1:1}"));
+	assert_not_json(SPAN("{\"a\":1]"));
+	assert_not_json(SPAN("]"));
+	assert_not_json(SPAN("[1]//"));
+	assert_not_json(SPAN("[1/**/]"));
+}
+
+static void nothing_may_follow(void **state)
+{
+	(void)state;
+	assert_not_json(SPAN("{}{}"));
+	assert_not_json(SPAN("1 2"));
+	assert_not_json(SPAN("{} x"));
+	assert_not_json(SPAN("[]]"));
+}
+
+static void an_empty_or_absent_text_is_refused(void **state)
+{
+	struct json_error error;
+
+	(void)state;
+	assert_problem(SPAN(""), "text is not JSON: byte 1: a value was "
+				 "expected, but the text ends");
+	assert_not_json(SPAN("  "));
+	assert_int_equal(json_check((struct span){NULL, 0}, &error), 400);
+	assert_refused((struct span){NULL, 0}, 400,
+		       "text is not JSON: byte 1: a value was expected, but "
+		       "the text ends");
+}
+
+static void control_characters_must_be_escaped(void **state)
+{
+	(void)state;
+	for (char c = 0; c < 0x20; c++) {
+		char text[] = {'"', 'a', c, 'b', '"'};
+		char name[] = {'{', '"', c, '"', ':', '1', '}'};
+		assert_not_json((struct span){text, sizeof(text)});
+		assert_not_json((struct span){name, sizeof(name)});
+	}
+	assert_json(SPAN("\"\x7f\""));
+}
+
+/* The scan looks at eight characters at a time. */
+static void a_bad_character_is_found_wherever_it_stands(void **state)
+{
+	static const char bad[] = {'\0', '\x1f', '\n',  '"',
+				   '\\', '\x80', '\xff'};
+	char text[40];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad); i++) {
+		for (size_t at = 1; at < sizeof(text) - 1; at++) {
+			memset(text, 'x', sizeof(text));
+			text[0] = text[sizeof(text) - 1] = '"';
+			assert_json((struct span){text, sizeof(text)});
+			text[at] = bad[i];
+			assert_not_json((struct span){text, sizeof(text)});
+		}
+	}
+}
+
+static void escapes_are_those_of_the_grammar(void **state)
+{
+	(void)state;
+	for (int c = 0; c < 256; c++) {
+		char text[] = {'"', '\\', (char)c, '0', '0', '4', '1', '"'};
+		struct span span = {text, sizeof(text)};
+		if (c != 0 && strchr("\"\\/bfnrtu", c) != NULL)
+			assert_json(span);
+		else
+			assert_not_json(span);
+	}
+	assert_not_json(SPAN("\"\\u\""));
+	assert_not_json(SPAN("\"\\u12\""));
+	assert_not_json(SPAN("\"\\u123\""));
+	assert_not_json(SPAN("\"\\u12g4\""));
+	assert_not_json(SPAN("\"\\u+123\""));
+	assert_not_json(SPAN("\"\\U0041\""));
+	assert_not_json(SPAN("\"\\"));
+	assert_not_json(SPAN("\"\\u00"));
+	assert_json(SPAN("\"\\u00aF\""));
+}
+
+static void a_lone_surrogate_is_refused(void **state)
+{
+	(void)state;
+	assert_problem(SPAN("\"a\\ud83d\""), "text is not JSON: byte 3: an "
+					     "escape is half a surrogate pair");
+	assert_not_json(SPAN("\"\\ude00\""));
+	assert_not_json(SPAN("\"\\ude00\\ud83d\""));
+	assert_not_json(SPAN("\"\\ude00\\ude00\""));
+	assert_not_json(SPAN("\"\\ud83d\\ud83d\""));
+	assert_not_json(SPAN("\"\\ud83d\\ue000\""));
+	assert_not_json(SPAN("\"\\ud83d\\ud83d\\ude00\""));
+	assert_not_json(SPAN("\"\\ud83d\\u0041\""));
+	assert_not_json(SPAN("\"\\ud83dude00\""));
+	assert_not_json(SPAN("\"\\ud83d\\\\ude00\""));
+	assert_not_json(SPAN("\"\\ud83d\\ude0"));
+	assert_not_json(SPAN("{\"\\ud83d\":1}"));
+	assert_json(SPAN("\"\\ud83d\\ude00\""));
+	assert_json(SPAN("\"\\uD83D\\uDE00\""));
+	assert_json(SPAN("\"\\ud7ff\\ue000\""));
+}
+
+/* The text is JSON while `depth` brackets are at most JSON_DEPTH_MAX. */
+static void check_depth(size_t depth, struct span opening, char closing)
+{
+	char text[1024];
+	size_t len = 0;
+
+	assert_true(depth * (opening.len + 1) < sizeof(text));
+	for (size_t i = 0; i < depth; i++, len += opening.len)
+		memcpy(text + len, opening.bytes, opening.len);
+	if (closing == '}')
+		text[len++] = '1';
+	memset(text + len, closing, depth);
+	len += depth;
+	if (depth <= JSON_DEPTH_MAX)
+		assert_json((struct span){text, len});
+	else
+		assert_not_json((struct span){text, len});
+}
+
+static void depth_is_limited(void **state)
+{
+	(void)state;
+	check_depth(1, SPAN("["), ']');
+	check_depth(JSON_DEPTH_MAX, SPAN("["), ']');
+	check_depth(JSON_DEPTH_MAX + 1, SPAN("["), ']');
+	check_depth(JSON_DEPTH_MAX, SPAN("{\"a\":"), '}');
+	check_depth(JSON_DEPTH_MAX + 1, SPAN("{\"a\":"), '}');
+}
+
+static void depth_counts_what_is_open_only(void **state)
+{
+	char text[1024];
+	size_t len = 0;
+
+	(void)state;
+	text[len++] = '[';
+	for (int i = 0; i < JSON_DEPTH_MAX; i++) {
+		text[len++] = '[';
+		text[len++] = ']';
+		text[len++] = ',';
+	}
+	text[len++] = '0';
+	text[len++] = ']';
+	assert_json((struct span){text, len});
+}
+
+static void no_beginning_of_an_object_is_json(void **state)
+{
+	struct span text =
+		SPAN("{\"topic\":\"a\\ud83d\\ude00\xc3\xa9\",\"data\""
+		     ":[true,false,null,-1.5e+3,{\"\":\"\\n\"}]}");
+
+	(void)state;
+	assert_json(text);
+	for (size_t len = 0; len < text.len; len++)
+		assert_not_json((struct span){text.bytes, len});
+}
+
+static void an_error_says_what_and_where(void **state)
+{
+	(void)state;
+	assert_problem(SPAN("{\"a\":1,\"b\":}"),
+		       "text is not JSON: byte 12: a value was expected");
+	assert_problem(SPAN("{\"a\":1,\"b\":"),
+		       "text is not JSON: byte 12: a value was expected, but "
+		       "the text ends");
+	assert_problem(SPAN("{\"a\" 1}"),
+		       "text is not JSON: byte 6: a colon was expected");
+	assert_problem(SPAN("{a:1}"),
+		       "text is not JSON: byte 2: a name in quotes was "
+		       "expected");
+	assert_problem(SPAN("{\"a\":1 \"b\":2}"),
+		       "text is not JSON: byte 8: a comma or } was expected");
+	assert_problem(SPAN("[1 2]"),
+		       "text is not JSON: byte 4: a comma or ] was expected");
+	assert_problem(SPAN("[-x]"),
+		       "text is not JSON: byte 3: a digit was expected");
+	assert_problem(SPAN("1 2"),
+		       "text is not JSON: byte 3: the end was expected");
+	assert_problem(SPAN("\"abc"),
+		       "text is not JSON: byte 5: a closing quote was "
+		       "expected, but the text ends");
+	assert_problem(SPAN("\"a\nb\""),
+		       "text is not JSON: byte 3: a control character is not "
+		       "escaped");
+	assert_problem(SPAN("\"a\\xb\""),
+		       "text is not JSON: byte 4: an escape was expected");
+	assert_problem(SPAN("\"\\u00x0\""),
+		       "text is not JSON: byte 2: an escape needs four "
+		       "hexadecimal digits");
+	assert_problem(SPAN("\"ab\xff\""),
+		       "text is not JSON: byte 4: a character is not UTF-8");
+}
+
+/* --- UTF-8 ---------------------------------------------------------------- */
+
+static void every_character_is_utf8_in_its_shortest_form_only(void **state)
+{
+	static const uint32_t limits[] = {0, 0x80, 0x800, 0x10000, 0x200000};
+	char text[6] = {0};
+
+	(void)state;
+	for (size_t len = 1; len <= 4; len++) {
+		for (uint32_t c = 0; c < limits[len]; c++) {
+			bool expected = len == shortest(c) && c <= 0x10ffff &&
+					(c < 0xd800 || c > 0xdfff);
+			struct json_error error;
+			encode_in(c, len, text + 1);
+			if (json_is_utf8((struct span){text + 1, len}) !=
+			    expected)
+				fail_msg("U+%X in %zu bytes", c, len);
+			if (c < 0x80 && len == 1)
+				continue;
+			text[0] = text[len + 1] = '"';
+			if ((json_check((struct span){text, len + 2}, &error) ==
+			     0) != expected)
+				fail_msg("\"U+%X\" in %zu bytes", c, len);
+		}
+	}
+}
+
+static void a_cut_or_broken_character_is_not_utf8(void **state)
+{
+	static const uint32_t characters[] = {0x80,   0x7ff,   0x800,
+					      0xffff, 0x10000, 0x10ffff};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(characters) / sizeof(*characters); i++) {
+		size_t len = shortest(characters[i]);
+		for (size_t at = 1; at < len; at++) {
+			char text[4];
+			encode_in(characters[i], len, text);
+			assert_false(json_is_utf8((struct span){text, at}));
+			text[at] = '\x7f';
+			assert_false(json_is_utf8((struct span){text, len}));
+			text[at] = '\xc0';
+			assert_false(json_is_utf8((struct span){text, len}));
+		}
+	}
+}
+
+static void a_lone_byte_over_127_is_not_utf8(void **state)
+{
+	(void)state;
+	for (int byte = 0x80; byte < 256; byte++) {
+		for (size_t at = 0; at < 20; at++) {
+			char text[20];
+			struct span span = {text, sizeof(text)};
+			memset(text, 'a', sizeof(text));
+			assert_true(json_is_utf8(span));
+			text[at] = (char)byte;
+			assert_false(json_is_utf8(span));
+		}
+	}
+	assert_true(json_is_utf8(SPAN("")));
+	assert_true(json_is_utf8((struct span){NULL, 0}));
+	assert_true(json_is_utf8(SPAN("a\0b")));
+}
+
+/* --- publications --------------------------------------------------------- */
+
+static void a_publication_has_topic_and_data(void **state)
+{
+	(void)state;
+	assert_publication(SPAN("{\"topic\":\"a/b\",\"data\":\"hello\"}"),
+			   SPAN("a/b"), SPAN("hello"));
+	assert_publication(SPAN(" {\"data\" : \"hello\" , \"topic\":\"t\" } "),
+			   SPAN("t"), SPAN("hello"));
+}
+
+static void empty_strings_are_present(void **state)
+{
+	(void)state;
+	assert_publication(SPAN("{\"topic\":\"\",\"data\":\"\"}"), SPAN(""),
+			   SPAN(""));
+}
+
+static void members_of_other_names_are_ignored(void **state)
+{
+	(void)state;
+	assert_publication(SPAN("{\"x\":[1,{\"topic\":2}],\"topic\":\"t\",\"\":"
+				"null,\"x\":{\"data\":\"no\"},\"data\":\"d\","
+				"\"Topic\":1,\"DATA\":2,\"topic \":3}"),
+			   SPAN("t"), SPAN("d"));
+}
+
+static void names_may_be_escaped(void **state)
+{
+	(void)state;
+	assert_publication(
+		SPAN("{\"\\u0074op\\u0069c\":\"t\",\"d\\u0061ta\":\"d\"}"),
+		SPAN("t"), SPAN("d"));
+}
+
+static void a_name_with_u0000_is_not_cut_to_one_we_read(void **state)
+{
+	(void)state;
+	assert_publication(SPAN("{\"topic\\u0000x\":\"no\",\"topic\":\"t\","
+				"\"data\":\"d\",\"data\\u0000\":1}"),
+			   SPAN("t"), SPAN("d"));
+	assert_refused(SPAN("{\"topic\\u0000\":\"t\",\"data\":\"d\"}"), 422,
+		       "missing member `topic`");
+}
+
+static void u0000_arrives_whole(void **state)
+{
+	(void)state;
+	assert_publication(
+		SPAN("{\"topic\":\"a\\u0000b\",\"data\":\"\\u0000c\\u0000\"}"),
+		SPAN("a\0b"), SPAN("\0c\0"));
+}
+
+static void short_escapes_are_decoded(void **state)
+{
+	(void)state;
+	assert_publication(
+		SPAN("{\"topic\":\"\\\"\\\\\\/\",\"data\":\"a\\bb\\fc\\nd\\re"
+		     "\\tf\\\\u0041\"}"),
+		SPAN("\"\\/"), SPAN("a\bb\fc\nd\re\tf\\u0041"));
+}
+
+static void check_escape(uint32_t character)
+{
+	char text[64];
+	char expected[4];
+	size_t len = shortest(character);
+	uint32_t rest = character - 0x10000;
+	int used;
+
+	encode_in(character, len, expected);
+	if (character < 0x10000)
+		used = snprintf(text, sizeof(text),
+				"{\"topic\":\"\",\"data\":\"\\u%04x\"}",
+				character);
+	else
+		used = snprintf(text, sizeof(text),
+				"{\"topic\":\"\",\"data\":\"\\u%04X\\u%04x\"}",
+				0xd800 + (rest >> 10), 0xdc00 + (rest & 0x3ff));
+	assert_publication((struct span){text, (size_t)used}, SPAN(""),
+			   (struct span){expected, len});
+}
+
+static void every_escaped_character_becomes_utf8(void **state)
+{
+	(void)state;
+	for (uint32_t c = 0; c < 0x10000; c++) {
+		if (c < 0xd800 || c > 0xdfff)
+			check_escape(c);
+	}
+	for (uint32_t c = 0x10000; c < 0x110000; c += 0x3fd)
+		check_escape(c);
+	check_escape(0x10ffff);
+}
+
+static void unescaped_characters_stay_as_they_are(void **state)
+{
+	(void)state;
+	assert_publication(
+		SPAN("{\"topic\":\"\xd1\x81\xd0\xbf\xd0\xbe\xd1\x80\xd1\x82\","
+		     "\"data\":\"\x7f\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"}"),
+		SPAN("\xd1\x81\xd0\xbf\xd0\xbe\xd1\x80\xd1\x82"),
+		SPAN("\x7f\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"));
+}
+
+static void a_missing_member_is_named(void **state)
+{
+	(void)state;
+	assert_refused(SPAN("{}"), 422, "missing member `topic`");
+	assert_refused(SPAN("{\"data\":\"d\"}"), 422, "missing member `topic`");
+	assert_refused(SPAN("{\"topic\":\"t\"}"), 422, "missing member `data`");
+	assert_refused(SPAN("{\"Topic\":\"t\",\"data\":\"d\"}"), 422,
+		       "missing member `topic`");
+}
+
+static void a_wrong_type_is_named(void **state)
+{
+	(void)state;
+	assert_refused(SPAN("{\"topic\":1,\"data\":\"d\"}"), 422,
+		       "`topic` must be a string, not a number");
+	assert_refused(SPAN("{\"topic\":null,\"data\":\"d\"}"), 422,
+		       "`topic` must be a string, not null");
+	assert_refused(SPAN("{\"topic\":true,\"data\":\"d\"}"), 422,
+		       "`topic` must be a string, not a boolean");
+	assert_refused(SPAN("{\"data\":1,\"topic\":{}}"), 422,
+		       "`topic` must be a string, not an object");
+	assert_refused(SPAN("{\"topic\":[\"t\"]}"), 422,
+		       "`topic` must be a string, not an array");
+}
+
+static void a_text_that_is_no_object_is_refused(void **state)
+{
+	(void)state;
+	assert_refused(SPAN("\"topic\""), 422,
+		       "an object was expected, not a string");
+	assert_refused(SPAN(" null "), 422, "an object was expected, not null");
+	assert_refused(SPAN("0"), 422, "an object was expected, not a number");
+	assert_refused(SPAN("true"), 422,
+		       "an object was expected, not a boolean");
+}
+
+static void a_member_named_twice_is_refused(void **state)
+{
+	(void)state;
+	assert_refused(SPAN("{\"topic\":\"t\",\"topic\":\"t\",\"data\":\"d\"}"),
+		       422, "`topic` is there twice");
+	assert_refused(SPAN("{\"topic\":\"t\",\"data\":\"\",\"d\\u0061ta\":1}"),
+		       422, "`data` is there twice");
+}
+
+static void what_is_not_json_is_no_publication(void **state)
+{
+	(void)state;
+	assert_refused(SPAN("{\"topic\":\"t\",\"data\":\"d\"} x"), 400,
+		       "text is not JSON: byte 26: the end was expected");
+	assert_refused(SPAN("{\"topic\":1,\"data\":\"\xff\"}"), 400,
+		       "text is not JSON: byte 20: a character is not UTF-8");
+}
+
+/* An object of topic, data and `others` more. */
+static struct span with_members(char *out, size_t others)
+{
+	size_t len = (size_t)sprintf(out, "{\"topic\":\"t\"");
+
+	for (size_t i = 0; i < others; i++)
+		len += (size_t)sprintf(out + len, ",\"m%zu\":%zu", i, i);
+	len += (size_t)sprintf(out + len, ",\"data\":\"d\"}");
+	return (struct span){out, len};
+}
+
+static void an_object_has_at_most_64_members(void **state)
+{
+	char text[1024];
+
+	(void)state;
+	assert_publication(with_members(text, 62), SPAN("t"), SPAN("d"));
+	assert_json(with_members(text, 63));
+	assert_refused(with_members(text, 63), 422,
+		       "too many members, at most 64 allowed");
+}
+
+/* A publication that has `count` values in all: the object, topic, data, an
+ * array and what is in it. */
+static struct span with_values(char *out, size_t count)
+{
+	size_t len = (size_t)sprintf(
+		out, "{\"topic\":\"t\",\"data\":\"d\",\"x\":[0");
+
+	for (size_t i = 5; i < count; i++)
+		len += (size_t)sprintf(out + len, ",0");
+	len += (size_t)sprintf(out + len, "]}");
+	return (struct span){out, len};
+}
+
+static void a_text_has_at_most_16384_values(void **state)
+{
+	static char text[65536];
+
+	(void)state;
+	assert_publication(with_values(text, JSON_VALUES_MAX), SPAN("t"),
+			   SPAN("d"));
+	assert_json(with_values(text, JSON_VALUES_MAX + 1));
+	assert_refused(with_values(text, JSON_VALUES_MAX + 1), 422,
+		       "too many values, at most 16384 allowed");
+}
+
+static void each_item_has_at_most_64_members(void **state)
+{
+	struct json_publications p = {0};
+	char item[1024];
+	char text[4096];
+
+	(void)state;
+	with_members(item, 62);
+	snprintf(text, sizeof(text), "[%s,%s]", item, item);
+	read_publications(&p, span_of(text));
+	assert_int_equal(p.count, 2);
+	assert_span(p.all[1].data.text, SPAN("d"));
+	snprintf(text, sizeof(text), "[%s,", item);
+	with_members(item, 63);
+	snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s]", item);
+	assert_refused(span_of(text), 422,
+		       "item 2: too many members, at most 64 allowed");
+	json_publications_fini(&p);
+}
+
+static void an_array_has_at_most_16384_values_on_all_levels(void **state)
+{
+	enum {
+		ITEMS = (JSON_VALUES_MAX - 1) / 3,
+		ITEM_BYTES = 24
+	};
+	struct json_publications p = {0};
+	char *text = malloc((ITEMS + 1) * ITEM_BYTES + 3);
+	size_t len = 1;
+
+	(void)state;
+	assert_non_null(text);
+	text[0] = '[';
+	for (size_t i = 0; i < ITEMS; i++, len += ITEM_BYTES)
+		memcpy(text + len, "{\"topic\":\"t\",\"data\":12},",
+		       ITEM_BYTES + 1);
+	text[len - 1] = ']';
+	read_publications(&p, (struct span){text, len});
+	assert_int_equal(p.count, ITEMS);
+	assert_span(p.all[ITEMS - 1].data.text, SPAN("12"));
+	text[len - 1] = ',';
+	memcpy(text + len, "1]", 2);
+	assert_refused((struct span){text, len + 2}, 422,
+		       "too many values, at most 16384 allowed");
+	json_publications_fini(&p);
+	free(text);
+}
+
+static void members_inside_members_do_not_count(void **state)
+{
+	char inner[1024];
+	char text[2048];
+	int len;
+
+	(void)state;
+	with_members(inner, 70);
+	len = snprintf(text, sizeof(text),
+		       "{\"x\":[%s],\"y\":%s,\"topic\":\"t\",\"data\":\"d\"}",
+		       inner, inner);
+	assert_publication((struct span){text, (size_t)len}, SPAN("t"),
+			   SPAN("d"));
+}
+
+static void publications_may_be_read_again_into_the_same_memory(void **state)
+{
+	struct json_publications p = {0};
+	struct json_error error;
+	const struct json_publication *all;
+	const char *memory;
+
+	(void)state;
+	read_publications(&p, SPAN("[{\"topic\":\"tttttttttttttttttttttttttt\","
+				   "\"data\":\"ddddddddddddddddddddddddddddd\"}"
+				   ",{\"topic\":\"\",\"data\":null}]"));
+	all = p.all;
+	memory = p.memory.bytes;
+	assert_int_equal(json_read_publications(&p, SPAN("{}"), &error), 422);
+	assert_int_equal(json_read_publications(&p, SPAN("{"), &error), 400);
+	read_publications(&p, SPAN("{\"topic\":\"u\",\"data\":\"e\"}"));
+	assert_ptr_equal(p.all, all);
+	assert_ptr_equal(p.memory.bytes, memory);
+	assert_int_equal(p.count, 1);
+	assert_false(p.is_array);
+	assert_span(p.all[0].topic, SPAN("u"));
+	assert_span(p.all[0].data.text, SPAN("e"));
+	json_publications_fini(&p);
+}
+
+/* --- data of any kind ----------------------------------------------------- */
+
+static void data_may_be_any_value(void **state)
+{
+	(void)state;
+	assert_data("null", "null");
+	assert_data("true", "true");
+	assert_data("false", "false");
+	assert_data("0", "0");
+	assert_data("{}", "{}");
+	assert_data("[]", "[]");
+	assert_data("{\"a\":[1,{\"b\":null}],\"\":\"\"}",
+		    "{\"a\":[1,{\"b\":null}],\"\":\"\"}");
+}
+
+static void numbers_and_escapes_stay_as_they_were_written(void **state)
+{
+	(void)state;
+	assert_data("-0.0", "-0.0");
+	assert_data("1.50E+02", "1.50E+02");
+	assert_data("123456789012345678901234567890",
+		    "123456789012345678901234567890");
+	assert_data("1e999", "1e999");
+	assert_data("[\"\\u0041\\/\\u0000\",\"\xc3\xa9\"]",
+		    "[\"\\u0041\\/\\u0000\",\"\xc3\xa9\"]");
+	assert_data("{\"a\":1,\"a\":2}", "{\"a\":1,\"a\":2}");
+}
+
+static void space_goes_but_in_strings(void **state)
+{
+	(void)state;
+	assert_data(" \t\r\n[ \t\r\n1 , 2 ,\n[ ] , { } ] \t\r\n",
+		    "[1,2,[],{}]");
+	assert_data("{ \" a b \" : \" \\\" \" , \"\\\\\" : \" \\\\\" }",
+		    "{\" a b \":\" \\\" \",\"\\\\\":\" \\\\\"}");
+	assert_data("[ \"\\\\\\\" , \" , \" , \" ]",
+		    "[\"\\\\\\\" , \",\" , \"]");
+}
+
+/* --- arrays --------------------------------------------------------------- */
+
+static void an_array_holds_publications_in_their_order(void **state)
+{
+	struct json_publications p = {0};
+
+	(void)state;
+	read_publications(
+		&p, SPAN(" [ {\"topic\":\"a\",\"data\":\"1\\n\"} ,\n{\"data\":"
+			 "[ 2 ],\"x\":[{\"topic\":1}],\"topic\":\"b\\u0000\"},"
+			 "{\"topic\":\"a\",\"data\":\"\"} ] "));
+	assert_true(p.is_array);
+	assert_int_equal(p.count, 3);
+	assert_span(p.all[0].topic, SPAN("a"));
+	assert_span(p.all[0].data.text, SPAN("1\n"));
+	assert_false(p.all[0].data.is_json);
+	assert_span(p.all[1].topic, SPAN("b\0"));
+	assert_span(p.all[1].data.text, SPAN("[2]"));
+	assert_true(p.all[1].data.is_json);
+	assert_span(p.all[2].topic, SPAN("a"));
+	assert_span(p.all[2].data.text, SPAN(""));
+	assert_false(p.all[2].data.is_json);
+	json_publications_fini(&p);
+}
+
+static void an_array_of_one_is_an_array(void **state)
+{
+	struct json_publications p = {0};
+
+	(void)state;
+	read_publications(&p, SPAN("[{\"topic\":\"t\",\"data\":\"d\"}]"));
+	assert_true(p.is_array);
+	assert_int_equal(p.count, 1);
+	assert_span(p.all[0].data.text, SPAN("d"));
+	json_publications_fini(&p);
+}
+
+static void an_array_may_be_empty(void **state)
+{
+	struct json_publications p = {0};
+
+	(void)state;
+	read_publications(&p, SPAN("[ ]"));
+	assert_true(p.is_array);
+	assert_int_equal(p.count, 0);
+	json_publications_fini(&p);
+}
+
+static void an_error_in_an_array_names_the_item(void **state)
+{
+	(void)state;
+	assert_refused(SPAN("[{\"topic\":\"t\"}]"), 422,
+		       "item 1: missing member `data`");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},{\"data\":1}]"), 422,
+		       "item 2: missing member `topic`");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},{\"data\":1,"
+			    "\"topic\":2},3]"),
+		       422, "item 2: `topic` must be a string, not a number");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1,\"data\":1}]"), 422,
+		       "item 1: `data` is there twice");
+	assert_refused(SPAN("[[{\"topic\":\"t\",\"data\":1}]]"), 422,
+		       "item 1: an object was expected, not an array");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},null]"), 422,
+		       "item 2: an object was expected, not null");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},]"), 400,
+		       "text is not JSON: byte 25: a value was expected");
+}
+
+/* --- subscriptions -------------------------------------------------------- */
+
+static void a_subscription_has_publisher_and_topic(void **state)
+{
+	struct json_subscription s = {0};
+	struct json_error error;
+
+	(void)state;
+	assert_int_equal(json_read_subscription(&s,
+						SPAN("{\"topic\":\"t\\u00e9\","
+						     "\"publisher\":\"news\"}"),
+						&error),
+			 0);
+	assert_span(s.publisher, SPAN("news"));
+	assert_span(s.topic, SPAN("t\xc3\xa9"));
+	buf_fini(&s.memory);
+}
+
+static void a_subscription_follows_the_same_rules(void **state)
+{
+	struct json_subscription s = {0};
+	struct json_error error;
+
+	(void)state;
+	assert_int_equal(
+		json_read_subscription(&s, SPAN("{\"topic\":\"t\"}"), &error),
+		422);
+	assert_string_equal(error.text, "missing member `publisher`");
+	assert_int_equal(
+		json_read_subscription(
+			&s, SPAN("{\"publisher\":[],\"topic\":\"t\"}"), &error),
+		422);
+	assert_string_equal(error.text,
+			    "`publisher` must be a string, not an array");
+	assert_int_equal(json_read_subscription(&s, SPAN("{"), &error), 400);
+	buf_fini(&s.memory);
+}
+
+/* --- members -------------------------------------------------------------- */
+
+/* Reads `text` for a string `s`, which must be there, a number or string `r`,
+ * and anything `a`. */
+static int read_members(struct span text, struct json_member wanted[3],
+			struct buf *memory, struct json_error *error)
+{
+	const struct json_member all[] = {
+		{"s", .kinds = JSON_STRING, .is_required = true},
+		{"r", .kinds = JSON_STRING + JSON_NUMBER},
+		{"a", .kinds = JSON_ANY},
+	};
+
+	memcpy(wanted, all, sizeof(all));
+	for (size_t i = 0; i < 3; i++) { /* it must not matter */
+		wanted[i].raw = wanted[i].value = SPAN("old");
+		wanted[i].is_string = true;
+	}
+	return json_read_members(text, wanted, 3, memory, error);
+}
+
+static void members_are_read_by_what_they_may_be(void **state)
+{
+	struct json_member wanted[3];
+	struct json_error error;
+	struct buf memory = {0};
+
+	(void)state;
+	assert_int_equal(
+		read_members(SPAN("{\"r\":1.0,\"s\":\"\\n\",\"a\":[ ]}"),
+			     wanted, &memory, &error),
+		0);
+	assert_span(wanted[0].value, SPAN("\n"));
+	assert_span(wanted[0].raw, SPAN("\"\\n\""));
+	assert_true(wanted[0].is_string);
+	assert_span(wanted[1].value, SPAN("1.0"));
+	assert_false(wanted[1].is_string);
+	assert_span(wanted[2].value, SPAN("[]"));
+	assert_span(wanted[2].raw, SPAN("[ ]"));
+	assert_false(wanted[2].is_string);
+	buf_fini(&memory);
+}
+
+static void a_member_that_may_be_missing_is_absent(void **state)
+{
+	struct json_member wanted[3];
+	struct json_error error;
+	struct buf memory = {0};
+
+	(void)state;
+	assert_int_equal(
+		read_members(SPAN("{\"s\":\"\"}"), wanted, &memory, &error), 0);
+	assert_span(wanted[0].value, SPAN(""));
+	for (size_t i = 1; i < 3; i++) {
+		assert_null(wanted[i].value.bytes);
+		assert_null(wanted[i].raw.bytes);
+		assert_false(wanted[i].is_string);
+	}
+	buf_fini(&memory);
+}
+
+static void nothing_may_be_wanted(void **state)
+{
+	struct json_error error;
+	struct buf memory = {0};
+
+	(void)state;
+	assert_int_equal(
+		json_read_members(SPAN("{\"a\":1}"), NULL, 0, &memory, &error),
+		0);
+	assert_int_equal(
+		json_read_members(SPAN("[]"), NULL, 0, &memory, &error), 422);
+	buf_fini(&memory);
+}
+
+static void an_error_names_every_kind_that_may_be(void **state)
+{
+	struct json_member number = {"n", .kinds = JSON_NUMBER};
+	struct json_member wanted[3];
+	struct json_error error;
+	struct buf memory = {0};
+
+	(void)state;
+	assert_int_equal(read_members(SPAN("{\"r\":null,\"s\":\"\"}"), wanted,
+				      &memory, &error),
+			 422);
+	assert_string_equal(error.text,
+			    "`r` must be a string or a number, not null");
+	assert_int_equal(json_read_members(SPAN("{\"n\":\"\"}"), &number, 1,
+					   &memory, &error),
+			 422);
+	assert_string_equal(error.text, "`n` must be a number, not a string");
+	buf_fini(&memory);
+}
+
+static void after_an_error_the_raw_members_are_there(void **state)
+{
+	struct json_member wanted[3];
+	struct json_error error;
+	struct buf memory = {0};
+
+	(void)state;
+	assert_int_equal(read_members(SPAN("{\"s\":1,\"a\":2,\"r\":\"\\u0041\","
+					   "\"a\":3}"),
+				      wanted, &memory, &error),
+			 422);
+	assert_string_equal(error.text, "`s` must be a string, not a number");
+	assert_null(wanted[0].raw.bytes);
+	assert_span(wanted[1].raw, SPAN("\"\\u0041\""));
+	assert_span(wanted[2].raw, SPAN("2"));
+	assert_int_equal(
+		read_members(SPAN("{\"r\":7}"), wanted, &memory, &error), 422);
+	assert_string_equal(error.text, "missing member `s`");
+	assert_span(wanted[1].raw, SPAN("7"));
+	assert_int_equal(
+		read_members(SPAN("{\"r\":7,}"), wanted, &memory, &error), 400);
+	assert_null(wanted[1].raw.bytes);
+	buf_fini(&memory);
+}
+
+static void a_text_is_room_enough_for_its_members(void **state)
+{
+	struct span text =
+		SPAN("{\"s\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\","
+		     "\"r\":12345678901234567890123456789012345678,"
+		     "\"a\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]}");
+	struct json_member wanted[3];
+	struct json_error error;
+	struct buf memory = {0};
+	const char *bytes;
+
+	(void)state;
+	assert_int_equal(buf_reserve(&memory, text.len), 0);
+	bytes = memory.bytes;
+	assert_int_equal(read_members(text, wanted, &memory, &error), 0);
+	assert_ptr_equal(memory.bytes, bytes);
+	assert_int_equal(memory.len, wanted[0].value.len + wanted[1].value.len +
+					     wanted[2].value.len);
+	buf_fini(&memory);
+}
+
+/* --- memory --------------------------------------------------------------- */
+
+static unsigned allocations_left;
+
+static void *allocate(size_t size)
+{
+	if (allocations_left == 0)
+		return NULL;
+	allocations_left--;
+	return malloc(size);
+}
+
+static int limit_allocations(void **state)
+{
+	cJSON_Hooks hooks = {allocate, free};
+
+	(void)state;
+	cJSON_InitHooks(&hooks);
+	return 0;
+}
+
+static int unlimit_allocations(void **state)
+{
+	(void)state;
+	cJSON_InitHooks(NULL);
+	return 0;
+}
+
+static void without_memory_for_cjson_reading_is_a_500(void **state)
+{
+	struct json_publications p = {0};
+	struct json_error error;
+	struct span text = SPAN("{\"topic\":\"t\",\"data\":\"d\"}");
+	unsigned given = 0;
+
+	(void)state;
+	for (;; given++) {
+		allocations_left = given;
+		if (json_read_publications(&p, text, &error) == 0)
+			break;
+		assert_int_equal(error.status, 500);
+		assert_string_equal(error.text, "out of memory");
+	}
+	assert_true(given > 1);
+	assert_span(p.all[0].data.text, SPAN("d"));
+	json_publications_fini(&p);
+}
+
+static void without_memory_publications_are_a_500(void **state)
+{
+	struct span text = SPAN("[{\"topic\":\"t\",\"data\":\"d\"},"
+				"{\"topic\":\"t\",\"data\":[1]}]");
+	unsigned nth = 0;
+	int status;
+
+	(void)state;
+	OOM_OR_SKIP();
+	do {
+		struct json_publications p = {0};
+		struct json_error error = {0};
+		oom_fail_at(++nth);
+		status = json_read_publications(&p, text, &error);
+		assert_int_equal(status, oom_end() ? 500 : 0);
+		assert_int_equal(error.status, status);
+		/* What was too much for it does it no harm. */
+		read_publications(&p, text);
+		assert_span(p.all[1].data.text, SPAN("[1]"));
+		json_publications_fini(&p);
+	} while (status != 0);
+	assert_true(nth > 4);
+}
+
+static void without_memory_members_are_a_500(void **state)
+{
+	struct span text = SPAN("{\"topic\":\"t\"}");
+	unsigned nth = 0;
+	int status;
+
+	(void)state;
+	OOM_OR_SKIP();
+	do {
+		struct json_member wanted = {"topic", .kinds = JSON_STRING};
+		struct json_error error = {0};
+		struct buf memory = {0};
+		oom_fail_at(++nth);
+		status = json_read_members(text, &wanted, 1, &memory, &error);
+		assert_int_equal(status, oom_end() ? 500 : 0);
+		assert_int_equal(error.status, status);
+		buf_fini(&memory);
+	} while (status != 0);
+	assert_true(nth > 2);
+}
+
+/* An array of publications, `data_len` bytes of data in each. */
+static struct span with_items(struct buf *out, size_t items, size_t data_len)
+{
+	static const char start[] = "{\"topic\":\"t\",\"data\":\"";
+
+	out->len = 0;
+	for (size_t i = 0; i < items; i++) {
+		assert_int_equal(buf_append(out, i == 0 ? "[" : ",", 1), 0);
+		assert_int_equal(buf_append(out, start, strlen(start)), 0);
+		assert_int_equal(buf_reserve(out, data_len), 0);
+		memset(out->bytes + out->len, 'd', data_len);
+		out->len += data_len;
+		assert_int_equal(buf_append(out, "\"}", 2), 0);
+	}
+	assert_int_equal(buf_append(out, "]", 1), 0);
+	return (struct span){out->bytes, out->len};
+}
+
+static void memory_that_grew_large_is_not_kept(void **state)
+{
+	enum {
+		SMALL = 65536
+	};
+	struct json_publications p = {0};
+	struct buf text = {0};
+
+	(void)state;
+	read_publications(&p, with_items(&text, 5000, 100));
+	assert_true(p.memory.cap > SMALL);
+	assert_true(p.cap * sizeof(*p.all) > SMALL);
+	read_publications(&p, with_items(&text, 3, 10));
+	assert_span(p.all[2].data.text, SPAN("dddddddddd"));
+	assert_true(p.memory.cap <= SMALL);
+	assert_true(p.cap * sizeof(*p.all) <= SMALL);
+	json_publications_fini(&p);
+	buf_fini(&text);
+}
+
+static void large_memory_is_kept_for_another_large_text(void **state)
+{
+	struct json_publications p = {0};
+	struct buf text = {0};
+	const char *memory;
+
+	(void)state;
+	read_publications(&p, with_items(&text, 1, 200000));
+	memory = p.memory.bytes;
+	read_publications(&p, with_items(&text, 1, 199999));
+	assert_ptr_equal(p.memory.bytes, memory);
+	json_publications_fini(&p);
+	buf_fini(&text);
+}
+
+/* --- write ---------------------------------------------------------------- */
+
+static void an_error_is_appended_as_json(void **state)
+{
+	struct buf out = {0};
+	struct json_error error;
+
+	(void)state;
+	assert_int_equal(json_write_error(&out, "Wrong credentials"), 0);
+	assert_span((struct span){out.bytes, out.len},
+		    SPAN("{\"error\":\"Wrong credentials\"}"));
+	out.len = 0;
+	assert_int_equal(json_write_error(&out, "a \"b\" \\ \n\x01 \xc3\xa9"),
+			 0);
+	assert_span((struct span){out.bytes, out.len},
+		    SPAN("{\"error\":\"a \\\"b\\\" \\\\ \\n\\u0001 "
+			 "\xc3\xa9\"}"));
+	assert_int_equal(json_check((struct span){out.bytes, out.len}, &error),
+			 0);
+	buf_fini(&out);
+}
+
+static void assert_written(struct span text, struct span expected)
+{
+	struct buf out = {0};
+
+	assert_int_equal(buf_append(&out, "x", 1), 0);
+	assert_int_equal(json_write_string(&out, text), 0);
+	assert_span((struct span){out.bytes + 1, out.len - 1}, expected);
+	buf_fini(&out);
+}
+
+static void a_string_is_written_as_it_is_if_it_can_be(void **state)
+{
+	(void)state;
+	assert_written(SPAN("hello/world, it is me!"),
+		       SPAN("\"hello/world, it is me!\""));
+	assert_written(SPAN("\x7f"), SPAN("\"\x7f\""));
+	assert_written(SPAN("\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"),
+		       SPAN("\"\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\""));
+}
+
+static void quotes_backslashes_and_controls_are_escaped(void **state)
+{
+	(void)state;
+	assert_written(SPAN("\"\\\b\f\n\r\t"),
+		       SPAN("\"\\\"\\\\\\b\\f\\n\\r\\t\""));
+	for (char c = 0; c < 0x20; c++) {
+		char expected[16];
+		if (c != '\0' && strchr("\b\f\n\r\t", c) != NULL)
+			continue;
+		snprintf(expected, sizeof(expected), "\"\\u%04x\"",
+			 (unsigned)c);
+		assert_written((struct span){&c, 1}, span_of(expected));
+	}
+}
+
+static void line_and_paragraph_separators_are_escaped(void **state)
+{
+	(void)state;
+	assert_written(SPAN("a\xe2\x80\xa8"
+			    "b\xe2\x80\xa9"),
+		       SPAN("\"a\\u2028b\\u2029\""));
+	assert_written(SPAN("\xe2\x80\xa7\xe2\x80\xaa\xe2\x81\xa8"),
+		       SPAN("\"\xe2\x80\xa7\xe2\x80\xaa\xe2\x81\xa8\""));
+}
+
+/* Eight characters are looked at at a time. */
+static void an_escape_is_made_wherever_it_is_needed(void **state)
+{
+	static const char *const special[] = {"\x1f", "\"", "\\",
+					      "\xe2\x80\xa8"};
+	static const char *const escaped[] = {"\\u001f", "\\\"", "\\\\",
+					      "\\u2028"};
+	char text[64];
+	char expected[64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(special) / sizeof(*special); i++) {
+		for (int at = 0; at < 20; at++) {
+			snprintf(text, sizeof(text), "%.*s%s%.*s", at,
+				 "\x7f\x20!#[]~xxxxxxxxxxxxx", special[i],
+				 20 - at, "xxxxxxxxxxxxxxxxxxxx");
+			snprintf(expected, sizeof(expected), "\"%.*s%s%.*s\"",
+				 at, "\x7f\x20!#[]~xxxxxxxxxxxxx", escaped[i],
+				 20 - at, "xxxxxxxxxxxxxxxxxxxx");
+			assert_written(span_of(text), span_of(expected));
+		}
+	}
+}
+
+static void a_written_string_is_read_as_it_was(void **state)
+{
+	char every[128 + 8];
+	struct buf out = {0};
+
+	(void)state;
+	for (size_t i = 0; i < 128; i++)
+		every[i] = (char)i;
+	memcpy(every + 128, "\xe2\x80\xa8\xf0\x9f\x98\x80.", 8);
+	assert_int_equal(buf_append(&out, "{\"topic\":\"t\",\"data\":", 20), 0);
+	assert_int_equal(
+		json_write_string(&out, (struct span){every, sizeof(every)}),
+		0);
+	assert_int_equal(buf_append(&out, "}", 1), 0);
+	assert_publication((struct span){out.bytes, out.len}, SPAN("t"),
+			   (struct span){every, sizeof(every)});
+	buf_fini(&out);
+}
+
+static void an_empty_or_absent_string_is_written_empty(void **state)
+{
+	(void)state;
+	assert_written(SPAN(""), SPAN("\"\""));
+	assert_written((struct span){NULL, 0}, SPAN("\"\""));
+}
+
+static int write_string(struct buf *out, const char *text)
+{
+	return json_write_string(out, span_of(text));
+}
+
+/* Returns how many allocations it took. */
+static unsigned check_without_memory(int (*write)(struct buf *, const char *))
+{
+	char text[200] = "";
+	unsigned nth = 0;
+	int rv;
+
+	memset(text, '\n', sizeof(text) - 1);
+	do {
+		struct buf out = {0};
+		assert_int_equal(buf_append(&out, "x", 1), 0);
+		oom_fail_at(++nth);
+		rv = write(&out, text);
+		assert_int_equal(rv, oom_end() ? -ENOMEM : 0);
+		assert_int_equal(out.len == 1, rv != 0);
+		assert_int_equal(out.bytes[0], 'x');
+		buf_fini(&out);
+	} while (rv != 0);
+	return nth - 1;
+}
+
+static void without_memory_nothing_is_written(void **state)
+{
+	(void)state;
+	OOM_OR_SKIP();
+	assert_true(check_without_memory(write_string) > 1);
+	assert_true(check_without_memory(json_write_error) > 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_kind_of_value_is_json),
+		cmocka_unit_test(numbers_follow_the_grammar),
+		cmocka_unit_test(a_number_has_at_most_63_characters),
+		cmocka_unit_test(words_are_exact),
+		cmocka_unit_test(only_four_characters_are_space),
+		cmocka_unit_test(a_byte_order_mark_is_refused),
+		cmocka_unit_test(structure_is_exact),
+		cmocka_unit_test(nothing_may_follow),
+		cmocka_unit_test(an_empty_or_absent_text_is_refused),
+		cmocka_unit_test(control_characters_must_be_escaped),
+		cmocka_unit_test(a_bad_character_is_found_wherever_it_stands),
+		cmocka_unit_test(escapes_are_those_of_the_grammar),
+		cmocka_unit_test(a_lone_surrogate_is_refused),
+		cmocka_unit_test(depth_is_limited),
+		cmocka_unit_test(depth_counts_what_is_open_only),
+		cmocka_unit_test(no_beginning_of_an_object_is_json),
+		cmocka_unit_test(an_error_says_what_and_where),
+		cmocka_unit_test(
+			every_character_is_utf8_in_its_shortest_form_only),
+		cmocka_unit_test(a_cut_or_broken_character_is_not_utf8),
+		cmocka_unit_test(a_lone_byte_over_127_is_not_utf8),
+		cmocka_unit_test(a_publication_has_topic_and_data),
+		cmocka_unit_test(empty_strings_are_present),
+		cmocka_unit_test(members_of_other_names_are_ignored),
+		cmocka_unit_test(names_may_be_escaped),
+		cmocka_unit_test(a_name_with_u0000_is_not_cut_to_one_we_read),
+		cmocka_unit_test(u0000_arrives_whole),
+		cmocka_unit_test(short_escapes_are_decoded),
+		cmocka_unit_test(every_escaped_character_becomes_utf8),
+		cmocka_unit_test(unescaped_characters_stay_as_they_are),
+		cmocka_unit_test(a_missing_member_is_named),
+		cmocka_unit_test(a_wrong_type_is_named),
+		cmocka_unit_test(a_text_that_is_no_object_is_refused),
+		cmocka_unit_test(a_member_named_twice_is_refused),
+		cmocka_unit_test(what_is_not_json_is_no_publication),
+		cmocka_unit_test(an_object_has_at_most_64_members),
+		cmocka_unit_test(a_text_has_at_most_16384_values),
+		cmocka_unit_test(members_inside_members_do_not_count),
+		cmocka_unit_test(
+			publications_may_be_read_again_into_the_same_memory),
+		cmocka_unit_test(each_item_has_at_most_64_members),
+		cmocka_unit_test(
+			an_array_has_at_most_16384_values_on_all_levels),
+		cmocka_unit_test(data_may_be_any_value),
+		cmocka_unit_test(numbers_and_escapes_stay_as_they_were_written),
+		cmocka_unit_test(space_goes_but_in_strings),
+		cmocka_unit_test(an_array_holds_publications_in_their_order),
+		cmocka_unit_test(an_array_of_one_is_an_array),
+		cmocka_unit_test(an_array_may_be_empty),
+		cmocka_unit_test(an_error_in_an_array_names_the_item),
+		cmocka_unit_test(a_subscription_has_publisher_and_topic),
+		cmocka_unit_test(a_subscription_follows_the_same_rules),
+		cmocka_unit_test(members_are_read_by_what_they_may_be),
+		cmocka_unit_test(a_member_that_may_be_missing_is_absent),
+		cmocka_unit_test(nothing_may_be_wanted),
+		cmocka_unit_test(an_error_names_every_kind_that_may_be),
+		cmocka_unit_test(after_an_error_the_raw_members_are_there),
+		cmocka_unit_test(a_text_is_room_enough_for_its_members),
+		cmocka_unit_test_setup_teardown(
+			without_memory_for_cjson_reading_is_a_500,
+			limit_allocations, unlimit_allocations),
+		cmocka_unit_test(without_memory_publications_are_a_500),
+		cmocka_unit_test(without_memory_members_are_a_500),
+		cmocka_unit_test(memory_that_grew_large_is_not_kept),
+		cmocka_unit_test(large_memory_is_kept_for_another_large_text),
+		cmocka_unit_test(an_error_is_appended_as_json),
+		cmocka_unit_test(a_string_is_written_as_it_is_if_it_can_be),
+		cmocka_unit_test(quotes_backslashes_and_controls_are_escaped),
+		cmocka_unit_test(line_and_paragraph_separators_are_escaped),
+		cmocka_unit_test(an_escape_is_made_wherever_it_is_needed),
+		cmocka_unit_test(a_written_string_is_read_as_it_was),
+		cmocka_unit_test(an_empty_or_absent_string_is_written_empty),
+		cmocka_unit_test(without_memory_nothing_is_written),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,495 @@
+/* test_message.c - what src/topics/message.c promises. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <uv.h>
+
+#include "aborts.h"
+#include "base/memory.h"
+#include "oom.h"
+#include "topics/message.h"
+
+#define THREADS 4
+#define TURNS   20000
+
+static void assert_frame(size_t len, const char *header, size_t header_len)
+{
+	char *data = malloc(len + 1);
+
+	assert_non_null(data);
+	for (size_t i = 0; i < len; i++)
+		data[i] = (char)(i % 127);
+	struct message *m = message_new((struct span){data, len}, false, 3);
+	assert_non_null(m);
+	assert_int_equal(m->frame_len, header_len + len);
+	assert_memory_equal(m->frame, header, header_len);
+	assert_memory_equal(m->frame + header_len, data, len);
+	message_unref(m, 1);
+	free(data);
+}
+
+#define ASSERT_FRAME(len, header) assert_frame(len, header, sizeof header - 1)
+
+/* RFC 6455 5.2: a final (80) text (1) frame, not masked. */
+static void up_to_125_bytes_the_length_is_in_the_second_byte(void **state)
+{
+	(void)state;
+	ASSERT_FRAME(0, "\x81\x00");
+	ASSERT_FRAME(1, "\x81\x01");
+	ASSERT_FRAME(125, "\x81\x7d");
+}
+
+static void from_126_to_65535_bytes_the_length_takes_two_bytes_more(
+	void **state)
+{
+	(void)state;
+	ASSERT_FRAME(126, "\x81\x7e\x00\x7e");
+	ASSERT_FRAME(65535, "\x81\x7e\xff\xff");
+}
+
+static void from_65536_bytes_the_length_takes_eight_bytes_more(void **state)
+{
+	(void)state;
+	ASSERT_FRAME(65536, "\x81\x7f\0\0\0\0\0\1\0\0");
+	ASSERT_FRAME(0x1234567, "\x81\x7f\0\0\0\0\x01\x23\x45\x67");
+}
+
+static void data_that_is_absent_makes_an_empty_frame(void **state)
+{
+	struct message *m = message_new((struct span){NULL, 0}, false, 1);
+
+	(void)state;
+	assert_non_null(m);
+	assert_int_equal(m->frame_len, 2);
+	assert_memory_equal(m->frame, "\x81\x00", 2);
+	message_unref(m, 1);
+}
+
+static void the_data_is_copied(void **state)
+{
+	char data[] = "a\0b";
+	struct message *m = message_new((struct span){data, 3}, false, 1);
+
+	(void)state;
+	assert_non_null(m);
+	memset(data, 'x', sizeof data);
+	assert_memory_equal(m->frame,
+			    "\x81\x03"
+			    "a\0b",
+			    5);
+	message_unref(m, 1);
+}
+
+static void a_message_starts_with_one_reference_and_no_place(void **state)
+{
+	struct message *m = message_new(SPAN("news"), false, 2);
+
+	(void)state;
+	assert_non_null(m);
+	assert_int_equal(atomic_load(&m->refs), 1);
+	assert_int_equal(m->sequence, 0);
+	message_unref(m, 1);
+}
+
+static void the_links_of_all_workers_lie_beside_the_frame(void **state)
+{
+	static const unsigned workers[] = {0, 1, 2, 64};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof workers / sizeof workers[0]; i++) {
+		struct message *m =
+			message_new(SPAN("news"), false, workers[i]);
+		assert_non_null(m);
+		memset(m->links, 0xff, workers[i] * sizeof m->links[0]);
+		assert_int_equal(m->frame_len, 6);
+		assert_memory_equal(m->frame, "\x81\x04news", 6);
+		message_unref(m, 1);
+	}
+}
+
+/* Nothing is read of data that is too long: there is none here. */
+static void data_whose_frame_could_be_too_long_is_refused(void **state)
+{
+	static const size_t lens[] = {MESSAGE_MAX_BYTES - 9, MESSAGE_MAX_BYTES,
+				      SIZE_MAX - 9, SIZE_MAX};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++)
+		assert_null(message_new((struct span){"", lens[i]}, false, 1));
+}
+
+static void references_are_taken_and_given_up_by_number(void **state)
+{
+	struct message *m = message_new(SPAN("news"), false, 1);
+
+	(void)state;
+	assert_non_null(m);
+	assert_ptr_equal(message_ref(m, 6), m);
+	assert_int_equal(atomic_load(&m->refs), 7);
+	message_unref(m, 2);
+	assert_int_equal(atomic_load(&m->refs), 5);
+	assert_memory_equal(m->frame, "\x81\x04news", 6);
+	message_unref(m, 5);
+}
+
+static void give_up_two(void *message)
+{
+	message_unref(message, 2);
+}
+
+static void giving_up_more_references_than_there_are_aborts(void **state)
+{
+	struct message *m = message_new(SPAN("news"), false, 1);
+
+	(void)state;
+	assert_non_null(m);
+	assert_true(aborts(give_up_two, m));
+	message_unref(m, 1);
+}
+
+struct holder {
+	uv_thread_t thread;
+	struct message *message;
+	unsigned wrong;
+};
+
+/* Reads, then lets go: the last to do so frees what the others have read. */
+static void take_and_give_up(void *arg)
+{
+	struct holder *h = arg;
+
+	for (unsigned i = 0; i < TURNS; i++) {
+		message_ref(h->message, 1 + i % 3);
+		h->wrong += memcmp(h->message->frame, "\x81\x04news", 6) != 0;
+		message_unref(h->message, 1 + i % 3);
+	}
+	message_unref(h->message, 1);
+}
+
+static void threads_share_a_message_and_whoever_is_last_frees_it(void **state)
+{
+	struct message *m = message_new(SPAN("news"), false, 1);
+	struct holder holders[THREADS] = {0};
+
+	(void)state;
+	assert_non_null(m);
+	for (int i = 0; i < THREADS; i++) {
+		holders[i].message = message_ref(m, 1);
+		assert_int_equal(uv_thread_create(&holders[i].thread,
+						  take_and_give_up,
+						  &holders[i]),
+				 0);
+	}
+	message_unref(m, 1);
+	for (int i = 0; i < THREADS; i++) {
+		uv_thread_join(&holders[i].thread);
+		assert_int_equal(holders[i].wrong, 0);
+	}
+}
+
+static void without_memory_there_is_no_message(void **state)
+{
+	(void)state;
+	OOM_OR_SKIP();
+	oom_fail_at(1);
+	struct message *m = message_new(SPAN("news"), false, 1);
+	assert_true(oom_end());
+	assert_null(m);
+}
+
+/* --- forms ---------------------------------------------------------------- */
+
+static const struct message_source source = {
+	.epoch = 0x1f,
+	.publisher = {"al\"ice", 6},
+	.topic = {"news", 4},
+};
+
+static struct message *numbered(struct span data, bool is_json)
+{
+	struct message *m = message_new(data, is_json, 2);
+
+	assert_non_null(m);
+	m->sequence = 42;
+	return m;
+}
+
+static void assert_form(struct span data, bool is_json, enum message_form form,
+			struct span expected)
+{
+	struct message *m = numbered(data, is_json);
+	struct span bytes = message_encode(m, form, &source);
+
+	assert_int_equal(bytes.len, expected.len);
+	assert_memory_equal(bytes.bytes, expected.bytes, expected.len);
+	message_unref(m, 1);
+}
+
+#define ENVELOPE(data)                                                         \
+	"{\"type\":\"message\",\"publisher\":\"al\\\"ice\","                   \
+	"\"topic\":\"news\",\"id\":\"000000000000001f-42\",\"data\":" data "}"
+
+static void the_first_form_is_the_frame(void **state)
+{
+	(void)state;
+	assert_form(SPAN("news"), false, MESSAGE_FRAME, SPAN("\x81\x04news"));
+}
+
+static void an_envelope_is_a_text_frame_of_json(void **state)
+{
+	(void)state;
+	assert_form(SPAN("\"a\n"), false, MESSAGE_ENVELOPE,
+		    SPAN("\x81\x61" ENVELOPE("\"\\\"a\\n\"")));
+	assert_form(SPAN("[1]"), true, MESSAGE_ENVELOPE,
+		    SPAN("\x81\x5d" ENVELOPE("[1]")));
+}
+
+static void an_event_has_its_id_first(void **state)
+{
+	(void)state;
+	assert_form(SPAN("a\r\nb"), false, MESSAGE_EVENT,
+		    SPAN("id: 000000000000001f-42\ndata: a\ndata: b\n\n"));
+	assert_form(SPAN(""), false, MESSAGE_EVENT,
+		    SPAN("id: 000000000000001f-42\ndata: \n\n"));
+}
+
+static void an_event_may_have_the_envelope_as_its_data(void **state)
+{
+	(void)state;
+	assert_form(SPAN("a\nb"), false, MESSAGE_EVENT_ENVELOPE,
+		    SPAN("id: 000000000000001f-42\n"
+			 "data: " ENVELOPE("\"a\\nb\"") "\n\n"));
+}
+
+static void the_body_of_an_event_is_what_follows_its_id(void **state)
+{
+	struct message *m = numbered(SPAN("a\nb"), false);
+	struct span body =
+		message_event_body(message_encode(m, MESSAGE_EVENT, &source));
+
+	(void)state;
+	assert_true(span_equal(body, SPAN("data: a\ndata: b\n\n")));
+	message_unref(m, 1);
+}
+
+/* Every length of a frame's header, and escapes that make it grow. */
+static void forms_of_any_length_are_whole(void **state)
+{
+	static const size_t lens[] = {0, 1, 30, 31, 200, 65000, 70000};
+	static char data[70000];
+
+	(void)state;
+	memset(data, 1, sizeof data); /* \u0001: six characters each */
+	for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
+		struct message *m =
+			numbered((struct span){data, lens[i]}, false);
+		size_t json = sizeof ENVELOPE("\"\"") - 1 + 6 * lens[i];
+		size_t header = json <= 125 ? 2 : json <= 65535 ? 4 : 10;
+		struct span e = message_encode(m, MESSAGE_ENVELOPE, &source);
+		assert_int_equal(e.len, header + json);
+		assert_int_equal((unsigned char)e.bytes[0], 0x81);
+		assert_memory_equal(e.bytes + header, "{\"type\"", 7);
+		assert_int_equal(e.bytes[e.len - 1], '}');
+		e = message_encode(m, MESSAGE_EVENT, &source);
+		assert_int_equal(e.len, 24 + 6 + lens[i] + 2);
+		message_unref(m, 1);
+	}
+}
+
+static void a_form_is_made_once(void **state)
+{
+	struct message *m = numbered(SPAN("news"), false);
+
+	(void)state;
+	for (unsigned form = 0; form < MESSAGE_FORMS; form++) {
+		struct span first =
+			message_encode(m, (enum message_form)form, &source);
+		struct span again =
+			message_encode(m, (enum message_form)form, &source);
+		assert_ptr_equal(first.bytes, again.bytes);
+		assert_int_equal(first.len, again.len);
+	}
+	message_unref(m, 1);
+}
+
+static size_t settled(void)
+{
+	memory_settle();
+	return memory_used();
+}
+
+static void what_forms_take_is_charged_until_the_message_goes(void **state)
+{
+	static char data[100000];
+	memory_set_limit(0, 1 << 20);
+	size_t before = settled();
+	struct message *m = numbered((struct span){data, sizeof data}, false);
+
+	(void)state;
+	for (unsigned form = 1; form < MESSAGE_FORMS; form++) {
+		size_t so_far = settled();
+		size_t len =
+			message_encode(m, (enum message_form)form, &source).len;
+		assert_in_range(settled() - so_far, len, len + 100);
+	}
+	message_unref(m, 1);
+	assert_int_equal(settled(), before);
+	memory_set_limit(0, 0);
+}
+
+static void forms_count_as_kept_while_the_message_is(void **state)
+{
+	struct message *early = numbered(SPAN("news"), false);
+	struct message *late = numbered(SPAN("news"), false);
+
+	(void)state;
+	message_encode(late, MESSAGE_EVENT, &source);
+	assert_int_equal(message_kept_forms(), 0); /* nobody keeps it */
+	message_keep(early);
+	assert_int_equal(message_kept_forms(), 0);
+	message_encode(early, MESSAGE_FRAME, &source);
+	assert_int_equal(message_kept_forms(), 0);
+	message_encode(early, MESSAGE_ENVELOPE, &source);
+	size_t one = message_kept_forms();
+	assert_in_range(one, 64, 1024);
+	message_keep(late);
+	size_t both = message_kept_forms();
+	assert_in_range(both, one + 16, 2048);
+	assert_int_equal(message_drop(early), one);
+	assert_int_equal(message_kept_forms(), both - one);
+	message_encode(early, MESSAGE_EVENT, &source);
+	assert_int_equal(message_kept_forms(), both - one);
+	assert_int_equal(message_drop(late), both - one);
+	assert_int_equal(message_kept_forms(), 0);
+	message_unref(early, 1);
+	message_unref(late, 1);
+}
+
+static void without_memory_there_is_no_form_for_now(void **state)
+{
+	static char data[1000]; /* its envelope outgrows the first guess */
+
+	(void)state;
+	OOM_OR_SKIP();
+	for (unsigned form = 1; form < MESSAGE_FORMS; form++) {
+		struct message *m =
+			numbered((struct span){data, sizeof data}, false);
+		unsigned absent = 0;
+		struct span bytes;
+		do {
+			oom_fail_at(absent + 1);
+			bytes = message_encode(m, (enum message_form)form,
+					       &source);
+			absent += bytes.bytes == NULL;
+			/* What can't be made smaller stays as it is. */
+			assert_true(oom_end() || bytes.bytes != NULL);
+		} while (bytes.bytes == NULL);
+		assert_true(absent >= 1);
+		message_unref(m, 1);
+	}
+}
+
+struct encoder {
+	uv_thread_t thread;
+	uv_barrier_t *barrier;
+	struct message **messages;
+	unsigned wrong;
+	const char *got[TURNS / 100][MESSAGE_FORMS];
+};
+
+static void encode_all(void *arg)
+{
+	struct encoder *e = arg;
+
+	for (unsigned i = 0; i < TURNS / 100; i++) {
+		uv_barrier_wait(e->barrier);
+		for (unsigned form = 0; form < MESSAGE_FORMS; form++) {
+			struct span bytes = message_encode(
+				e->messages[i], (enum message_form)form,
+				&source);
+			e->got[i][form] = bytes.bytes;
+			e->wrong += memmem(bytes.bytes, bytes.len, "news", 4) ==
+				    NULL;
+		}
+		message_unref(e->messages[i], 1);
+	}
+}
+
+/* One message is kept, to compare what the threads got of it. */
+static void threads_that_want_a_form_at_once_get_the_same(void **state)
+{
+	static struct encoder encoders[THREADS];
+	static struct message *messages[TURNS / 100];
+	uv_barrier_t barrier;
+
+	(void)state;
+	assert_int_equal(uv_barrier_init(&barrier, THREADS), 0);
+	for (unsigned i = 0; i < TURNS / 100; i++)
+		messages[i] =
+			message_ref(numbered(SPAN("news"), false), THREADS);
+	for (unsigned i = 0; i < TURNS / 100; i++)
+		message_keep(messages[i]);
+	for (int t = 0; t < THREADS; t++) {
+		encoders[t].barrier = &barrier;
+		encoders[t].messages = messages;
+		assert_int_equal(uv_thread_create(&encoders[t].thread,
+						  encode_all, &encoders[t]),
+				 0);
+	}
+	for (int t = 0; t < THREADS; t++)
+		uv_thread_join(&encoders[t].thread);
+	for (int t = 0; t < THREADS; t++) {
+		assert_int_equal(encoders[t].wrong, 0);
+		assert_memory_equal(encoders[t].got, encoders[0].got,
+				    sizeof encoders[0].got);
+	}
+	for (unsigned i = 0; i < TURNS / 100; i++) {
+		message_drop(messages[i]);
+		message_unref(messages[i], 1);
+	}
+	assert_int_equal(message_kept_forms(), 0);
+	uv_barrier_destroy(&barrier);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			up_to_125_bytes_the_length_is_in_the_second_byte),
+		cmocka_unit_test(
+			from_126_to_65535_bytes_the_length_takes_two_bytes_more),
+		cmocka_unit_test(
+			from_65536_bytes_the_length_takes_eight_bytes_more),
+		cmocka_unit_test(data_that_is_absent_makes_an_empty_frame),
+		cmocka_unit_test(the_data_is_copied),
+		cmocka_unit_test(
+			a_message_starts_with_one_reference_and_no_place),
+		cmocka_unit_test(the_links_of_all_workers_lie_beside_the_frame),
+		cmocka_unit_test(data_whose_frame_could_be_too_long_is_refused),
+		cmocka_unit_test(references_are_taken_and_given_up_by_number),
+		cmocka_unit_test(
+			giving_up_more_references_than_there_are_aborts),
+		cmocka_unit_test(
+			threads_share_a_message_and_whoever_is_last_frees_it),
+		cmocka_unit_test(without_memory_there_is_no_message),
+		cmocka_unit_test(the_first_form_is_the_frame),
+		cmocka_unit_test(an_envelope_is_a_text_frame_of_json),
+		cmocka_unit_test(an_event_has_its_id_first),
+		cmocka_unit_test(an_event_may_have_the_envelope_as_its_data),
+		cmocka_unit_test(the_body_of_an_event_is_what_follows_its_id),
+		cmocka_unit_test(forms_of_any_length_are_whole),
+		cmocka_unit_test(a_form_is_made_once),
+		cmocka_unit_test(
+			what_forms_take_is_charged_until_the_message_goes),
+		cmocka_unit_test(forms_count_as_kept_while_the_message_is),
+		cmocka_unit_test(without_memory_there_is_no_form_for_now),
+		cmocka_unit_test(threads_that_want_a_form_at_once_get_the_same),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
