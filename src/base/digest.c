@@ -1,112 +1,67 @@
-/* digest.c - SHA-1, SHA-256 and base64, by libcrypto (OpenSSL 3).
+/* digest.c - SHA-1, SHA-256 and base64, by libcrypto.
  *
- * Looking an algorithm up and making a context cost more than a short digest
- * does (OpenSSL: EVP_MD_fetch(3), "Performance"): the algorithms are fetched
- * once for all, and each thread keeps a context for each algorithm until it
- * ends. What fails here is memory or the installation, at a thread's first
- * digest; there is no answer without it, so it ends the process. */
+ * By its functions of version 1.1 that are bound to one algorithm and work in
+ * memory of ours. OpenSSL 3's EVP allocates for each digest, with a context
+ * that is used again too, and so can fail at any of them; these can't, and
+ * need no algorithm to be fetched. The code that does the work is the same. */
+#define OPENSSL_API_COMPAT 10101 /* they count as deprecated since 3.0 */
+
 #include "base/digest.h"
 
-#include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 
 #include "base/check.h"
 
-/* An algorithm, and the key of each thread's context for it. Immutable after
- * fetch_all(). */
-struct algorithm {
-	EVP_MD *md;
-	pthread_key_t context;
-};
+_Static_assert(sizeof(SHA256_CTX) <= sizeof(struct digest_stream),
+	       "digest_stream has room for libcrypto's state");
+_Static_assert(_Alignof(SHA256_CTX) <= _Alignof(struct digest_stream),
+	       "and as it must lie");
 
-static pthread_once_t fetched = PTHREAD_ONCE_INIT;
-static struct algorithm sha1;
-static struct algorithm sha256;
-
-static void free_context(void *context)
+static SHA256_CTX *context_of(struct digest_stream *s)
 {
-	EVP_MD_CTX_free(context);
-}
-
-static void fetch(struct algorithm *a, const char *name, int bytes)
-{
-	a->md = EVP_MD_fetch(NULL, name, NULL);
-	CHECK(a->md != NULL && EVP_MD_get_size(a->md) == bytes);
-	CHECK(pthread_key_create(&a->context, free_context) == 0);
-}
-
-static void fetch_all(void)
-{
-	fetch(&sha1, "SHA1", DIGEST_SHA1_BYTES);
-	fetch(&sha256, "SHA256", DIGEST_SHA256_BYTES);
-}
-
-/* The calling thread's own. */
-static EVP_MD_CTX *context_of(const struct algorithm *a)
-{
-	EVP_MD_CTX *context = pthread_getspecific(a->context);
-
-	if (context != NULL)
-		return context;
-	context = EVP_MD_CTX_new();
-	CHECK(context != NULL);
-	CHECK(pthread_setspecific(a->context, context) == 0);
-	return context;
-}
-
-static void digest(const struct algorithm *a, const void *bytes, size_t len,
-		   uint8_t *out)
-{
-	EVP_MD_CTX *context = context_of(a);
-
-	CHECK(EVP_DigestInit_ex2(context, a->md, NULL) == 1);
-	CHECK(EVP_DigestUpdate(context, bytes, len) == 1);
-	CHECK(EVP_DigestFinal_ex(context, out, NULL) == 1);
+	return (SHA256_CTX *)(void *)s;
 }
 
 void digest_sha1(const void *bytes, size_t len,
 		 uint8_t out[static DIGEST_SHA1_BYTES])
 {
-	CHECK(pthread_once(&fetched, fetch_all) == 0);
-	digest(&sha1, bytes, len, out);
+	SHA_CTX context;
+
+	CHECK(SHA1_Init(&context) == 1);
+	CHECK(SHA1_Update(&context, bytes, len) == 1);
+	CHECK(SHA1_Final(out, &context) == 1);
+	OPENSSL_cleanse(&context, sizeof(context));
 }
 
 void digest_sha256(const void *bytes, size_t len,
 		   uint8_t out[static DIGEST_SHA256_BYTES])
 {
-	CHECK(pthread_once(&fetched, fetch_all) == 0);
-	digest(&sha256, bytes, len, out);
+	struct digest_stream s;
+
+	digest_stream_init(&s);
+	digest_stream_add(&s, bytes, len);
+	digest_stream_end(&s, out);
 }
 
-int digest_stream_init(struct digest_stream *s)
+void digest_stream_init(struct digest_stream *s)
 {
-	CHECK(pthread_once(&fetched, fetch_all) == 0);
-	EVP_MD_CTX *context = EVP_MD_CTX_new();
-	if (context == NULL)
-		return -ENOMEM;
-	if (EVP_DigestInit_ex2(context, sha256.md, NULL) != 1) {
-		EVP_MD_CTX_free(context);
-		return -ENOMEM;
-	}
-	s->context = context;
-	return 0;
+	CHECK(SHA256_Init(context_of(s)) == 1);
 }
 
 void digest_stream_add(struct digest_stream *s, const void *bytes, size_t len)
 {
-	CHECK(EVP_DigestUpdate(s->context, bytes, len) == 1);
+	CHECK(SHA256_Update(context_of(s), bytes, len) == 1);
 }
 
-void digest_stream_fini(struct digest_stream *s, uint8_t *out)
+void digest_stream_end(struct digest_stream *s,
+		       uint8_t out[static DIGEST_SHA256_BYTES])
 {
-	if (out != NULL)
-		CHECK(EVP_DigestFinal_ex(s->context, out, NULL) == 1);
-	EVP_MD_CTX_free(s->context);
-	s->context = NULL;
+	CHECK(SHA256_Final(out, context_of(s)) == 1);
+	OPENSSL_cleanse(s, sizeof(*s));
 }
 
 bool digest_equal(const uint8_t a[static DIGEST_SHA256_BYTES],

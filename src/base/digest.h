@@ -1,7 +1,7 @@
 /* digest.h - SHA-1, SHA-256, base64 and a comparison in constant time.
  *
- * Thin over libcrypto, which libcurl brings anyway. Threads: any; each thread
- * keeps a context of its own. */
+ * Thin over libcrypto, which libcurl brings anyway. Nothing here allocates, so
+ * nothing fails. Threads: any. */
 #ifndef ISIMUD_BASE_DIGEST_H
 #define ISIMUD_BASE_DIGEST_H
 
@@ -20,16 +20,17 @@ void digest_sha1(const void *bytes, size_t len,
 void digest_sha256(const void *bytes, size_t len,
 		   uint8_t out[static DIGEST_SHA256_BYTES]);
 
-/* The same of bytes that come in pieces. Owner: one thread at a time. */
+/* The same of bytes that come in pieces: init, any number of adds, end. There
+ * is nothing to free. Owner: one thread at a time. */
 struct digest_stream {
-	void *context; /* digest.c alone */
+	uint32_t state[28]; /* libcrypto's, which digest.c alone looks into */
 };
 
-/* Returns 0, then digest_stream_fini() is due; or -ENOMEM. */
-int digest_stream_init(struct digest_stream *s);
+void digest_stream_init(struct digest_stream *s);
 void digest_stream_add(struct digest_stream *s, const void *bytes, size_t len);
-/* `out` receives the SHA-256 of all that was added, or is NULL. */
-void digest_stream_fini(struct digest_stream *s, uint8_t *out);
+/* `out` receives the SHA-256 of all that was added. */
+void digest_stream_end(struct digest_stream *s,
+		       uint8_t out[static DIGEST_SHA256_BYTES]);
 
 /* Whether two digests are equal, in a time that does not depend on where they
  * differ. */
