@@ -22,7 +22,7 @@
 #define FALLEN_PART  4
 #define CALM_BYTES   65536
 
-/* A sanitizer's own memory is in the resident set, many times ours. */
+/* A sanitizer's memory counts as the process's own, many times ours. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define IS_MEASURABLE 0
 #else
@@ -30,8 +30,8 @@
 #endif
 
 static _Atomic ptrdiff_t used;
-static _Atomic ptrdiff_t kernel; /* held by the kernel */
-static _Atomic ptrdiff_t excess; /* resident, beyond what is charged; >= 0 */
+static _Atomic ptrdiff_t kernel;      /* held by the kernel */
+static _Atomic ptrdiff_t excess;      /* own, beyond what is charged; >= 0 */
 static _Atomic uint64_t trim_from_ns; /* no earlier than that */
 /* What was charged at most, and lately. Owner: who calls memory_give_back(). */
 static ptrdiff_t highest;
@@ -55,17 +55,47 @@ void memory_set_limit(size_t bytes, size_t base)
 	full = bytes == 0 ? SIZE_MAX : bytes;
 }
 
-size_t memory_resident(void)
+size_t memory_least_limit(size_t base)
+{
+	return base / TIGHT_PERCENT * 100 + 100;
+}
+
+/* The pages of the resident set, and those of them that are of files and still
+ * as they are there (proc(5), statm); both 0 if unknown. */
+static void read_pages(size_t *resident, size_t *of_files)
 {
 	FILE *file = fopen("/proc/self/statm", "re");
-	size_t pages = 0;
 
+	*resident = 0;
+	*of_files = 0;
 	if (file == NULL)
-		return 0;
-	if (fscanf(file, "%*s %zu", &pages) != 1)
-		pages = 0;
+		return;
+	if (fscanf(file, "%*s %zu %zu", resident, of_files) != 2) {
+		*resident = 0;
+		*of_files = 0;
+	}
 	fclose(file);
-	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t memory_resident(void)
+{
+	size_t resident;
+	size_t of_files;
+
+	read_pages(&resident, &of_files);
+	return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t memory_own(void)
+{
+	size_t resident;
+	size_t of_files;
+
+	read_pages(&resident, &of_files);
+	/* The kernel adds each up from counters that others are changing. */
+	if (of_files > resident)
+		return 0;
+	return (resident - of_files) * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 void memory_settle(void)
@@ -83,7 +113,7 @@ static uint64_t now_ns(void)
 
 static ptrdiff_t measure_excess(void)
 {
-	ptrdiff_t bytes = (ptrdiff_t)memory_resident() -
+	ptrdiff_t bytes = (ptrdiff_t)memory_own() -
 			  atomic_load_explicit(&used, memory_order_relaxed);
 	return bytes < 0 ? 0 : bytes;
 }

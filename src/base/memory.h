@@ -4,11 +4,11 @@
  * chunks, queues, connections, request content) charges it here, and credits it
  * when it is freed. So does who makes the kernel hold something for a client,
  * since a control group counts that too. Now and then the sum is compared with
- * the memory that the process really occupies: the rest, mostly what the
- * allocator has but does not use, counts as well, and is given back if it is
- * much. All that is held against MEMORY_LIMIT in steps:
+ * the memory that is the process's own: the rest, mostly what the allocator has
+ * but does not use, counts as well, and is given back if it is much. All that
+ * is held against MEMORY_LIMIT in steps:
  *
- *   TIGHT    new connections are refused (503), /readyz says no; those that do
+ *   TIGHT    new subscribers are refused (503), /readyz says no; those that do
  *            not read for seconds are ended (1013)
  *   SCARCE   the worst laggards are ended (1013) until it is not TIGHT
  *   FULL     publishing is refused (503)
@@ -33,8 +33,17 @@ enum memory_level {
  * before any other thread runs. */
 void memory_set_limit(size_t limit, size_t base);
 
-/* The bytes this process occupies (its resident set); 0 if unknown. */
+/* The limit at which `base` bytes alone are TIGHT. */
+size_t memory_least_limit(size_t base);
+
+/* The bytes in this process's resident set; 0 if unknown. */
 size_t memory_resident(void);
+
+/* Those of them that are its own: anonymous pages, and pages of files that it
+ * has changed. The others, of the program and its libraries, the kernel drops
+ * and reads again as it needs: they are no reason to end the process, and other
+ * processes use them too. 0 if unknown. */
+size_t memory_own(void);
 
 /* A thread adds up what it charges and credits, and tells the rest only when it
  * comes to MEMORY_SLACK_BYTES: so much is the sum off, a thread. */
@@ -50,7 +59,7 @@ void memory_credit_kernel(size_t bytes);
 /* Tells what the calling thread has not told yet. */
 void memory_settle(void);
 
-/* The same, and compares the sum with the resident set. To be called now and
+/* The same, and compares the sum with memory_own(). To be called now and
  * then; a thread that charges MEMORY_STEP_BYTES does it by itself. Returns
  * false if the allocator has much free that it could not be asked to give back
  * yet: some of what is used may not be needed. */

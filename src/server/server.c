@@ -18,6 +18,9 @@
 #include <unistd.h>
 
 #define STEP_MS 10 /* between looks whether all clients are gone */
+/* What a worker's thread takes before it has any client: its stack, its read
+ * buffer, its part of the allocator. Measured, and rounded up. */
+#define WORKER_OWN_BYTES 262144
 
 struct server {
 	struct worker_shared shared;
@@ -373,6 +376,21 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 	return rv;
 }
 
+/* What there is by now is not the clients'. */
+static void set_memory_limit(const struct config *c)
+{
+	size_t base = memory_own();
+
+	memory_set_limit(c->memory_limit_bytes, base);
+	base += c->workers * WORKER_OWN_BYTES;
+	size_t least = memory_least_limit(base);
+	if (c->memory_limit_bytes != 0 && c->memory_limit_bytes < least)
+		log_error("MEMORY_LIMIT (%" PRIu64 " bytes) is too low to let "
+			  "subscribers in: it must be over %zu bytes, or fewer "
+			  "WORKERS",
+			  c->memory_limit_bytes, least);
+}
+
 static int start(struct server *s)
 {
 	const struct config *c = s->shared.config;
@@ -387,8 +405,7 @@ static int start(struct server *s)
 	if (rv == 0)
 		rv = make_tables(s);
 	if (rv == 0) {
-		/* What there is by now is not the clients'. */
-		memory_set_limit(c->memory_limit_bytes, memory_resident());
+		set_memory_limit(c);
 		load_history(s);
 		rv = start_workers(s);
 	}

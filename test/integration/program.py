@@ -246,12 +246,16 @@ class Server(Program):
             "http", "websocket", "event_stream", "closing"))),
             "no connection left")
 
-    def rss_bytes(self):
+    def rss_bytes(self, part="VmRSS"):
         with open(f"/proc/{self.pid}/status") as status:
             for line in status:
-                if line.startswith("VmRSS:"):
+                if line.startswith(part + ":"):
                     return int(line.split()[1]) * 1024
-        raise AssertionError("no VmRSS")
+        raise AssertionError("no " + part)
+
+    def own_bytes(self):
+        """What of the resident set counts against MEMORY_LIMIT."""
+        return self.rss_bytes("RssAnon")
 
     def cpu_seconds(self):
         with open(f"/proc/{self.pid}/stat") as stat:

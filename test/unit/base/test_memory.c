@@ -3,9 +3,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <uv.h>
@@ -145,26 +148,52 @@ static void threads_charges_add_up(void **state)
 	assert_int_equal(memory_used(), 100 * MIB + 4 * 100000 * 50);
 }
 
-/* A sanitizer's memory is in the resident set, which is not compared there. */
+/* A sanitizer's memory counts as the process's own: it is not compared there.
+ */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
-static void the_resident_set_is_what_the_process_occupies(void **state)
+static void memory_that_is_touched_is_its_own(void **state)
 {
-	size_t before = memory_resident();
+	size_t before = memory_own();
 
 	(void)state;
 	assert_true(before > 100 * 1024);
 	char *bytes = malloc(64 * MIB);
 	assert_non_null(bytes);
 	memset(bytes, 1, 64 * MIB);
-	is_near(memory_resident(), before + 64 * MIB, 8 * MIB);
+	is_near(memory_own(), before + 64 * MIB, 8 * MIB);
 	free(bytes);
+}
+
+/* As the pages of a library are: any process may map the same. */
+static void pages_of_a_file_are_not_its_own_until_they_are_changed(void **state)
+{
+	FILE *file = tmpfile();
+	size_t before = memory_own();
+	size_t resident = memory_resident();
+
+	(void)state;
+	assert_non_null(file);
+	assert_int_equal(ftruncate(fileno(file), 64 * MIB), 0);
+	char *bytes = mmap(NULL, 64 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+			   fileno(file), 0);
+	assert_true(bytes != MAP_FAILED);
+	size_t sum = 0;
+	for (size_t i = 0; i < 64 * MIB; i += 4096)
+		sum += (unsigned char)bytes[i];
+	assert_int_equal(sum, 0);
+	is_near(memory_resident(), resident + 64 * MIB, 8 * MIB);
+	is_near(memory_own(), before, 8 * MIB);
+	memset(bytes, 1, 64 * MIB);
+	is_near(memory_own(), before + 64 * MIB, 8 * MIB);
+	munmap(bytes, 64 * MIB);
+	fclose(file);
 }
 
 static void what_is_occupied_without_a_charge_counts_too(void **state)
 {
 	(void)state;
-	memory_set_limit(LIMIT, memory_resident());
+	memory_set_limit(LIMIT, memory_own());
 	char *bytes = malloc(200 * MIB);
 	assert_non_null(bytes);
 	memset(bytes, 1, 200 * MIB);
@@ -179,7 +208,7 @@ static void what_is_occupied_without_a_charge_counts_too(void **state)
 static void what_is_charged_but_not_touched_counts_as_charged(void **state)
 {
 	(void)state;
-	memory_set_limit(LIMIT, memory_resident());
+	memory_set_limit(LIMIT, memory_own());
 	size_t used = memory_used();
 	memory_charge(300 * MIB);
 	memory_measure();
@@ -190,7 +219,7 @@ static void what_is_charged_but_not_touched_counts_as_charged(void **state)
 static void a_thread_that_charges_much_compares_by_itself(void **state)
 {
 	(void)state;
-	memory_set_limit(LIMIT, memory_resident());
+	memory_set_limit(LIMIT, memory_own());
 	size_t used = memory_used();
 	char *bytes = malloc(200 * MIB);
 	assert_non_null(bytes);
@@ -232,13 +261,13 @@ static void what_the_allocator_keeps_is_given_back(void **state)
 	const size_t budget = 128 * MIB;
 
 	(void)state;
-	memory_set_limit(budget, memory_resident());
-	size_t before = memory_resident();
+	memory_set_limit(budget, memory_own());
+	size_t before = memory_own();
 	allocate_blocks();
 	free_blocks();
-	assert_true(memory_resident() > before + 32 * MIB);
+	assert_true(memory_own() > before + 32 * MIB);
 	memory_measure();
-	assert_true(memory_resident() < before + 16 * MIB);
+	assert_true(memory_own() < before + 16 * MIB);
 	assert_int_equal(memory_level(), MEMORY_FINE);
 	free(blocks[BLOCKS - 1]);
 }
@@ -246,7 +275,7 @@ static void what_the_allocator_keeps_is_given_back(void **state)
 /* Has the blocks, and no more; `others` are charged besides. */
 static size_t have_had_blocks(size_t others)
 {
-	size_t before = memory_resident();
+	size_t before = memory_own();
 
 	memory_charge(others);
 	allocate_blocks();
@@ -254,7 +283,7 @@ static size_t have_had_blocks(size_t others)
 	memory_give_back();
 	free_blocks();
 	memory_give_back();
-	assert_true(memory_resident() > before + 32 * MIB);
+	assert_true(memory_own() > before + 32 * MIB);
 	memory_credit(BLOCKS * BLOCK_BYTES);
 	return before;
 }
@@ -266,7 +295,7 @@ static void what_is_charged_no_more_is_given_back_without_a_limit(void **state)
 	(void)state;
 	/* It may have to wait, as the last test made it do the same. */
 	time_t end = time(NULL) + 60;
-	while (memory_resident() >= before + 16 * MIB) {
+	while (memory_own() >= before + 16 * MIB) {
 		memory_give_back();
 		assert_true(time(NULL) < end);
 	}
@@ -285,7 +314,7 @@ static void while_charges_rise_and_fall_only_much_is_given_back(void **state)
 		memory_give_back();
 		memory_credit(some);
 	}
-	assert_true(memory_resident() > before + 32 * MIB);
+	assert_true(memory_own() > before + 32 * MIB);
 	memory_credit(others);
 	free(blocks[BLOCKS - 1]);
 }
@@ -304,7 +333,8 @@ int main(void)
 		TEST(what_the_kernel_holds_counts_at_once),
 		TEST(threads_charges_add_up),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-		TEST(the_resident_set_is_what_the_process_occupies),
+		TEST(memory_that_is_touched_is_its_own),
+		TEST(pages_of_a_file_are_not_its_own_until_they_are_changed),
 		TEST(what_is_occupied_without_a_charge_counts_too),
 		TEST(what_is_charged_but_not_touched_counts_as_charged),
 		TEST(a_thread_that_charges_much_compares_by_itself),
