@@ -102,7 +102,7 @@ static void prepare(struct routes *r, struct subscriber *all,
 		    enum message_form form, const struct resume *resume)
 {
 	unsigned count = r->plan.topics_count;
-	bool is_event = form == MESSAGE_EVENT || form == MESSAGE_EVENT_ENVELOPE;
+	bool is_event = form >= MESSAGE_EVENT;
 
 	for (unsigned i = 0; i < count; i++) {
 		all[i].form = (uint8_t)form;
@@ -225,11 +225,19 @@ static unsigned retry_ms(const struct routes *r)
 	return (unsigned)(ms + uv_hrtime() / 1024 % (ms / 2 + 1));
 }
 
+static enum message_form event_form(const struct routes *r,
+				    const struct conn *c)
+{
+	if (conn_uses_chunks(c))
+		return r->plan.has_envelopes ? MESSAGE_EVENT_ENVELOPE
+					     : MESSAGE_EVENT;
+	return r->plan.has_envelopes ? MESSAGE_BARE_EVENT_ENVELOPE
+				     : MESSAGE_BARE_EVENT;
+}
+
 static void start_stream(struct routes *r, struct conn *c,
 			 const struct http_request *request)
 {
-	enum message_form form =
-		r->plan.has_envelopes ? MESSAGE_EVENT_ENVELOPE : MESSAGE_EVENT;
 	struct resume resume = read_resume(r, request);
 
 	r->page.len = 0;
@@ -239,7 +247,7 @@ static void start_stream(struct routes *r, struct conn *c,
 	}
 	conn_stream(c, (struct span){r->page.bytes, r->page.len});
 	if (conn_state(c) == CONN_EVENT_STREAM)
-		start(r, c, form, &resume);
+		start(r, c, event_form(r, c), &resume);
 }
 
 /* What the client is told of the subprotocols it offered. A browser takes no

@@ -9,8 +9,8 @@
 #define EVENT "event: "
 #define END   "\n" /* of a line, and of a block */
 
-/* Bytes of a retry block: its letters, a number of 32 bits, a NUL. */
-#define RETRY_MAX (sizeof "retry: 4294967295\n\n")
+/* Bytes of a retry line: its letters, a number of 32 bits, a NUL. */
+#define RETRY_MAX (sizeof "retry: 4294967295\n")
 
 /* Takes the next line off `rest`, without its end (CR LF, CR or LF). Returns
  * false at the end; what follows the last line end is a line, too, if an empty
@@ -109,8 +109,8 @@ int sse_write_event(struct buf *out, struct span type, struct span data)
 
 int sse_write_retry(struct buf *out, unsigned retry_ms)
 {
-	char block[RETRY_MAX];
-	int len = snprintf(block, sizeof block, "retry: %u\n\n", retry_ms);
+	char line[RETRY_MAX];
+	int len = snprintf(line, sizeof line, "retry: %u\n", retry_ms);
 
-	return buf_append(out, block, (size_t)len);
+	return buf_append(out, line, (size_t)len);
 }

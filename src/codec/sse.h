@@ -13,8 +13,10 @@
 
 #include <stddef.h>
 
-/* A comment, which no client shows: a sign of life. */
-#define SSE_KEEP_ALIVE ":\n\n"
+/* A comment, which no client shows: a sign of life. It is a line of the block
+ * that follows: for a block without data some clients raise an empty message.
+ */
+#define SSE_KEEP_ALIVE ":\n"
 
 /* Around data that has one line, where it is written in between. */
 #define SSE_DATA     "data: "
@@ -38,8 +40,9 @@ int sse_write_id(struct buf *out, struct span id);
  * with `out` unchanged. */
 int sse_write_event(struct buf *out, struct span type, struct span data);
 
-/* Appends a block that sets the time a client waits before it connects again.
- * Returns 0, or -ENOMEM with `out` unchanged. */
+/* Appends the line that sets the time a client waits before it connects again;
+ * the block that follows goes on with it. Returns 0, or -ENOMEM with `out`
+ * unchanged. */
 int sse_write_retry(struct buf *out, unsigned retry_ms);
 
 #endif

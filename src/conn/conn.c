@@ -4,7 +4,6 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "codec/sse.h"
 #include "conn/private.h"
 
 #include <stdlib.h>
@@ -87,10 +86,9 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 		return UV_ENOMEM;
 	chunk_append(g->ping, ping, ping_len);
 	int rv = UV_ENOMEM;
-	g->keep_alive = chunk_new(strlen(SSE_KEEP_ALIVE));
+	g->keep_alive = conn_new_keep_alive();
 	if (g->keep_alive == NULL)
 		goto err_ping;
-	chunk_append(g->keep_alive, SSE_KEEP_ALIVE, strlen(SSE_KEEP_ALIVE));
 	rv = deadlines_open(&g->deadlines, loop, limits->durations_ms,
 			    on_deadline);
 	if (rv == 0)

@@ -215,24 +215,29 @@ bool conn_check_upgrade(struct conn *c);
  * absent. */
 void conn_upgrade(struct conn *c, struct span subprotocol);
 
-/* Answers 200 with an event stream (sse.h), which goes on until the connection
- * ends: neither a length is announced nor a transfer coding used, so the one's
- * end is the other's (RFC 9112 6.3). `first`, copied, goes right behind the
- * head. A HEAD request gets the head, and the connection is finished. What the
- * client still sends is dropped; its end ends the connection. */
+/* Answers 200 with an event stream (sse.h). To a client of HTTP/1.1 it is in
+ * chunks (RFC 9112 7.1), and conn_end() ends it with the last of them, so that
+ * a cut can be told from an end; to one of HTTP/1.0 it goes on until the
+ * connection ends. `first`, whole lines, copied, or empty, goes right behind
+ * the head. A HEAD request gets the head, and the connection is finished. What
+ * the client still sends is dropped; its end ends the connection. */
 void conn_stream(struct conn *c, struct span first);
 
-/* Queues a chunk of whole frames to an open WebSocket, or of whole blocks to an
+/* Whether what an event stream is sent by conn_send() and conn_send_part() must
+ * be whole chunks of the transfer coding, and not the bare lines. */
+bool conn_uses_chunks(const struct conn *c);
+
+/* Queues a chunk of whole frames to an open WebSocket, or of whole lines to an
  * event stream, holding it. Never ends the connection inside the call, so it
  * may be used while walking over connections: one that is over its limit, or
  * broken, is ended by the next flush. Does nothing in any other state. */
 void conn_send(struct conn *c, struct chunk *chunk);
 
-/* Queues a copy of `payload` as one text message to a WebSocket, or as it is to
- * an event stream; the same rules. */
+/* Queues a copy of `payload` as one text message to a WebSocket, or, whole
+ * lines, to an event stream; the same rules. */
 void conn_send_text(struct conn *c, struct span payload);
 
-/* Queues a copy of `bytes` to an event stream: the beginning of a block that
+/* Queues a copy of `bytes` to an event stream: the beginning of an event that
  * the next conn_send() goes on with, which must follow before the next flush,
  * with nothing else sent between them. The same rules. */
 void conn_send_part(struct conn *c, struct span bytes);

@@ -73,26 +73,34 @@ int outq_push(struct outq *q, struct chunk *c)
 
 int outq_write(struct outq *q, struct span bytes, uint32_t sealed)
 {
-	return outq_write_two(q, bytes, SPAN(""), sealed);
+	return outq_write_pieces(q, &bytes, 1, sealed);
 }
 
-int outq_write_two(struct outq *q, struct span first, struct span second,
-		   uint32_t sealed)
+static void append_all(struct chunk *c, const struct span *pieces,
+		       unsigned count)
 {
-	size_t len = first.len + second.len;
+	for (unsigned i = 0; i < count; i++)
+		chunk_append(c, pieces[i].bytes, pieces[i].len);
+}
+
+int outq_write_pieces(struct outq *q, const struct span *pieces, unsigned count,
+		      uint32_t sealed)
+{
 	struct chunk *last = q->count > sealed ? *slot(q, q->count - 1) : NULL;
+	size_t len = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		len += pieces[i].len;
 	if (last != NULL && last->refs == 1 && last->cap - last->len >= len &&
 	    last->cap > 0) {
-		chunk_append(last, first.bytes, first.len);
-		chunk_append(last, second.bytes, second.len);
+		append_all(last, pieces, count);
 		q->bytes += len;
 		return 0;
 	}
 	struct chunk *c = chunk_new(len < CHUNK_MIN ? CHUNK_MIN : len);
 	if (c == NULL)
 		return UV_ENOMEM;
-	chunk_append(c, first.bytes, first.len);
-	chunk_append(c, second.bytes, second.len);
+	append_all(c, pieces, count);
 	int rv = outq_push(q, c);
 	chunk_unref(c);
 	return rv;

@@ -34,9 +34,9 @@ int outq_push(struct outq *q, struct chunk *c);
  * Returns 0 or UV_ENOMEM. */
 int outq_write(struct outq *q, struct span bytes, uint32_t sealed);
 
-/* The same for two pieces, of which both are queued or none. */
-int outq_write_two(struct outq *q, struct span first, struct span second,
-		   uint32_t sealed);
+/* The same for `count` pieces, of which all are queued or none. */
+int outq_write_pieces(struct outq *q, const struct span *pieces, unsigned count,
+		      uint32_t sealed);
 
 /* Fills `bufs` with what is oldest: at most `max` buffers, and no more after
  * the one that reaches `max_bytes`. Returns how many. */

@@ -50,6 +50,8 @@ struct conn {
 	bool wants_room : 1; /* conn_wait_for_room() was called */
 	bool is_held : 1;    /* by conn_pause(): the rest of the WebSocket waits
 				in stash and `websocket` */
+	bool is_chunked : 1; /* what an event stream is sent is chunks of HTTP
+			      */
 	bool is_resumed : 1; /* by conn_resume(): goes on, however much is
 				queued */
 	alignas(max_align_t) char user[];
@@ -117,6 +119,12 @@ void conn_respond_last(struct conn *c, int status, const char *text);
 void conn_on_drained(struct conn *c);
 
 /* stream.c */
+/* Queues lines to an event stream, in a chunk if it has those; the last one's
+ * end if `is_last`. Returns 0 or UV_ENOMEM. */
+int conn_queue_lines(struct conn *c, struct span lines, bool is_last);
+/* What shows an event stream with chunks that we are alive; NULL without
+ * memory. */
+struct chunk *conn_new_keep_alive(void);
 /* DEADLINE_PING of an event stream has come. */
 void conn_keep_alive(struct conn *c);
 /* Tells an event stream's client why it ends, and finishes. */

@@ -8,19 +8,22 @@
 
 void conn_stream(struct conn *c, struct span first)
 {
+	const struct http_request *request = conn_request(c);
 	struct http_response response = {
 		.status = 200,
 		.content_type = "text/event-stream",
 		.content = first,
-		/* The latter is for nginx, which would keep the events. */
-		.fields = "Cache-Control: no-store\r\n"
+		/* no-transform: compression holds small events back. The last
+		 * is for nginx, which would keep them. */
+		.fields = "Cache-Control: no-store, no-transform\r\n"
 			  "X-Accel-Buffering: no\r\n",
+		.is_head = request->method == HTTP_METHOD_HEAD,
 		.is_stream = true,
+		.is_chunked = request->minor_version >= 1,
 	};
 
 	CHECK_ON_THREAD(c->group->owner);
 	CHECK(c->state == CONN_PENDING);
-	response.is_head = conn_request(c)->method == HTTP_METHOD_HEAD;
 	conn_queue_response(c, &response);
 	if (response.is_head) {
 		conn_note_end(c, ENDING_done);
@@ -29,8 +32,30 @@ void conn_stream(struct conn *c, struct span first)
 	}
 	if (c->doomed != ENDING_NONE)
 		return; /* no head, so no stream; the flush ends it */
+	c->is_chunked = response.is_chunked;
 	conn_move(c, CONN_EVENT_STREAM);
 	conn_set_deadline(c, DEADLINE_PING);
+}
+
+bool conn_uses_chunks(const struct conn *c)
+{
+	return c->is_chunked;
+}
+
+int conn_queue_lines(struct conn *c, struct span lines, bool is_last)
+{
+	char start[HTTP_CHUNK_START_MAX];
+	char *end = start + sizeof start;
+	const struct span after = is_last ? SPAN(HTTP_CHUNK_END HTTP_LAST_CHUNK)
+					  : SPAN(HTTP_CHUNK_END);
+
+	if (lines.len == 0)
+		return 0;
+	if (!c->is_chunked)
+		return outq_write(&c->outq, lines, c->in_flight);
+	size_t len = http_write_chunk_start(end, lines.len);
+	const struct span pieces[] = {{end - len, len}, lines, after};
+	return outq_write_pieces(&c->outq, pieces, 3, c->in_flight);
 }
 
 /* Its chunk has no room for more, so that nothing is appended to it. Limits are
@@ -53,6 +78,22 @@ void conn_send_part(struct conn *c, struct span bytes)
 	conn_mark_dirty(c);
 }
 
+struct chunk *conn_new_keep_alive(void)
+{
+	const struct span line = SPAN(SSE_KEEP_ALIVE);
+	char start[HTTP_CHUNK_START_MAX];
+	char *end = start + sizeof start;
+	size_t len = http_write_chunk_start(end, line.len);
+	struct chunk *c = chunk_new(len + line.len + strlen(HTTP_CHUNK_END));
+
+	if (c == NULL)
+		return NULL;
+	chunk_append(c, end - len, len);
+	chunk_append(c, line.bytes, line.len);
+	chunk_append(c, HTTP_CHUNK_END, strlen(HTTP_CHUNK_END));
+	return c;
+}
+
 /* No answer is needed: a peer that is gone is known by what it does not read.
  */
 void conn_keep_alive(struct conn *c)
@@ -65,7 +106,10 @@ void conn_keep_alive(struct conn *c)
 		return;
 	}
 	conn_set_deadline(c, DEADLINE_PING);
-	conn_send(c, c->group->keep_alive);
+	if (c->is_chunked)
+		conn_send(c, c->group->keep_alive);
+	else
+		conn_send_text(c, SPAN(SSE_KEEP_ALIVE));
 }
 
 static void queue_last_block(struct conn *c, unsigned code, const char *reason)
@@ -80,10 +124,9 @@ static void queue_last_block(struct conn *c, unsigned code, const char *reason)
 	    json_write_string(&data, span_of(reason)) != 0 ||
 	    buf_append(&data, "}", 1) != 0 ||
 	    sse_write_event(out, SPAN("close"),
-			    (struct span){data.bytes, data.len}) != 0)
+			    (struct span){data.bytes, data.len}) != 0 ||
+	    conn_queue_lines(c, (struct span){out->bytes, out->len}, true) != 0)
 		conn_end_later(c, ENDING_no_memory);
-	else
-		conn_queue(c, (struct span){out->bytes, out->len});
 	buf_fini(&data);
 }
 

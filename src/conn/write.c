@@ -87,18 +87,23 @@ void conn_send(struct conn *c, struct chunk *chunk)
 		sent(c, outq_push(&c->outq, chunk));
 }
 
-void conn_send_text(struct conn *c, struct span payload)
+static int queue_message(struct conn *c, struct span payload)
 {
 	uint8_t header[WEBSOCKET_HEADER_MAX];
 	uint8_t *end = header + sizeof header;
-	size_t len = 0;
+	size_t len = websocket_write_header(end, OPCODE_TEXT, payload.len);
+	const struct span pieces[] = {{(const char *)end - len, len}, payload};
 
+	return outq_write_pieces(&c->outq, pieces, 2, c->in_flight);
+}
+
+void conn_send_text(struct conn *c, struct span payload)
+{
 	if (!may_send(c))
 		return;
-	if (c->state == CONN_WEBSOCKET)
-		len = websocket_write_header(end, OPCODE_TEXT, payload.len);
-	struct span head = {(const char *)end - len, len};
-	sent(c, outq_write_two(&c->outq, head, payload, c->in_flight));
+	sent(c, c->state == CONN_WEBSOCKET
+			? queue_message(c, payload)
+			: conn_queue_lines(c, payload, false));
 }
 
 /* Where the limit itself is low, whoever has room is still far from it. */

@@ -1,5 +1,6 @@
 /* deliver.c - sorts the mail by topic, and sends runs of it. */
 #include "base/check.h"
+#include "codec/http/http.h"
 #include "codec/sse.h"
 #include "fanout/members.h"
 #include "fanout/subscribers.h"
@@ -180,6 +181,34 @@ static void send_form(struct subscribers *all, const struct local_topic *local,
 
 /* --- one by one ----------------------------------------------------------- */
 
+/* Writes what goes before `body` in an event of `s`, into all->text: its id,
+ * with the start of the chunk where it is one. Returns that; absent without
+ * memory. */
+static struct span write_event_start(struct subscribers *all,
+				     const struct subscriber *s,
+				     const struct chunk *body)
+{
+	const size_t room = HTTP_CHUNK_START_MAX;
+	struct buf *text = &all->text;
+	size_t before = 0;
+
+	all->cursor.len = 0;
+	text->len = 0;
+	if (subscribers_write_cursor(all, s, &all->cursor) != 0 ||
+	    buf_reserve(text, room) != 0)
+		return (struct span){NULL, 0};
+	text->len = room;
+	if (sse_write_id(text, (struct span){all->cursor.bytes,
+					     all->cursor.len}) != 0)
+		return (struct span){NULL, 0};
+	if (message_is_chunked((enum message_form)s->form))
+		before = http_write_chunk_start(text->bytes + room,
+						text->len - room + body->len -
+							strlen(HTTP_CHUNK_END));
+	return (struct span){text->bytes + room - before,
+			     text->len - room + before};
+}
+
 /* The body of the event of `m` behind an id with the cursor of `s`: both, or
  * nothing. */
 static void send_event(struct subscribers *all, struct subscriber *s,
@@ -188,16 +217,14 @@ static void send_event(struct subscribers *all, struct subscriber *s,
 	if (m->sequence <= s->since)
 		return;
 	s->since = m->sequence;
-	all->cursor.len = 0;
-	all->text.len = 0;
-	if (body == NULL ||
-	    subscribers_write_cursor(all, s, &all->cursor) != 0 ||
-	    sse_write_id(&all->text, (struct span){all->cursor.bytes,
-						   all->cursor.len}) != 0) {
+	struct span start = {NULL, 0};
+	if (body != NULL)
+		start = write_event_start(all, s, body);
+	if (start.bytes == NULL) {
 		conn_end_later(s->conn, ENDING_no_memory);
 		return;
 	}
-	conn_send_part(s->conn, (struct span){all->text.bytes, all->text.len});
+	conn_send_part(s->conn, start);
 	conn_send(s->conn, body); /* nothing, if the part found no memory */
 	stats_add(all->stats, STATS_delivered, 1);
 }
@@ -208,9 +235,10 @@ static struct chunk *body_of(struct message *m, enum message_form form,
 {
 	struct span event = message_encode(m, form, source);
 
-	return event.bytes == NULL ? NULL
-				   : chunk_of_part(message_ref(m, 1),
-						   message_event_body(event));
+	return event.bytes == NULL
+		       ? NULL
+		       : chunk_of_part(message_ref(m, 1),
+				       message_event_body(event, form));
 }
 
 /* Sends `m` to those that each need a look. Events of a form share a body. */

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "codec/cursor.h"
 #include "codec/envelope.h"
+#include "codec/http/http.h"
 #include "codec/sse.h"
 #include "codec/websocket.h"
 
@@ -16,6 +17,9 @@
 /* More than any form needs beside the data and the topic's names, escapes left
  * out; a guess that is too low only costs another allocation. */
 #define FORM_OVERHEAD 320
+/* Room before a form for what is known once it is written: its length. */
+#define START_MAX WEBSOCKET_HEADER_MAX
+_Static_assert(HTTP_CHUNK_START_MAX <= START_MAX, "a chunk's start has room");
 
 /* A form, in one allocation with its bytes. Immutable once it is in a message's
  * `forms`. */
@@ -53,7 +57,7 @@ struct message *message_new(struct span data, bool is_json, unsigned workers)
 	m->accepted_ns = 0;
 	m->frame = payload - header;
 	m->frame_len = (uint32_t)(header + data.len);
-	for (unsigned i = 0; i < MESSAGE_FORMS - 1; i++)
+	for (unsigned i = 0; i < MESSAGE_ENCODINGS - 1; i++)
 		atomic_init(&m->forms[i], NULL);
 	return m;
 }
@@ -104,12 +108,20 @@ static int write_form(struct buf *out, const struct message *m,
 				     : write_event_envelope(out, m, source, id);
 }
 
+/* Puts what goes before a form of `len` bytes, so that it ends before `end`.
+ * Returns its length. */
+static size_t write_start(char *end, enum message_form form, size_t len)
+{
+	return form == MESSAGE_ENVELOPE
+		       ? websocket_write_header((uint8_t *)end, OPCODE_TEXT,
+						len)
+		       : http_write_chunk_start(end, len);
+}
+
 /* Makes an encoding of what `out` holds from `start` on, in that memory,
  * which it takes. */
-static struct message_encoding *encoding_of(const struct buf *out, size_t start,
-					    enum message_form form)
+static struct message_encoding *encoding_of(const struct buf *out, size_t start)
 {
-	size_t len = out->len - start;
 	size_t size = out->len;
 	struct message_encoding *e = realloc(out->bytes, out->len);
 
@@ -117,15 +129,10 @@ static struct message_encoding *encoding_of(const struct buf *out, size_t start,
 		e = (void *)out->bytes;
 		size = out->cap;
 	}
-	if (form == MESSAGE_ENVELOPE) {
-		size_t header = websocket_write_header((uint8_t *)e + start,
-						       OPCODE_TEXT, len);
-		start -= header;
-		len += header;
-	}
 	memory_charge(size);
-	*e = (struct message_encoding){
-		.size = size, .at = (uint32_t)start, .len = (uint32_t)len};
+	*e = (struct message_encoding){.size = size,
+				       .at = (uint32_t)start,
+				       .len = (uint32_t)(out->len - start)};
 	return e;
 }
 
@@ -133,8 +140,7 @@ static struct message_encoding *encode(const struct message *m,
 				       enum message_form form,
 				       const struct message_source *source)
 {
-	const size_t start =
-		sizeof(struct message_encoding) + WEBSOCKET_HEADER_MAX;
+	const size_t start = sizeof(struct message_encoding) + START_MAX;
 	struct span data = message_data(m);
 	struct buf out = {0};
 
@@ -143,11 +149,17 @@ static struct message_encoding *encode(const struct message *m,
 		return NULL;
 	out.len = start;
 	if (write_form(&out, m, form, source) != 0 ||
-	    out.len - start > MESSAGE_MAX_BYTES - WEBSOCKET_HEADER_MAX) {
-		buf_fini(&out);
-		return NULL;
-	}
-	return encoding_of(&out, start, form);
+	    out.len - start >
+		    MESSAGE_MAX_BYTES - START_MAX - strlen(HTTP_CHUNK_END))
+		goto err;
+	size_t before = write_start(out.bytes + start, form, out.len - start);
+	if (message_is_chunked(form) &&
+	    buf_append(&out, HTTP_CHUNK_END, strlen(HTTP_CHUNK_END)) != 0)
+		goto err;
+	return encoding_of(&out, start - before);
+err:
+	buf_fini(&out);
+	return NULL;
 }
 
 /* Counts a form that `m` has from now on; first where it matters to others, so
@@ -201,11 +213,44 @@ static void encoding_free(struct message_encoding *e)
 	free(e);
 }
 
+/* What follows the next line of `text`. */
+static struct span skip_line(struct span text)
+{
+	const char *end = memchr(text.bytes, '\n', text.len);
+
+	CHECK(end != NULL);
+	end++;
+	return (struct span){end, text.len - (size_t)(end - text.bytes)};
+}
+
+/* What is in a chunk. */
+static struct span data_of(struct span chunk)
+{
+	struct span data = skip_line(chunk);
+
+	data.len -= strlen(HTTP_CHUNK_END);
+	return data;
+}
+
+static struct span encode_bare(struct message *m, enum message_form form,
+			       const struct message_source *source)
+{
+	struct span chunk = message_encode(m,
+					   form == MESSAGE_BARE_EVENT
+						   ? MESSAGE_EVENT
+						   : MESSAGE_EVENT_ENVELOPE,
+					   source);
+
+	return chunk.bytes == NULL ? chunk : data_of(chunk);
+}
+
 struct span message_encode(struct message *m, enum message_form form,
 			   const struct message_source *source)
 {
 	if (form == MESSAGE_FRAME)
 		return (struct span){(const char *)m->frame, m->frame_len};
+	if (form >= MESSAGE_ENCODINGS)
+		return encode_bare(m, form, source);
 	_Atomic(struct message_encoding *) *slot = &m->forms[form - 1];
 	struct message_encoding *e =
 		atomic_load_explicit(slot, memory_order_acquire);
@@ -226,13 +271,11 @@ struct span message_encode(struct message *m, enum message_form form,
 	return (struct span){(const char *)e + e->at, e->len};
 }
 
-struct span message_event_body(struct span event)
+struct span message_event_body(struct span event, enum message_form form)
 {
-	const char *end = memchr(event.bytes, '\n', event.len);
-
-	CHECK(end != NULL);
-	end++;
-	return (struct span){end, event.len - (size_t)(end - event.bytes)};
+	if (message_is_chunked(form))
+		event = skip_line(event);
+	return skip_line(event);
 }
 
 /* --- references ----------------------------------------------------------- */
@@ -251,7 +294,7 @@ void message_unref(struct message *m, unsigned n)
 	CHECK(old >= n);
 	if (old > n)
 		return;
-	for (unsigned i = 0; i < MESSAGE_FORMS - 1; i++)
+	for (unsigned i = 0; i < MESSAGE_ENCODINGS - 1; i++)
 		encoding_free(atomic_load_explicit(&m->forms[i],
 						   memory_order_relaxed));
 	memory_credit(m->size);

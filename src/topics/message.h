@@ -23,12 +23,19 @@
 #define MESSAGE_MAX_BYTES UINT32_MAX /* of a form */
 
 enum message_form {
-	MESSAGE_FRAME,          /* WebSocket: the data */
-	MESSAGE_ENVELOPE,       /* WebSocket: envelope_write_message() */
-	MESSAGE_EVENT,          /* event stream: an id and the data */
-	MESSAGE_EVENT_ENVELOPE, /* event stream: an id and the envelope */
+	MESSAGE_FRAME,    /* WebSocket: the data */
+	MESSAGE_ENVELOPE, /* WebSocket: envelope_write_message() */
+	/* Event stream, a chunk of HTTP's (http_write_chunk_start()): */
+	MESSAGE_EVENT,          /* an id and the data */
+	MESSAGE_EVENT_ENVELOPE, /* an id and the envelope */
+	/* The same for HTTP/1.0, which has no chunks: lies in those. */
+	MESSAGE_BARE_EVENT,
+	MESSAGE_BARE_EVENT_ENVELOPE,
 	MESSAGE_FORMS,
 };
+
+/* Forms that have bytes of their own: those before. */
+#define MESSAGE_ENCODINGS MESSAGE_BARE_EVENT
 
 /* What a form has from the topic. Borrowed. */
 struct message_source {
@@ -58,7 +65,7 @@ struct message {
 	/* Bytes of the further forms; MESSAGE_IS_KEPT besides. */
 	_Atomic size_t further;
 	/* [form - 1]; NULL until it is wanted. Never changes after. */
-	_Atomic(struct message_encoding *) forms[MESSAGE_FORMS - 1];
+	_Atomic(struct message_encoding *) forms[MESSAGE_ENCODINGS - 1];
 	struct message_link links[]; /* one for each worker */
 };
 
@@ -78,8 +85,15 @@ struct span message_data(const struct message *m);
 struct span message_encode(struct message *m, enum message_form form,
 			   const struct message_source *source);
 
-/* What of an event (either form) follows its first line, the id. */
-struct span message_event_body(struct span event);
+/* Whether a form is an event in a chunk of HTTP's. */
+static inline bool message_is_chunked(enum message_form form)
+{
+	return form == MESSAGE_EVENT || form == MESSAGE_EVENT_ENVELOPE;
+}
+
+/* What of an event, in any of the forms, follows its id; with the end of the
+ * chunk (HTTP_CHUNK_END) where it is one. */
+struct span message_event_body(struct span event, enum message_form form);
 
 /* The history keeps `m` from now on: once, while no other thread has it. */
 void message_keep(struct message *m);

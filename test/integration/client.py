@@ -507,6 +507,8 @@ class EventStream(Http):
         self.id = self.last_event_id
         self.has_id = False
         self.had_cr = False
+        self.raw = None       # if it is chunked: bytes of unfinished chunks
+        self.is_whole = False  # the last chunk has come
 
     def open(self):
         fields = {**self.ACCEPT, "Cache-Control": "no-store"}
@@ -525,11 +527,35 @@ class EventStream(Http):
         media_type = answer.field("Content-Type").replace(" ", "").lower()
         assert media_type in ("text/event-stream",
                               "text/event-stream;charset=utf-8")
-        assert "no-store" in answer.field("Cache-Control")
-        # Its end is that of the connection (RFC 9112 6.3, item 8).
+        assert answer.field("Cache-Control") == "no-store, no-transform"
         assert answer.field("Content-Length") is None
-        assert answer.field("Transfer-Encoding") is None
+        assert answer.field("Transfer-Encoding") == "chunked"
         assert answer.field("Connection").lower() == "close"
+        self.raw, self.buffer = self.buffer, bytearray()
+        self.take_chunks()
+
+    def read_some(self):
+        if self.raw is None:
+            return super().read_some()
+        data = self.socket.recv(1 << 18)
+        self.raw += data
+        self.take_chunks()
+        return bool(data)
+
+    def take_chunks(self):
+        """Moves the data of whole chunks to the buffer (RFC 9112 7.1)."""
+        while (end := self.raw.find(b"\r\n")) >= 0:
+            assert not self.is_whole, "something follows the last chunk"
+            size = bytes(self.raw[:end])
+            assert re.fullmatch(rb"0|[1-9a-f][0-9a-f]{0,7}", size), size
+            start, after = end + 2, end + 2 + int(size, 16)
+            if len(self.raw) < after + 2:
+                return
+            assert self.raw[after:after + 2] == b"\r\n", "a chunk's end"
+            self.is_whole = after == start
+            self.buffer += self.raw[start:after]
+            del self.raw[:after + 2]
+        assert len(self.raw) <= 9, "a chunk's size is too long"
 
     def reconnect(self, fields=None):
         """Closes the connection and opens another one with the same target,
@@ -635,7 +661,7 @@ class EventStream(Http):
         return self.places[-1]
 
     def read_events(self):
-        """All events up to the end of the stream, which must be a FIN."""
+        """All events up to the end of the stream: the last chunk, then FIN."""
         events = []
         try:
             while True:
@@ -643,6 +669,7 @@ class EventStream(Http):
         except EOFError:
             assert not self.buffer, "it ends within a line"
             assert not self.data, "it ends within an event"
+            assert self.is_whole and not self.raw, "it was cut"
             return events
 
     def expect_end(self, code):

@@ -46,25 +46,44 @@ def test_the_answer_has_these_fields_and_no_others(server):
     fields = {name: values for name, values in answer.fields.items()
               if name != "date"}
     assert fields == {"content-type": ["text/event-stream"],
-                      "cache-control": ["no-store"],
+                      "cache-control": ["no-store, no-transform"],
                       "x-accel-buffering": ["no"],
+                      "transfer-encoding": ["chunked"],
                       "connection": ["close"]}
     assert answer.field("Date")
 
 
+def chunk(data):
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 def test_a_stream_on_the_wire(server):
+    """Each event is a chunk; the first block is `retry` and the id."""
     client, _ = asked(server, sub_target("alice", "wire"))
-    start = client.read_until(b"\nid: ")
-    place = client.read_until(b"\n\n")[:-2]
-    assert re.fullmatch(rb"retry: [0-9]+\n\nid: ", start)
-    epoch, _, number = place.partition(b"-")
+    retry = client.read_until(b"\n\r\n")
+    place = client.read_until(b"\n\n\r\n")
+    assert re.fullmatch(rb"c\r\nretry: [0-9]{4}\n\r\n", retry)
+    epoch, number = re.fullmatch(
+        rb"[0-9a-f]+\r\nid: ([0-9a-f]{16})-([0-9]+)\n\n\r\n", place).groups()
     server.publish("alice", "wire", "1 : 0")
     server.publish("alice", "wire", "a\r\nb\rc\nd")
-    client.read_until(b"data: d\n\n")
+    client.read_until(b"data: d\n\n\r\n")
     server.publish("alice", "wire", {"a": [1, None]})
-    expected = b"id: %b-%d\ndata: %b\n\n" % (
-        epoch, int(number) + 3, b'{"a":[1,null]}')
+    expected = chunk(b"id: %b-%d\ndata: %b\n\n" % (
+        epoch, int(number) + 3, b'{"a":[1,null]}'))
     assert client.read_exactly(len(expected)) == expected
+
+
+def test_lines_without_data_are_no_block_but_the_first(start):
+    """Some clients raise an empty message for each block without data."""
+    server = start(PING_INTERVAL=0.05)
+    client, _ = asked(server, sub_target("alice", "blocks"), version="1.0")
+    first = client.read_until(b"\n\n")
+    assert re.fullmatch(rb"retry: [0-9]+\nid: [0-9a-f]{16}-[0-9]+\n\n", first)
+    assert client.read_exactly(4) == b":\n:\n"
+    server.publish("alice", "blocks", "x")
+    block = client.read_until(b"\n\n")
+    assert re.fullmatch(rb"(:\n)*id: .*\ndata: x\n\n", block)
 
 
 def test_an_answer_to_head_has_the_same_fields_and_ends(server):
@@ -84,10 +103,28 @@ def test_a_client_of_http_1_0_gets_a_stream(server):
     assert answer.status == 200
     assert answer.field("Connection") == "close"
     assert answer.field("Transfer-Encoding") is None
-    client.read_until(b"\n\nid: ")
-    client.read_until(b"\n\n")
+    assert re.fullmatch(rb"retry: [0-9]+\nid: [0-9a-f-]+\n\n",
+                        client.read_until(b"\n\n"))
     server.publish("alice", "old", "x")
-    assert client.read_until(b"\n\n").endswith(b"\ndata: x\n\n")
+    assert re.fullmatch(rb"id: [0-9a-f-]+\ndata: x\n\n",
+                        client.read_until(b"\n\n"))
+
+
+@pytest.mark.parametrize("topics", [["o1"], ["o2", "o3"]], ids=len)
+@pytest.mark.parametrize("envelope", [None, "true"])
+def test_http_1_0_gets_what_others_get_without_chunks(server, topics, envelope):
+    target = sub_target("alice", *topics, envelope=envelope)
+    old, _ = asked(server, target, version="1.0")
+    stream = server.event_stream(target)
+    stream.expect_id()
+    old.read_until(b"\n\n")
+    for i in range(20):
+        server.publish("alice", topics[i % len(topics)], f"{i}\nb")
+        event = stream.event()
+        data = "".join(f"data: {line}\n" for line in event.data.split("\n"))
+        assert old.read_until(b"\n\n") == (
+            f"id: {event.id}\n{data}\n".encode())
+    old.close()
 
 
 @pytest.mark.parametrize("accept", [

@@ -223,10 +223,12 @@ struct http_response {
 				    NULL */
 	const char *more_fields; /* the same, behind those */
 	bool is_head;     /* answers HEAD: Content-Length, but no content */
-	bool is_stream;   /* content goes on behind `content`, until the
-			     connection ends: neither Content-Length nor a
-			     transfer coding (RFC 9112 6.3, item 8), and as if
+	bool is_stream;   /* content goes on behind `content`, and no other
+			     response follows: no Content-Length, and as if
 			     `close` were set */
+	bool is_chunked;  /* of a stream: in chunks, of which `content` is the
+			     first (RFC 9112 7.1); else until the connection
+			     ends (6.3, item 8), as HTTP/1.0 knows it */
 	bool close;       /* adds Connection: close */
 	bool keep_alive;  /* else, adds Connection: keep-alive: HTTP/1.0 asks
 			     for it (RFC 9112 9.3) */
@@ -237,6 +239,17 @@ struct http_response {
  * status but 1xx and 204, unless `is_stream`; those two have no content either.
  * Returns 0 or UV_ENOMEM, `out` then unchanged. */
 int http_write_response(struct buf *out, const struct http_response *r);
+
+/* What is around the data of a chunk (RFC 9112 7.1): its size, in at most
+ * HTTP_CHUNK_START_MAX bytes, and its end. */
+#define HTTP_CHUNK_START_MAX 10
+#define HTTP_CHUNK_END       "\r\n"
+/* Behind the last one: the content is whole. */
+#define HTTP_LAST_CHUNK "0\r\n\r\n"
+
+/* Writes the start of a chunk of `len` bytes, 1 to UINT32_MAX, so that it ends
+ * before `end`. Returns its length. */
+size_t http_write_chunk_start(char *end, size_t len);
 
 /* The reason phrase of `status` (RFC 9110 15), "Unknown" for a status of which
  * nothing here is sent. */

@@ -1,6 +1,7 @@
 /* response.c - writing responses (RFC 9112 4). */
 #include "codec/http/http.h"
 
+#include "base/check.h"
 #include "base/decimal.h"
 
 #include <errno.h>
@@ -88,6 +89,34 @@ static char *put_field(char *p, struct span name_and_colon, struct span value)
 	return put(p, SPAN("\r\n"));
 }
 
+size_t http_write_chunk_start(char *end, size_t len)
+{
+	char *p = end;
+
+	/* None of 0 bytes: that would be the last one. */
+	CHECK(len > 0 && len <= UINT32_MAX);
+	*--p = '\n';
+	*--p = '\r';
+	for (; len > 0; len /= 16)
+		*--p = "0123456789abcdef"[len % 16];
+	return (size_t)(end - p);
+}
+
+/* The content of a stream that is in it from the start. */
+static char *put_first_chunk(char *p, struct span content)
+{
+	char start[HTTP_CHUNK_START_MAX];
+	char *end = start + sizeof start;
+	size_t len;
+
+	if (content.len == 0)
+		return p;
+	len = http_write_chunk_start(end, content.len);
+	p = put(p, (struct span){end - len, len});
+	p = put(p, content);
+	return put(p, SPAN(HTTP_CHUNK_END));
+}
+
 int http_write_response(struct buf *out, const struct http_response *r)
 {
 	/* RFC 9110 8.6 forbids Content-Length for these. */
@@ -100,7 +129,7 @@ int http_write_response(struct buf *out, const struct http_response *r)
 	size_t content_len = has_content ? r->content.len : 0;
 	char *p;
 
-	if (buf_reserve(out, STATUS_LINE_MAX + 100 + date.len + type.len +
+	if (buf_reserve(out, STATUS_LINE_MAX + 150 + date.len + type.len +
 				     fields.len + more_fields.len +
 				     content_len) != 0)
 		return -ENOMEM;
@@ -117,6 +146,8 @@ int http_write_response(struct buf *out, const struct http_response *r)
 		p = decimal_write(p, content_len);
 		p = put(p, SPAN("\r\n"));
 	}
+	if (r->is_chunked)
+		p = put(p, SPAN("Transfer-Encoding: chunked\r\n"));
 	p = put(p, fields);
 	p = put(p, more_fields);
 	if (r->close || r->is_stream)
@@ -124,7 +155,9 @@ int http_write_response(struct buf *out, const struct http_response *r)
 	else if (r->keep_alive)
 		p = put(p, SPAN("Connection: keep-alive\r\n"));
 	p = put(p, SPAN("\r\n"));
-	if (!r->is_head)
+	if (!r->is_head && r->is_chunked)
+		p = put_first_chunk(p, r->content);
+	else if (!r->is_head)
 		p = put(p, (struct span){r->content.bytes, content_len});
 	out->len = (size_t)(p - out->bytes);
 	return 0;

@@ -90,8 +90,8 @@ static void the_parts_of_an_event_stand_behind_one_another(void **state)
 	assert_int_equal(sse_write_id(&out, SPAN("e-1")), 0);
 	assert_int_equal(sse_write_data(&out, SPAN("x")), 0);
 	assert_int_equal(sse_write_event(&out, SPAN("close"), SPAN("1\n2")), 0);
-	static const char expected[] = "retry: 0\n\n"
-				       "retry: 4294967295\n\n"
+	static const char expected[] = "retry: 0\n"
+				       "retry: 4294967295\n"
 				       "id: e-1\n"
 				       "data: x\n\n"
 				       "event: close\ndata: 1\ndata: 2\n\n";

@@ -516,18 +516,19 @@ static void what_is_unfinished_can_be_dropped(void **state)
 	assert_int_equal(q.count, 0);
 }
 
-static void two_pieces_are_written_as_one(void **state)
+static void pieces_are_written_as_one(void **state)
 {
+	const struct span three[] = {SPAN("a"), SPAN(""), SPAN("bc")};
 	struct outq q = {0};
 	char filling[SINGLE_ROOM - 3];
 
 	(void)state;
-	assert_int_equal(outq_write_two(&q, SPAN("a"), SPAN("bc"), 0), 0);
+	assert_int_equal(outq_write_pieces(&q, three, 3, 0), 0);
 	assert_queued(&q, "abc");
 	/* Either fits behind that, but not both. */
 	memset(filling, 'x', sizeof filling);
-	struct span fits = {filling, sizeof filling};
-	assert_int_equal(outq_write_two(&q, SPAN("d"), fits, 0), 0);
+	const struct span two[] = {SPAN("d"), {filling, sizeof filling}};
+	assert_int_equal(outq_write_pieces(&q, two, 2, 0), 0);
 	assert_int_equal(q.count, 2);
 	assert_int_equal(q.bytes, 3 + 1 + sizeof filling);
 	outq_consume(&q, 3);
@@ -789,7 +790,7 @@ int main(void)
 		cmocka_unit_test(
 			truncating_where_the_end_of_a_unit_is_missing_keeps_it),
 		cmocka_unit_test(what_is_unfinished_can_be_dropped),
-		cmocka_unit_test(two_pieces_are_written_as_one),
+		cmocka_unit_test(pieces_are_written_as_one),
 		cmocka_unit_test(what_is_dropped_is_given_up),
 		cmocka_unit_test(
 			whatever_is_done_the_bytes_are_those_of_a_simple_row),

@@ -22,7 +22,9 @@
 	"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"               \
 	"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"                  \
 	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-#define FIRST "retry: 1\n\n"
+/* Of HTTP/1.0, which gets lines as they are, without chunks around them. */
+#define GET_OLD(path) "GET " path " HTTP/1.0\r\n\r\n"
+#define FIRST         "retry: 1\n\n"
 
 /* What the hooks saw, and what they are to do. */
 struct app {
@@ -192,12 +194,12 @@ static struct client *ask(struct app *a, struct client *c, const char *request)
 
 static struct client *open_stream(struct app *a)
 {
-	return ask(a, connect_client(&a->l), GET("/stream"));
+	return ask(a, connect_client(&a->l), GET_OLD("/stream"));
 }
 
 static struct client *open_lazy_stream(struct app *a)
 {
-	return ask(a, connect_lazy_client(&a->l), GET("/stream"));
+	return ask(a, connect_lazy_client(&a->l), GET_OLD("/stream"));
 }
 
 static struct client *open_websocket(struct app *a)
@@ -266,7 +268,7 @@ static void an_event_stream_is_an_answer_that_goes_on(void **state)
 
 	assert_int_equal(place_of(c, "HTTP/1.1 200 OK\r\n"), 0);
 	place_of(c, "\r\nContent-Type: text/event-stream\r\n");
-	place_of(c, "\r\nCache-Control: no-store\r\n");
+	place_of(c, "\r\nCache-Control: no-store, no-transform\r\n");
 	place_of(c, "\r\nX-Accel-Buffering: no\r\n");
 	place_of(c, "\r\nConnection: close\r\n");
 	c->at = 0;
@@ -280,6 +282,61 @@ static void an_event_stream_is_an_answer_that_goes_on(void **state)
 	assert_int_equal(count_in(&a->l, CONN_EVENT_STREAM), 1);
 	assert_int_equal(ended(&a->l, STATS_http_200), 1);
 	assert_false(c->is_over);
+}
+
+static struct client *open_chunked_stream(struct app *a)
+{
+	return ask(a, connect_client(&a->l), GET("/stream"));
+}
+
+static void a_stream_of_http_1_1_is_in_chunks(void **state)
+{
+	struct app *a = *state;
+	struct client *c = open_chunked_stream(a);
+
+	assert_true(conn_uses_chunks(a->conn));
+	c->at = 0;
+	place_of(c, "\r\nTransfer-Encoding: chunked\r\n");
+	place_of(c, "\r\nConnection: close\r\n");
+	skip_upgrade(c);
+	WAIT_UNTIL(&a->l, has_got(c, "a\r\n" FIRST "\r\n"));
+	send_block(a->conn, "9\r\ndata: 1\n\n\r\n");
+	conn_send_text(a->conn, SPAN("data: 12\n\n"));
+	conn_send_text(a->conn, SPAN("")); /* would be the last chunk */
+	WAIT_UNTIL(&a->l, has_got(c, "a\r\n" FIRST "\r\n"
+				     "9\r\ndata: 1\n\n\r\n"
+				     "a\r\ndata: 12\n\n\r\n"));
+	conn_end(a->conn, ENDING_going_away, "bye");
+	WAIT_UNTIL(&a->l, c->is_over);
+	assert_false(c->is_reset);
+	assert_true(has_got(c,
+			    "a\r\n" FIRST "\r\n9\r\ndata: 1\n\n\r\n"
+			    "a\r\ndata: 12\n\n\r\n"
+			    "31\r\nevent: close\n"
+			    "data: {\"code\":1001,\"reason\":\"bye\"}\n\n\r\n"
+			    "0\r\n\r\n"));
+}
+
+static void a_stream_in_chunks_that_is_cut_has_no_last_one(void **state)
+{
+	struct app *a = *state;
+	struct client *c = open_chunked_stream(a);
+
+	WAIT_UNTIL(&a->l, has_got(c, "a\r\n" FIRST "\r\n"));
+	conn_end(a->conn, ENDING_peer_gone, NULL);
+	WAIT_UNTIL(&a->l, c->is_over);
+	assert_true(has_got(c, "a\r\n" FIRST "\r\n"));
+}
+
+static void a_stream_in_chunks_shows_life_in_chunks(void **state)
+{
+	struct app *a = app_with_duration(DEADLINE_PING, 20);
+	struct client *c = open_chunked_stream(a);
+	(void)state;
+
+	WAIT_UNTIL(&a->l, has_got(c, "a\r\n" FIRST "\r\n"
+				     "2\r\n:\n\r\n2\r\n:\n\r\n"));
+	app_free(a);
 }
 
 static void a_client_of_http_1_0_gets_the_same(void **state)
@@ -326,7 +383,7 @@ static void what_a_streams_client_sends_is_dropped(void **state)
 	struct app *a = *state;
 	struct client *c = connect_client(&a->l);
 
-	ask(a, c, GET("/stream") GET("/one"));
+	ask(a, c, GET_OLD("/stream") GET("/one"));
 	send_text(c, GET("/two") "nonsense");
 	turn_for(&a->l, 20);
 	send_block(a->conn, "data: 1\n\n");
@@ -338,7 +395,7 @@ static void a_stream_may_be_the_answer_to_a_request_that_waited(void **state)
 	struct app *a = *state;
 	struct client *c = connect_client(&a->l);
 
-	send_text(c, GET("/later") GET("/one"));
+	send_text(c, GET_OLD("/later") GET("/one"));
 	WAIT_UNTIL(&a->l, a->conn != NULL);
 	turn(&a->l);
 	conn_stream(a->conn, SPAN(""));
@@ -917,7 +974,7 @@ static void a_peer_at_a_unix_socket_has_no_address(void **state)
 	assert_int_equal(
 		conn_open(a->l.group, (struct accepted){fds[0], LISTENER_UNIX}),
 		0);
-	ask(a, add_client(&a->l, fds[1]), GET("/stream"));
+	ask(a, add_client(&a->l, fds[1]), GET_OLD("/stream"));
 	conn_peer(a->conn, peer);
 	assert_string_equal(peer, "");
 }
@@ -948,7 +1005,7 @@ static bool connect_over_ipv6(struct app *a, const char *to)
 			conn_open(a->l.group,
 				  (struct accepted){server, LISTENER_TCP}),
 			0);
-		ask(a, add_client(&a->l, client), GET("/stream"));
+		ask(a, add_client(&a->l, client), GET_OLD("/stream"));
 	} else if (client >= 0) {
 		close(client);
 	}
@@ -1380,7 +1437,7 @@ static bool stream_with_failing_allocation(struct app *a, unsigned nth)
 {
 	struct client *c = connect_lazy_client(&a->l);
 
-	send_text(c, GET("/later"));
+	send_text(c, GET_OLD("/later"));
 	WAIT_UNTIL(&a->l, a->conn != NULL);
 	struct chunk *chunk = chunk_of("data: y\n\n");
 	/* By the library, not by what is tested. */
@@ -1491,6 +1548,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WITH_APP(an_event_stream_is_an_answer_that_goes_on),
+		WITH_APP(a_stream_of_http_1_1_is_in_chunks),
+		WITH_APP(a_stream_in_chunks_that_is_cut_has_no_last_one),
+		cmocka_unit_test(a_stream_in_chunks_shows_life_in_chunks),
 		WITH_APP(a_client_of_http_1_0_gets_the_same),
 		WITH_APP(a_head_request_gets_the_head_of_a_stream),
 		WITH_APP(an_open_stream_holds_no_parser),

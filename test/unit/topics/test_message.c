@@ -252,28 +252,58 @@ static void an_envelope_is_a_text_frame_of_json(void **state)
 static void an_event_has_its_id_first(void **state)
 {
 	(void)state;
-	assert_form(SPAN("a\r\nb"), false, MESSAGE_EVENT,
+	assert_form(SPAN("a\r\nb"), false, MESSAGE_BARE_EVENT,
 		    SPAN("id: 000000000000001f-42\ndata: a\ndata: b\n\n"));
-	assert_form(SPAN(""), false, MESSAGE_EVENT,
+	assert_form(SPAN(""), false, MESSAGE_BARE_EVENT,
 		    SPAN("id: 000000000000001f-42\ndata: \n\n"));
 }
 
 static void an_event_may_have_the_envelope_as_its_data(void **state)
 {
 	(void)state;
-	assert_form(SPAN("a\nb"), false, MESSAGE_EVENT_ENVELOPE,
+	assert_form(SPAN("a\nb"), false, MESSAGE_BARE_EVENT_ENVELOPE,
 		    SPAN("id: 000000000000001f-42\n"
 			 "data: " ENVELOPE("\"a\\nb\"") "\n\n"));
+}
+
+static void an_event_is_a_chunk_of_http(void **state)
+{
+	(void)state;
+	assert_form(SPAN("a\r\nb"), false, MESSAGE_EVENT,
+		    SPAN("29\r\nid: 000000000000001f-42\n"
+			 "data: a\ndata: b\n\n\r\n"));
+	assert_form(SPAN(""), false, MESSAGE_EVENT,
+		    SPAN("20\r\nid: 000000000000001f-42\n"
+			 "data: \n\n\r\n"));
+	assert_form(SPAN("1"), true, MESSAGE_EVENT_ENVELOPE,
+		    SPAN("7b\r\nid: 000000000000001f-42\n"
+			 "data: " ENVELOPE("1") "\n\n\r\n"));
+}
+
+static void a_bare_event_lies_in_the_chunk(void **state)
+{
+	struct message *m = numbered(SPAN("a"), false);
+	struct span chunk = message_encode(m, MESSAGE_EVENT, &source);
+	struct span bare = message_encode(m, MESSAGE_BARE_EVENT, &source);
+
+	(void)state;
+	assert_ptr_equal(bare.bytes, chunk.bytes + 4);
+	assert_int_equal(bare.len, chunk.len - 4 - 2);
+	message_unref(m, 1);
 }
 
 static void the_body_of_an_event_is_what_follows_its_id(void **state)
 {
 	struct message *m = numbered(SPAN("a\nb"), false);
-	struct span body =
-		message_event_body(message_encode(m, MESSAGE_EVENT, &source));
+	struct span body = message_event_body(
+		message_encode(m, MESSAGE_EVENT, &source), MESSAGE_EVENT);
+	struct span bare = message_event_body(
+		message_encode(m, MESSAGE_BARE_EVENT, &source),
+		MESSAGE_BARE_EVENT);
 
 	(void)state;
-	assert_true(span_equal(body, SPAN("data: a\ndata: b\n\n")));
+	assert_true(span_equal(body, SPAN("data: a\ndata: b\n\n\r\n")));
+	assert_true(span_equal(bare, SPAN("data: a\ndata: b\n\n")));
 	message_unref(m, 1);
 }
 
@@ -295,8 +325,11 @@ static void forms_of_any_length_are_whole(void **state)
 		assert_int_equal((unsigned char)e.bytes[0], 0x81);
 		assert_memory_equal(e.bytes + header, "{\"type\"", 7);
 		assert_int_equal(e.bytes[e.len - 1], '}');
-		e = message_encode(m, MESSAGE_EVENT, &source);
+		e = message_encode(m, MESSAGE_BARE_EVENT, &source);
 		assert_int_equal(e.len, 24 + 6 + lens[i] + 2);
+		e = message_encode(m, MESSAGE_EVENT, &source);
+		assert_int_equal(strtoul(e.bytes, NULL, 16),
+				 24 + 6 + lens[i] + 2);
 		message_unref(m, 1);
 	}
 }
@@ -331,7 +364,7 @@ static void what_forms_take_is_charged_until_the_message_goes(void **state)
 	struct message *m = numbered((struct span){data, sizeof data}, false);
 
 	(void)state;
-	for (unsigned form = 1; form < MESSAGE_FORMS; form++) {
+	for (unsigned form = 1; form < MESSAGE_ENCODINGS; form++) {
 		size_t so_far = settled();
 		size_t len =
 			message_encode(m, (enum message_form)form, &source).len;
@@ -481,6 +514,8 @@ int main(void)
 		cmocka_unit_test(an_envelope_is_a_text_frame_of_json),
 		cmocka_unit_test(an_event_has_its_id_first),
 		cmocka_unit_test(an_event_may_have_the_envelope_as_its_data),
+		cmocka_unit_test(an_event_is_a_chunk_of_http),
+		cmocka_unit_test(a_bare_event_lies_in_the_chunk),
 		cmocka_unit_test(the_body_of_an_event_is_what_follows_its_id),
 		cmocka_unit_test(forms_of_any_length_are_whole),
 		cmocka_unit_test(a_form_is_made_once),

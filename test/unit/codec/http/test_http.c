@@ -1881,6 +1881,59 @@ static void a_stream_has_no_length_and_ends_with_the_connection(void **state)
 			    "Connection: close\r\n\r\n");
 }
 
+static void a_stream_may_be_in_chunks(void **state)
+{
+	struct http_response r = {
+		.status = 200,
+		.content_type = "text/event-stream",
+		.content = SPAN("0123456789abcdef:\n"),
+		.is_stream = true,
+		.is_chunked = true,
+	};
+
+	(void)state;
+	expect_response(&r, "HTTP/1.1 200 OK\r\n"
+			    "Content-Type: text/event-stream\r\n"
+			    "Transfer-Encoding: chunked\r\n"
+			    "Connection: close\r\n\r\n"
+			    "12\r\n0123456789abcdef:\n\r\n");
+	/* A chunk without data would be the last. */
+	r.content = SPAN("");
+	expect_response(&r, "HTTP/1.1 200 OK\r\n"
+			    "Content-Type: text/event-stream\r\n"
+			    "Transfer-Encoding: chunked\r\n"
+			    "Connection: close\r\n\r\n");
+	r.content = SPAN("x");
+	r.is_head = true;
+	expect_response(&r, "HTTP/1.1 200 OK\r\n"
+			    "Content-Type: text/event-stream\r\n"
+			    "Transfer-Encoding: chunked\r\n"
+			    "Connection: close\r\n\r\n");
+}
+
+static void a_chunk_starts_with_its_size(void **state)
+{
+	static const struct {
+		size_t len;
+		const char *start;
+	} cases[] = {
+		{1, "1\r\n"},
+		{15, "f\r\n"},
+		{16, "10\r\n"},
+		{255, "ff\r\n"},
+		{0x1a2b3c, "1a2b3c\r\n"},
+		{UINT32_MAX, "ffffffff\r\n"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		char room[HTTP_CHUNK_START_MAX + 1] = {0};
+		char *end = room + HTTP_CHUNK_START_MAX;
+		size_t len = http_write_chunk_start(end, cases[i].len);
+		assert_string_equal(end - len, cases[i].start);
+	}
+}
+
 static void more_fields_follow_the_fields(void **state)
 {
 	struct http_response r = {
@@ -2079,6 +2132,8 @@ int main(void)
 			a_response_to_head_has_the_length_without_the_content),
 		cmocka_unit_test(
 			a_stream_has_no_length_and_ends_with_the_connection),
+		cmocka_unit_test(a_stream_may_be_in_chunks),
+		cmocka_unit_test(a_chunk_starts_with_its_size),
 		cmocka_unit_test(more_fields_follow_the_fields),
 		cmocka_unit_test(statuses_1xx_and_204_have_no_content_length),
 		cmocka_unit_test(a_response_of_any_size_is_written_whole),
