@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "base/version.h"
 #include "server/acceptor.h"
-#include "topics/history_file.h"
+#include "server/handover.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -29,8 +29,7 @@ struct server {
 	unsigned started;       /* of those that run */
 	struct worker *workers[CONFIG_WORKERS_MAX];
 	struct mailbox *mailboxes[CONFIG_WORKERS_MAX];
-	bool has_loaded; /* the file is gone, and what was in it is ours to keep
-			  */
+	struct handover handover;
 	sigset_t signals;
 };
 
@@ -126,42 +125,6 @@ static int make_tables(struct server *s)
 		rv = receipts_new(&s->shared.receipts, c->idempotency_ttl_ms,
 				  c->idempotency_bytes);
 	return rv;
-}
-
-/* Goes on where the last process ended, if it left a file. A file that is no
- * use is no reason not to serve. */
-static void load_history(struct server *s)
-{
-	const char *path = s->shared.config->history_file;
-	char error[HISTORY_FILE_ERROR_MAX];
-	size_t topics;
-
-	if (path == NULL)
-		return;
-	s->has_loaded = true;
-	int rv = history_file_load(s->shared.registry, path, s->workers_count,
-				   &topics, error);
-	if (rv == 0)
-		log_info("restored the history of %zu topics", topics);
-	else if (rv == UV_ENOENT)
-		log_info("no history to restore");
-	else
-		log_error("starting without history: %s", error);
-}
-
-/* While no worker runs. Also where the start failed: the next may not. */
-static void save_history(const struct server *s)
-{
-	const char *path = s->shared.config->history_file;
-	char error[HISTORY_FILE_ERROR_MAX];
-	size_t topics;
-
-	if (!s->has_loaded)
-		return;
-	if (history_file_save(s->shared.registry, path, &topics, error) == 0)
-		log_info("saved the history of %zu topics", topics);
-	else
-		log_error("the history is lost: %s", error);
 }
 
 static void free_workers(struct server *s)
@@ -361,11 +324,13 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 		return rv;
 	}
 	s->shared.acceptor = &s->acceptor.stats;
+	handover_note_serving(&s->handover);
 	rv = acceptor_start(&s->acceptor);
 	if (rv == 0) {
 		log_listeners(s->shared.config, ports);
 		wait_for_stop(s);
 		unblock_stop_signals();
+		handover_note_draining(&s->handover);
 		drain(s);
 	} else {
 		log_error("can't start: %s", uv_strerror(rv));
@@ -406,7 +371,8 @@ static int start(struct server *s)
 		rv = make_tables(s);
 	if (rv == 0) {
 		set_memory_limit(c);
-		load_history(s);
+		handover_restore(&s->handover, c, s->shared.registry,
+				 s->workers_count);
 		rv = start_workers(s);
 	}
 	if (rv == 0)
@@ -428,11 +394,16 @@ int server_run(const struct config *config, const struct worker_app *app)
 	block_signals(&s);
 	raise_descriptor_limit();
 	s.shared.workers = s.workers;
-	int rv = start(&s);
-	stop_workers(&s);
-	save_history(&s);
-	free_workers(&s);
-	if (rv == 0)
+	int rv = handover_claim(&s.handover, config, &s.signals);
+	if (rv != 0 && rv != UV_ECANCELED)
+		return SERVER_CONFLICT;
+	if (rv == 0) {
+		rv = start(&s);
+		stop_workers(&s);
+		handover_save(&s.handover, s.shared.registry);
+		free_workers(&s);
+	}
+	if (rv == 0 || rv == UV_ECANCELED)
 		log_info("stopped");
-	return rv == 0 ? 0 : 1;
+	return rv == 0 || rv == UV_ECANCELED ? 0 : 1;
 }

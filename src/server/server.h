@@ -8,10 +8,13 @@
 #include "config/config.h"
 #include "server/worker.h"
 
+#define SERVER_CONFLICT 2 /* as for a malformed setting */
+
 /* Runs until SIGTERM or SIGINT, and then until all connections have ended; a
  * second signal ends the process at once. SIGUSR1 logs what every worker has,
- * and all counters. Returns the process's exit status: 0, or 1 if it could not
- * start, which it has logged then. */
+ * and all counters. Returns the process's exit status: 0; 1 if it could not
+ * start; or SERVER_CONFLICT if another process has what the settings name, or
+ * it can't be used. It has logged that then. */
 int server_run(const struct config *config, const struct worker_app *app);
 
 #endif

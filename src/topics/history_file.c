@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/digest.h"
+#include "codec/json/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -61,7 +62,7 @@ static void describe(const struct file *f, const char *doing, const char *path,
 		 f->reason != NULL ? f->reason : uv_strerror(f->error));
 }
 
-static uint64_t wall_clock_ms(void)
+uint64_t history_file_now_ms(void)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -123,6 +124,7 @@ static void put_number(struct file *f, uint64_t number)
 /* What is to be saved, and where to. */
 struct saving {
 	struct file file;
+	uint64_t saved_ms;
 	uint64_t now_ns;
 	size_t topics;
 };
@@ -170,7 +172,7 @@ static void put_all(struct saving *s, struct registry *r)
 	put(f, FIRST_LINE, FIRST_LINE_LEN);
 	put_number(f, registry_epoch(r));
 	put_number(f, registry_last_sequence(r));
-	put_number(f, wall_clock_ms());
+	put_number(f, s->saved_ms);
 	put_number(f, topics);
 	s->now_ns = uv_hrtime();
 	registry_visit_all(r, put_topic, s);
@@ -220,10 +222,10 @@ static void save(struct saving *s, struct registry *r, const char *path)
 	finish(f);
 }
 
-int history_file_save(struct registry *r, const char *path, size_t *topics,
-		      char error[static HISTORY_FILE_ERROR_MAX])
+int history_file_save(struct registry *r, const char *path, uint64_t saved_ms,
+		      size_t *topics, char error[static HISTORY_FILE_ERROR_MAX])
 {
-	struct saving s = {0};
+	struct saving s = {.saved_ms = saved_ms};
 	struct file *f = &s.file;
 	char beside[PATH_MAX];
 
@@ -248,6 +250,31 @@ int history_file_save(struct registry *r, const char *path, size_t *topics,
 	(void)sync_folder(path);
 	*topics = s.topics;
 	return 0;
+}
+
+int history_file_try(const char *path,
+		     char error[static HISTORY_FILE_ERROR_MAX])
+{
+	struct file f = {0};
+	char beside[PATH_MAX];
+
+	int rv = append_to_path(beside, path, ".new");
+	if (rv != 0)
+		fail(&f, rv, NULL);
+	else if (is_something_else(path))
+		fail(&f, UV_EINVAL, NOT_A_FILE);
+	if (f.error == 0)
+		create(&f, beside);
+	if (f.error == 0) {
+		if (fputs(FIRST_LINE, f.stream) < 0 || fflush(f.stream) != 0)
+			fail_by_errno(&f);
+		if (fclose(f.stream) != 0)
+			fail_by_errno(&f);
+		unlink(beside);
+	}
+	if (f.error != 0)
+		describe(&f, "write", path, error);
+	return f.error;
 }
 
 /* --- reading ------------------------------------------------------------- */
@@ -393,7 +420,8 @@ static void verify(struct file *f)
 struct loading {
 	struct file file;
 	struct registry *registry;
-	unsigned workers;
+	struct history_file_loading *asked;
+	uint64_t fresh_epoch; /* the registry's own */
 	uint64_t last_sequence;
 	uint64_t now_ns;
 	uint64_t elapsed_ns; /* since it was saved */
@@ -424,7 +452,7 @@ static struct message *get_message(struct loading *l, uint64_t sequence)
 		return NULL;
 	struct message *m =
 		message_new((struct span){l->data.bytes, l->data.len},
-			    is_json != 0, l->workers);
+			    is_json != 0, l->asked->workers);
 	if (m == NULL) {
 		fail(f, UV_ENOMEM, NULL);
 		return NULL;
@@ -475,6 +503,12 @@ static void restore_topic(struct loading *l, struct registry_topic *t)
 	free(messages);
 }
 
+/* What the server would take from a client. */
+static bool is_name(struct span name)
+{
+	return name.len <= HISTORY_FILE_NAME_MAX_BYTES && json_is_utf8(name);
+}
+
 static void load_topic(struct loading *l)
 {
 	struct file *f = &l->file;
@@ -496,7 +530,10 @@ static void load_topic(struct loading *l)
 	t.key.name = (struct span){l->key.bytes, name_len};
 	if (publisher_len > 0)
 		t.key.name.bytes += publisher_len;
-	restore_topic(l, &t);
+	if (is_name(t.key.publisher) && is_name(t.key.name))
+		restore_topic(l, &t);
+	else
+		fail_as_foreign(f);
 }
 
 static void load_all(struct loading *l)
@@ -509,15 +546,24 @@ static void load_all(struct loading *l)
 	uint64_t topics = get_number(f);
 	if (l->last_sequence > INT64_MAX) /* else numbers could run out */
 		fail_as_foreign(f);
+	else if (l->asked->saved_ms != HISTORY_FILE_ANY &&
+		 l->asked->saved_ms != saved_ms)
+		fail(f, UV_EINVAL,
+		     "another process has run since it was saved");
 	if (f->error != 0)
 		return;
-	uint64_t now_ms = wall_clock_ms();
+	uint64_t now_ms = history_file_now_ms();
 	uint64_t elapsed_ms = now_ms > saved_ms ? now_ms - saved_ms : 0;
+	l->asked->is_too_old = elapsed_ms > l->asked->ttl_ms;
 	l->now_ns = uv_hrtime();
 	l->elapsed_ns = elapsed_ms < LONG_AGO_NS / NS_PER_MS
 				? elapsed_ms * NS_PER_MS
 				: LONG_AGO_NS;
-	registry_set_epoch(l->registry, epoch, l->last_sequence);
+	/* Nobody can go on at so old a number; and who knows what has been
+	 * published meanwhile, by a process that was told of no file. */
+	registry_set_epoch(l->registry,
+			   l->asked->is_too_old ? l->fresh_epoch : epoch,
+			   l->last_sequence);
 	while (f->error == 0 && topics-- > 0)
 		load_topic(l);
 	if (f->error == 0 && f->left > 0)
@@ -556,26 +602,37 @@ static void forget(struct registry *r, uint64_t epoch)
 	registry_set_epoch(r, epoch, 0);
 }
 
-int history_file_load(struct registry *r, const char *path, unsigned workers,
-		      size_t *topics, char error[static HISTORY_FILE_ERROR_MAX])
+/* Whether the machine is at fault, and not the file. */
+static bool is_lack(int error)
 {
-	struct loading l = {.registry = r, .workers = workers};
+	return error == UV_ENOMEM || error == UV_EMFILE || error == UV_ENFILE;
+}
+
+int history_file_load(struct registry *r, const char *path,
+		      struct history_file_loading *loading,
+		      char error[static HISTORY_FILE_ERROR_MAX])
+{
+	struct loading l = {.registry = r,
+			    .asked = loading,
+			    .fresh_epoch = registry_epoch(r)};
 	struct file *f = &l.file;
-	uint64_t fresh = registry_epoch(r);
 	char refused[PATH_MAX];
 
-	*topics = 0;
+	loading->topics = 0;
+	loading->is_too_old = false;
+	loading->is_in_place = false;
 	load(&l, path);
 	if (f->error == UV_ENOENT)
 		return UV_ENOENT;
 	if (f->error == 0)
 		remove_file(f, path);
 	if (f->error == 0) {
-		*topics = registry_topics(r);
+		loading->topics = registry_topics(r);
 		return 0;
 	}
-	forget(r, fresh);
-	if (!is_something_else(path) &&
+	forget(r, l.fresh_epoch);
+	loading->is_in_place = is_lack(f->error);
+	if (!loading->is_in_place && !is_something_else(path) &&
 	    append_to_path(refused, path, ".refused") == 0)
 		(void)rename(path, refused);
 	describe(f, "use", path, error);

@@ -47,6 +47,7 @@ static char refused[128]; /* what a bad file is renamed to */
 static char error[HISTORY_FILE_ERROR_MAX];
 static size_t topics;
 static size_t used_before;
+static struct history_file_loading loading;
 
 static int open_all(void **state)
 {
@@ -60,6 +61,7 @@ static int open_all(void **state)
 	snprintf(path, sizeof path, "%s/history", folder);
 	snprintf(beside, sizeof beside, "%s.new", path);
 	snprintf(refused, sizeof refused, "%s.refused", path);
+	loading.saved_ms = HISTORY_FILE_ANY;
 	return open_boxes(SIZE_MAX) != 0 || new_registry(SIZE, TTL, BYTES) != 0;
 }
 
@@ -106,13 +108,18 @@ static void restart(void)
 static int save(void)
 {
 	snprintf(error, sizeof error, "untouched");
-	return history_file_save(registry, path, &topics, error);
+	return history_file_save(registry, path, history_file_now_ms(), &topics,
+				 error);
 }
 
 static int load(void)
 {
 	snprintf(error, sizeof error, "untouched");
-	return history_file_load(registry, path, WORKERS, &topics, error);
+	loading.workers = WORKERS;
+	loading.ttl_ms = TTL;
+	int rv = history_file_load(registry, path, &loading, error);
+	topics = loading.topics;
+	return rv;
 }
 
 static bool exists(const char *name)
@@ -323,14 +330,18 @@ static void a_registry_without_topics_is_saved_with_its_numbers(void **state)
 static void keys_and_data_of_any_length_and_bytes_come_back(void **state)
 {
 	static char large[300000];
+	static char name[HISTORY_FILE_NAME_MAX_BYTES];
 	static const size_t lens[] = {0, 1, 100, 65535, 65536, sizeof large};
-	struct topic_key key = {{"a\0b", 3}, {large, 0}};
+	static const size_t name_lens[] = {0, 1, 2, 100, 1023, sizeof name};
+	struct topic_key key = {{"a\0\xc3\xa9", 4}, {name, 0}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof large; i++)
 		large[i] = (char)(i * 7);
+	for (size_t i = 0; i < sizeof name; i++)
+		name[i] = (char)(i * 7 & 0x7f);
 	for (unsigned i = 0; i < 6; i++) {
-		key.name.len = lens[i];
+		key.name.len = name_lens[i];
 		publish_span(&key, (struct span){large, lens[5 - i]}, false);
 	}
 	publish_span(&(struct topic_key){{NULL, 0}, {NULL, 0}},
@@ -347,7 +358,7 @@ static void keys_and_data_of_any_length_and_bytes_come_back(void **state)
 					  .epoch = registry_epoch(registry)};
 		struct message *missed[SIZE];
 		uint64_t posted;
-		key.name.len = lens[i];
+		key.name.len = name_lens[i];
 		j.missed = missed;
 		assert_int_equal(registry_join(registry, &key, 0, &j), 0);
 		assert_int_equal(j.missed_count, 1);
@@ -424,6 +435,44 @@ static void ages_include_the_time_between(void **state)
 	assert_int_equal(topics, 0);
 	assert_string_equal(find(&news), "");
 	assert_int_equal(registry_last_sequence(registry), 3);
+}
+
+static void one_older_than_the_ttl_gives_no_epoch(void **state)
+{
+	uint64_t epoch = registry_epoch(registry);
+
+	(void)state;
+	save_news();
+	set_number(SAVED_AT, get_number(SAVED_AT) - TTL + 20000);
+	seal_bytes();
+	assert_int_equal(load(), 0);
+	assert_false(loading.is_too_old);
+	assert_int_equal(registry_epoch(registry), epoch);
+	restart();
+	uint64_t fresh = registry_epoch(registry);
+	set_number(SAVED_AT, get_number(SAVED_AT) - 20001);
+	seal_bytes();
+	assert_int_equal(load(), 0);
+	assert_true(loading.is_too_old);
+	assert_int_equal(registry_epoch(registry), fresh);
+	assert_int_equal(topics, 0);
+	assert_false(exists(path));
+}
+
+static void only_the_last_one_saved_is_read(void **state)
+{
+	(void)state;
+	save_news();
+	uint64_t saved_ms = get_number(SAVED_AT);
+	loading.saved_ms = saved_ms + 1;
+	expect_refusal(UV_EINVAL, "another process has run");
+	write_bytes(len);
+	loading.saved_ms = HISTORY_FILE_NONE;
+	expect_refusal(UV_EINVAL, "another process has run");
+	write_bytes(len);
+	loading.saved_ms = saved_ms;
+	assert_int_equal(load(), 0);
+	assert_int_equal(topics, 1);
 }
 
 static void a_wall_clock_that_was_set_back_counts_as_no_time(void **state)
@@ -512,10 +561,13 @@ static void without_a_folder_nothing_is_saved(void **state)
 
 	(void)state;
 	snprintf(elsewhere, sizeof elsewhere, "%s/none/history", folder);
-	assert_int_equal(history_file_save(registry, elsewhere, &topics, error),
-			 UV_ENOENT);
+	assert_int_equal(
+		history_file_save(registry, elsewhere, 1, &topics, error),
+		UV_ENOENT);
 	assert_non_null(strstr(error, elsewhere));
 	assert_int_equal(topics, 0);
+	assert_int_equal(history_file_try(elsewhere, error), UV_ENOENT);
+	assert_non_null(strstr(error, elsewhere));
 }
 
 static void a_path_that_is_too_long_is_refused(void **state)
@@ -524,11 +576,11 @@ static void a_path_that_is_too_long_is_refused(void **state)
 
 	(void)state;
 	memset(longer, 'x', sizeof longer - 1);
-	assert_int_equal(history_file_save(registry, longer, &topics, error),
+	assert_int_equal(history_file_save(registry, longer, 1, &topics, error),
 			 UV_ENAMETOOLONG);
-	assert_int_equal(
-		history_file_load(registry, longer, WORKERS, &topics, error),
-		UV_ENAMETOOLONG);
+	assert_int_equal(history_file_load(registry, longer, &loading, error),
+			 UV_ENAMETOOLONG);
+	assert_int_equal(history_file_try(longer, error), UV_ENAMETOOLONG);
 }
 
 /* A limit of the size is a full disk. */
@@ -558,10 +610,28 @@ static void a_file_that_can_not_be_written_leaves_the_old_one(void **state)
 	assert_string_equal(find(&news), "1:one,");
 }
 
+static void trying_leaves_nothing_but_the_file(void **state)
+{
+	(void)state;
+	assert_int_equal(history_file_try(path, error), 0);
+	assert_false(exists(path));
+	assert_false(exists(beside));
+	save_news();
+	write_bytes(len);
+	assert_int_equal(rename(path, beside), 0);
+	write_bytes(len);
+	assert_int_equal(history_file_try(path, error), 0);
+	assert_true(exists(path));
+	assert_false(exists(beside));
+	assert_int_equal(load(), 0);
+}
+
 static void where_a_folder_has_its_name_saving_fails(void **state)
 {
 	(void)state;
 	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(history_file_try(path, error), UV_EINVAL);
+	assert_non_null(strstr(error, "not a file"));
 	assert_int_equal(save(), UV_EINVAL);
 	assert_non_null(strstr(error, "not a file"));
 	assert_false(exists(beside));
@@ -725,6 +795,47 @@ static void a_topic_that_is_there_twice_is_refused(void **state)
 	expect_refusal(UV_EINVAL, "torn");
 }
 
+static void names_that_no_client_could_give_are_refused(void **state)
+{
+	static char name[HISTORY_FILE_NAME_MAX_BYTES + 1];
+	struct topic_key keys[] = {
+		{SPAN("alice"), {name, sizeof name}},
+		{{name, sizeof name}, SPAN("news")},
+		{SPAN("al\xef"
+		      "ce"),
+		 SPAN("news")}, /* Latin-1 */
+		{SPAN("alice"), SPAN("\xed\xa0\x80")},
+	};
+
+	(void)state;
+	memset(name, 'x', sizeof name);
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+		publish(&keys[i], "x");
+		assert_int_equal(save(), 0);
+		restart();
+		expect_refusal(UV_EINVAL, "torn");
+	}
+}
+
+static void without_descriptors_the_file_stays_for_the_next(void **state)
+{
+	struct rlimit limit;
+
+	(void)state;
+	save_news();
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	struct rlimit none = {0, limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	int rv = load();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(rv, UV_EMFILE);
+	assert_true(loading.is_in_place);
+	assert_false(exists(refused));
+	assert_int_equal(load(), 0);
+	assert_false(loading.is_in_place);
+	assert_string_equal(find(&news), "3:one,[2],,");
+}
+
 static void after_a_refusal_the_registry_serves(void **state)
 {
 	(void)state;
@@ -763,7 +874,9 @@ static void without_memory_loading_is_refused_or_complete(void **state)
 			assert_int_equal(rv, UV_ENOMEM);
 			assert_int_equal(registry_topics(registry), 0);
 			assert_int_equal(registry_epoch(registry), epoch);
-			assert_true(exists(refused));
+			assert_true(loading.is_in_place);
+			assert_true(exists(path));
+			assert_false(exists(refused));
 		} else {
 			assert_int_equal(topics, 2);
 		}
@@ -812,6 +925,8 @@ int main(void)
 		TEST(many_topics_come_back_in_their_order),
 		TEST(where_no_history_is_kept_any_more_the_numbers_go_on),
 		TEST(ages_include_the_time_between),
+		TEST(one_older_than_the_ttl_gives_no_epoch),
+		TEST(only_the_last_one_saved_is_read),
 		TEST(a_wall_clock_that_was_set_back_counts_as_no_time),
 		TEST(times_beyond_all_measure_are_long_ago),
 		TEST(it_is_for_its_owner_alone),
@@ -821,6 +936,7 @@ int main(void)
 		TEST(without_a_folder_nothing_is_saved),
 		TEST(a_path_that_is_too_long_is_refused),
 		TEST(a_file_that_can_not_be_written_leaves_the_old_one),
+		TEST(trying_leaves_nothing_but_the_file),
 		TEST(where_a_folder_has_its_name_saving_fails),
 		TEST(nothing_is_put_in_the_place_of_what_is_not_a_file),
 		TEST(a_file_that_can_not_be_removed_is_refused),
@@ -831,6 +947,8 @@ int main(void)
 		TEST(another_version_is_refused_by_its_name),
 		TEST(no_length_is_trusted),
 		TEST(a_topic_that_is_there_twice_is_refused),
+		TEST(names_that_no_client_could_give_are_refused),
+		TEST(without_descriptors_the_file_stays_for_the_next),
 		TEST(after_a_refusal_the_registry_serves),
 		TEST(without_memory_loading_is_refused_or_complete),
 		TEST(without_memory_saving_fails_or_is_complete),
