@@ -327,9 +327,9 @@ static bool read_raw(struct routes *r, struct conn *c, struct span message,
 
 	if (status != 0)
 		conn_end(c,
-			 status == 400   ? ENDING_bad_data
-			 : status == 422 ? ENDING_policy
-					 : ENDING_no_memory,
+			 status == 500 ? ENDING_no_memory
+			 : status == 400 && !error.is_too_deep ? ENDING_bad_data
+							       : ENDING_policy,
 			 error.text);
 	*key = (struct topic_key){r->subscription.publisher,
 				  r->subscription.topic};

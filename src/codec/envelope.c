@@ -94,7 +94,7 @@ static int find_members(struct json_member members[static MEMBERS],
 	status = json_read_members(text, members, MEMBERS, memory, error);
 	if (status == 500)
 		return out_of_memory(code, error);
-	if (status == 400)
+	if (status == 400 && !error->is_too_deep)
 		*code = ENVELOPE_bad_json;
 	return status == 0 ? 0 : -1;
 }

@@ -11,6 +11,7 @@ import pytest
 
 from client import (DEADLINE, PASSWORD, SCALE, TEXT, basic, chunked,
                     handshake, publish_request, request, sub_target)
+from session import expect_error, session, told
 from threads import in_threads, join
 
 ALICE = {"Authorization": basic("alice")}
@@ -97,6 +98,37 @@ def test_large_data_that_is_no_string_arrives_whole(server):
 
 
 # --- batches -----------------------------------------------------------------
+
+
+def table(numbers):
+    """JSON text of a table with so many numbers."""
+    return "[" + ",".join(map(str, range(numbers))) + "]"
+
+
+@pytest.mark.parametrize("text", [
+    table(20_000), table(100_000), "[" * 511 + "]" * 511,
+    '{"a":' * 511 + "1" + "}" * 511, "-0." + "1234567890" * 1000 + "e+100",
+    "{" + ",".join(f'"m{i}":[]' for i in range(30_000)) + "}",
+], ids=["table", "larger table", "arrays", "objects", "number", "members"])
+def test_any_json_value_can_be_published(server, text):
+    subscriber = server.subscribe("alice", "values")
+    body = b'{"topic": "values", "data": ' + text.encode() + b"}"
+    receipt(publish_json(server, body))
+    assert subscriber.receive() == text
+
+
+def test_json_that_is_nested_too_deep_is_not_called_not_json(server):
+    body = b'{"topic": "t", "data": ' + b"[" * 512 + b"]" * 512 + b"}"
+    response = publish_json(server, body)
+    assert response.status == 400
+    assert "nested more than 512 deep" in response.error()
+    assert "not JSON" not in response.error()
+    socket = session(server, "alice")
+    socket.send_text('{"type": "publish", "topic": "t", "ref": 7, "data": '
+                     + "[" * 512 + "]" * 512 + "}")
+    value = told(socket)
+    assert "nested more than 512 deep" in value["message"]
+    expect_error(value, "bad_command")
 
 
 def test_a_batch_is_published_in_order(server):

@@ -46,7 +46,7 @@ def test_commands_may_come_with_the_handshake(server):
 # --- each command, with and without a ref ------------------------------------
 
 # As they are written, and so repeated.
-REFS = [None, '1', '0', '-0', '1.50', '-2.5e+10', '1e400', '9' * 63, '"a"',
+REFS = [None, '1', '0', '-0', '1.50', '-2.5e+10', '1e400', '9' * 128, '"a"',
         '""', '"\\u0041\\u0000"', '"é\\"\\\\\\/"', '"' + 126 * 'x' + '"',
         '"' + 21 * '\\u2028' + '"']
 
@@ -94,7 +94,7 @@ def test_each_answer_repeats_the_ref(server, ref):
 
 @pytest.mark.parametrize("ref", [
     'null', 'true', 'false', '[]', '[1]', '{}', '{"a": 1}',
-    '"' + 127 * 'x' + '"', '"' + 64 * 'é' + '"', '"' + 22 * '\\u2028' + '"'])
+    129 * '1', '"' + 127 * 'x' + '"', '"' + 64 * 'é' + '"', '"' + 22 * '\\u2028' + '"'])
 def test_a_ref_that_cannot_be_is_not_repeated(server, ref):
     socket = session(server, "alice")
     for type, members in (("ping", {}), ("subscribe", NEWS),
@@ -153,7 +153,6 @@ def test_answers_come_in_the_order_of_the_commands(server):
     '{"type": "ping", "x": 01}', '{"type": "ping", "x": NaN}',
     '{"type": "ping", "x": "\t"}', '{"type": "ping\\u0000", "x": "\\x"}',
     '{"type": "ping", "ref": "\\ud800"}',
-    '{"type": "ping", "x": ' + 70 * "[" + 70 * "]" + "}",
     '{"type": "publish", "topic": "a", "data": "\\udc00\\ud800"}',
     '{"type": "publish", "topic": "a", "data": [1, 2}', "\0",
 ])

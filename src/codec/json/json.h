@@ -1,10 +1,11 @@
 /* json.h - the JSON texts that clients send, and the ones we answer.
  *
- * cJSON says what is there (members, types); in front of it stands a scan of
- * our own, since cJSON accepts much that is not JSON (TRAPS: invalid UTF-8, raw
- * control characters, `01`, trailing text); behind it a decoder of our own,
- * since a cJSON string ends at its first U+0000. Codec: no socket, thread or
- * clock. Threads: any. */
+ * A scan of our own reads a text once, and makes no tree of its values: it
+ * checks what cJSON would let through (invalid UTF-8, raw control characters,
+ * `01`, trailing text), and finds the members asked for. cJSON decodes what is
+ * seldom: names that are written with escapes. Time and memory are linear in
+ * the text, whatever is in it. Codec: no socket, thread or clock.
+ * Threads: any. */
 #ifndef ISIMUD_CODEC_JSON_JSON_H
 #define ISIMUD_CODEC_JSON_JSON_H
 
@@ -14,18 +15,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Values of a text, on all levels: each costs cJSON an allocation, so a large
- * text of tiny ones could hold up a loop for long. More are a 422. */
-#define JSON_VALUES_MAX 16384
+#define JSON_DEPTH_MAX 512 /* nested arrays and objects; more are a 400 */
+#define JSON_ERROR_MAX 160 /* bytes of an error text, its NUL included */
 
-#define JSON_DEPTH_MAX   64  /* nested arrays and objects */
-#define JSON_MEMBERS_MAX 64  /* of an object that is read; more are a 422 */
-#define JSON_ERROR_MAX   160 /* bytes of an error text, its NUL included */
+/* Publications of one text: all that a worker does before others have their
+ * turn. More are a 422. */
+#define JSON_PUBLICATIONS_MAX 16384
 
 /* Why a text was not accepted. */
 struct json_error {
-	int status;                /* 400: not JSON; 422: not what is asked for;
-				      500: no memory */
+	int status;       /* 400: not JSON, or nested too deep; 422: not
+			     what is asked for; 500: no memory */
+	bool is_too_deep; /* 400 for that: it may well be JSON */
 	char text[JSON_ERROR_MAX]; /* what and where, for the client: printable
 				      ASCII */
 };
@@ -51,17 +52,18 @@ struct json_member {
 	const char *name;
 	unsigned kinds; /* enum json_kind, added up */
 	bool is_required;
+	size_t max_bytes;  /* of a string, decoded; 0: no limit */
 	struct span value; /* out; absent if there is none */
 	struct span raw;   /* out: its JSON text, in the text that was read */
 	bool is_string;    /* out: it was a string */
 };
 
 /* Reads `text`, an object, for the `count` members of `wanted`. Others are
- * ignored, but there may be JSON_MEMBERS_MAX in all; one that is wanted twice
- * is refused, as is anything but an object. `memory`, emptied first, is what
- * the values lie in; text.len bytes of it are always enough. Returns 0; or
- * error->status, with the values undefined, but `raw` is right: absent, or that
- * of a member that was found and is of its kind. */
+ * ignored; one that is wanted and there twice is refused, as is anything but an
+ * object. `memory`, emptied first, is what the values lie in; text.len bytes of
+ * it are always enough. Returns 0; or error->status, with the values undefined,
+ * but `raw` is right: after 422 that of a member that was found and is of its
+ * kind, else absent. */
 int json_read_members(struct span text, struct json_member *wanted,
 		      size_t count, struct buf *memory,
 		      struct json_error *error);
@@ -101,11 +103,11 @@ int json_read_subscription(struct json_subscription *s, struct span text,
 			   struct json_error *error);
 
 /* Whether `text` is one JSON text by RFC 8259 and nothing else: UTF-8 without
- * surrogates, at most JSON_DEPTH_MAX deep, numbers of at most 63 characters,
- * names and strings without raw control characters, escapes that make Unicode
- * scalar values (a lone surrogate is refused). Space around it is allowed, a
- * byte order mark is not. Returns 0, or 400 with `error` filled; bytes are
- * counted from 1. Exactly what it refuses, the readers refuse with 400. */
+ * surrogates, names and strings without raw control characters, escapes that
+ * make Unicode scalar values (a lone surrogate is refused). Space around it is
+ * allowed, a byte order mark is not. Numbers may be of any length. Returns 0;
+ * or 400 with `error` filled; bytes are counted from 1. Exactly what it
+ * refuses, the readers refuse likewise. */
 int json_check(struct span text, struct json_error *error);
 
 /* Appends `text` (UTF-8, U+0000 allowed) as a JSON string, quotes included:

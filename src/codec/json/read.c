@@ -1,11 +1,13 @@
 /* read.c - what the JSON texts that clients send say.
  *
- * A text is read in three steps. The scan goes over it once, decides whether it
- * is JSON, and records where the members of its object have their values. cJSON
- * parses it again and says how these members are named and of which type they
- * are; its i-th member is the i-th that was recorded. The values asked for are
- * then decoded from the text itself. The items of an array are scanned once
- * more, one by one, so that members are recorded of a single object at a time.
+ * The scan goes over a text once. On its way the reader looks at the members of
+ * the outermost object, or of each item of an array, and notes where those that
+ * are wanted have their values; a type is told by a value's first byte. What
+ * was found is then decoded from the text. cJSON decodes the names that are
+ * written with escapes, which hardly anybody does.
+ *
+ * That a text is not JSON counts before all else that is wrong with it, so that
+ * the scan goes on after the first error.
  *
  * cJSON_GetErrorPtr() must never be called: what it points to is shared by all
  * threads. */
@@ -17,11 +19,14 @@
 
 #include <cjson/cJSON.h>
 
-#include "base/check.h"
-
 /* What publications may go on holding for the next ones. */
 #define KEPT_MAX_BYTES 65536
 #define KEPT_MAX_COUNT (KEPT_MAX_BYTES / sizeof(struct json_publication))
+
+#define COUNT_AT_FIRST 4 /* publications that room is made for */
+
+/* No name that is wanted is longer: each of 16 characters as \uXXXX, quoted. */
+#define ESCAPED_NAME_MAX_BYTES (16 * 6 + 2)
 
 /* --- decode --------------------------------------------------------------- */
 
@@ -94,9 +99,8 @@ static bool is_space(char c)
 	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-/* Appends a value that is not a string, without the space in it, to `memory`,
- * which has room for raw.len bytes. */
-static struct span copy_compact(struct span raw, struct buf *memory)
+/* The same of a value that is not a string: without the space in it. */
+static struct span strip(struct span raw, struct buf *memory)
 {
 	char *start = memory->bytes + memory->len;
 	char *out = start;
@@ -116,43 +120,68 @@ static struct span copy_compact(struct span raw, struct buf *memory)
 	return (struct span){start, (size_t)(out - start)};
 }
 
-static struct span decode(struct span raw, bool is_string, struct buf *memory)
+/* Appends `raw`, which the scan has passed, to `memory`, which has room for
+ * raw.len bytes. `has_space`: there may be some in it. */
+static struct span decode(struct span raw, bool has_space, struct buf *memory)
 {
-	return is_string ? decode_string(raw, memory)
-			 : copy_compact(raw, memory);
+	if (raw.bytes[0] == '"')
+		return decode_string(raw, memory);
+	if (has_space)
+		return strip(raw, memory);
+	char *start = memory->bytes + memory->len;
+	memcpy(start, raw.bytes, raw.len);
+	memory->len += raw.len;
+	return (struct span){start, raw.len};
 }
 
 /* --- find ----------------------------------------------------------------- */
 
-/* As cJSON_IsString() and the like have it. */
-static int type_of(const cJSON *item)
+/* A text that is being read. */
+struct reader {
+	struct json_scan scan;
+	int status;               /* of the first error; 0: none so far */
+	struct json_error *error; /* what that is */
+	struct json_error later;  /* and those behind it */
+};
+
+/* Where the next error goes. */
+static struct json_error *error_of(struct reader *r)
 {
-	return item->type & 0xff;
+	return r->status == 0 ? r->error : &r->later;
 }
 
-static const char *type_name(const cJSON *item)
+static void note(struct reader *r, int status)
 {
-	switch (type_of(item)) {
-	case cJSON_Object:
+	if (r->status == 0)
+		r->status = status;
+}
+
+static const char *type_name(char first)
+{
+	switch (first) {
+	case '{':
 		return "an object";
-	case cJSON_Array:
+	case '[':
 		return "an array";
-	case cJSON_String:
+	case '"':
 		return "a string";
-	case cJSON_Number:
-		return "a number";
-	case cJSON_NULL:
+	case 'n':
 		return "null";
-	default:
+	case 't':
+	case 'f':
 		return "a boolean";
+	default:
+		return "a number";
 	}
 }
 
-static bool is_of_kind(int type, unsigned kinds)
+static bool is_of_kind(char first, unsigned kinds)
 {
+	bool is_number = first == '-' || (first >= '0' && first <= '9');
+
 	return (kinds & JSON_ANY) != 0 ||
-	       ((kinds & JSON_STRING) != 0 && type == cJSON_String) ||
-	       ((kinds & JSON_NUMBER) != 0 && type == cJSON_Number);
+	       ((kinds & JSON_STRING) != 0 && first == '"') ||
+	       ((kinds & JSON_NUMBER) != 0 && is_number);
 }
 
 static const char *kinds_name(unsigned kinds)
@@ -162,122 +191,154 @@ static const char *kinds_name(unsigned kinds)
 	return kinds == JSON_NUMBER ? "a number" : "a string or a number";
 }
 
-static struct json_member *find_wanted(struct json_member wanted[],
-				       size_t count, const char *name)
+/* The members that are asked for. */
+struct wanted {
+	struct json_member *all;
+	size_t count;
+};
+
+static struct json_member *find_plain(const struct wanted *wanted,
+				      struct span name)
 {
-	for (size_t i = 0; i < count; i++) {
-		const char *other = wanted[i].name;
-		if (*other == *name && strcmp(other, name) == 0)
-			return &wanted[i];
+	for (size_t i = 0; i < wanted->count; i++) {
+		const char *other = wanted->all[i].name;
+		if (name.len > 0 && *other == *name.bytes &&
+		    strncmp(other, name.bytes, name.len) == 0 &&
+		    other[name.len] == '\0')
+			return &wanted->all[i];
 	}
 	return NULL;
 }
 
-static int take_member(struct json_member *w, const cJSON *item,
-		       struct span value, struct json_error *error)
+static struct json_member *find_escaped(struct reader *r,
+					const struct wanted *wanted,
+					struct span raw)
 {
-	if (w->raw.bytes != NULL)
-		return json_fail(error, 422, "`%s` is there twice", w->name);
-	if (!is_of_kind(type_of(item), w->kinds))
-		return json_fail(error, 422, "`%s` must be %s, not %s", w->name,
-				 kinds_name(w->kinds), type_name(item));
+	struct json_member *found;
+	cJSON *name =
+		cJSON_ParseWithLengthOpts(raw.bytes, raw.len, NULL, false);
+
+	if (name == NULL) { /* what the scan lets through is JSON to cJSON */
+		note(r, json_fail(error_of(r), 500, "out of memory"));
+		return NULL;
+	}
+	found = find_plain(wanted, span_of(cJSON_GetStringValue(name)));
+	cJSON_Delete(name);
+	return found;
+}
+
+/* No name that is wanted has U+0000, where cJSON would cut it. */
+static struct json_member *find_wanted(struct reader *r,
+				       const struct wanted *wanted,
+				       const struct json_scan_string *name)
+{
+	if (name->has_nul || name->raw.len > ESCAPED_NAME_MAX_BYTES)
+		return NULL;
+	if (name->has_escape)
+		return find_escaped(r, wanted, name->raw);
+	return find_plain(
+		wanted, (struct span){name->raw.bytes + 1, name->raw.len - 2});
+}
+
+static void take_member(struct reader *r, struct json_member *w,
+			struct span value)
+{
+	char first = value.bytes[0];
+
+	if (w->raw.bytes != NULL) {
+		note(r, json_fail(error_of(r), 422, "`%s` is there twice",
+				  w->name));
+		return;
+	}
+	if (!is_of_kind(first, w->kinds)) {
+		note(r, json_fail(error_of(r), 422, "`%s` must be %s, not %s",
+				  w->name, kinds_name(w->kinds),
+				  type_name(first)));
+		return;
+	}
 	w->raw = value;
-	w->is_string = type_of(item) == cJSON_String;
-	return 0;
+	w->is_string = first == '"';
 }
 
-/* Takes what is wanted of the members of `object`, which were recorded in `s`.
- * The first error is the one reported; the others are found all the same. */
-static int take_members(const cJSON *object, const struct json_scan *s,
-			struct json_member wanted[], size_t count,
-			struct json_error *error)
+/* Starts at the name. */
+static bool read_member(struct reader *r, const struct wanted *wanted)
 {
-	struct json_error later;
-	int status = 0;
-	size_t i = 0;
+	struct json_scan_string name;
+	struct json_member *w;
+	struct span value;
 
-	for (const cJSON *item = object->child; item != NULL;
-	     item = item->next) {
-		const struct json_scan_member *member = &s->members[i++];
-		struct json_member *w =
-			find_wanted(wanted, count, item->string);
-		int rv;
-		CHECK(i <= s->members_count);
-		if (w == NULL || member->name_has_nul)
-			continue;
-		rv = take_member(w, item, member->value,
-				 status == 0 ? error : &later);
-		if (status == 0)
-			status = rv;
-	}
-	CHECK(i == s->members_count);
-	return status;
+	if (!json_scan_name(&r->scan, &name))
+		return false;
+	w = find_wanted(r, wanted, &name);
+	if (!json_scan_value(&r->scan, &value))
+		return false;
+	if (w != NULL)
+		take_member(r, w, value);
+	return true;
 }
 
-/* Finds what is wanted in `value`, which `s` scanned last. `value` and `raw` of
- * all that is wanted are absent. */
-static int find_members(const cJSON *value, const struct json_scan *s,
-			struct json_member wanted[], size_t count,
-			struct json_error *error)
+/* Starts at the opening brace. `raw` of all that is wanted is absent. */
+static bool read_members(struct reader *r, const struct wanted *wanted)
 {
-	int status;
+	bool is_entry;
 
-	if (type_of(value) != cJSON_Object)
-		return json_fail(error, 422, "an object was expected, not %s",
-				 type_name(value));
-	if (s->members_count > JSON_MEMBERS_MAX)
-		return json_fail(error, 422,
-				 "too many members, at most %d allowed",
-				 JSON_MEMBERS_MAX);
-	status = take_members(value, s, wanted, count, error);
-	for (size_t i = 0; i < count && status == 0; i++) {
-		if (wanted[i].is_required && wanted[i].raw.bytes == NULL)
-			status = json_fail(error, 422, "missing member `%s`",
-					   wanted[i].name);
+	if (!json_scan_enter(&r->scan, &is_entry))
+		return false;
+	while (is_entry) {
+		if (!read_member(r, wanted) ||
+		    !json_scan_next(&r->scan, &is_entry))
+			return false;
 	}
-	return status;
+	for (size_t i = 0; i < wanted->count; i++) {
+		const struct json_member *w = &wanted->all[i];
+		if (w->is_required && w->raw.bytes == NULL && r->status == 0)
+			note(r, json_fail(error_of(r), 422,
+					  "missing member `%s`", w->name));
+	}
+	return true;
 }
 
-/* Scans and parses `text`. Returns what the caller is to delete; or NULL, with
- * `error` filled. */
-static cJSON *parse(struct span text, struct json_scan *s,
-		    struct json_error *error)
+/* Reads the value that is next. Returns false if it is not JSON. */
+static bool read_object(struct reader *r, const struct wanted *wanted)
 {
-	cJSON *root;
+	struct span value;
+	bool is_object = r->scan.at < r->scan.end && *r->scan.at == '{';
 
-	if (json_scan_text(s, text, error) != 0)
-		return NULL;
-	if (s->values_count > JSON_VALUES_MAX) {
-		json_fail(error, 422, "too many values, at most %d allowed",
-			  JSON_VALUES_MAX);
-		return NULL;
-	}
-	root = cJSON_ParseWithLengthOpts(text.bytes, text.len, NULL, false);
-	if (root == NULL) /* what the scan lets through is JSON to cJSON, too */
-		json_fail(error, 500, "out of memory");
-	return root;
+	if (is_object)
+		return read_members(r, wanted);
+	if (!json_scan_value(&r->scan, &value))
+		return false;
+	note(r, json_fail(error_of(r), 422, "an object was expected, not %s",
+			  type_name(value.bytes[0])));
+	return true;
+}
+
+/* Returns the status of all. */
+static int finish(struct reader *r, bool is_json)
+{
+	if (is_json && json_scan_finish(&r->scan))
+		return r->status;
+	return json_scan_fail(&r->scan, r->error);
+}
+
+/* Decodes one member. Returns 0, or error->status if it is too long. */
+static int take_value(struct json_member *w, bool has_space, struct buf *memory,
+		      struct json_error *error)
+{
+	w->value = decode(w->raw, has_space, memory);
+	if (w->max_bytes == 0 || !w->is_string || w->value.len <= w->max_bytes)
+		return 0;
+	return json_fail(error, 422, "`%s` has more than %zu bytes", w->name,
+			 w->max_bytes);
 }
 
 /* --- members -------------------------------------------------------------- */
-
-static int find_in_text(struct span text, struct json_member wanted[],
-			size_t count, struct json_error *error)
-{
-	struct json_scan scan;
-	cJSON *root = parse(text, &scan, error);
-	int status;
-
-	if (root == NULL)
-		return error->status;
-	status = find_members(root, &scan, wanted, count, error);
-	cJSON_Delete(root);
-	return status;
-}
 
 int json_read_members(struct span text, struct json_member *wanted,
 		      size_t count, struct buf *memory,
 		      struct json_error *error)
 {
+	struct reader r = {.error = error};
 	size_t room = 0;
 	int status;
 
@@ -286,19 +347,23 @@ int json_read_members(struct span text, struct json_member *wanted,
 		wanted[i].value = wanted[i].raw = (struct span){0};
 		wanted[i].is_string = false;
 	}
-	status = find_in_text(text, wanted, count, error);
+	json_scan_start(&r.scan, text);
+	status = finish(&r, read_object(&r, &(struct wanted){wanted, count}));
+	for (size_t i = 0; i < count; i++) {
+		if (status == 400)
+			wanted[i].raw = (struct span){0};
+		room += wanted[i].raw.len;
+	}
 	if (status != 0)
 		return status;
-	for (size_t i = 0; i < count; i++)
-		room += wanted[i].raw.len;
 	if (buf_reserve(memory, room) != 0) /* once: spans must not move */
 		return json_fail(error, 500, "out of memory");
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count && status == 0; i++) {
 		if (wanted[i].raw.bytes != NULL)
-			wanted[i].value = decode(wanted[i].raw,
-						 wanted[i].is_string, memory);
+			status = take_value(&wanted[i], r.scan.has_space,
+					    memory, error);
 	}
-	return 0;
+	return status;
 }
 
 int json_read_subscription(struct json_subscription *s, struct span text,
@@ -317,42 +382,60 @@ int json_read_subscription(struct json_subscription *s, struct span text,
 
 /* --- publications --------------------------------------------------------- */
 
-/* Makes room for as many as there are. Memory that an earlier text made large
- * goes, unless this one makes use of it. */
-static int reserve(struct json_publications *p, const cJSON *root,
-		   struct span text)
+/* Memory that an earlier text made large goes, unless this one may make use of
+ * it. */
+static void start_publications(struct json_publications *p, struct span text)
 {
+	p->count = 0;
+	p->is_array = false;
 	p->memory.len = 0;
-	if (p->memory.cap > KEPT_MAX_BYTES && text.len <= KEPT_MAX_BYTES)
+	if (text.len > KEPT_MAX_BYTES)
+		return;
+	if (p->memory.cap > KEPT_MAX_BYTES)
 		buf_fini(&p->memory);
-	p->is_array = type_of(root) == cJSON_Array;
-	p->count = p->is_array ? (size_t)cJSON_GetArraySize(root) : 1;
-	if (p->count <= p->cap &&
-	    (p->cap <= KEPT_MAX_COUNT || p->count > KEPT_MAX_COUNT))
-		return 0;
-	free(p->all); /* and not realloc(): nothing in it is needed */
-	p->cap = p->count == 0 ? 1 : p->count;
-	p->all = malloc(p->cap * sizeof(*p->all));
-	if (p->all != NULL)
-		return 0;
-	p->cap = 0;
-	return -ENOMEM; /* UV_ENOMEM */
+	if (p->cap > KEPT_MAX_COUNT) {
+		free(p->all);
+		p->all = NULL;
+		p->cap = 0;
+	}
 }
 
-/* Its spans are as they stand in the text. */
-static int find_publication(struct json_publication *found, const cJSON *value,
-			    const struct json_scan *s, struct json_error *error)
+/* Makes room for one more. */
+static int reserve_one(struct json_publications *p)
 {
-	struct json_member wanted[] = {
+	size_t cap = p->cap == 0 ? COUNT_AT_FIRST : 2 * p->cap;
+	struct json_publication *all;
+
+	if (p->count < p->cap)
+		return 0;
+	all = realloc(p->all, cap * sizeof(*all));
+	if (all == NULL)
+		return -ENOMEM; /* UV_ENOMEM */
+	p->all = all;
+	p->cap = cap;
+	return 0;
+}
+
+/* Reads the object that is next, whose spans are as they stand in the text. */
+static bool read_publication(struct reader *r, struct json_publications *p)
+{
+	struct json_member all[] = {
 		{"topic", .kinds = JSON_STRING, .is_required = true},
 		{"data", .kinds = JSON_ANY, .is_required = true},
 	};
-	int status = find_members(value, s, wanted, 2, error);
 
-	found->topic = wanted[0].raw;
-	found->data.text = wanted[1].raw;
-	found->data.is_json = !wanted[1].is_string;
-	return status;
+	if (!read_object(r, &(struct wanted){all, 2}))
+		return false;
+	if (r->status != 0)
+		return true;
+	if (reserve_one(p) != 0) {
+		note(r, json_fail(error_of(r), 500, "out of memory"));
+		return true;
+	}
+	p->all[p->count++] = (struct json_publication){
+		.topic = all[0].raw,
+		.data = {.text = all[1].raw, .is_json = !all[1].is_string}};
+	return true;
 }
 
 /* Puts in front of the text which item it is about, counted from 1. */
@@ -364,47 +447,58 @@ static int name_item(struct json_error *error, size_t number)
 	return json_fail(error, error->status, "item %zu: %s", number, text);
 }
 
-static int find_items(struct json_publications *p, const cJSON *root,
-		      struct json_scan *s, struct span text,
-		      struct json_error *error)
+/* Starts at an item. After an error only JSON is asked for. */
+static bool read_item(struct reader *r, struct json_publications *p)
 {
-	size_t i = 0;
+	struct span value;
 
-	json_scan_array(s, text);
-	for (const cJSON *item = root->child; item != NULL; item = item->next) {
-		CHECK(i < p->count);
-		json_scan_item(s);
-		if (find_publication(&p->all[i++], item, s, error) != 0)
-			return name_item(error, i);
+	if (r->status != 0)
+		return json_scan_value(&r->scan, &value);
+	if (p->count == JSON_PUBLICATIONS_MAX) {
+		note(r, json_fail(error_of(r), 422,
+				  "too many publications, at most %d allowed",
+				  JSON_PUBLICATIONS_MAX));
+		return json_scan_value(&r->scan, &value);
 	}
-	return 0;
+	if (!read_publication(r, p))
+		return false;
+	if (r->status == 422)
+		name_item(r->error, p->count + 1);
+	return true;
 }
 
-static int find_publications(struct json_publications *p, struct span text,
-			     struct json_error *error)
+/* Starts at the opening bracket. */
+static bool read_items(struct reader *r, struct json_publications *p)
 {
-	struct json_scan scan;
-	cJSON *root = parse(text, &scan, error);
-	int status;
+	bool is_entry;
 
-	if (root == NULL)
-		return error->status;
-	if (reserve(p, root, text) != 0)
-		status = json_fail(error, 500, "out of memory");
-	else if (p->is_array)
-		status = find_items(p, root, &scan, text, error);
-	else
-		status = find_publication(p->all, root, &scan, error);
-	cJSON_Delete(root);
-	return status;
+	p->is_array = true;
+	if (!json_scan_enter(&r->scan, &is_entry))
+		return false;
+	while (is_entry) {
+		if (!read_item(r, p) || !json_scan_next(&r->scan, &is_entry))
+			return false;
+	}
+	return true;
+}
+
+static bool read_publications(struct reader *r, struct json_publications *p)
+{
+	if (r->scan.at < r->scan.end && *r->scan.at == '[')
+		return read_items(r, p);
+	return read_publication(r, p);
 }
 
 int json_read_publications(struct json_publications *p, struct span text,
 			   struct json_error *error)
 {
+	struct reader r = {.error = error};
 	size_t room = 0;
-	int status = find_publications(p, text, error);
+	int status;
 
+	start_publications(p, text);
+	json_scan_start(&r.scan, text);
+	status = finish(&r, read_publications(&r, p));
 	if (status != 0)
 		return status;
 	for (size_t i = 0; i < p->count; i++)
@@ -415,7 +509,7 @@ int json_read_publications(struct json_publications *p, struct span text,
 		struct json_publication *one = &p->all[i];
 		one->topic = decode_string(one->topic, &p->memory);
 		one->data.text =
-			decode(one->data.text, !one->data.is_json, &p->memory);
+			decode(one->data.text, r.scan.has_space, &p->memory);
 	}
 	return 0;
 }

@@ -1,16 +1,11 @@
-/* scan.c - whether a text is JSON, and where its members stand. */
+/* scan.c - one pass over a text: whether it is JSON, and where its values
+ * stand. */
 #include "codec/json/scan.h"
 
 #include <endian.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "base/check.h"
-
-/* cJSON copies a number into 64 bytes and takes the rest for something else;
- * RFC 8259 6 allows a limit. */
-#define NUMBER_MAX_BYTES 63
 
 #define UNIT_BYTES 6 /* of one \uXXXX */
 
@@ -134,7 +129,7 @@ int32_t json_read_character(const char *at, const char *end, size_t *used)
 	return 0x10000 + (high - 0xd800) * 0x400 + (low - 0xdc00);
 }
 
-/* --- scan ----------------------------------------------------------------- */
+/* --- parts ---------------------------------------------------------------- */
 
 static bool refuse(struct json_scan *s, const char *problem)
 {
@@ -155,11 +150,19 @@ static bool take(struct json_scan *s, char c)
 	return true;
 }
 
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
 static void skip_space(struct json_scan *s)
 {
-	while (s->at < s->end && (*s->at == ' ' || *s->at == '\n' ||
-				  *s->at == '\r' || *s->at == '\t'))
+	if (s->at == s->end || !is_space(*s->at))
+		return;
+	s->has_space = true;
+	do
 		s->at++;
+	while (s->at < s->end && is_space(*s->at));
 }
 
 static void skip_plain(struct json_scan *s)
@@ -179,11 +182,12 @@ static void skip_plain(struct json_scan *s)
 }
 
 /* Starts at a backslash. */
-static bool scan_escape(struct json_scan *s, bool *has_nul)
+static bool scan_escape(struct json_scan *s, struct json_scan_string *string)
 {
 	size_t used;
 	int32_t character;
 
+	string->has_escape = true;
 	if (s->end - s->at < 2 || s->at[1] != 'u') {
 		s->at++;
 		if (s->at == s->end || *s->at == '\0' ||
@@ -198,18 +202,18 @@ static bool scan_escape(struct json_scan *s, bool *has_nul)
 	if (character == -2)
 		return refuse(s, "an escape is half a surrogate pair");
 	if (character == 0)
-		*has_nul = true;
+		string->has_nul = true;
 	s->at += used;
 	return true;
 }
 
 /* Starts at something in a string that is not plain, nor its end. */
-static bool scan_special(struct json_scan *s, bool *has_nul)
+static bool scan_special(struct json_scan *s, struct json_scan_string *string)
 {
 	if (s->at == s->end)
 		return refuse(s, "a closing quote was expected");
 	if (*s->at == '\\')
-		return scan_escape(s, has_nul);
+		return scan_escape(s, string);
 	if ((unsigned char)*s->at < 0x20)
 		return refuse(s, "a control character is not escaped");
 	do { /* one that is not ASCII is seldom alone */
@@ -221,16 +225,19 @@ static bool scan_special(struct json_scan *s, bool *has_nul)
 	return true;
 }
 
-/* Starts at the opening quote. `*has_nul` is set if it holds U+0000. */
-static bool scan_string(struct json_scan *s, bool *has_nul)
+/* Starts at the opening quote. */
+static bool scan_string(struct json_scan *s, struct json_scan_string *string)
 {
-	s->at++;
+	const char *start = s->at++;
+
+	*string = (struct json_scan_string){0};
 	skip_plain(s);
 	while (!take(s, '"')) {
-		if (!scan_special(s, has_nul))
+		if (!scan_special(s, string))
 			return false;
 		skip_plain(s);
 	}
+	string->raw = (struct span){start, (size_t)(s->at - start)};
 	return true;
 }
 
@@ -250,8 +257,6 @@ static bool scan_digits(struct json_scan *s)
 
 static bool scan_number(struct json_scan *s)
 {
-	const char *start = s->at;
-
 	take(s, '-');
 	if (!take(s, '0') && !scan_digits(s))
 		return false;
@@ -262,10 +267,6 @@ static bool scan_number(struct json_scan *s)
 			take(s, '-');
 		if (!scan_digits(s))
 			return false;
-	}
-	if (s->at - start > NUMBER_MAX_BYTES) {
-		s->at = start;
-		return refuse(s, "a number is too long");
 	}
 	return true;
 }
@@ -279,83 +280,14 @@ static bool scan_word(struct json_scan *s, struct span word)
 	return true;
 }
 
-static bool scan_value(struct json_scan *s);
-
-static bool scan_member(struct json_scan *s)
+/* A value that has no others in it. */
+static bool scan_scalar(struct json_scan *s)
 {
-	bool name_has_nul = false;
-	const char *value;
+	struct json_scan_string string; /* nobody asks */
 
-	skip_space(s);
-	if (!is_next(s, '"'))
-		return refuse(s, "a name in quotes was expected");
-	if (!scan_string(s, &name_has_nul))
-		return false;
-	skip_space(s);
-	if (!take(s, ':'))
-		return refuse(s, "a colon was expected");
-	skip_space(s);
-	value = s->at;
-	if (!scan_value(s))
-		return false;
-	if (s->depth == 1) {
-		if (s->members_count < JSON_MEMBERS_MAX)
-			s->members[s->members_count] =
-				(struct json_scan_member){
-					{value, (size_t)(s->at - value)},
-					name_has_nul};
-		s->members_count++;
-	}
-	skip_space(s);
-	return true;
-}
-
-static bool scan_element(struct json_scan *s)
-{
-	skip_space(s);
-	if (!scan_value(s))
-		return false;
-	skip_space(s);
-	return true;
-}
-
-/* Starts at the opening bracket. It calls itself by way of scan_value(), at
- * most JSON_DEPTH_MAX deep. */
-static bool scan_nested(struct json_scan *s, char closing,
-			bool (*scan_one)(struct json_scan *s),
-			const char *problem)
-{
-	if (s->depth == JSON_DEPTH_MAX)
-		return refuse(s, "nested too deep");
-	s->depth++;
-	s->at++;
-	skip_space(s);
-	if (!take(s, closing)) {
-		do {
-			if (!scan_one(s))
-				return false;
-		} while (take(s, ','));
-		if (!take(s, closing))
-			return refuse(s, problem);
-	}
-	s->depth--;
-	return true;
-}
-
-static bool scan_value(struct json_scan *s)
-{
-	bool has_nul = false; /* nobody asks */
-
-	s->values_count++;
 	switch (s->at < s->end ? *s->at : '\0') {
-	case '{':
-		return scan_nested(s, '}', scan_member,
-				   "a comma or } was expected");
-	case '[':
-		return scan_nested(s, ']', scan_element,
-				   "a comma or ] was expected");
 	case '"':
-		return scan_string(s, &has_nul);
+		return scan_string(s, &string);
 	case 'f':
 		return scan_word(s, SPAN("false"));
 	case 'n':
@@ -369,47 +301,140 @@ static bool scan_value(struct json_scan *s)
 	}
 }
 
-int json_scan_text(struct json_scan *s, struct span text,
-		   struct json_error *error)
-{
-	const char *start = text.bytes == NULL ? "" : text.bytes;
+/* --- arrays and objects --------------------------------------------------- */
 
-	s->at = start;
-	s->end = start + text.len;
-	s->depth = 0;
-	s->values_count = 0;
-	s->members_count = 0;
-	if (scan_element(s)) {
-		if (s->at == s->end)
-			return 0;
-		s->problem = "the end was expected";
+static bool is_in_object(const struct json_scan *s)
+{
+	unsigned i = s->depth - 1;
+
+	return (s->objects[i / 64] >> i % 64 & 1) != 0;
+}
+
+static bool take_closing(struct json_scan *s)
+{
+	if (!take(s, is_in_object(s) ? '}' : ']'))
+		return false;
+	s->depth--;
+	return true;
+}
+
+bool json_scan_enter(struct json_scan *s, bool *is_entry)
+{
+	unsigned i = s->depth;
+	uint64_t bit = UINT64_C(1) << i % 64;
+
+	if (i == JSON_DEPTH_MAX) {
+		s->is_too_deep = true;
+		return refuse(s, "nested too deep");
 	}
-	return json_fail(error, 400, "text is not JSON: byte %zu: %s%s",
-			 (size_t)(s->at - start) + 1, s->problem,
-			 s->at == s->end ? ", but the text ends" : "");
-}
-
-void json_scan_array(struct json_scan *s, struct span text)
-{
-	s->at = text.bytes;
-	s->end = text.bytes + text.len;
+	if (*s->at++ == '{')
+		s->objects[i / 64] |= bit;
+	else
+		s->objects[i / 64] &= ~bit;
+	s->depth++;
 	skip_space(s);
-	CHECK(take(s, '['));
+	*is_entry = !take_closing(s);
+	return true;
 }
 
-void json_scan_item(struct json_scan *s)
+bool json_scan_next(struct json_scan *s, bool *is_entry)
 {
+	skip_space(s);
+	*is_entry = take(s, ',');
+	if (*is_entry) {
+		skip_space(s);
+		return true;
+	}
+	if (take_closing(s))
+		return true;
+	return refuse(s, is_in_object(s) ? "a comma or } was expected"
+					 : "a comma or ] was expected");
+}
+
+bool json_scan_name(struct json_scan *s, struct json_scan_string *name)
+{
+	if (!is_next(s, '"'))
+		return refuse(s, "a name in quotes was expected");
+	if (!scan_string(s, name))
+		return false;
+	skip_space(s);
+	if (!take(s, ':'))
+		return refuse(s, "a colon was expected");
+	skip_space(s);
+	return true;
+}
+
+bool json_scan_value(struct json_scan *s, struct span *value)
+{
+	const char *start = s->at;
+	unsigned depth = s->depth;
+	struct json_scan_string name; /* nobody asks */
+	bool is_entry;
+
+	do { /* a value each time */
+		if (is_next(s, '[') || is_next(s, '{')) {
+			if (!json_scan_enter(s, &is_entry))
+				return false;
+		} else {
+			if (!scan_scalar(s))
+				return false;
+			is_entry = false;
+		}
+		while (!is_entry && s->depth > depth) {
+			if (!json_scan_next(s, &is_entry))
+				return false;
+		}
+		if (is_entry && is_in_object(s) && !json_scan_name(s, &name))
+			return false;
+	} while (is_entry);
+	*value = (struct span){start, (size_t)(s->at - start)};
+	return true;
+}
+
+/* --- texts ---------------------------------------------------------------- */
+
+void json_scan_start(struct json_scan *s, struct span text)
+{
+	s->start = text.bytes == NULL ? "" : text.bytes;
+	s->at = s->start;
+	s->end = s->start + text.len;
+	s->problem = NULL;
+	s->is_too_deep = false;
+	s->has_space = false;
 	s->depth = 0;
-	s->members_count = 0;
-	CHECK(scan_element(s));
-	CHECK(take(s, ',') || is_next(s, ']'));
+	skip_space(s);
+}
+
+bool json_scan_finish(struct json_scan *s)
+{
+	skip_space(s);
+	return s->at == s->end || refuse(s, "the end was expected");
+}
+
+int json_scan_fail(const struct json_scan *s, struct json_error *error)
+{
+	size_t byte = (size_t)(s->at - s->start) + 1;
+
+	error->is_too_deep = s->is_too_deep;
+	if (s->is_too_deep)
+		return json_fail(error, 400,
+				 "byte %zu: arrays and objects are nested more "
+				 "than %d deep",
+				 byte, JSON_DEPTH_MAX);
+	return json_fail(error, 400, "text is not JSON: byte %zu: %s%s", byte,
+			 s->problem,
+			 s->at == s->end ? ", but the text ends" : "");
 }
 
 int json_check(struct span text, struct json_error *error)
 {
 	struct json_scan scan;
+	struct span value;
 
-	return json_scan_text(&scan, text, error);
+	json_scan_start(&scan, text);
+	if (json_scan_value(&scan, &value) && json_scan_finish(&scan))
+		return 0;
+	return json_scan_fail(&scan, error);
 }
 
 bool json_is_utf8(struct span text)
