@@ -12,7 +12,7 @@
 
 static void say_range(const struct config_setting *s, char *out, size_t cap)
 {
-	if (s->max == 0)
+	if (s->max == 0 || s->kind == MODE)
 		out[0] = '\0';
 	else if (s->kind == DURATION)
 		snprintf(out, cap, " (%g to %g)", (double)s->min / 1000,

@@ -40,6 +40,7 @@ struct config {
 	/* All there are: what `listen` says, else one of `ip` and `port`. */
 	struct config_listener listeners[CONFIG_LISTENERS_MAX];
 	unsigned listeners_count; /* at least 1 */
+	uint64_t unix_mode;       /* of Unix sockets' files */
 	uint64_t admin_port;      /* on `ip`; 0: any free one */
 	bool has_admin_port;
 	bool homepage;

@@ -20,6 +20,7 @@ enum config_kind {
 	PORT_OR_NONE, /* the admin port: a NUMBER, and whether it is given */
 	BYTES,        /* with an optional suffix K, M or G (of 1024) */
 	DURATION,     /* seconds, decimals allowed; kept in milliseconds */
+	MODE,         /* of a file, in octal */
 	LEVEL,
 	FORMAT,
 };

@@ -63,6 +63,18 @@ static const char *read_duration(const char *text, uint64_t *out)
 	return NULL;
 }
 
+static const char *read_mode(const char *text, uint64_t *out)
+{
+	if (text[0] == '\0' || strlen(text) > 4 ||
+	    text[strspn(text, "01234567")] != '\0')
+		return "must be a mode in octal, such as 0660";
+	*out = strtoull(text, NULL, 8);
+	/* Its owner may always connect: isimud healthcheck does. */
+	return *out > 0777 || (*out & 0600) != 0600
+		       ? "must be from 0600 to 0777, for its owner at least"
+		       : NULL;
+}
+
 static const char *read_flag(const char *text, bool *out)
 {
 	static const char *const yes[] = {"true", "t", "1"};
@@ -138,6 +150,8 @@ const char *config_read_setting(struct config *c,
 	case BYTES:
 		wrong = read_bytes(text, number);
 		break;
+	case MODE:
+		return read_mode(text, number);
 	case DURATION:
 		wrong = read_duration(text, number);
 		break;

@@ -20,6 +20,8 @@ const struct config_setting config_settings[] = {
 	{"LISTEN", LISTENERS, AT(listen), NULL, 0, 0,
 	 "in place of IP and PORT, up to 8 of IP:PORT, [IPV6]:PORT and "
 	 "unix:/PATH, separated by commas; default: IP and PORT"},
+	{"UNIX_MODE", MODE, AT(unix_mode), "0660", 0600, 0777,
+	 "who may connect to a Unix socket: the mode of its file, in octal"},
 	{"ADMIN_PORT", PORT_OR_NONE, AT(admin_port), NULL, 0, 65535,
 	 "a listener of its own, on IP, for health and metrics; default: none"},
 	{"HOMEPAGE", FLAG, AT(homepage), "true", 0, 0,

@@ -62,6 +62,9 @@ static void show_value(const struct config *c, const struct config_setting *s,
 	case LEVEL:
 		snprintf(out, cap, "%s", levels[*number]);
 		break;
+	case MODE:
+		snprintf(out, cap, "%04o", (unsigned)*number);
+		break;
 	case DURATION:
 		snprintf(out, cap, "%.8g", (double)*number / 1000);
 		break;
@@ -124,6 +127,7 @@ void config_print_help(FILE *out)
 		[PORT_OR_NONE] = "NUMBER",
 		[BYTES] = "BYTES",
 		[DURATION] = "SECONDS",
+		[MODE] = "OCTAL",
 		[LEVEL] = "debug|info|warn|error",
 		[FORMAT] = "text|json",
 	};

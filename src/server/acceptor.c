@@ -11,15 +11,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define BACKLOG         4096
 #define ACCEPTS_MAX     256 /* at once, before other listeners have a turn */
 #define RETRY_MS        100
 #define UNSENT_MAX      4096 /* bytes, see bound_unsent() */
-#define UNIX_MODE       0666 /* of a Unix socket: who may reach it, may use it */
 #define LINGER_SWEEP_MS 1000
 
 static const char refusal[] = "HTTP/1.1 503 Service Unavailable\r\n"
@@ -36,7 +33,6 @@ union address {
 	struct sockaddr any;
 	struct sockaddr_in ip4;
 	struct sockaddr_in6 ip6;
-	struct sockaddr_un path;
 };
 
 /* The address of `l`, and its length. Returns 0 or a UV_E…. */
@@ -44,15 +40,6 @@ static int address_of(const struct config_listener *l, union address *out,
 		      socklen_t *len)
 {
 	memset(out, 0, sizeof *out);
-	if (l->is_unix) {
-		*len = sizeof out->path;
-		out->path.sun_family = AF_UNIX;
-		size_t size = strlen(l->address) + 1;
-		if (size > sizeof out->path.sun_path)
-			return UV_ENAMETOOLONG;
-		memcpy(out->path.sun_path, l->address, size);
-		return 0;
-	}
 	*len = sizeof out->ip4;
 	if (uv_ip4_addr(l->address, (int)l->port, &out->ip4) == 0)
 		return 0;
@@ -78,52 +65,37 @@ static unsigned port_of(int fd)
 	}
 }
 
-/* Removes the file of a socket that its process has left behind: connecting to
- * it is refused. Any other file stays, and bind() says so. */
-static void remove_stale_socket(const union address *address, socklen_t len)
-{
-	struct stat info;
-	const char *path = address->path.sun_path;
-
-	if (lstat(path, &info) != 0 || !S_ISSOCK(info.st_mode))
-		return;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return;
-	if (connect(fd, &address->any, len) != 0 && errno == ECONNREFUSED)
-		unlink(path);
-	close(fd);
-}
-
 /* Accepted sockets inherit TCP_NODELAY. */
-static int set_options(int fd, const struct config_listener *l)
+static int bind_tcp(int fd, const union address *address, socklen_t len)
 {
 	int one = 1;
-	if (l->is_unix)
-		return 0;
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0)
-		return -1;
-	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0 ||
+	    bind(fd, &address->any, len) != 0)
+		return uv_translate_sys_error(errno);
+	return 0;
 }
 
-int acceptor_listen(const struct config_listener *l, int *fd, unsigned *port)
+int acceptor_listen(const struct config_listener *l, struct unix_path *path,
+		    mode_t mode, int *fd, unsigned *port)
 {
-	union address address;
-	socklen_t len;
+	union address address = {.any.sa_family = AF_UNIX};
+	socklen_t len = 0;
 
-	int rv = address_of(l, &address, &len);
+	int rv = l->is_unix ? 0 : address_of(l, &address, &len);
 	if (rv != 0)
 		return rv;
-	if (l->is_unix)
-		remove_stale_socket(&address, len);
 	*fd = socket(address.any.sa_family,
 		     SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (*fd < 0)
 		return uv_translate_sys_error(errno);
-	if (set_options(*fd, l) != 0 || bind(*fd, &address.any, len) != 0 ||
-	    (l->is_unix && chmod(l->address, UNIX_MODE) != 0) ||
-	    listen(*fd, BACKLOG) != 0) {
+	rv = l->is_unix ? unix_path_bind(path, *fd, mode)
+			: bind_tcp(*fd, &address, len);
+	if (rv == 0 && listen(*fd, BACKLOG) != 0)
 		rv = uv_translate_sys_error(errno);
+	if (rv != 0) {
+		if (l->is_unix)
+			unix_path_leave(path); /* while the socket is open */
 		close(*fd);
 		return rv;
 	}
@@ -283,6 +255,8 @@ static void close_listeners(struct acceptor *a, bool admin_too)
 		if (l->fd < 0 || (l->kind == LISTENER_ADMIN && !admin_too))
 			continue;
 		uv_close(handle, NULL);
+		if (l->path != NULL)
+			unix_path_leave(l->path);
 		close(l->fd);
 		l->fd = -1;
 	}
@@ -365,8 +339,11 @@ int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 err_loop:
 	uv_loop_close(&a->loop);
 err_listeners:
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < count; i++) {
+		if (listeners[i].path != NULL)
+			unix_path_leave(listeners[i].path);
 		close(listeners[i].fd);
+	}
 	return rv;
 }
 

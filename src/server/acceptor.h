@@ -7,6 +7,7 @@
 #ifndef ISIMUD_SERVER_ACCEPTOR_H
 #define ISIMUD_SERVER_ACCEPTOR_H
 
+#include "server/unix_path.h"
 #include "server/worker.h"
 #include "stats/stats.h"
 
@@ -20,13 +21,15 @@
 struct acceptor_listener {
 	int fd;
 	enum listener_kind kind;
+	struct unix_path *path; /* left before `fd` is closed; NULL: none */
 };
 
-/* Makes a listening socket where `l` says. `*port`: the one it got (0 for a
- * Unix socket). The file of a Unix socket that nobody listens on any more is
- * replaced; the new one is open to every user who can reach it. Returns 0 and
- * `*fd`; or a UV_E…. */
-int acceptor_listen(const struct config_listener *l, int *fd, unsigned *port);
+/* Makes a listening socket where `l` says: at `path`, which was taken for it,
+ * with that mode, if it is a Unix socket. `*port`: the one it got (0 for a Unix
+ * socket). Returns 0 and `*fd`; or a UV_E…, with no file of ours there; the
+ * lock is the caller's to let go of, by unix_path_leave(). */
+int acceptor_listen(const struct config_listener *l, struct unix_path *path,
+		    mode_t mode, int *fd, unsigned *port);
 
 /* What the acceptor is asked for, each more than the one before. */
 enum acceptor_wish {
@@ -58,7 +61,8 @@ struct acceptor {
 	struct stats stats;         /* Atomic */
 };
 
-/* Prepares the acceptor; takes the `count` listening sockets, on errors too.
+/* Prepares the acceptor; takes the `count` listening sockets, on errors too,
+ * and borrows their paths until it has ended.
  * Returns 0 or a UV_E…. */
 int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 		  const struct acceptor_listener *listeners, unsigned count);

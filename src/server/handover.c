@@ -43,8 +43,6 @@ int handover_lock(struct lockfile *l, const char *path,
 		}
 		if (now_ms - drained_ms > HANDOVER_GRACE_MS ||
 		    now_ms - start_ms > longest_ms) {
-			log_error("another isimud, process %d, has %s",
-				  found->pid, path);
 			return UV_EBUSY;
 		}
 		if (!wait_a_step(signals))
@@ -73,6 +71,9 @@ int handover_claim(struct handover *h, const struct config *c,
 		return 0;
 	int rv =
 		handover_lock(&h->lock, c->history_file, &h->found, c, signals);
+	if (rv == UV_EBUSY)
+		log_error("another isimud, process %d, has %s", h->found.pid,
+			  c->history_file);
 	if (rv == UV_EBUSY || rv == UV_ECANCELED)
 		return rv;
 	if (rv != 0)

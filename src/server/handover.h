@@ -33,9 +33,9 @@ struct handover {
 #define HANDOVER_SPARE_MS 5000
 
 /* Takes the lock of `path`; where another process has it, waits as the numbers
- * above say, by our own settings. `signals` are blocked. Returns 0; UV_EBUSY,
- * which is logged; UV_ECANCELED if a signal said to stop; or the error of
- * lockfile_take(). */
+ * above say, by our own settings. `signals` are blocked. Returns 0; UV_EBUSY
+ * and `*found`, what the other says; UV_ECANCELED if a signal said to stop; or
+ * the error of lockfile_take(). */
 int handover_lock(struct lockfile *l, const char *path,
 		  struct lockfile_note *found, const struct config *c,
 		  const sigset_t *signals);

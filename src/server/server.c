@@ -30,6 +30,7 @@ struct server {
 	struct worker *workers[CONFIG_WORKERS_MAX];
 	struct mailbox *mailboxes[CONFIG_WORKERS_MAX];
 	struct handover handover;
+	struct unix_path paths[CONFIG_LISTENERS_MAX]; /* of listeners[i] */
 	sigset_t signals;
 };
 
@@ -262,11 +263,36 @@ static void drain(struct server *s)
 
 /* --- start and stop ------------------------------------------------------ */
 
-/* Opens what is asked for. Returns the listeners made, whatever `*error`. */
-static unsigned open_listeners(const struct config *c,
-			       struct acceptor_listener *out, unsigned *ports,
-			       int *error)
+/* Opens one, and says so if that fails. */
+static int open_listener(struct server *s, const struct config_listener *l,
+			 struct unix_path *path, int *fd, unsigned *port)
 {
+	const struct config *c = s->shared.config;
+	char text[CONFIG_LISTENER_TEXT_MAX];
+
+	int rv = l->is_unix ? unix_path_take(path, l->address, c, &s->signals)
+			    : 0;
+	if (rv == 0)
+		rv = acceptor_listen(l, path, (mode_t)c->unix_mode, fd, port);
+	if (rv == 0)
+		return 0;
+	config_name_listener(l, l->port, text);
+	if (rv == UV_EBUSY)
+		log_error("can't listen on %s: another isimud, process %d, has "
+			  "it",
+			  text, path->found.pid);
+	else if (rv != UV_ECANCELED)
+		log_error("can't listen on %s: %s", text, uv_strerror(rv));
+	if (l->is_unix)
+		unix_path_leave(path);
+	return rv;
+}
+
+/* Opens what is asked for. Returns the listeners made, whatever `*error`. */
+static unsigned open_listeners(struct server *s, struct acceptor_listener *out,
+			       unsigned *ports, int *error)
+{
+	const struct config *c = s->shared.config;
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < c->listeners_count + c->has_admin_port; i++) {
@@ -279,14 +305,11 @@ static unsigned open_listeners(const struct config *c,
 		} else {
 			l = c->listeners[i];
 		}
-		*error = acceptor_listen(&l, &out[n].fd, &ports[n]);
-		if (*error != 0) {
-			char text[CONFIG_LISTENER_TEXT_MAX];
-			config_name_listener(&l, l.port, text);
-			log_error("can't listen on %s: %s", text,
-				  uv_strerror(*error));
+		struct unix_path *path = l.is_unix ? &s->paths[i] : NULL;
+		*error = open_listener(s, &l, path, &out[n].fd, &ports[n]);
+		if (*error != 0)
 			break;
-		}
+		out[n].path = path;
 		out[n++].kind = is_admin    ? LISTENER_ADMIN
 				: l.is_unix ? LISTENER_UNIX
 					    : LISTENER_TCP;
@@ -307,11 +330,12 @@ static void log_listeners(const struct config *c, const unsigned *ports)
 			 ports[c->listeners_count]);
 }
 
-static void remove_unix_sockets(const struct config *c)
+/* For those who find them taken. The acceptor does not run, or was not asked to
+ * close any listener. */
+static void note_on_paths(struct server *s, enum lockfile_state state)
 {
-	for (unsigned i = 0; i < c->listeners_count; i++)
-		if (c->listeners[i].is_unix)
-			unlink(c->listeners[i].address);
+	for (unsigned i = 0; i < CONFIG_LISTENERS_MAX; i++)
+		(void)lockfile_write(&s->paths[i].lock, state, 0);
 }
 
 /* Accepts until told to stop. Takes the listeners. */
@@ -325,19 +349,20 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 	}
 	s->shared.acceptor = &s->acceptor.stats;
 	handover_note_serving(&s->handover);
+	note_on_paths(s, LOCKFILE_SERVING);
 	rv = acceptor_start(&s->acceptor);
 	if (rv == 0) {
 		log_listeners(s->shared.config, ports);
 		wait_for_stop(s);
 		unblock_stop_signals();
 		handover_note_draining(&s->handover);
+		note_on_paths(s, LOCKFILE_DRAINING);
 		drain(s);
 	} else {
 		log_error("can't start: %s", uv_strerror(rv));
 	}
 	stop_workers(s);
 	acceptor_fini(&s->acceptor);
-	remove_unix_sockets(s->shared.config);
 	return rv;
 }
 
@@ -363,7 +388,7 @@ static int start(struct server *s)
 	unsigned ports[ACCEPTOR_LISTENERS_MAX] = {0};
 	int rv = 0;
 
-	unsigned count = open_listeners(c, listeners, ports, &rv);
+	unsigned count = open_listeners(s, listeners, ports, &rv);
 	bool is_logged = rv != 0;
 	if (rv == 0)
 		rv = make_workers(s, (unsigned)c->workers);
@@ -378,9 +403,9 @@ static int start(struct server *s)
 	if (rv == 0)
 		return serve(s, listeners, ports, count);
 	while (count-- > 0) {
+		if (listeners[count].path != NULL)
+			unix_path_leave(listeners[count].path);
 		close(listeners[count].fd);
-		if (listeners[count].kind == LISTENER_UNIX)
-			unlink(c->listeners[count].address);
 	}
 	if (!is_logged)
 		log_error("can't start: %s", uv_strerror(rv));
@@ -403,7 +428,9 @@ int server_run(const struct config *config, const struct worker_app *app)
 		handover_save(&s.handover, s.shared.registry);
 		free_workers(&s);
 	}
-	if (rv == 0 || rv == UV_ECANCELED)
+	if (rv == 0 || rv == UV_ECANCELED) {
 		log_info("stopped");
-	return rv == 0 || rv == UV_ECANCELED ? 0 : 1;
+		return 0;
+	}
+	return rv == UV_EADDRINUSE || rv == UV_EBUSY ? SERVER_CONFLICT : 1;
 }

@@ -4,11 +4,10 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 
 import pytest
 
-from client import DEADLINE, basic, sub_target
+from client import DEADLINE, Http, sub_target
 from program import ISIMUD, Program, Server
 
 ID = re.compile("([0-9a-f]{16})-([0-9]+)")
@@ -188,3 +187,111 @@ def test_of_many_that_start_at_once_one_serves(path):
         finally:
             for program in programs:
                 program.kill()
+
+
+# --- Unix sockets and ports --------------------------------------------------
+
+
+@pytest.fixture
+def socket_path(tmp_path):
+    (tmp_path / "run").mkdir()
+    return str(tmp_path / "run" / "isimud.sock")
+
+
+def test_a_second_process_on_one_port_is_refused(start):
+    server = start()
+    port = server.address[1]
+    assert_refused(begin(PORT=port), f"can't listen on 127.0.0.1:{port}")
+
+
+def test_a_second_process_on_one_socket_is_refused(start, socket_path):
+    server = start(LISTEN=f"unix:{socket_path}")
+    assert_refused(begin(LISTEN=f"unix:{socket_path}"),
+                   f"process {server.pid}, has it")
+    publish(server, "a")
+
+
+def test_one_that_drains_leaves_its_successors_socket_alone(
+        start, socket_path):
+    """The successor comes as soon as the path is free, whenever that is; the
+    predecessor ends later."""
+    server = start(LISTEN=f"unix:{socket_path}", DRAIN_SECONDS=3)
+    subscriber = server.subscribe()
+    server.terminate()
+    server.wait_for_line("draining on SIGTERM")
+    successor = start(LISTEN=f"unix:{socket_path}", DRAIN_SECONDS=3)
+    subscriber.close()
+    assert server.wait() == 0
+    assert os.path.exists(socket_path)
+    publish(successor, "a")
+
+
+def test_a_socket_that_is_another_file_now_is_not_removed(start, socket_path):
+    server = start(LISTEN=f"unix:{socket_path}")
+    os.unlink(socket_path)
+    with open(socket_path, "w") as file:
+        file.write("precious")
+    end(server)
+    with open(socket_path) as file:
+        assert file.read() == "precious"
+
+
+def test_successors_of_killed_ones_are_reached_at_once(socket_path):
+    """kill -9 leaves file and lock behind, at any moment; the next start does
+    away with both."""
+    for i in range(20):
+        server = begin(LISTEN=f"unix:{socket_path}")
+        if i % 4:
+            server.wait_for_line("listening on")
+        else:
+            server.wait_for_line("settings: ")
+        server.kill()
+    server = Server(LISTEN=f"unix:{socket_path}")
+    publish(server, "a")
+    server.stop()
+    assert os.listdir(os.path.dirname(socket_path)) == []
+
+
+def test_of_many_that_start_at_once_on_a_stale_socket_one_listens(
+        socket_path):
+    begun = Server(LISTEN=f"unix:{socket_path}")
+    for _ in range(5):
+        begun.kill()
+        programs = [begin(LISTEN=f"unix:{socket_path}") for _ in range(4)]
+        try:
+            for program in programs:
+                with program.news:
+                    program.news.wait_for(lambda: program.ended or (
+                        "listening on" in program.text()), DEADLINE)
+            serving = [p for p in programs if not p.ended]
+            assert len(serving) == 1, [p.text() for p in programs]
+            begun = serving[0]
+            client = Http(socket_path)
+            assert client.publish("alice", "news", "a").status == 200
+            client.close()
+            for program in programs:
+                if program is not begun:
+                    assert_refused(program, "has it")
+        finally:
+            for program in programs:
+                if program is not begun:
+                    program.kill()
+    begun.kill()
+
+
+def test_restarts_in_a_row_never_lose_the_path(socket_path):
+    """Each successor is started while its predecessor drains."""
+    server = Server(LISTEN=f"unix:{socket_path}", DRAIN_SECONDS=1)
+    for _ in range(10):
+        subscriber = server.subscribe()
+        server.terminate()
+        server.wait_for_line("draining on SIGTERM")
+        successor = Server(LISTEN=f"unix:{socket_path}", DRAIN_SECONDS=1)
+        publish(successor, "a")
+        subscriber.close()
+        assert server.wait() == 0
+        server.kill()
+        publish(successor, "a")
+        server = successor
+    server.stop()
+    assert os.listdir(os.path.dirname(socket_path)) == []

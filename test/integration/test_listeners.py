@@ -1,5 +1,7 @@
 """LISTEN: TCP of both kinds and Unix sockets, side by side."""
 import os
+import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -54,12 +56,34 @@ def test_a_slow_subscriber_on_a_unix_socket_ends_with_1013(start, path):
     assert slow.read_to_close() == 1013
 
 
-def test_a_unix_socket_is_open_to_all_and_removed_at_the_end(start, path):
-    server = start(LISTEN=f"unix:{path}")
-    mode = os.stat(path).st_mode
-    assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o666
+@pytest.mark.parametrize("given, mode", [
+    (None, 0o660), ("0600", 0o600), ("0666", 0o666), ("777", 0o777)])
+def test_a_unix_socket_has_the_mode_of_the_setting_and_goes_at_the_end(
+        start, path, given, mode):
+    server = start(LISTEN=f"unix:{path}", UNIX_MODE=given)
+    status = os.stat(path).st_mode
+    assert stat.S_ISSOCK(status) and stat.S_IMODE(status) == mode
     server.stop()
-    assert not os.path.lexists(path)
+    assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_it_is_never_open_to_more_than_that(start, path):
+    """strace shows each call that makes or changes the file."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    old = os.umask(0)
+    try:
+        result = subprocess.run(
+            ["strace", "-f", "-e", "trace=bind,chmod,fchmod,fchmodat,umask",
+             ISIMUD], env=environment({"PASSWORD": "secret", "WORKERS": 1,
+                                       "LISTEN": f"unix:{path},1.2.3.4:1"}),
+            capture_output=True, text=True, timeout=DEADLINE)
+    finally:
+        os.umask(old)
+    calls = [line for line in result.stderr.splitlines()
+             if re.search(r"(fchmod|bind|chmod)\(", line)]
+    assert re.search(r"fchmod\(\d+, 0660\)", calls[0]), calls
+    assert "bind(" in calls[1] and path in calls[1]
 
 
 def test_a_socket_that_was_left_behind_is_replaced(start, path):
@@ -78,8 +102,9 @@ def test_a_killed_server_is_no_obstacle_to_the_next(start, path):
 def test_a_socket_in_use_is_left_alone(start, path):
     server = start(LISTEN=f"unix:{path}")
     second = try_to_start(f"unix:{path}")
-    assert second.returncode == 1
-    assert "can't listen on unix:" in second.stderr
+    assert second.returncode == 2
+    assert (f"can't listen on unix:{path}: another isimud, process "
+            f"{server.pid}, has it") in second.stderr
     assert server.ask("GET", "/").status == 303
 
 
@@ -94,7 +119,7 @@ def test_what_is_no_socket_is_refused_and_left_alone(path, kind):
         os.symlink("/nonexistent", path)
     before = os.lstat(path)
     result = try_to_start(f"unix:{path}")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "can't listen on unix:" in result.stderr
     after = os.lstat(path)
     assert (after.st_ino, after.st_mode, after.st_size) == (
@@ -105,10 +130,21 @@ def test_one_door_that_is_taken_closes_all(path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         result = try_to_start(f"unix:{path},127.0.0.1:{port}")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert f"can't listen on 127.0.0.1:{port}" in result.stderr
     assert "listening" not in result.stderr
-    assert not os.path.lexists(path)
+    assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_a_socket_of_another_program_is_left_alone(path):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        other.listen()
+        result = try_to_start(f"unix:{path}")
+        assert result.returncode == 2
+        assert "address already in use" in result.stderr
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
 
 
 def test_eight_listeners_are_served_alike(start, tmp_path):
