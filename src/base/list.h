@@ -32,6 +32,19 @@ static inline void list_append(struct list *head, struct list *element)
 	head->prev = element;
 }
 
+/* Takes all elements of `from`, which is empty then, in front of those of
+ * `head`. */
+static inline void list_move_all(struct list *head, struct list *from)
+{
+	if (list_is_empty(from))
+		return;
+	from->prev->next = head->next;
+	head->next->prev = from->prev;
+	from->next->prev = head;
+	head->next = from->next;
+	list_init(from);
+}
+
 /* Takes `element` out of its list; nothing happens if it is in none. */
 static inline void list_remove(struct list *element)
 {

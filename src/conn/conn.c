@@ -13,7 +13,8 @@
  * their entries in tables. Measured, and rounded up. */
 #define KERNEL_CONN_BYTES 4096
 /* A write that waits for so long is a laggard's, whatever else there is. */
-#define STUCK_MS 2000
+#define STUCK_MS    2000
+#define FLUSH_CLOCK 16 /* connections flushed between looks at the clock */
 
 static const char *const state_names[CONN_STATES] = {
 	[CONN_REQUEST] = "request",
@@ -79,6 +80,8 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 	g->limits = *limits;
 	g->stats = stats;
 	list_init(&g->conns);
+	list_init(&g->line);
+	list_init(&g->answering);
 	list_init(&g->dirty);
 	list_init(&g->stalled);
 	g->ping = chunk_new(ping_len);
@@ -91,8 +94,10 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 		goto err_ping;
 	rv = deadlines_open(&g->deadlines, loop, limits->durations_ms,
 			    on_deadline);
-	if (rv == 0)
+	if (rv == 0) {
+		CHECK(uv_idle_init(loop, &g->idle) == 0);
 		return 0;
+	}
 	chunk_unref(g->keep_alive);
 err_ping:
 	chunk_unref(g->ping);
@@ -104,6 +109,7 @@ void conn_group_close(struct conn_group *g)
 	CHECK_ON_THREAD(g->owner);
 	CHECK(g->count == 0);
 	deadlines_close(&g->deadlines);
+	uv_close((uv_handle_t *)&g->idle, NULL);
 	chunk_unref(g->ping);
 	chunk_unref(g->keep_alive);
 	buf_fini(&g->out);
@@ -119,8 +125,7 @@ static void flush_one(struct conn *c)
 		conn_end(c, (enum ending)c->doomed, NULL);
 	if (c->state == CONN_CLOSED)
 		return;
-	if (conn_may_read_on(c))
-		conn_resume_reading(c);
+	conn_unblock(c);
 	if ((conn_is_open(c) || c->state == CONN_FINISHING) &&
 	    c->http != NULL) {
 		conn_release_http(c);
@@ -135,15 +140,50 @@ static void flush_one(struct conn *c)
 	}
 }
 
-void conn_group_flush(struct conn_group *g)
+/* Looks at the clock now and then only: it costs as much as queueing. */
+static bool is_time_up(unsigned done, uint64_t *until_ns)
 {
-	CHECK_ON_THREAD(g->owner);
-	while (!list_is_empty(&g->dirty)) {
-		struct conn *c =
-			CONTAINER_OF(g->dirty.next, struct conn, dirty);
+	if (done % FLUSH_CLOCK != 0)
+		return false;
+	uint64_t now_ns = uv_hrtime();
+	if (*until_ns == 0)
+		*until_ns = now_ns + CONN_ROUND_NS;
+	return now_ns > *until_ns;
+}
+
+static void flush_list(struct list *list)
+{
+	uint64_t until_ns = 0;
+	unsigned done = 0;
+
+	while (!list_is_empty(list) && !is_time_up(++done, &until_ns)) {
+		struct conn *c = CONTAINER_OF(list->next, struct conn, dirty);
 		list_remove(&c->dirty);
 		flush_one(c);
 	}
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+	(void)idle; /* that it is active keeps the poll from waiting */
+}
+
+bool conn_group_is_busy(const struct conn_group *g)
+{
+	return !list_is_empty(&g->line) || !list_is_empty(&g->answering) ||
+	       !list_is_empty(&g->dirty);
+}
+
+void conn_group_flush(struct conn_group *g)
+{
+	CHECK_ON_THREAD(g->owner);
+	/* Whoever waits for one answer does not wait for a fan-out. */
+	flush_list(&g->answering);
+	flush_list(&g->dirty);
+	if (conn_group_is_busy(g))
+		uv_idle_start(&g->idle, on_idle);
+	else
+		uv_idle_stop(&g->idle);
 }
 
 void conn_group_end_all(struct conn_group *g)
@@ -415,7 +455,8 @@ void conn_set_request_deadline(struct conn *c)
 
 void conn_account(struct conn *c)
 {
-	size_t held = sizeof *c + c->group->hooks->user_bytes + c->stash.cap;
+	size_t held =
+		sizeof *c + c->group->hooks->user_bytes + conn_stash_memory(c);
 
 	if (c->http != NULL)
 		held += http_memory(c->http);
@@ -430,8 +471,11 @@ void conn_account(struct conn *c)
 
 void conn_mark_dirty(struct conn *c)
 {
+	struct conn_group *g = c->group;
+
 	if (list_is_empty(&c->dirty))
-		list_append(&c->group->dirty, &c->dirty);
+		list_append(conn_is_open(c) ? &g->dirty : &g->answering,
+			    &c->dirty);
 }
 
 void conn_release_http(struct conn *c)
@@ -479,7 +523,7 @@ static void on_request_timeout(struct conn *c)
 static void on_ping_due(struct conn *c)
 {
 	/* What is not read can't be held against the peer. */
-	if (c->is_held) {
+	if (c->reading != READING_FLOWING) {
 		conn_set_deadline(c, DEADLINE_PING);
 		conn_send(c, c->group->ping);
 		return;
@@ -595,7 +639,6 @@ static void on_closed(uv_handle_t *handle)
 	memory_credit(c->charged);
 	memory_credit_kernel(KERNEL_CONN_BYTES);
 	outq_fini(&c->outq);
-	buf_fini(&c->stash);
 	free(c);
 	g->count--;
 	g->states[CONN_CLOSED]--;
@@ -614,6 +657,7 @@ void conn_abort(struct conn *c, enum ending ending)
 	deadline_clear(&c->deadline);
 	list_remove(&c->link);
 	list_remove(&c->dirty);
+	conn_drop_stash(c);
 	/* What the peer does not read must not occupy the kernel either: a
 	 * reset frees it at once. */
 	if (has_unsent && c->listener != LISTENER_UNIX &&

@@ -82,8 +82,11 @@ struct conn_hooks {
 	 * called. */
 	void (*on_message)(struct conn *c, bool is_text, struct span message);
 
-	/* conn_wait_for_room() was called, and there is room now. May send.
-	 * May be NULL where that is never called. */
+	/* conn_wait_for_room() was called, and there is room now. May send as
+	 * long as conn_has_room() holds, and call conn_wait_for_room() for the
+	 * rest: it comes again after the others of the flush, which ends
+	 * after CONN_ROUND_NS, in the next iteration. May be NULL where that
+	 * is never called. */
 	void (*on_room)(struct conn *c);
 
 	/* Nothing more will come, and nothing can be sent: forget the
@@ -104,6 +107,17 @@ struct conn_limits {
 #define CONN_READ_BYTES 65536 /* read at once; one such buffer a loop */
 #define CONN_ROOM_BYTES 65536 /* waiting to be written: see conn_has_room() */
 #define CONN_PEER_MAX   46    /* characters of an address, and a NUL */
+/* For how long turns are taken, or lists flushed, in one iteration. */
+#define CONN_ROUND_NS 5000000
+
+/* What one connection does before it is another's turn: requests, or messages
+ * of a WebSocket. */
+struct conn_turn {
+	const struct conn *conn; /* NULL: none is under way */
+	unsigned units;          /* requests and messages so far */
+	uint64_t until_ns;       /* 0: not yet known */
+	bool is_over;
+};
 
 /* All connections of one loop, and what they share. */
 struct conn_group {
@@ -114,9 +128,16 @@ struct conn_group {
 	struct conn_limits limits;
 	struct stats *stats;
 	struct deadlines deadlines;
-	struct list conns;        /* all that are not CLOSED, by conn->link */
-	struct list stalled;      /* writes that wait, by conn_write->link */
-	struct list dirty;        /* those with something to write, or to end */
+	struct list conns;     /* all that are not CLOSED, by conn->link */
+	struct list line;      /* those whose turn comes, by stash->link */
+	struct conn_turn turn; /* the one under way */
+	const struct conn *has_read; /* a whole buffer, just now */
+	uint64_t poll_until_ns;      /* after which much has to wait; 0: not yet
+					known */
+	struct list stalled;         /* writes that wait, by conn_write->link */
+	struct list answering;    /* those with something to write, or to end */
+	struct list dirty;        /* the same of open WebSockets and streams */
+	uv_idle_t idle;           /* active while some of those lists waits */
 	struct chunk *ping;       /* the encoded Ping, shared by all */
 	struct chunk *keep_alive; /* the same for event streams (sse.h) */
 	struct http *http_pool[32]; /* for the next connections */
@@ -144,10 +165,21 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 /* Closes the handles and frees the pools; `count` must be 0. */
 void conn_group_close(struct conn_group *g);
 
+/* Every wake-up has a budget, so that nobody makes the others wait. From the
+ * poll, one read a connection and iteration; a little of that is used at once,
+ * much gets in line. To be called once an iteration, before
+ * conn_group_flush(): gives each in line a turn, for CONN_ROUND_NS. */
+void conn_group_take_turns(struct conn_group *g);
+
 /* Writes what is queued, one gathered write a connection, and carries out the
- * endings that had to wait. Afterwards nothing is left that could be written
- * without the kernel's room. */
+ * endings that had to wait: answers for CONN_ROUND_NS, then WebSockets and
+ * event streams for as long. What is left then could not be written without the
+ * kernel's room, or conn_group_is_busy(). */
 void conn_group_flush(struct conn_group *g);
+
+/* Whether something waits for the next iteration, which comes without a sleep.
+ */
+bool conn_group_is_busy(const struct conn_group *g);
 
 /* Ends all connections: ENDING_going_away for WebSockets and event streams,
  * FINISHING for the others once nothing is pending for them. */
@@ -266,7 +298,8 @@ size_t conn_unsent_bytes(const struct conn *c);
  * does not count. Every ending still ends it. */
 void conn_pause(struct conn *c);
 
-/* Goes on, in the next flush. Nothing happens if it is not paused. */
+/* Goes on at its turn, never inside the call. Nothing happens if it is not
+ * paused. */
 void conn_resume(struct conn *c);
 
 /* Ends the connection: a WebSocket with Close, an event stream with a last

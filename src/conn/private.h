@@ -12,6 +12,37 @@
 
 #include <stdalign.h>
 
+/* The reading side of a connection that is not CLOSED; read.c's move_reading()
+ * moves it, and nothing else.
+ *
+ *        +------------- all is used ---------------+
+ *        v                                         |
+ *     FLOWING --- much came, or the turn is over -> IN_LINE <--+
+ *        |                                         |   ^       |
+ *        +-- more answers than are read, or -------+-> BLOCKED |
+ *        |   one that is given later               |   written |
+ *        +-- conn_pause() -------------------------+-> HELD ---+
+ *                                                 conn_resume() */
+enum conn_reading {
+	READING_NOT_BEGUN,
+	READING_FLOWING, /* libuv reads */
+	READING_IN_LINE, /* what is in the stash waits for its turn */
+	READING_BLOCKED, /* behind a request, until that is answered, or behind
+			    answers until the peer has read some */
+	READING_HELD,    /* by conn_pause() */
+	READING_COUNT,
+};
+
+/* Bytes that were read and not used. Only where reading does not flow, and not
+ * even there if nothing is left. */
+struct stash {
+	struct list link; /* in group->line, or in none */
+	struct conn *conn;
+	size_t len;
+	size_t used;
+	char bytes[];
+};
+
 /* One TCP connection, from accept to the uv_close() callback that frees it.
  * Owner: the loop thread of its group. An idle subscriber is this and nothing
  * more, so every byte counts: what is needed only for a while is a pointer. */
@@ -24,17 +55,18 @@ struct conn {
 	};
 	struct conn_group *group;
 	struct list link;  /* in group->conns */
-	struct list dirty; /* in group->dirty, or in none */
+	struct list dirty; /* in group->answering, group->dirty, or in none */
 	struct deadline deadline;
 	struct outq outq;
 	struct http *http; /* until it is a WebSocket or an event stream */
 	struct websocket
 		*websocket;         /* while a frame or message is unfinished */
 	struct conn_write *writing; /* a write that waits for the kernel */
-	struct buf stash;      /* while paused: bytes that were not looked at */
+	struct stash *stash;   /* what was read and not used; NULL: nothing */
 	uint32_t charged;      /* memory.h: for what this connection holds */
 	uint32_t in_flight;    /* chunks of outq that `writing` covers */
 	uint8_t state;         /* enum conn_state */
+	uint8_t reading;       /* enum conn_reading */
 	uint8_t deadline_kind; /* enum deadline_kind; DEADLINE_KINDS: the one
 				  set, if any, is to be replaced */
 	uint8_t doomed; /* enum ending: what the next flush ends it with */
@@ -42,18 +74,13 @@ struct conn {
 	uint8_t pings_missed;
 	uint8_t listener;       /* enum listener_kind */
 	bool was_heard : 1;     /* since the last ping */
-	bool is_paused : 1;     /* reading is stopped */
 	bool has_ended : 1;     /* on_end was called */
 	bool is_in_content : 1; /* of a request; else in its head, or between */
 	bool is_agreed : 1;  /* Close was sent and received (RFC 6455 7.1.1) */
 	bool is_overdue : 1; /* a message is unfinished since the last ping */
 	bool wants_room : 1; /* conn_wait_for_room() was called */
-	bool is_held : 1;    /* by conn_pause(): the rest of the WebSocket waits
-				in stash and `websocket` */
 	bool is_chunked : 1; /* what an event stream is sent is chunks of HTTP
 			      */
-	bool is_resumed : 1; /* by conn_resume(): goes on, however much is
-				queued */
 	alignas(max_align_t) char user[];
 };
 
@@ -100,11 +127,13 @@ void conn_release_websocket(struct conn *c);
 
 /* read.c */
 void conn_start_reading(struct conn *c);
-void conn_pause_reading(struct conn *c);
-/* Whether it is paused, and what it was paused for is over. */
-bool conn_may_read_on(const struct conn *c);
-/* Goes on with the stash, and with reading, after a pause. */
-void conn_resume_reading(struct conn *c);
+/* Reads on, from the kernel, without what is in the stash. */
+void conn_restart_reading(struct conn *c);
+/* One that is BLOCKED gets in line if what it waited for has come. */
+void conn_unblock(struct conn *c);
+/* The bytes of memory that the stash has. */
+size_t conn_stash_memory(const struct conn *c);
+void conn_drop_stash(struct conn *c);
 
 /* write.c */
 /* Queues a copy; without memory the connection is doomed. */

@@ -1,17 +1,162 @@
 /* read.c - what the peer sends: requests, then the frames of a WebSocket.
  *
- * Bytes are read into the group's one buffer and used up before the next read;
- * the exception is the stash: what lay behind a request that is answered later,
- * behind more answers than the peer reads, or behind a message that paused. */
+ * Bytes are read into the group's one buffer. What is not used up at once goes
+ * to a stash, and nothing is read until that is empty: what lay behind a
+ * request that is answered later, behind more answers than the peer reads,
+ * behind a message that paused, and whatever has to wait for its turn. */
 #include "base/check.h"
 #include "base/memory.h"
 #include "conn/private.h"
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+#include <stdlib.h>
+
+/* A turn ends after so many requests and messages, */
+#define TURN_UNITS 64
+/* or after so long; looked at now and then only, since short turns are many. */
+#define TURN_NS    1000000
+#define TURN_CLOCK 8
+/* What was just read gets in line if, with what the connection has of an
+ * unfinished request or message, it is more than */
+#define MUCH_BYTES 32768
+/* or, once the poll has been at it for CONN_ROUND_NS, more than */
+#define LITTLE_BYTES 4096
+
+/* --- the reading side --------------------------------------------------- */
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
+static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf);
+
+/* The drawing of private.h as a table: a bit for each state that may follow. */
+#define TO(reading) (1u << READING_##reading)
+static const unsigned allowed[READING_COUNT] = {
+	[READING_NOT_BEGUN] = TO(FLOWING),
+	[READING_FLOWING] = TO(IN_LINE) | TO(BLOCKED) | TO(HELD),
+	[READING_IN_LINE] = TO(FLOWING) | TO(BLOCKED) | TO(HELD),
+	[READING_BLOCKED] = TO(FLOWING) | TO(IN_LINE),
+	[READING_HELD] = TO(FLOWING) | TO(IN_LINE),
+};
+
+static void move_reading(struct conn *c, enum conn_reading to)
 {
-	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
-	(void)suggested;
-	*buf = uv_buf_init(c->group->read_buffer, CONN_READ_BYTES);
+	CHECK(allowed[c->reading] & (1u << to));
+	if (c->reading == READING_FLOWING)
+		uv_read_stop(&c->stream);
+	c->reading = (uint8_t)to;
+	if (to == READING_FLOWING &&
+	    uv_read_start(&c->stream, on_alloc, on_read) != 0)
+		conn_end_later(c, ENDING_peer_gone);
+}
+
+void conn_start_reading(struct conn *c)
+{
+	move_reading(c, READING_FLOWING);
+}
+
+void conn_restart_reading(struct conn *c)
+{
+	conn_drop_stash(c);
+	conn_account(c);
+	if (c->reading == READING_FLOWING)
+		move_reading(c, READING_IN_LINE);
+	move_reading(c, READING_FLOWING);
+}
+
+/* Keeps bytes for later; until then nothing is read. In a turn of the stash's
+ * own they are the end of it. */
+static void keep(struct conn *c, struct span bytes)
+{
+	struct stash *s = c->stash;
+
+	/* A WebSocket may have read ahead. */
+	if (bytes.len == 0 && c->websocket == NULL) {
+		conn_drop_stash(c);
+		return;
+	}
+	if (s != NULL) {
+		s->used = s->len - bytes.len;
+		return;
+	}
+	s = malloc(sizeof *s + bytes.len);
+	if (s == NULL) {
+		conn_end_later(c, ENDING_no_memory);
+		return;
+	}
+	*s = (struct stash){.conn = c, .len = bytes.len};
+	list_init(&s->link);
+	if (bytes.len > 0)
+		memcpy(s->bytes, bytes.bytes, bytes.len);
+	c->stash = s;
+}
+
+size_t conn_stash_memory(const struct conn *c)
+{
+	return c->stash == NULL ? 0 : sizeof *c->stash + c->stash->len;
+}
+
+void conn_drop_stash(struct conn *c)
+{
+	if (c->stash == NULL)
+		return;
+	list_remove(&c->stash->link);
+	free(c->stash);
+	c->stash = NULL;
+}
+
+/* --- turns -------------------------------------------------------------- */
+
+static void begin_turn(struct conn *c)
+{
+	c->group->turn = (struct conn_turn){.conn = c};
+}
+
+/* A request or a message was handled. */
+static void count_unit(struct conn *c)
+{
+	struct conn_turn *turn = &c->group->turn;
+
+	turn->units++;
+	if (turn->units >= TURN_UNITS)
+		turn->is_over = true;
+	if (turn->units % TURN_CLOCK != 0)
+		return;
+	uint64_t now_ns = uv_hrtime();
+	if (turn->until_ns == 0)
+		turn->until_ns = now_ns + TURN_NS;
+	if (now_ns > turn->until_ns)
+		turn->is_over = true;
+}
+
+static bool is_turn_over(const struct conn *c)
+{
+	return c->group->turn.is_over;
+}
+
+/* Its turn comes in the next iteration: for what it has in the stash, and if
+ * that is nothing, for what the kernel has. */
+static void get_in_line(struct conn *c)
+{
+	if (c->reading != READING_IN_LINE)
+		move_reading(c, READING_IN_LINE);
+	if (c->stash != NULL)
+		list_append(&c->group->line, &c->stash->link);
+	else
+		move_reading(c, READING_FLOWING);
+}
+
+static bool is_in_line(const struct conn *c)
+{
+	return c->stash != NULL && !list_is_empty(&c->stash->link);
+}
+
+/* All was used, unless it waits for something. */
+static void end_turn(struct conn *c)
+{
+	c->group->turn = (struct conn_turn){0};
+	if (c->state == CONN_CLOSED || c->reading != READING_IN_LINE ||
+	    is_in_line(c))
+		return;
+	conn_drop_stash(c);
+	move_reading(c, READING_FLOWING);
 }
 
 /* --- requests ----------------------------------------------------------- */
@@ -73,14 +218,6 @@ static enum http_event read_request(struct conn *c, struct span *bytes)
 
 /* --- frames ------------------------------------------------------------- */
 
-/* Keeps bytes for later; until then nothing is read. */
-static void stash(struct conn *c, struct span bytes)
-{
-	conn_pause_reading(c);
-	if (bytes.len > 0 && buf_append(&c->stash, bytes.bytes, bytes.len) != 0)
-		conn_end_later(c, ENDING_no_memory);
-}
-
 static unsigned on_message(void *user, bool is_text, struct span message)
 {
 	struct conn *c = user;
@@ -88,7 +225,9 @@ static unsigned on_message(void *user, bool is_text, struct span message)
 	/* One that is to be ended has no answer to expect. */
 	if (c->state == CONN_WEBSOCKET && c->doomed == ENDING_NONE)
 		c->group->hooks->on_message(c, is_text, message);
-	return c->is_held ? WEBSOCKET_PAUSE : 0;
+	count_unit(c);
+	return c->reading == READING_HELD || is_turn_over(c) ? WEBSOCKET_PAUSE
+							     : 0;
 }
 
 static void on_reply(void *user, struct span frame)
@@ -159,17 +298,21 @@ static void read_frames(struct conn *c, struct span bytes)
 		c->websocket = NULL;
 		return;
 	}
-	if (result.outcome == WEBSOCKET_PAUSED)
-		stash(c, result.unread);
 	if (websocket_is_idle(ws))
 		conn_release_websocket(c);
+	if (result.outcome != WEBSOCKET_PAUSED)
+		return;
+	keep(c, result.unread);
+	if (c->reading != READING_HELD)
+		get_in_line(c);
 }
 
 /* --- bytes -------------------------------------------------------------- */
 
-static void stash_requests(struct conn *c, struct span bytes)
+static void block(struct conn *c, struct span bytes)
 {
-	stash(c, bytes);
+	keep(c, bytes);
+	move_reading(c, READING_BLOCKED);
 	conn_set_request_deadline(c);
 }
 
@@ -178,13 +321,18 @@ static bool reads_requests(const struct conn *c)
 	return c->state == CONN_REQUEST || c->state == CONN_DISCARDING;
 }
 
+static bool reads_frames(const struct conn *c)
+{
+	return c->state == CONN_WEBSOCKET || c->state == CONN_CLOSING;
+}
+
 static bool has_too_many_answers(const struct conn *c)
 {
 	return c->outq.bytes > CONN_HIGH_WATER_BYTES;
 }
 
-/* Reads requests until the bytes are used up, the state is another, or too many
- * answers are unread: a few bytes may ask for many. */
+/* Reads requests until the bytes are used up, the state is another, the turn is
+ * over, or too many answers are unread: a few bytes may ask for many. */
 static void read_requests(struct conn *c, struct span *bytes)
 {
 	enum http_event event = HTTP_MORE;
@@ -192,21 +340,29 @@ static void read_requests(struct conn *c, struct span *bytes)
 	/* After a head there is more to tell, even without further bytes. */
 	while (reads_requests(c) && (bytes->len > 0 || event == HTTP_HEAD)) {
 		event = read_request(c, bytes);
-		if (event == HTTP_REQUEST && has_too_many_answers(c))
+		if (event != HTTP_REQUEST)
+			continue;
+		count_unit(c);
+		if (is_turn_over(c) || has_too_many_answers(c))
 			break;
 	}
 	if (!reads_requests(c))
 		return;
-	if (has_too_many_answers(c))
-		stash_requests(c, *bytes);
-	else
-		conn_set_request_deadline(c);
+	if (has_too_many_answers(c)) {
+		block(c, *bytes);
+		return;
+	}
+	if (bytes->len > 0) {
+		keep(c, *bytes);
+		get_in_line(c);
+	}
+	conn_set_request_deadline(c);
 }
 
 /* Whether it has something unfinished, that may grow. */
 static bool is_collecting(const struct conn *c)
 {
-	return c->websocket != NULL || c->stash.len > 0 ||
+	return c->websocket != NULL || c->stash != NULL ||
 	       (c->state == CONN_REQUEST && http_is_in_request(c->http));
 }
 
@@ -229,7 +385,7 @@ static void account(struct conn *c)
 		conn_abort(c, ENDING_no_memory);
 	conn_release_http(c);
 	conn_release_websocket(c);
-	buf_fini(&c->stash);
+	conn_drop_stash(c);
 	conn_account(c);
 }
 
@@ -239,15 +395,88 @@ static void account(struct conn *c)
  */
 static void process(struct conn *c, struct span bytes)
 {
+	begin_turn(c);
 	if (reads_requests(c))
 		read_requests(c, &bytes);
 	if (c->state == CONN_PENDING)
-		stash_requests(c, bytes);
-	else if ((c->state == CONN_WEBSOCKET || c->state == CONN_CLOSING) &&
-		 (bytes.len > 0 || c->websocket != NULL))
+		block(c, bytes);
+	else if (reads_frames(c) && (bytes.len > 0 || c->websocket != NULL))
 		read_frames(c, bytes);
+	end_turn(c);
 	if (c->state != CONN_CLOSED)
 		account(c);
+}
+
+static void take_turn(struct stash *s)
+{
+	struct span bytes = {s->bytes + s->used, s->len - s->used};
+
+	s->used = s->len; /* keep() gives back what is left */
+	process(s->conn, bytes);
+}
+
+void conn_group_take_turns(struct conn_group *g)
+{
+	struct list line;
+
+	CHECK_ON_THREAD(g->owner);
+	g->has_read = NULL;
+	g->poll_until_ns = 0;
+	if (list_is_empty(&g->line))
+		return;
+	list_init(&line);
+	list_move_all(&line, &g->line);
+	uint64_t until_ns = uv_hrtime() + CONN_ROUND_NS;
+	do {
+		struct stash *s = CONTAINER_OF(line.next, struct stash, link);
+		list_remove(&s->link);
+		take_turn(s);
+	} while (!list_is_empty(&line) && uv_hrtime() < until_ns);
+	list_move_all(&g->line, &line);
+}
+
+/* Whether what was just read has to wait for its turn: much does, so that what
+ * little others send is handled soon, however many send much. */
+static bool must_wait(const struct conn *c, size_t len)
+{
+	struct conn_group *g = c->group;
+	size_t idle = sizeof *c + g->hooks->user_bytes;
+
+	if (!reads_requests(c) && !reads_frames(c))
+		return false; /* it is dropped */
+	if (len + (c->charged - idle) > MUCH_BYTES)
+		return true;
+	if (len <= LITTLE_BYTES)
+		return false;
+	uint64_t now_ns = uv_hrtime();
+	if (g->poll_until_ns == 0)
+		g->poll_until_ns = now_ns + CONN_ROUND_NS;
+	return now_ns > g->poll_until_ns;
+}
+
+static void take(struct conn *c, struct span bytes)
+{
+	if (!must_wait(c, bytes.len)) {
+		process(c, bytes);
+		if (bytes.len == CONN_READ_BYTES)
+			c->group->has_read = c;
+		return;
+	}
+	keep(c, bytes);
+	get_in_line(c);
+	account(c);
+}
+
+/* libuv goes on as long as reads fill the buffer, up to 32 times, unless there
+ * is none (uv_alloc_cb); the rest comes in the next iteration. */
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
+	bool had_its_turn = c->group->has_read == c;
+
+	(void)suggested;
+	*buf = uv_buf_init(c->group->read_buffer,
+			   had_its_turn ? 0 : CONN_READ_BYTES);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
@@ -255,10 +484,12 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 	struct conn *c = CONTAINER_OF(stream, struct conn, stream);
 
 	CHECK_ON_THREAD(c->group->owner);
+	if (len == UV_ENOBUFS)
+		return; /* on_alloc() gave none */
 	if (len > 0) {
 		c->was_heard = true;
 		stats_add(c->group->stats, STATS_bytes_in, (uint64_t)len);
-		process(c, (struct span){buf->base, (size_t)len});
+		take(c, (struct span){buf->base, (size_t)len});
 	} else if (len == UV_EOF && reads_requests(c) && c->outq.bytes > 0) {
 		/* A peer that has shut its side is answered all the same. */
 		conn_note_end(c, ENDING_done);
@@ -270,36 +501,18 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 	}
 }
 
-void conn_start_reading(struct conn *c)
+/* Whether what it was blocked for is over. */
+static bool may_read_on(const struct conn *c)
 {
-	c->is_paused = false;
-	c->is_resumed = false;
-	if (uv_read_start(&c->stream, on_alloc, on_read) != 0)
-		conn_end_later(c, ENDING_peer_gone);
+	if (reads_requests(c))
+		return !has_too_many_answers(c);
+	return c->state != CONN_PENDING;
 }
 
-void conn_pause_reading(struct conn *c)
+void conn_unblock(struct conn *c)
 {
-	c->is_paused = true;
-	uv_read_stop(&c->stream);
-}
-
-void conn_resume_reading(struct conn *c)
-{
-	struct buf bytes = c->stash;
-
-	c->stash = (struct buf){0};
-	conn_start_reading(c);
-	process(c, (struct span){bytes.bytes, bytes.len});
-	buf_fini(&bytes);
-}
-
-bool conn_may_read_on(const struct conn *c)
-{
-	if (!c->is_paused || c->is_held || c->state == CONN_PENDING)
-		return false;
-	return c->is_resumed || c->state == CONN_EVENT_STREAM ||
-	       !has_too_many_answers(c);
+	if (c->reading == READING_BLOCKED && may_read_on(c))
+		get_in_line(c);
 }
 
 /* --- pausing a WebSocket ------------------------------------------------ */
@@ -307,16 +520,20 @@ bool conn_may_read_on(const struct conn *c)
 void conn_pause(struct conn *c)
 {
 	CHECK_ON_THREAD(c->group->owner);
-	if (c->state == CONN_WEBSOCKET)
-		c->is_held = true;
+	if (c->state != CONN_WEBSOCKET || c->reading == READING_HELD)
+		return;
+	if (is_in_line(c))
+		list_remove(&c->stash->link);
+	move_reading(c, READING_HELD);
 }
 
 void conn_resume(struct conn *c)
 {
 	CHECK_ON_THREAD(c->group->owner);
-	if (!c->is_held)
+	if (c->reading != READING_HELD)
 		return;
-	c->is_held = false;
-	c->is_resumed = true;
-	conn_mark_dirty(c);
+	if (c->group->turn.conn == c)
+		move_reading(c, READING_IN_LINE); /* its turn goes on */
+	else
+		get_in_line(c);
 }

@@ -228,9 +228,8 @@ static void shut_our_side(struct conn *c)
 	conn_set_deadline(c, DEADLINE_LINGER);
 	if (uv_fileno(&c->handle, &fd) == 0)
 		shutdown(fd, SHUT_WR);
-	/* Restarted, so that an end that came before comes again. */
-	uv_read_stop(&c->stream);
-	conn_start_reading(c);
+	/* So that an end that came before comes again. */
+	conn_restart_reading(c);
 }
 
 void conn_on_drained(struct conn *c)
@@ -244,8 +243,7 @@ void conn_on_drained(struct conn *c)
 	}
 	if (c->deadline_kind == DEADLINE_WRITE)
 		conn_set_request_deadline(c);
-	if (conn_may_read_on(c))
-		conn_mark_dirty(c); /* the flush resumes it */
+	conn_unblock(c);
 }
 
 /* --- responses ---------------------------------------------------------- */

@@ -1,4 +1,5 @@
-/* worker.c - the loop: poll, then (prepare) mail and flush, then poll again. */
+/* worker.c - the loop: poll, then (prepare) turns, mail and flush, then poll
+ * again. */
 #include "server/worker.h"
 
 #include "base/check.h"
@@ -9,8 +10,8 @@
 #include <unistd.h>
 
 #define PING_MISSES_MAX 2
-/* Times the mail is looked at again before a poll: what a flush lets in (a
- * paused publisher) is delivered without a wake-up, but can't keep the loop. */
+/* Times the mail is looked at again before a poll: what comes meanwhile is
+ * delivered without a wake-up, but can't keep the loop. */
 #define MAIL_ROUNDS_MAX 4
 #define DRAIN_STEP_MS   20
 #define AGING_MS        1000
@@ -283,6 +284,7 @@ static void on_prepare(uv_prepare_t *prepare)
 	struct mail mail;
 	int rounds = 0;
 
+	conn_group_take_turns(&w->group);
 	do {
 		if (mailbox_take(&w->mailbox, &mail))
 			handle_mail(w, &mail);
@@ -291,7 +293,8 @@ static void on_prepare(uv_prepare_t *prepare)
 		conn_group_flush(&w->group);
 		if (w->shared->app->flushed != NULL)
 			w->shared->app->flushed(w->state);
-	} while (mailbox_is_waiting(&w->mailbox) && ++rounds < MAIL_ROUNDS_MAX);
+	} while (mailbox_is_waiting(&w->mailbox) &&
+		 !conn_group_is_busy(&w->group) && ++rounds < MAIL_ROUNDS_MAX);
 	if (rounds == MAIL_ROUNDS_MAX)
 		uv_async_send(&w->mailbox.async);
 	else if (w->is_stopping && w->group.count == 0)

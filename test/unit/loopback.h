@@ -93,6 +93,7 @@ static inline void set_memory_limit(size_t bytes)
 static inline void on_loopback_prepare(uv_prepare_t *prepare)
 {
 	struct loopback *l = prepare->data;
+	conn_group_take_turns(l->group);
 	conn_group_flush(l->group);
 }
 
