@@ -312,6 +312,15 @@ static bool take(struct inquiry *q, size_t len)
 	return q->received <= RESPONSE_MAX_BYTES;
 }
 
+static enum auth_verdict verdict_of(long status)
+{
+	if (status < 300)
+		return AUTH_YES;
+	if (status == 403)
+		return AUTH_FORBIDDEN;
+	return status >= 500 || status == 429 ? AUTH_AWAY : AUTH_NO;
+}
+
 /* Gets each line of each head (1xx ones too), the empty one that ends it
  * included, and later the trailers. Less than `len` returned ends the transfer.
  */
@@ -327,7 +336,7 @@ static size_t on_header(char *line, size_t size, size_t len, void *user)
 		return len;
 	curl_easy_getinfo(q->transfer, CURLINFO_RESPONSE_CODE, &status);
 	if (status >= 200)
-		decide(q, status < 300 ? AUTH_YES : AUTH_NO);
+		decide(q, verdict_of(status));
 	return len;
 }
 

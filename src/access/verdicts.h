@@ -18,9 +18,11 @@
 #include <stdint.h>
 
 enum auth_verdict {
-	AUTH_YES,    /* the status code was 2xx */
-	AUTH_NO,     /* any other final status code, redirects included */
-	AUTH_FAILED, /* no connection, no answer in time, not HTTP */
+	AUTH_YES,       /* the status code was 2xx */
+	AUTH_NO,        /* any but these, redirects included */
+	AUTH_FORBIDDEN, /* 403 */
+	AUTH_AWAY,      /* 5xx or 429: an outage says nothing of the client */
+	AUTH_FAILED,    /* no connection, no answer in time, not HTTP */
 };
 
 struct verdicts; /* opaque */

@@ -6,9 +6,6 @@
 #include "api/private.h"
 #include "base/memory.h"
 
-#define BEARER_CHALLENGE "WWW-Authenticate: Bearer realm=\"isimud\"\r\n"
-#define RETRY            "Retry-After: 1\r\n"
-
 /* --- what a client shows -------------------------------------------------- */
 
 /* The token among the offered subprotocols, or an absent or malformed one. */
@@ -158,13 +155,13 @@ int routes_keep_credentials(struct routes *r, struct conn *c,
 	return rv;
 }
 
-static void refuse_check(struct conn *c, int error)
+static void refuse_check(struct routes *r, struct conn *c, int error)
 {
 	if (error == UV_EBUSY)
-		conn_respond_error(c, 503, "Too many clients are being checked",
-				   RETRY);
+		routes_refuse_for_now(r, c,
+				      "Too many clients are being checked");
 	else
-		conn_respond_error(c, 500, "Internal server error", NULL);
+		routes_fail_for_now(r, c, routes_no_memory);
 }
 
 /* Asks about the whole request, or about the next topic of its URL. */
@@ -208,7 +205,7 @@ static void ask_all(struct routes *r, struct conn *c,
 		if (rv == 0)
 			return; /* on_verdict() goes on */
 		if (rv != UV_EALREADY) {
-			refuse_check(c, rv);
+			refuse_check(r, c, rv);
 			return;
 		}
 		if (is_all_allowed(r, c)) {
@@ -223,24 +220,14 @@ static void on_handshake_verdict(struct routes *r, struct conn *c,
 {
 	const struct http_request *request = conn_request(c);
 
-	switch (verdict) {
-	case AUTH_YES:
-		if (routes_read_plan(r, request->query) != NULL)
-			conn_respond_error(c, 500, "Internal server error",
-					   NULL); /* out of memory, by now */
-		else if (is_all_allowed(r, c))
-			routes_accept_client(r, c, request);
-		else
-			ask_all(r, c, request);
-		break;
-	case AUTH_NO:
-		conn_respond_error(c, 401, "Wrong credentials",
-				   BEARER_CHALLENGE);
-		break;
-	case AUTH_FAILED:
-		conn_respond_error(c, 500, "Internal server error", NULL);
-		break;
-	}
+	if (verdict != AUTH_YES)
+		routes_refuse_by_verdict(r, c, verdict);
+	else if (routes_read_plan(r, request->query) != NULL)
+		routes_fail_for_now(r, c, routes_no_memory); /* by now */
+	else if (is_all_allowed(r, c))
+		routes_accept_client(r, c, request);
+	else
+		ask_all(r, c, request);
 }
 
 void routes_authorize(struct routes *r, struct conn *c,
@@ -250,7 +237,7 @@ void routes_authorize(struct routes *r, struct conn *c,
 		routes_accept_client(r, c, request);
 	else if (find_token(r, request).bytes == NULL &&
 		 find_cookie(r, request).bytes == NULL)
-		conn_respond_error(c, 400, "Missing credentials", NULL);
+		routes_refuse_unnamed(c);
 	else
 		ask_all(r, c, request);
 }
@@ -317,6 +304,8 @@ static void on_verdict(void *user, enum auth_verdict verdict)
 	static const enum stats_counter counters[] = {
 		[AUTH_YES] = STATS_auth_yes,
 		[AUTH_NO] = STATS_auth_no,
+		[AUTH_FORBIDDEN] = STATS_auth_no,
+		[AUTH_AWAY] = STATS_auth_failed,
 		[AUTH_FAILED] = STATS_auth_failed,
 	};
 	struct conn *c = user;

@@ -6,6 +6,7 @@
  * subscribe.c  GET /sub: in which protocol, and the start of it
  * plan.c       GET /sub: its query
  * authorize.c  who may subscribe
+ * refuse.c     GET /sub that can't be served
  * client.c     what is kept of a client
  * session.c    isimud.v1
  *
@@ -22,6 +23,7 @@
 #include "fanout/subscribers.h"
 
 #define ROUTES_BEARER_PREFIX "bearer." /* of a subprotocol that is a token */
+#define ROUTES_SUBPROTOCOL   "isimud.v1"
 
 /* What the query of GET /sub asks for; lies in `routes.query`, and so is good
  * until the next is read. */
@@ -110,6 +112,20 @@ static inline struct stats *routes_stats(struct routes *r)
 	return &r->worker->stats;
 }
 
+/* Whether it is, or wants to be, an opening handshake. */
+static inline bool routes_is_websocket(const struct http_request *request)
+{
+	return http_list_has(request->fields[HTTP_UPGRADE], SPAN("websocket"));
+}
+
+static inline bool routes_is_v1(const struct http_request *request)
+{
+	return routes_is_websocket(request) &&
+	       http_list_has_exactly(
+		       request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL],
+		       SPAN(ROUTES_SUBPROTOCOL));
+}
+
 /* routes.c */
 
 /* Finds the username and the password of Basic credentials; they lie in
@@ -190,6 +206,28 @@ void routes_on_raw_message(struct routes *r, struct conn *c,
 /* The same message, once its check was answered. */
 void routes_on_raw_checked(struct routes *r, struct conn *c,
 			   struct span message, enum auth_verdict verdict);
+
+/* refuse.c: for GET /sub that is PENDING (conn.h) */
+
+/* It can't be served now, but may be later: an event stream is answered 200,
+ * told by `retry` to come back after 2 to 5 times SSE_RETRY, and ended with the
+ * event `close`, 1013 and `why`; a WebSocket, or HEAD, 503 with Retry-After.
+ * Counted as refused. */
+void routes_refuse_for_now(struct routes *r, struct conn *c, const char *why);
+
+/* The same, but what is no event stream gets 500. */
+void routes_fail_for_now(struct routes *r, struct conn *c, const char *why);
+
+/* It has shown no credentials, and needs some. */
+void routes_refuse_unnamed(struct conn *c);
+
+/* The authority has not said yes. */
+void routes_refuse_by_verdict(struct routes *r, struct conn *c,
+			      enum auth_verdict verdict);
+
+/* The process ends. Answers an event stream; returns false for any other
+ * request. */
+bool routes_refuse_at_the_end(struct routes *r, struct conn *c);
 
 /* authorize.c */
 

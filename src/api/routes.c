@@ -395,6 +395,11 @@ static void on_room(struct conn *c)
 	}
 }
 
+static bool on_leaving(struct conn *c)
+{
+	return routes_refuse_at_the_end(routes_of(c), c);
+}
+
 static void on_end(struct conn *c)
 {
 	routes_forget(routes_of(c), c);
@@ -485,6 +490,7 @@ static const struct conn_hooks hooks = {
 	.fields = origin_fields,
 	.on_message = on_message,
 	.on_room = on_room,
+	.on_leaving = on_leaving,
 	.on_end = on_end,
 };
 

@@ -326,9 +326,9 @@ void routes_on_command_checked(struct routes *r, struct conn *c,
 	/* It was read before: only memory can be missing now. */
 	if (envelope_read(command, message, &code, &error) != 0)
 		answer_error(r, c, command->ref, code, error.text);
-	else if (verdict == AUTH_NO)
+	else if (verdict == AUTH_NO || verdict == AUTH_FORBIDDEN)
 		answer_error(r, c, command->ref, ENVELOPE_forbidden, NULL);
-	else if (verdict == AUTH_FAILED)
+	else if (verdict != AUTH_YES)
 		answer_error(r, c, command->ref, ENVELOPE_auth_failed, NULL);
 	else if (read_wish(r, c, command, &wish))
 		subscribe(r, c, &wish);

@@ -9,27 +9,12 @@
 
 #define BASIC_CHALLENGE                                                        \
 	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
-#define RETRY       "Retry-After: 1\r\n"
-#define SUBPROTOCOL "isimud.v1"
 
 /* Where a client goes on. */
 struct resume {
 	bool is_wanted;
 	uint64_t epoch; /* its places: r->positions */
 };
-
-static bool is_websocket(const struct http_request *request)
-{
-	return http_list_has(request->fields[HTTP_UPGRADE], SPAN("websocket"));
-}
-
-static bool is_v1(const struct http_request *request)
-{
-	return is_websocket(request) &&
-	       http_list_has_exactly(
-		       request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL],
-		       SPAN(SUBPROTOCOL));
-}
 
 /* Checks that it can be served, in one way or the other. Returns false if it
  * has been answered. */
@@ -40,7 +25,9 @@ static bool check_kind(const struct routes *r, struct conn *c,
 	struct span accept = request->fields[HTTP_ACCEPT];
 	bool has_topics = r->plan.topics_count > 0;
 
-	if (is_websocket(request))
+	/* With a key alone it was a handshake: a proxy has removed the rest. */
+	if (routes_is_websocket(request) ||
+	    request->fields[HTTP_SEC_WEBSOCKET_KEY].bytes != NULL)
 		return conn_check_upgrade(c);
 	if (has_topics && http_accept_quality(accept, type) > 0)
 		return true;
@@ -65,7 +52,7 @@ static struct resume read_resume(struct routes *r,
 	struct span id = request->fields[HTTP_LAST_EVENT_ID];
 	struct resume resume = {.is_wanted = true};
 
-	if (id.len == 0 || is_websocket(request))
+	if (id.len == 0 || routes_is_websocket(request))
 		id = plan->since;
 	if (id.bytes == NULL)
 		return (struct resume){.is_wanted = false};
@@ -242,7 +229,7 @@ static void start_stream(struct routes *r, struct conn *c,
 
 	r->page.len = 0;
 	if (sse_write_retry(&r->page, retry_ms(r)) != 0) {
-		conn_respond_error(c, 500, "Internal server error", NULL);
+		routes_fail_for_now(r, c, routes_no_memory);
 		return;
 	}
 	conn_stream(c, (struct span){r->page.bytes, r->page.len});
@@ -256,8 +243,8 @@ static struct span choose_subprotocol(const struct http_request *request)
 {
 	struct span offered = request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL];
 
-	if (is_v1(request))
-		return SPAN(SUBPROTOCOL);
+	if (routes_is_v1(request))
+		return SPAN(ROUTES_SUBPROTOCOL);
 	return http_list_find_prefix(offered, SPAN(ROUTES_BEARER_PREFIX));
 }
 
@@ -266,7 +253,7 @@ static void start_websocket(struct routes *r, struct conn *c,
 {
 	struct client *client = conn_user(c);
 	struct resume resume = read_resume(r, request);
-	bool speaks_v1 = is_v1(request);
+	bool speaks_v1 = routes_is_v1(request);
 
 	conn_upgrade(c, choose_subprotocol(request));
 	if (conn_state(c) != CONN_WEBSOCKET)
@@ -284,17 +271,19 @@ void routes_accept_client(struct routes *r, struct conn *c,
 			  const struct http_request *request)
 {
 	struct client *client = conn_user(c);
-	bool subscribes_later = is_v1(request) || r->plan.topics_count == 0;
+	bool subscribes_later =
+		routes_is_v1(request) || r->plan.topics_count == 0;
 
 	if (routes_asks_per_topic(r) && subscribes_later &&
 	    routes_keep_credentials(r, c, request) != 0) {
-		conn_respond_error(c, 500, "Internal server error", NULL);
+		routes_fail_for_now(r, c, routes_no_memory);
 		return;
 	}
 	/* What was needed for the check only is not kept. */
-	if (!is_v1(request) && !(routes_asks_per_topic(r) && subscribes_later))
+	if (!routes_is_v1(request) &&
+	    !(routes_asks_per_topic(r) && subscribes_later))
 		routes_forget_session(r, client);
-	if (is_websocket(request))
+	if (routes_is_websocket(request))
 		start_websocket(r, c, request);
 	else
 		start_stream(r, c, request);
@@ -369,12 +358,22 @@ void routes_on_raw_checked(struct routes *r, struct conn *c,
 {
 	struct topic_key key;
 
-	if (verdict == AUTH_NO)
+	switch (verdict) {
+	case AUTH_YES:
+		if (read_raw(r, c, message, &key))
+			subscribe_raw(r, c, &key);
+		break;
+	case AUTH_NO:
+	case AUTH_FORBIDDEN:
 		conn_end(c, ENDING_forbidden, NULL);
-	else if (verdict == AUTH_FAILED)
+		break;
+	case AUTH_AWAY:
+		conn_end(c, ENDING_auth_away, NULL);
+		break;
+	case AUTH_FAILED:
 		conn_end(c, ENDING_auth_failed, NULL);
-	else if (read_raw(r, c, message, &key))
-		subscribe_raw(r, c, &key);
+		break;
+	}
 }
 
 /* --- requests ----------------------------------------------------------- */
@@ -421,18 +420,21 @@ void routes_subscribe(struct routes *r, struct conn *c,
 
 	/* One of an earlier request, that was refused. */
 	routes_forget_session(r, conn_user(c));
+	if (wrong == routes_no_memory) {
+		routes_fail_for_now(r, c, wrong);
+		return;
+	}
 	if (wrong != NULL) {
-		conn_respond_error(c, wrong == routes_no_memory ? 500 : 400,
-				   wrong, NULL);
+		conn_respond_error(c, 400, wrong, NULL);
 		return;
 	}
 	if (!check_kind(r, c, request))
 		return;
 	if (r->plan.topics_count > 0 && memory_level() >= MEMORY_TIGHT) {
-		conn_respond_error(c, 503, "Memory is tight", RETRY);
+		routes_refuse_for_now(r, c, "Memory is tight");
 		return;
 	}
-	if (is_v1(request) && !read_publisher(r, c, request))
+	if (routes_is_v1(request) && !read_publisher(r, c, request))
 		return;
 	routes_authorize(r, c, request);
 }

@@ -709,6 +709,16 @@ static void end_websocket(struct conn *c, enum ending ending,
 			  reason != NULL ? reason : endings[ending].reason);
 }
 
+/* The server ends before the request was answered. */
+static void end_pending(struct conn *c)
+{
+	const struct conn_hooks *hooks = c->group->hooks;
+
+	conn_note_end(c, ENDING_going_away);
+	if (hooks->on_leaving == NULL || !hooks->on_leaving(c))
+		conn_respond_last(c, 503, "The server is going away");
+}
+
 void conn_end(struct conn *c, enum ending ending, const char *reason)
 {
 	CHECK_ON_THREAD(c->group->owner);
@@ -735,8 +745,7 @@ void conn_end(struct conn *c, enum ending ending, const char *reason)
 		break;
 	case CONN_PENDING:
 		if (ending == ENDING_going_away) {
-			conn_note_end(c, ending);
-			conn_respond_last(c, 503, "The server is going away");
+			end_pending(c);
 			return;
 		}
 		break;

@@ -89,6 +89,11 @@ struct conn_hooks {
 	 * is never called. */
 	void (*on_room)(struct conn *c);
 
+	/* The server ends while the request is PENDING. Answers it by
+	 * conn_stream() and conn_end(), or returns false: then it gets 503. May
+	 * be NULL. */
+	bool (*on_leaving)(struct conn *c);
+
 	/* Nothing more will come, and nothing can be sent: forget the
 	 * connection. Comes exactly once, while it is still whole. */
 	void (*on_end)(struct conn *c);

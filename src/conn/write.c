@@ -363,6 +363,14 @@ void conn_respond_last(struct conn *c, int status, const char *text)
 
 /* --- the opening handshake ---------------------------------------------- */
 
+static const char *what_lacks(const struct http_request *request)
+{
+	return request->fields[HTTP_SEC_WEBSOCKET_KEY].bytes != NULL &&
+			       request->fields[HTTP_UPGRADE].bytes == NULL
+		       ? "A proxy has removed Upgrade"
+		       : "A WebSocket handshake is expected";
+}
+
 bool conn_check_upgrade(struct conn *c)
 {
 	const struct http_request *request = conn_request(c);
@@ -372,7 +380,7 @@ bool conn_check_upgrade(struct conn *c)
 	if (request->method != HTTP_METHOD_GET || request->minor_version < 1 ||
 	    !http_list_has(fields[HTTP_CONNECTION], SPAN("upgrade")) ||
 	    !http_list_has(fields[HTTP_UPGRADE], SPAN("websocket"))) {
-		conn_respond_error(c, 426, "A WebSocket handshake is expected",
+		conn_respond_error(c, 426, what_lacks(request),
 				   "Upgrade: websocket\r\n"
 				   "Connection: Upgrade\r\n"
 				   "Sec-WebSocket-Version: 13\r\n");

@@ -25,6 +25,11 @@
 	X(policy, 1008, "the message is not allowed here")                     \
 	X(forbidden, 1008, "this subscription is not allowed")                 \
 	X(auth_failed, 1011, "the authority did not answer")                   \
+	X(auth_away, 1013, "the authority is out of order, connect again")     \
+	X(auth_timeout, 4408, "the authority did not answer, connect again")   \
+	X(unauthorized, 4401, "wrong credentials")                             \
+	X(denied, 4403, "the authority does not allow it")                     \
+	X(refused, 1013, "not now, connect again later")                       \
 	X(busy, 1013, "too many clients are being checked, connect again")     \
 	X(not_resumed, 4410, "messages were lost since then")                  \
 	X(too_big, 1009, "the message is too big")                             \

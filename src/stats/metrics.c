@@ -145,7 +145,8 @@ static void write_connections(struct page *p)
 	counter(p, "connections_accepted_total", "Connections taken on.",
 		STATS_accepted);
 	counter(p, "connections_refused_total",
-		"Connections answered 503, over a limit.", STATS_refused);
+		"Connections and subscriptions told to come back later.",
+		STATS_refused);
 	counter(p, "accept_pauses_total",
 		"Times that accepting waited for descriptors.",
 		STATS_accept_paused);

@@ -14,7 +14,7 @@
 
 #define STATS_COUNTERS(X)                                                      \
 	X(accepted)         /* connections taken on */                         \
-	X(refused)          /* connections answered 503: over a limit */       \
+	X(refused)          /* clients told to come back: over a limit */      \
 	X(accept_paused)    /* times that accepting waited for descriptors */  \
 	X(requests)         /* HTTP requests read */                           \
 	X(published)        /* publications answered 200 */                    \

@@ -10,7 +10,7 @@ import pytest
 
 from authority import answer, wait_until_left
 from client import (BINARY, SCALE, TEXT, EventStream, WebSocket, basic,
-                    frame, publish_request, request, sub_target)
+                    frame, handshake, publish_request, request, sub_target)
 from documents import AsyncApi, Mismatch, OpenApi
 
 OPENAPI, ASYNCAPI = OpenApi(), AsyncApi()
@@ -278,9 +278,15 @@ def test_the_authority_s_verdicts_are_answered_as_documented(start, authority):
     server = start(AUTH_URL=authority.url, AUTH_TIMEOUT=0.3 * SCALE)
     authority.rules["refused"] = answer(403)
     authority.rules["silent"] = wait_until_left
-    for token, status in ((None, 400), ("refused", 401), ("silent", 500)):
+    authority.rules["away"] = answer(502)
+    for token, status in ((None, 400), ("refused", 401)):
         ask(server, "/sub", status, EventStream.ACCEPT,
             sub_target("alice", "a", access_token=token))
+    for token, status in ((None, 400), ("refused", 401), ("silent", 500),
+                          ("away", 503)):
+        client = server.http()
+        client.send(handshake(sub_target("alice", "a", access_token=token)))
+        checked("/sub", client.response(), status)
 
 
 def test_too_many_checks_are_answered_as_documented(start, authority):
@@ -289,8 +295,9 @@ def test_too_many_checks_are_answered_as_documented(start, authority):
     server.http().send(request("GET", sub_target(
         "alice", "a", access_token="silent"), EventStream.ACCEPT))
     authority.next_asked()
-    ask(server, "/sub", 503, EventStream.ACCEPT,
-        sub_target("alice", "b", access_token="another"))
+    client = server.http()
+    client.send(handshake(sub_target("alice", "b", access_token="another")))
+    checked("/sub", client.response(), 503)
 
 
 # --- browsers
@@ -627,6 +634,26 @@ def test_publishing_too_much_fails_as_documented(start):
 
 
 # --- the ends
+
+
+def test_why_a_token_is_refused_is_closed_as_documented(start, authority):
+    server = start(AUTH_URL=authority.url, AUTH_TIMEOUT=0.3 * SCALE)
+    authority.rules.update({"no": answer(401), "forbidden": answer(403),
+                            "silent": wait_until_left, "away": answer(500)})
+    for token, code in (("no", 4401), ("forbidden", 4403), ("silent", 4408),
+                        ("away", 1013)):
+        socket = server.websocket(fields={"Authorization": f"Bearer {token}"},
+                                  subprotocols=["isimud.v1"])
+        assert socket.read_to_close() == code
+        assert code in ASYNCAPI.close_codes("v1")
+
+
+def test_a_stream_that_is_refused_is_as_documented(start, authority):
+    server = start(AUTH_URL=authority.url)
+    authority.rules["away"] = answer(500)
+    stream = server.event_stream(sub_target("alice", "a", access_token="away"))
+    checked("/sub", stream.answer, 200)
+    stream.expect_end(1013)
 
 
 def test_the_ends_of_a_connection_are_as_documented(start):

@@ -40,8 +40,18 @@ def test_2xx_lets_the_client_in(start, authority, status):
     assert subscriber.receive() == "hello"
 
 
-@pytest.mark.parametrize("status", [
-    300, 304, 400, 401, 403, 404, 407, 429, 500, 503, 599])
+@pytest.mark.parametrize("status", [500, 502, 503, 599, 429])
+def test_an_outage_of_the_authority_is_no_no(start, authority, status):
+    authority.rules[TOKEN] = answer(status)
+    server = start(AUTH_URL=authority.url)
+    response = knock(server).response()
+    assert response.status == 503
+    assert response.field("Retry-After") == "1"
+    assert "authority" in response.error()
+    assert server.metrics()["isimud_connections_refused_total"] == 1
+
+
+@pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 407, 428])
 def test_another_status_is_answered_401(start, authority, status):
     authority.rules[TOKEN] = say(
         b"HTTP/1.1 %d No\r\nConnection: close\r\n\r\n" % status)

@@ -452,6 +452,19 @@ def test_a_reset_names_topics_of_any_text(server):
 # --- what is refused ---------------------------------------------------------
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_handshake_without_upgrade_was_cut_by_a_proxy(server, version):
+    """Not the start of a stream that nobody reads."""
+    client = server.http()
+    client.send(handshake(sub_target("alice", "news"), {
+        "Upgrade": None, "Connection": "close"}, version=version))
+    response = client.response()
+    assert response.status == 426
+    assert response.error() == "A proxy has removed Upgrade"
+    assert response.field("Upgrade") == "websocket"
+    client.read_to_end()
+
+
 @pytest.mark.parametrize("query", [
     "publisher=a", "topic=a", "topic=a&topic=b",
     "publisher=a&publisher=b&topic=c", "publisher=a&publisher=a&topic=c",

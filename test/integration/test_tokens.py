@@ -5,11 +5,11 @@ import subprocess
 import pytest
 
 import authority as behaviour
-from client import (DEADLINE, PASSWORD, PING, TEXT, EventStream, basic, frame,
-                    handshake, request, sub_target, subscription)
+from client import (DEADLINE, PASSWORD, PING, SCALE, TEXT, EventStream, basic,
+                    frame, handshake, request, sub_target, subscription)
 from program import ISIMUD, WRAPPER, environment
-from tokens import (MARK, answer, authority, bearer, is_silent,
-                    knock, knock_for_stream, start, token, topic_uri,
+from tokens import (MARK, answer, authority, bearer, close_of, is_silent,
+                    knock, knock_for_stream, refusal, start, token, topic_uri,
                     wait_then)
 
 V1 = "isimud.v1"
@@ -474,12 +474,17 @@ def test_all_topics_of_a_url_must_be_allowed(start, authority, kind, rule,
     server = start(AUTH_URL=authority.url, **PER_TOPIC)
     client = knock_as(kind, server, sub_target("alice", "t0", "t1", "t2"),
                       bearer())
-    assert answer(client).status == status
+    if kind == "stream" and status == 500:
+        assert "authority" in refusal(client).reason
+    else:
+        assert answer(client).status == status
     # Nothing is asked that does not matter any more.
     assert [authority.next_uri() for _ in range(at + 1)] == [
         topic_uri("alice", f"t{i}") for i in range(at + 1)]
     assert authority.asked.empty()
-    # The same connection may ask for less.
+    # The same connection may ask for less, unless it was a stream.
+    if kind == "stream" and status == 500:
+        return
     client.send(handshake(sub_target("alice", "other"), bearer()))
     assert answer(client).status == 101
     assert authority.next_uri() == topic_uri("alice", "other")
@@ -785,6 +790,73 @@ def test_a_client_may_leave_while_its_topic_is_checked(start, authority, leave,
     assert answer(knock(server, fields=bearer())).status == 101
 
 
+# --- who can't see a status --------------------------------------------------
+
+
+@pytest.mark.parametrize("rule, code", [
+    (behaviour.answer(401), 4401), (behaviour.answer(302), 4401),
+    (behaviour.answer(403), 4403), (behaviour.stall_before_head, 4408),
+    (behaviour.not_http, 4408), (behaviour.answer(500), 1013),
+    (behaviour.answer(429), 1013)])
+@pytest.mark.parametrize("target", ["/sub", TARGET])
+def test_isimud_v1_is_told_by_close_why_not(start, authority, rule, code,
+                                            target):
+    authority.rules[token()] = rule
+    server = start(AUTH_URL=authority.url, AUTH_TIMEOUT=0.3 * SCALE)
+    client = knock(server, target, {}, [V1, f"bearer.{token()}"])
+    assert close_of(client)[0] == code
+    client.send_close(code)
+    client.wait_until_ended()
+    receipt = server.http().publish("alice", "news", "x").json()
+    assert receipt["subscribers"] == 0
+
+
+def test_isimud_v1_without_a_token_is_closed_with_4401(start, authority):
+    server = start(AUTH_URL=authority.url)
+    assert close_of(knock(server, TARGET, {}, [V1])) == (
+        4401, "Missing credentials")
+    assert authority.asked.empty()
+
+
+@pytest.mark.parametrize("rule", [
+    behaviour.answer(500), behaviour.answer(429), behaviour.answer(503),
+    behaviour.not_http, behaviour.stall_before_head])
+def test_an_event_stream_outlives_an_outage_of_the_authority(
+        start, authority, rule):
+    """A status would end an EventSource for good."""
+    authority.rules[token()] = rule
+    server = start(AUTH_URL=authority.url, AUTH_TIMEOUT=0.3 * SCALE,
+                   SSE_RETRY=3, ALLOWED_ORIGINS="https://a.example")
+    seen = set()
+    for _ in range(2 if rule is behaviour.stall_before_head else 8):
+        refused = refusal(knock_for_stream(server, TARGET, {
+            **bearer(), "Origin": "https://a.example"}))
+        assert "authority" in refused.reason
+        assert 6000 <= refused.retry_ms <= 15000
+        assert refused.field("Access-Control-Allow-Origin") == (
+            "https://a.example")
+        seen.add(refused.retry_ms)
+    assert len(seen) > 1
+    refusals = server.metrics()["isimud_connections_refused_total"]
+    assert refusals >= len(seen)
+
+
+def test_a_head_request_is_refused_by_a_status(start, authority):
+    authority.rules[token()] = behaviour.answer(500)
+    client = start(AUTH_URL=authority.url).http()
+    client.send(request("HEAD", TARGET, {**EventStream.ACCEPT, **bearer()}))
+    assert client.response("HEAD").status == 503
+
+
+@pytest.mark.parametrize("rule", [behaviour.answer(401),
+                                  behaviour.answer(403)])
+def test_a_no_is_final_for_an_event_stream(start, authority, rule):
+    authority.rules[token()] = rule
+    server = start(AUTH_URL=authority.url)
+    assert answer(knock_for_stream(server, TARGET, bearer())).status == 401
+    assert answer(knock_for_stream(server, TARGET)).status == 400
+
+
 @pytest.mark.parametrize("request_behind", [
     request("GET", "/"), handshake(TARGET, bearer("second")),
     request("GET", TARGET, {**EventStream.ACCEPT, **bearer("second")})],
@@ -798,7 +870,7 @@ def test_a_request_behind_a_handshake_that_fails_is_answered(
     client = server.websocket(open=False)
     first = handshake("/sub", {
         "Authorization": basic("alice"),
-        "Sec-WebSocket-Protocol": f"{V1}, bearer.{token('first')}"})
+        "Sec-WebSocket-Protocol": f"bearer.{token('first')}"})
     client.send(first + first + request_behind)
     for _ in range(2):
         authority.next_asked()
@@ -819,7 +891,7 @@ def test_a_refused_handshake_leaves_nothing_for_the_next(start, authority):
     client = server.websocket(open=False)
     client.send(handshake(
         sub_target("alice", "a", "b", access_token=token("one")),
-        {"Authorization": basic("alice"), "Sec-WebSocket-Protocol": V1}))
+        {"Authorization": basic("alice")}))
     assert answer(client).status == 401
     client.send(handshake("/sub", {**bearer("two"),
                                    "Sec-WebSocket-Protocol": V1}))
@@ -865,8 +937,11 @@ def test_sigterm_ends_all_that_is_being_checked(start, authority, settings):
     server.terminate()
     for client in paused:
         assert client.read_to_close() == 1001
-    for client in clients:
-        assert answer(client).status == 503
-        client.wait_until_ended()
+    for i, client in enumerate(clients):
+        if i % 2:
+            assert "going away" in refusal(client).reason
+        else:
+            assert answer(client).status == 503
+            client.wait_until_ended()
         client.close()
     assert server.wait() == 0

@@ -4,13 +4,14 @@ rule that nobody but the authority's Authorization and Cookie may see a token.
 Every token of these tests has MARK in it, which is looked for in all that the
 server logs at LOG_LEVEL=debug, in all answers, and in all that the authority is
 told besides."""
+import json
 import re
 import urllib.parse
 
 import pytest
 
 import authority as behaviour
-from client import DEADLINE, EventStream, handshake, request
+from client import CLOSE, DEADLINE, EventStream, handshake, request
 
 MARK = "S3cret"
 OWN_FIELDS = ("authorization", "cookie")
@@ -119,6 +120,31 @@ def answer(client):
     assert MARK not in str(response.fields)
     response.subprotocol = chosen[0] if chosen else None
     return response
+
+
+def refusal(client):
+    """The code and reason by which an event stream is refused, for now."""
+    response = client.head()
+    assert response.status == 200, response.status
+    stream = client.read_to_end()
+    match = re.fullmatch(
+        rb"[0-9a-f]+\r\nretry: ([0-9]+)\n\r\n[0-9a-f]+\r\nevent: close\n"
+        rb"data: (.*)\n\n\r\n0\r\n\r\n", stream)
+    assert match, stream
+    close = json.loads(match.group(2))
+    assert close["code"] == 1013 and close["reason"]
+    response.retry_ms = int(match.group(1))
+    response.reason = close["reason"]
+    return response
+
+
+def close_of(client):
+    """The code and reason of the Close right behind a handshake that was
+    accepted."""
+    assert answer(client).subprotocol == "isimud.v1"
+    opcode, payload = client.read_frame()
+    assert opcode == CLOSE
+    return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
 
 def is_silent(client):

@@ -607,12 +607,12 @@ static void any_2xx_status_is_a_yes(void **state)
 		AUTH_YES);
 }
 
-static void status_403_is_a_no(void **state)
+static void status_403_is_a_no_of_its_own(void **state)
 {
 	assert_int_equal(
 		verdict_on(state, answer,
 			   "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"),
-		AUTH_NO);
+		AUTH_FORBIDDEN);
 }
 
 static void status_401_is_a_no_and_asked_once(void **state)
@@ -626,10 +626,24 @@ static void status_401_is_a_no_and_asked_once(void **state)
 	assert_int_equal(w->authority.requests, 1);
 }
 
-static void status_500_is_a_no(void **state)
+static void status_5xx_is_an_outage(void **state)
 {
 	assert_int_equal(verdict_on(state, answer_and_close,
 				    "HTTP/1.0 500 Oops\r\n\r\noops"),
+			 AUTH_AWAY);
+}
+
+static void status_429_is_an_outage(void **state)
+{
+	assert_int_equal(verdict_on(state, answer_and_close,
+				    "HTTP/1.0 429 Slow\r\n\r\n"),
+			 AUTH_AWAY);
+}
+
+static void status_404_is_a_no(void **state)
+{
+	assert_int_equal(verdict_on(state, answer_and_close,
+				    "HTTP/1.0 404 None\r\n\r\n"),
 			 AUTH_NO);
 }
 
@@ -664,7 +678,7 @@ static void a_response_may_come_byte_by_byte(void **state)
 {
 	assert_int_equal(verdict_on(state, answer_byte_by_byte,
 				    "HTTP/1.1 100 Continue\r\n\r\n"
-				    "HTTP/1.1 403 Forbidden\r\n"
+				    "HTTP/1.1 401 No\r\n"
 				    "Content-Length: 2\r\n\r\nno"),
 			 AUTH_NO);
 }
@@ -829,7 +843,7 @@ static void a_body_that_never_comes_does_not_delay_the_no(void **state)
 {
 	assert_int_equal(
 		verdict_on(state, answer,
-			   "HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\n"),
+			   "HTTP/1.1 401 No\r\nContent-Length: 9\r\n\r\n"),
 		AUTH_NO);
 }
 
@@ -858,7 +872,7 @@ static void a_response_without_body_keeps_the_connection(void **state)
 static void a_short_body_keeps_the_connection(void **state)
 {
 	assert_kept(state, answer,
-		    "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno");
+		    "HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno");
 }
 
 static void a_short_chunked_body_keeps_the_connection(void **state)
@@ -1343,7 +1357,7 @@ static void closing_nothing_is_fine(void **state)
 /* --- sharing -------------------------------------------------------------- */
 
 #define YES "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
-#define NO  "HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+#define NO  "HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 /* All workers there are, and an authority that waits for tell(). */
 static void start_workers(struct world *w, const char *text)
@@ -1977,9 +1991,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(status_204_is_a_yes),
 		TEST(any_2xx_status_is_a_yes),
-		TEST(status_403_is_a_no),
+		TEST(status_403_is_a_no_of_its_own),
 		TEST(status_401_is_a_no_and_asked_once),
-		TEST(status_500_is_a_no),
+		TEST(status_5xx_is_an_outage),
+		TEST(status_429_is_an_outage),
+		TEST(status_404_is_a_no),
 		TEST(a_redirect_is_a_no_and_not_followed),
 		TEST(interim_responses_decide_nothing),
 		TEST(an_interim_response_alone_is_no_answer),

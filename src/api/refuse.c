@@ -1,0 +1,114 @@
+/* refuse.c - GET /sub that can't be served: for now, or for good.
+ *
+ * A page sees neither the status of a WebSocket's handshake nor, but for 200,
+ * that of an event stream, and EventSource takes any other for good (WHATWG
+ * HTML, 9.2.3). So an event stream is only answered with a status where coming
+ * back is no use, and isimud.v1 is told by Close. */
+#include "api/private.h"
+#include "codec/sse.h"
+
+#define BEARER_CHALLENGE "WWW-Authenticate: Bearer realm=\"isimud\"\r\n"
+#define RETRY            "Retry-After: 1\r\n"
+
+/* A stream that is refused comes back after 2 to 5 times SSE_RETRY. */
+#define RETRY_MIN    2
+#define RETRY_SPREAD 3
+
+static bool is_event_stream(const struct http_request *request)
+{
+	return request->method == HTTP_METHOD_GET &&
+	       !routes_is_websocket(request) &&
+	       http_accept_quality(request->fields[HTTP_ACCEPT],
+				   SPAN("text/event-stream")) > 0;
+}
+
+/* Those that were refused together should not come back together. */
+static unsigned retry_ms(const struct routes *r)
+{
+	uint64_t ms = routes_config(r)->sse_retry_ms;
+
+	return (unsigned)(RETRY_MIN * ms +
+			  uv_hrtime() / 1024 % (RETRY_SPREAD * ms + 1));
+}
+
+/* Returns false without memory, the request not being answered. */
+static bool refuse_stream(struct routes *r, struct conn *c, const char *why)
+{
+	r->page.len = 0;
+	if (sse_write_retry(&r->page, retry_ms(r)) != 0)
+		return false;
+	conn_stream(c, (struct span){r->page.bytes, r->page.len});
+	conn_end(c, ENDING_refused, why);
+	return true;
+}
+
+static void refuse(struct routes *r, struct conn *c, int status,
+		   const char *text, const char *why)
+{
+	stats_add(routes_stats(r), STATS_refused, 1);
+	if (is_event_stream(conn_request(c)) && refuse_stream(r, c, why))
+		return;
+	conn_respond_error(c, status, text, status == 503 ? RETRY : NULL);
+}
+
+void routes_refuse_for_now(struct routes *r, struct conn *c, const char *why)
+{
+	refuse(r, c, 503, why, why);
+}
+
+void routes_fail_for_now(struct routes *r, struct conn *c, const char *why)
+{
+	refuse(r, c, 500, "Internal server error", why);
+}
+
+/* Accepts the handshake, and closes. Returns false if the client does not speak
+ * isimud.v1. */
+static bool close_v1(struct conn *c, enum ending ending, const char *reason)
+{
+	if (!routes_is_v1(conn_request(c)))
+		return false;
+	conn_upgrade(c, SPAN(ROUTES_SUBPROTOCOL));
+	conn_end(c, ending, reason);
+	return true;
+}
+
+void routes_refuse_unnamed(struct conn *c)
+{
+	if (!close_v1(c, ENDING_unauthorized, "Missing credentials"))
+		conn_respond_error(c, 400, "Missing credentials", NULL);
+}
+
+void routes_refuse_by_verdict(struct routes *r, struct conn *c,
+			      enum auth_verdict verdict)
+{
+	switch (verdict) {
+	case AUTH_YES:
+		break;
+	case AUTH_NO:
+	case AUTH_FORBIDDEN:
+		if (!close_v1(c,
+			      verdict == AUTH_NO ? ENDING_unauthorized
+						 : ENDING_denied,
+			      NULL))
+			conn_respond_error(c, 401, "Wrong credentials",
+					   BEARER_CHALLENGE);
+		break;
+	case AUTH_AWAY:
+		if (!close_v1(c, ENDING_auth_away, NULL))
+			routes_refuse_for_now(r, c,
+					      "The authority is out of order");
+		break;
+	case AUTH_FAILED:
+		if (!close_v1(c, ENDING_auth_timeout, NULL))
+			routes_fail_for_now(r, c,
+					    "The authority did not answer");
+		break;
+	}
+}
+
+bool routes_refuse_at_the_end(struct routes *r, struct conn *c)
+{
+	return span_equal(conn_request(c)->path, SPAN("/sub")) &&
+	       is_event_stream(conn_request(c)) &&
+	       refuse_stream(r, c, "The server is going away");
+}
