@@ -1,13 +1,13 @@
-/* secret.c - a digest behind a sequence lock.
+/* secret.c - digests behind a sequence lock.
  *
  * Every publication compares, on every worker, so that a reader writes to no
- * memory that workers share: it reads the digest, and reads again if a writer
+ * memory that workers share: it reads the digests, and reads again if a writer
  * was there meanwhile. The atomics are all sequentially consistent, so the
  * order of the lines is the order of things; on the reader's side that costs
  * nothing here. */
 #include "access/secret.h"
 
-#include "base/buf.h"
+#include "base/check.h"
 #include "base/digest.h"
 
 #include <stdatomic.h>
@@ -15,35 +15,85 @@
 
 #define WORDS (DIGEST_SHA256_BYTES / sizeof(uint64_t))
 
-/* Atomic. `version` is odd while a writer is at work. Before the first, the
- * digest is all zeros, as that of no password is. */
-static atomic_uint version;
-static _Atomic uint64_t words[WORDS];
+/* A password. Where there is one, both are that one. */
+struct secret {
+	uint64_t digest[WORDS];
+	unsigned which; /* no other ever had it; 0: there is none */
+};
 
-static void read_digest(uint64_t digest[static WORDS])
+/* Atomic. `version` is odd while a writer is at work. Before the first, the
+ * digests are all zeros, as that of no password is. */
+static atomic_uint version;
+static struct {
+	_Atomic uint64_t digest[WORDS];
+	atomic_uint which;
+} kept[SECRETS_MAX];
+
+static unsigned last_which; /* of the thread that sets */
+
+static void read_all(struct secret out[static SECRETS_MAX])
 {
 	unsigned before;
 
 	do {
 		before = atomic_load(&version);
-		for (size_t i = 0; i < WORDS; i++)
-			digest[i] = atomic_load(&words[i]);
+		for (size_t s = 0; s < SECRETS_MAX; s++) {
+			for (size_t i = 0; i < WORDS; i++)
+				out[s].digest[i] =
+					atomic_load(&kept[s].digest[i]);
+			out[s].which = atomic_load(&kept[s].which);
+		}
 	} while (before % 2 != 0 || before != atomic_load(&version));
+}
+
+static bool is_same(const struct secret *s, const uint64_t digest[static WORDS])
+{
+	return digest_equal((const uint8_t *)s->digest,
+			    (const uint8_t *)digest);
+}
+
+/* Fills in `which`: the old one, if it was a password before. */
+static void name(struct secret *s, const struct secret old[static SECRETS_MAX])
+{
+	s->which = 0;
+	for (size_t i = 0; i < SECRETS_MAX; i++)
+		if (old[i].which != 0 && is_same(&old[i], s->digest))
+			s->which = old[i].which;
+	if (s->which == 0)
+		s->which = ++last_which;
+}
+
+void secret_set_all(const struct span *passwords, unsigned count)
+{
+	struct secret old[SECRETS_MAX];
+	struct secret new[SECRETS_MAX];
+
+	CHECK(count >= 1 && count <= SECRETS_MAX);
+	read_all(old);
+	for (unsigned i = 0; i < SECRETS_MAX; i++) {
+		struct span password = passwords[i < count ? i : 0];
+		digest_sha256(password.bytes, password.len,
+			      (uint8_t *)new[i].digest);
+		name(&new[i],
+		     i == 1 && is_same(&new[0], new[1].digest) ? new : old);
+	}
+	bool is_changed = false;
+	for (size_t i = 0; i < SECRETS_MAX; i++)
+		is_changed |= new[i].which != old[i].which;
+	if (!is_changed)
+		return;
+	atomic_fetch_add(&version, 1);
+	for (size_t s = 0; s < SECRETS_MAX; s++) {
+		for (size_t i = 0; i < WORDS; i++)
+			atomic_store(&kept[s].digest[i], new[s].digest[i]);
+		atomic_store(&kept[s].which, new[s].which);
+	}
+	atomic_fetch_add(&version, 1);
 }
 
 void secret_set(struct span password)
 {
-	uint64_t current[WORDS];
-	uint64_t digest[WORDS];
-
-	read_digest(current);
-	digest_sha256(password.bytes, password.len, (uint8_t *)digest);
-	if (memcmp(digest, current, sizeof digest) == 0)
-		return;
-	atomic_fetch_add(&version, 1);
-	for (size_t i = 0; i < WORDS; i++)
-		atomic_store(&words[i], digest[i]);
-	atomic_fetch_add(&version, 1);
+	secret_set_all(&password, 1);
 }
 
 unsigned secret_generation(void)
@@ -53,23 +103,46 @@ unsigned secret_generation(void)
 
 int secret_load(const struct config *c, char error[static CONFIG_ERROR_MAX])
 {
-	struct buf password = {0};
+	struct config_passwords passwords = {0};
 
-	int rv = config_read_password(c, &password, error);
-	if (rv == 0) {
-		secret_set((struct span){password.bytes, password.len});
-		explicit_bzero(password.bytes, password.len);
-	}
-	buf_fini(&password);
+	int rv = config_read_passwords(c, &passwords, error);
+	if (rv == 0)
+		secret_set_all(passwords.each, passwords.count);
+	config_passwords_fini(&passwords);
 	return rv;
+}
+
+unsigned secret_match(struct span candidate)
+{
+	struct secret all[SECRETS_MAX];
+	uint64_t digest[WORDS];
+	unsigned which = 0;
+
+	read_all(all);
+	digest_sha256(candidate.bytes, candidate.len, (uint8_t *)digest);
+	/* All are compared, whichever it is, and nothing branches on it. */
+	for (size_t i = 0; i < SECRETS_MAX; i++) {
+		unsigned mask = 0u - (unsigned)is_same(&all[i], digest);
+		which = (which & ~mask) | (all[i].which & mask);
+	}
+	return which;
 }
 
 bool secret_matches(struct span candidate)
 {
-	uint64_t current[WORDS];
-	uint64_t digest[WORDS];
+	return secret_match(candidate) != 0;
+}
 
-	read_digest(current);
-	digest_sha256(candidate.bytes, candidate.len, (uint8_t *)digest);
-	return digest_equal((const uint8_t *)digest, (const uint8_t *)current);
+bool secret_is_valid(unsigned which)
+{
+	unsigned before;
+	bool is_valid;
+
+	do {
+		before = atomic_load(&version);
+		is_valid = false;
+		for (size_t i = 0; i < SECRETS_MAX; i++)
+			is_valid |= atomic_load(&kept[i].which) == which;
+	} while (before % 2 != 0 || before != atomic_load(&version));
+	return which != 0 && is_valid;
 }

@@ -1,7 +1,8 @@
-/* secret.h - the password that publishers must present, as its digest.
+/* secret.h - the passwords that publishers may present, as their digests.
  *
- * One for the process. It can be replaced while others compare: each
- * comparison is with the whole of the old or the whole of the new one.
+ * One or two for the process: either is right, so that publishers can be given
+ * another one while some have the old. They can be replaced while others
+ * compare: each comparison is with all of the old or all of the new ones.
  * Threads: one thread at a time sets; any compares. */
 #ifndef ISIMUD_ACCESS_SECRET_H
 #define ISIMUD_ACCESS_SECRET_H
@@ -9,20 +10,30 @@
 #include "base/span.h"
 #include "config/config.h"
 
+#define SECRETS_MAX CONFIG_PASSWORDS_MAX
+
+/* From now on only the `count` (1 to SECRETS_MAX) passwords match. */
+void secret_set_all(const struct span *passwords, unsigned count);
+
 /* From now on only `password` matches. */
 void secret_set(struct span password);
 
-/* Reads the password that `c` tells of, anew if it is a file, and sets it.
- * Returns 0, or the error of config_read_password() with the old one kept. */
+/* Reads the passwords that `c` tells of, anew if it is a file, and sets them.
+ * Returns 0, or the error of config_read_passwords() with the old ones kept. */
 int secret_load(const struct config *c, char error[static CONFIG_ERROR_MAX]);
 
-/* Whether `candidate` is the password, in a time that tells nothing of it.
+/* Whether `candidate` is a password, in a time that tells nothing of any.
  * Before the first is set, nothing is. Takes no lock. */
 bool secret_matches(struct span candidate);
 
-/* A number that changes whenever the password does: whoever remembers that a
- * password matched can tell, without it, whether it would still. Ask before
- * secret_matches(). Takes no lock. */
+/* The same; which one it is, for secret_is_valid(); 0: none. */
+unsigned secret_match(struct span candidate);
+
+/* Whether the password that secret_match() named is still one: who had it may
+ * go on without being asked again. Takes no lock. */
+bool secret_is_valid(unsigned which);
+
+/* A number that changes whenever the passwords do. Takes no lock. */
 unsigned secret_generation(void);
 
 #endif

@@ -77,7 +77,7 @@ struct session {
 	/* Who publishes by isimud.v1: the handshake had its credentials. Heap;
 	 * absent: nobody may. */
 	struct span publisher;
-	unsigned secret_generation; /* of the password that it had */
+	unsigned secret; /* the password that it had: secret_match() */
 
 	/* Subscriptions of isimud.v1, each on the heap: a struct lossy, or a
 	 * plain subscriber. */

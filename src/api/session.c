@@ -232,11 +232,11 @@ void routes_start_session(struct routes *r, struct conn *c,
 
 /* --- publishing --------------------------------------------------------- */
 
-/* The password may have been changed since the handshake. */
+/* The passwords may have been changed since the handshake. */
 static bool may_publish(const struct session *session)
 {
 	return session->publisher.bytes != NULL &&
-	       session->secret_generation == secret_generation();
+	       secret_is_valid(session->secret);
 }
 
 static void publish(struct routes *r, struct conn *c,

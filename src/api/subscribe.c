@@ -397,8 +397,8 @@ static bool read_publisher(struct routes *r, struct conn *c,
 		goto no_memory;
 	if (rv != 0 || !routes_trusts_origin(r, request))
 		return true;
-	session->secret_generation = secret_generation();
-	if (!secret_matches(password)) {
+	session->secret = secret_match(password);
+	if (session->secret == 0) {
 		conn_respond_error(c, 401, "Wrong credentials",
 				   BASIC_CHALLENGE);
 		return false;

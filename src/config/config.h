@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/span.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,9 +19,10 @@
 #define CONFIG_ERROR_MAX     256
 #define CONFIG_WORKERS_MAX   64
 #define CONFIG_LISTENERS_MAX 8
-#define CONFIG_PASSWORD_MAX_BYTES                                              \
-	65536 /* of PASSWORD_FILE, newline included                            \
-	       */
+#define CONFIG_PASSWORDS_MAX 2
+/* With a publisher's name of 1 KiB and other fields, no more fits into a
+ * request head of 16 KiB: base64 makes four bytes of three. */
+#define CONFIG_PASSWORD_MAX_BYTES 8192
 
 /* Where to listen. */
 struct config_listener {
@@ -84,17 +86,29 @@ typedef const char *(*config_get_cb)(const char *name);
 bool config_is_setting(const char *name);
 
 /* Fills `c` from `get` (options_get, but in tests). Whether there is a password
- * is for config_read_password() to find. Returns 0; or UV_EINVAL with `error` a
- * line that names the setting and says what is wrong. */
+ * is for config_read_passwords() to find. Returns 0; or UV_EINVAL with `error`
+ * a line that names the setting and says what is wrong. */
 int config_load(struct config *c, config_get_cb get,
 		char error[static CONFIG_ERROR_MAX]);
 
-/* Appends the password to `out`: PASSWORD, or what PASSWORD_FILE has now, less
- * one trailing newline; exactly one of them must be set. Never empty. May be
- * called again, when the file has changed. Returns 0; or UV_EINVAL or UV_ENOMEM
- * with `error` a line that tells, and `out` of no use but to buf_fini(). */
-int config_read_password(const struct config *c, struct buf *out,
-			 char error[static CONFIG_ERROR_MAX]);
+/* One or two, each of which is right, so that one can be replaced while
+ * publishers still have the other. Zeroed memory is none. */
+struct config_passwords {
+	struct buf bytes;
+	struct span each[CONFIG_PASSWORDS_MAX]; /* in `bytes` */
+	unsigned count;
+};
+
+/* Reads what there is: PASSWORD, or the lines that PASSWORD_FILE has now (ended
+ * by LF or CRLF; empty ones don't count); exactly one of them must be set. Each
+ * has 1 to CONFIG_PASSWORD_MAX_BYTES bytes. `out` is zeroed memory. Returns 0;
+ * or UV_EINVAL or UV_ENOMEM with `error` a line that tells. In any case
+ * config_passwords_fini() is due. */
+int config_read_passwords(const struct config *c, struct config_passwords *out,
+			  char error[static CONFIG_ERROR_MAX]);
+
+/* Overwrites them. */
+void config_passwords_fini(struct config_passwords *passwords);
 
 /* Writes a line or two a setting: how to give it, its default, its meaning. */
 void config_print_help(FILE *out);

@@ -11,8 +11,8 @@ const struct config_setting config_settings[] = {
 	 "what publishers must present; this or PASSWORD_FILE is required. "
 	 "Prefer PASSWORD_FILE: everybody can see arguments, by ps"},
 	{"PASSWORD_FILE", TEXT, AT(password_file), NULL, 0, 0,
-	 "a file with the password, less one trailing newline; read again on "
-	 "SIGHUP"},
+	 "a file with the password, or with two, a line each; read again when "
+	 "it changes, and on SIGHUP"},
 	{"IP", ADDRESS, AT(ip), "127.0.0.1", 0, 0,
 	 "the address to listen on, and that of ADMIN_PORT"},
 	{"PORT", NUMBER, AT(port), "3000", 0, 65535,

@@ -1,7 +1,7 @@
 /* server.c - order of start and stop; signals. */
 #include "server/server.h"
 
-#include "access/secret.h"
+#include "access/rotation.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -30,6 +30,7 @@ struct server {
 	struct worker *workers[CONFIG_WORKERS_MAX];
 	struct mailbox *mailboxes[CONFIG_WORKERS_MAX];
 	struct handover handover;
+	struct rotation rotation;
 	struct unix_path paths[CONFIG_LISTENERS_MAX]; /* of listeners[i] */
 	sigset_t signals;
 };
@@ -192,14 +193,16 @@ static void dump(struct server *s)
 	log_counters(s);
 }
 
-static void reload_password(const struct server *s)
+/* The next signal; or 0 where a while has passed and PASSWORD_FILE is to be
+ * looked at. */
+static int next_signal(const struct server *s)
 {
-	char error[CONFIG_ERROR_MAX];
+	const struct timespec while_waiting = {0, ROTATION_LOOK_MS * 1000000L};
 
-	if (secret_load(s->shared.config, error) != 0)
-		log_error("the old password stays: %s", error);
-	else
-		log_info("the password was read again");
+	if (s->shared.config->password_file == NULL)
+		return sigwaitinfo(&s->signals, NULL);
+	int number = sigtimedwait(&s->signals, NULL, &while_waiting);
+	return number < 0 ? 0 : number;
 }
 
 static void wait_for_stop(struct server *s)
@@ -207,11 +210,13 @@ static void wait_for_stop(struct server *s)
 	int number;
 
 	do {
-		number = sigwaitinfo(&s->signals, NULL);
-		if (number == SIGUSR1)
+		number = next_signal(s);
+		if (number == 0)
+			rotation_look(&s->rotation, s->shared.config);
+		else if (number == SIGUSR1)
 			dump(s);
 		else if (number == SIGHUP)
-			reload_password(s);
+			rotation_reload(&s->rotation, s->shared.config);
 #ifdef ISIMUD_DEBUG
 		else if (number == SIGUSR2)
 			mailbox_post_order(s->mailboxes[0], MAILBOX_HANG);

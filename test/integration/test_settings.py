@@ -216,7 +216,7 @@ def test_the_password_may_come_from_a_file(start, tmp_path, content):
     assert publish_with(server, "secret") == 401
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", 65537 * b"x"])
+@pytest.mark.parametrize("content", [b"", b"\n", 8193 * b"x", b"a\nb\nc"])
 def test_a_bad_password_file_is_one_line_and_status_2(tmp_path, content):
     path = password_file(tmp_path, content)
     result = run_to_its_end({"PORT": 0, "PASSWORD_FILE": path})
@@ -244,8 +244,7 @@ def test_sighup_reads_the_password_again_and_keeps_connections(
     subscriber = server.subscribe()
     assert publish_with(server, "old") == 200
     path.write_bytes(b"new\n")
-    assert publish_with(server, "new") == 401
-    reload(server, "password")
+    reload(server, "the password was read again")
     assert publish_with(server, "old") == 401
     assert publish_with(server, "new") == 200
     assert [subscriber.receive() for _ in range(2)] == ["hello", "hello"]
@@ -259,11 +258,11 @@ def test_sighup_refuses_the_old_password_on_connections_that_were_open(
     old = {"Authorization": basic("alice", "old")}
     assert client.publish(fields=old).status == 200
     path.write_bytes(b"new\n")
-    reload(server, "password")
+    reload(server, "the password was read again")
     assert client.publish(fields=old).status == 401
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\n", 65537 * b"x"])
+@pytest.mark.parametrize("content", [None, b"", b"\n", 8193 * b"x"])
 def test_sighup_with_a_bad_file_says_so_and_keeps_the_password(
         start, tmp_path, content):
     path = password_file(tmp_path, b"old\n")
@@ -274,6 +273,84 @@ def test_sighup_with_a_bad_file_says_so_and_keeps_the_password(
         path.write_bytes(content)
     reload(server, "PASSWORD_FILE")
     assert publish_with(server, "old") == 200
+
+
+def wait_until_taken(server, password):
+    server.wait_until(lambda: publish_with(server, password) == 200,
+                      "the new password")
+
+
+def test_a_changed_file_is_read_without_a_signal(start, tmp_path):
+    path = password_file(tmp_path, b"old\n")
+    server = start(PASSWORD=None, PASSWORD_FILE=path)
+    assert publish_with(server, "old") == 200
+    path.write_bytes(b"new\n")
+    wait_until_taken(server, "new")
+    assert publish_with(server, "old") == 401
+    assert "PASSWORD_FILE has changed" in server.text()
+
+
+def test_so_is_a_link_that_is_swapped_as_kubernetes_does(start, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "password").write_text(name)
+    data = tmp_path / "..data"
+    data.symlink_to("one")
+    path = tmp_path / "password"
+    path.symlink_to("..data/password")
+    server = start(PASSWORD=None, PASSWORD_FILE=path)
+    assert publish_with(server, "one") == 200
+    (tmp_path / "..tmp").symlink_to("two")
+    (tmp_path / "..tmp").rename(data)
+    wait_until_taken(server, "two")
+    assert publish_with(server, "one") == 401
+
+
+def test_a_file_of_two_lines_has_two_passwords(start, tmp_path):
+    """Rotation without a publication refused: new and old, then new alone. A
+    session of isimud.v1 goes on as long as its password does."""
+    path = password_file(tmp_path, b"old\n")
+    server = start(PASSWORD=None, PASSWORD_FILE=path)
+    session = server.websocket(
+        subprotocols=["isimud.v1"],
+        fields={"Authorization": basic("alice", "old")})
+    path.write_bytes(b"new\nold\n")
+    wait_until_taken(server, "new")
+    assert publish_with(server, "old") == 200
+    assert publish_with(server, "new\nold") == 401
+    answer = session.command("publish", topic="news", data="x")
+    assert answer["type"] == "published"
+    path.write_bytes(b"new\n")
+    server.wait_until(lambda: publish_with(server, "old") == 401, "its end")
+    assert publish_with(server, "new") == 200
+    answer = session.command("publish", topic="news", data="x")
+    assert answer["code"] == "forbidden"
+
+
+def test_a_file_that_is_no_use_is_said_once_and_the_old_password_stays(
+        start, tmp_path):
+    path = password_file(tmp_path, b"old\n")
+    server = start(PASSWORD=None, PASSWORD_FILE=path)
+    path.write_bytes(b"")
+    server.wait_for_line("the old password stays: PASSWORD_FILE has no "
+                         "password")
+    path.unlink()
+    server.wait_for_line("the old password stays: PASSWORD_FILE can't be "
+                         "read: no such file")
+    assert publish_with(server, "old") == 200
+    path.write_bytes(b"new\n")
+    wait_until_taken(server, "new")
+    assert server.text().count("old password stays") == 2
+
+
+def test_the_longest_password_fits_into_a_request(start):
+    server = start(PASSWORD=8192 * "x")
+    answer = server.http().publish(fields={
+        "Authorization": basic(1024 * "p", 8192 * "x")})
+    assert answer.status == 200
+    result = run_to_its_end({"PORT": 0, "PASSWORD": 8193 * "x"})
+    assert_refused(result)
+    assert "PASSWORD is over 8192 bytes" in result.stderr
 
 
 def test_sighup_without_a_file_changes_nothing(start):

@@ -65,6 +65,58 @@ static void the_generation_changes_with_the_password_alone(void **state)
 	assert_int_not_equal(secret_generation(), second);
 }
 
+static void of_two_either_matches(void **state)
+{
+	const struct span both[] = {SPAN("old"), SPAN("new")};
+
+	(void)state;
+	secret_set_all(both, 2);
+	assert_true(matches("old"));
+	assert_true(matches("new"));
+	assert_false(matches("oldnew"));
+	assert_false(matches(""));
+	secret_set(SPAN("new"));
+	assert_false(matches("old"));
+	assert_true(matches("new"));
+}
+
+static void who_had_one_of_two_may_go_on_until_it_goes(void **state)
+{
+	const struct span both[] = {SPAN("new"), SPAN("old")};
+
+	(void)state;
+	secret_set(SPAN("old"));
+	unsigned old = secret_match(SPAN("old"));
+	assert_true(secret_is_valid(old));
+	assert_false(secret_is_valid(0));
+	unsigned before = secret_generation();
+	secret_set_all(both, 2);
+	assert_int_not_equal(secret_generation(), before);
+	unsigned new = secret_match(SPAN("new"));
+	assert_int_not_equal(new, old);
+	assert_int_equal(secret_match(SPAN("old")), old);
+	assert_true(secret_is_valid(old));
+	assert_true(secret_is_valid(new));
+	secret_set(SPAN("new"));
+	assert_false(secret_is_valid(old));
+	assert_true(secret_is_valid(new));
+	/* The same text later is not what was remembered. */
+	secret_set(SPAN("old"));
+	assert_false(secret_is_valid(old));
+}
+
+static void the_same_twice_is_one(void **state)
+{
+	const struct span both[] = {SPAN("one"), SPAN("one")};
+
+	(void)state;
+	secret_set(SPAN("one"));
+	unsigned before = secret_generation();
+	secret_set_all(both, 2);
+	assert_int_equal(secret_generation(), before);
+	assert_true(secret_is_valid(secret_match(SPAN("one"))));
+}
+
 static void a_password_may_hold_any_bytes(void **state)
 {
 	(void)state;
@@ -169,6 +221,9 @@ int main(void)
 		cmocka_unit_test(only_the_password_matches),
 		cmocka_unit_test(
 			the_generation_changes_with_the_password_alone),
+		cmocka_unit_test(of_two_either_matches),
+		cmocka_unit_test(who_had_one_of_two_may_go_on_until_it_goes),
+		cmocka_unit_test(the_same_twice_is_one),
 		cmocka_unit_test(a_password_may_hold_any_bytes),
 		cmocka_unit_test(a_new_password_replaces_the_old_one),
 		cmocka_unit_test(while_it_is_replaced_others_may_compare),

@@ -790,105 +790,142 @@ static void write_file(const char *bytes, size_t len)
 }
 
 /* Reads PASSWORD_FILE, alone. */
-static int read_file(struct buf *out, char error[static CONFIG_ERROR_MAX])
+static int read_file(struct config_passwords *out,
+		     char error[static CONFIG_ERROR_MAX])
 {
 	password = NULL;
 	struct config c = load("PASSWORD_FILE", path);
-	*out = (struct buf){0};
-	return config_read_password(&c, out, error);
+	*out = (struct config_passwords){0};
+	return config_read_passwords(&c, out, error);
+}
+
+static void assert_read_two(const char *bytes, size_t len, struct span first,
+			    struct span second)
+{
+	char error[CONFIG_ERROR_MAX];
+	struct config_passwords out;
+	const struct span expected[] = {first, second};
+
+	write_file(bytes, len);
+	assert_int_equal(read_file(&out, error), 0);
+	assert_int_equal(out.count, second.bytes == NULL ? 1 : 2);
+	for (unsigned i = 0; i < out.count; i++) {
+		assert_int_equal(out.each[i].len, expected[i].len);
+		assert_memory_equal(out.each[i].bytes, expected[i].bytes,
+				    expected[i].len);
+	}
+	config_passwords_fini(&out);
 }
 
 static void assert_read(const char *bytes, size_t len, const char *expected,
 			size_t expected_len)
 {
-	char error[CONFIG_ERROR_MAX];
-	struct buf out;
-
-	write_file(bytes, len);
-	assert_int_equal(read_file(&out, error), 0);
-	assert_int_equal(out.len, expected_len);
-	assert_memory_equal(out.bytes, expected, expected_len);
-	buf_fini(&out);
+	assert_read_two(bytes, len, (struct span){expected, expected_len},
+			(struct span){NULL, 0});
 }
 
 static void assert_unreadable(const char *says)
 {
 	char error[CONFIG_ERROR_MAX] = "";
-	struct buf out;
+	struct config_passwords out;
 
 	assert_int_equal(read_file(&out, error), UV_EINVAL);
 	assert_string_equal(error, says);
-	buf_fini(&out);
+	config_passwords_fini(&out);
+}
+
+static void assert_no_password(const struct config *c, const char *says)
+{
+	char error[CONFIG_ERROR_MAX];
+	struct config_passwords out = {0};
+
+	assert_int_equal(config_read_passwords(c, &out, error), UV_EINVAL);
+	assert_string_equal(error, says);
+	config_passwords_fini(&out);
 }
 
 static void a_password_is_required(void **state)
 {
-	char error[CONFIG_ERROR_MAX];
-	struct buf out = {0};
-
 	(void)state;
 	password = NULL;
 	struct config c = load(NULL, NULL);
-	assert_int_equal(config_read_password(&c, &out, error), UV_EINVAL);
-	assert_string_equal(error, "PASSWORD or PASSWORD_FILE is required");
-	buf_fini(&out);
+	assert_no_password(&c, "PASSWORD or PASSWORD_FILE is required");
 }
 
 static void a_password_is_given_once(void **state)
 {
-	char error[CONFIG_ERROR_MAX];
-	struct buf out = {0};
-
 	(void)state;
 	write_file("other", 5);
 	struct config c = load("PASSWORD_FILE", path);
-	assert_int_equal(config_read_password(&c, &out, error), UV_EINVAL);
-	assert_string_equal(error,
-			    "PASSWORD and PASSWORD_FILE must not both be set");
-	buf_fini(&out);
+	assert_no_password(&c,
+			   "PASSWORD and PASSWORD_FILE must not both be set");
 }
 
-static void a_password_is_appended_to_what_is_there(void **state)
+static void a_password_of_the_environment_is_taken_as_it_is(void **state)
 {
 	char error[CONFIG_ERROR_MAX];
-	struct buf out = {0};
+	struct config_passwords out = {0};
 
 	(void)state;
+	password = "a\nb\n";
 	struct config c = load(NULL, NULL);
-	assert_int_equal(buf_append(&out, "a\n", 2), 0);
-	assert_int_equal(config_read_password(&c, &out, error), 0);
-	assert_int_equal(out.len, 8);
-	assert_memory_equal(out.bytes, "a\nsecret", 8);
-	buf_fini(&out);
+	assert_int_equal(config_read_passwords(&c, &out, error), 0);
+	assert_int_equal(out.count, 1);
+	assert_int_equal(out.each[0].len, 4);
+	assert_memory_equal(out.each[0].bytes, "a\nb\n", 4);
+	config_passwords_fini(&out);
 }
 
-static void a_file_is_the_password_less_one_trailing_newline(void **state)
+static void a_file_has_a_password_a_line(void **state)
 {
 	(void)state;
 	assert_read("hush", 4, "hush", 4);
 	assert_read("hush\n", 5, "hush", 4);
 	assert_read("hush\r\n", 6, "hush", 4);
-	assert_read("hush\n\n", 6, "hush\n", 5);
+	assert_read("hush\n\n", 6, "hush", 4);
+	assert_read("\n\r\nhush\n", 8, "hush", 4);
 	assert_read("hush\r", 5, "hush\r", 5);
-	assert_read("hush\n\r\n", 7, "hush\n", 5);
-	assert_read(" h\nu\0sh ", 8, " h\nu\0sh ", 8);
+	assert_read("hush\r\r\n", 7, "hush\r", 5);
+	assert_read(" hu\0sh ", 7, " hu\0sh ", 7);
+	assert_read_two("one\ntwo", 7, SPAN("one"), SPAN("two"));
+	assert_read_two("one\r\ntwo\n", 9, SPAN("one"), SPAN("two"));
+	assert_read_two("\none\n\ntwo\n\n", 11, SPAN("one"), SPAN("two"));
 }
 
-static void a_file_may_have_64_kib_and_no_more(void **state)
+static void a_file_of_three_lines_is_refused(void **state)
 {
-	static char bytes[CONFIG_PASSWORD_MAX_BYTES + 1];
+	(void)state;
+	write_file("one\ntwo\nthree\n", 14);
+	assert_unreadable("PASSWORD_FILE has more than two lines");
+}
+
+static void what_does_not_fit_into_a_request_head_is_refused(void **state)
+{
+	static char bytes[3 * CONFIG_PASSWORD_MAX_BYTES];
+	const size_t most = CONFIG_PASSWORD_MAX_BYTES;
 
 	(void)state;
-	memset(bytes, 'x', sizeof bytes);
-	assert_read(bytes, CONFIG_PASSWORD_MAX_BYTES, bytes,
-		    CONFIG_PASSWORD_MAX_BYTES);
+	memset(bytes, 'x', sizeof bytes - 1);
+	assert_read(bytes, most, bytes, most);
+	write_file(bytes, most + 1);
+	assert_unreadable("PASSWORD_FILE has a password that is over 8192 "
+			  "bytes, more than fits into a request head");
 	write_file(bytes, sizeof bytes);
-	assert_unreadable("PASSWORD_FILE can't be read: it is over 64 KiB");
+	assert_unreadable("PASSWORD_FILE can't be read: it is over 16 KiB");
+	bytes[most] = bytes[2 * most + 2] = '\r';
+	bytes[most + 1] = bytes[2 * most + 3] = '\n';
+	assert_read_two(bytes, 2 * most + 4, (struct span){bytes, most},
+			(struct span){bytes + most + 2, most});
+	bytes[most + 1] = '\0';
+	password = bytes;
+	struct config c = load(NULL, NULL);
+	assert_no_password(&c, "PASSWORD is over 8192 bytes, more than fits "
+			       "into a request head");
 }
 
 static void a_file_without_a_password_is_refused(void **state)
 {
-	static const char *const bad[] = {"", "\n", "\r\n"};
+	static const char *const bad[] = {"", "\n", "\r\n", "\n\n"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -1081,9 +1118,10 @@ int main(void)
 		TEST(a_listener_is_named_as_in_the_list),
 		TEST(a_password_is_required),
 		TEST_FILE(a_password_is_given_once),
-		TEST(a_password_is_appended_to_what_is_there),
-		TEST_FILE(a_file_is_the_password_less_one_trailing_newline),
-		TEST_FILE(a_file_may_have_64_kib_and_no_more),
+		TEST(a_password_of_the_environment_is_taken_as_it_is),
+		TEST_FILE(a_file_has_a_password_a_line),
+		TEST_FILE(a_file_of_three_lines_is_refused),
+		TEST_FILE(what_does_not_fit_into_a_request_head_is_refused),
 		TEST_FILE(a_file_without_a_password_is_refused),
 		TEST_FILE(what_is_no_file_is_refused_and_not_waited_for),
 		TEST(each_value_is_printed_in_a_form_that_can_be_given),
