@@ -61,7 +61,7 @@ SRC     := $(sort $(shell find src -name '*.c'))
 ROOMS   := $(filter-out src/main.c,$(SRC))
 UNIT    := $(sort $(shell find test/unit -name 'test_*.c' 2>/dev/null))
 FUZZ    := $(sort $(wildcard test/fuzz/fuzz_*.c))
-C_FILES := $(sort $(shell find src test/unit test/fuzz test/echo -name '*.[ch]' \
+C_FILES := $(sort $(shell find src test/unit test/fuzz test/oom test/echo -name '*.[ch]' \
              2>/dev/null))
 
 # The unit tests that T chooses: test_$T.c, or all below a folder of that name.
@@ -175,6 +175,19 @@ valgrind: programs-debug ## the unit tests and a part of the integration tests u
 .PHONY: fuzz
 fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, fields, websocket, json, envelope or sse (default: each) for S=60 seconds
 	@scripts/fuzz.sh "$(F)" "$(or $(S),60)"
+
+# What stands between the program and its libraries' malloc().
+build/oom/fail.so: test/oom/fail.c Makefile
+	@mkdir -p $(@D)
+	@$(call SAY,LD $@)
+	$(Q)$(CC) -std=c11 $(WARN) -O1 -g -shared -fPIC -o $@ $< -ldl
+
+.PHONY: oom
+OOM ?= debug
+oom: build/oom/fail.so build/$(OOM)/isimud ## fails each allocation of a run (EVERY=7: each seventh, BURST=20: so many, SCENE=word, SEED=n, OOM=debug|asan)
+	@scripts/deps.sh test
+	@ISIMUD=$(CURDIR)/build/$(OOM)/isimud FLAVOUR=$(OOM) $(PYTHON) test/oom/oom.py --every $(or $(EVERY),1) \
+	  --burst $(or $(BURST),1) $(if $(SCENE),--scene $(SCENE)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: image image-test
 # ENGINE=start runs a dockerd of its own, where no container engine runs.

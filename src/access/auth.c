@@ -53,7 +53,8 @@ struct auth {
 	uv_thread_t owner;
 	uv_loop_t *loop;
 	uv_timer_t timer;
-	CURLM *multi;
+	CURLM *multi;        /* NULL: there was no memory for another one */
+	struct list sockets; /* that `multi` waits for */
 	CURL *request; /* never performed; each transfer is a copy of it */
 	unsigned checks_max;
 	struct verdicts *verdicts;
@@ -95,6 +96,7 @@ struct auth_check {
 struct socket {
 	uv_poll_t poll;
 	struct auth *auth;
+	struct list link; /* in auth->sockets, until it is closed */
 	curl_socket_t fd;
 };
 
@@ -281,7 +283,8 @@ static void settle(struct auth *a)
 	CURLMsg *message;
 	int left;
 
-	while ((message = curl_multi_info_read(a->multi, &left)) != NULL)
+	while (a->multi != NULL &&
+	       (message = curl_multi_info_read(a->multi, &left)) != NULL)
 		if (message->msg == CURLMSG_DONE)
 			on_transfer_end(message->easy_handle);
 	while ((q = oldest(a, INQUIRY_DECIDED)) != NULL)
@@ -349,15 +352,33 @@ static size_t on_body(char *bytes, size_t size, size_t len, void *user)
 
 /* --- libcurl on the loop -------------------------------------------------- */
 
-/* Tells libcurl what came about, and acts on what came of it. An error here
- * (libcurl is out of memory) may leave transfers that never end: they fail. */
+static void multi_close(struct auth *a);
+static void multi_open(struct auth *a);
+
+/* After an error, which is want of memory, libcurl's multi handle is of no more
+ * use: 7.88 divides by zero at its next transfer. All transfers end, and a new
+ * handle takes its place, now or before the next check. */
+static void renew(struct auth *a)
+{
+	struct inquiry *q;
+
+	while ((q = oldest(a, INQUIRY_ASKING)) != NULL)
+		fail(q);
+	LIST_FOR_EACH_SAFE (it, after, &a->inquiries[INQUIRY_DECIDED])
+		end_transfer(CONTAINER_OF(it, struct inquiry, link));
+	while ((q = oldest(a, INQUIRY_DRAINING)) != NULL)
+		drop(q);
+	multi_close(a);
+	multi_open(a);
+}
+
+/* Tells libcurl what came about, and acts on what came of it. */
 static void act(struct auth *a, curl_socket_t fd, int flags)
 {
 	int running;
 
 	if (curl_multi_socket_action(a->multi, fd, flags, &running) != CURLM_OK)
-		LIST_FOR_EACH_SAFE (it, after, &a->inquiries[INQUIRY_ASKING])
-			fail(CONTAINER_OF(it, struct inquiry, link));
+		renew(a);
 	settle(a);
 }
 
@@ -399,8 +420,15 @@ static struct socket *socket_open(struct auth *a, curl_socket_t fd)
 		free(s);
 		return NULL;
 	}
+	list_append(&a->sockets, &s->link);
 	curl_multi_assign(a->multi, fd, s);
 	return s;
+}
+
+static void socket_close(struct socket *s)
+{
+	list_remove(&s->link);
+	uv_close((uv_handle_t *)&s->poll, on_socket_closed);
 }
 
 /* Failing here would make libcurl give up all transfers, for good. A transfer
@@ -415,7 +443,7 @@ static int on_socket(CURL *transfer, curl_socket_t fd, int what, void *user,
 	if (what == CURL_POLL_REMOVE) {
 		/* Takes `fd` out of the loop before libcurl closes it. */
 		if (s != NULL)
-			uv_close((uv_handle_t *)&s->poll, on_socket_closed);
+			socket_close(s);
 		return 0;
 	}
 	if (s == NULL)
@@ -494,6 +522,31 @@ static bool set_multi(struct auth *a)
 	return rv == 0;
 }
 
+/* Sets a->multi, to NULL if there is no memory. */
+static void multi_open(struct auth *a)
+{
+	a->multi = curl_multi_init();
+	if (a->multi != NULL && !set_multi(a)) {
+		curl_multi_cleanup(a->multi);
+		a->multi = NULL;
+	}
+}
+
+/* No transfer may be left. A descriptor leaves the loop before libcurl closes
+ * it, also one that libcurl has lost count of. NULL is fine. */
+static void multi_close(struct auth *a)
+{
+	if (a->multi == NULL)
+		return;
+	curl_multi_setopt(a->multi, CURLMOPT_SOCKETFUNCTION, NULL);
+	curl_multi_setopt(a->multi, CURLMOPT_TIMERFUNCTION, NULL);
+	LIST_FOR_EACH_SAFE (it, after, &a->sockets)
+		socket_close(CONTAINER_OF(it, struct socket, link));
+	uv_timer_stop(&a->timer);
+	curl_multi_cleanup(a->multi);
+	a->multi = NULL;
+}
+
 static void init_lists(struct auth *a)
 {
 	for (int state = 0; state < INQUIRY_STATES; state++)
@@ -501,6 +554,7 @@ static void init_lists(struct auth *a)
 	for (int i = 0; i < BUCKETS; i++)
 		list_init(&a->buckets[i]);
 	list_init(&a->ready);
+	list_init(&a->sockets);
 }
 
 int auth_open(struct auth **out, uv_loop_t *loop,
@@ -517,9 +571,9 @@ int auth_open(struct auth **out, uv_loop_t *loop,
 	a->verdicts = options->verdicts;
 	a->worker = options->worker;
 	init_lists(a);
-	a->multi = curl_multi_init();
+	multi_open(a);
 	a->request = curl_easy_init();
-	if (a->multi == NULL || a->request == NULL || !set_multi(a) ||
+	if (a->multi == NULL || a->request == NULL ||
 	    !set_request(a->request, options)) {
 		curl_easy_cleanup(a->request);
 		curl_multi_cleanup(a->multi);
@@ -559,9 +613,7 @@ void auth_close(struct auth *a)
 			drop(q);
 		}
 	curl_easy_cleanup(a->request);
-	/* Calls on_socket() and on_timeout() still. */
-	curl_multi_cleanup(a->multi);
-	a->multi = NULL;
+	multi_close(a);
 	uv_close((uv_handle_t *)&a->timer, on_timer_closed);
 }
 
@@ -655,7 +707,9 @@ static bool start_transfer(struct inquiry *q, const struct auth_request *r)
 {
 	CURL *transfer = curl_easy_duphandle(q->auth->request);
 
-	if (transfer == NULL || !add_fields(q, r))
+	if (q->auth->multi == NULL)
+		multi_open(q->auth);
+	if (q->auth->multi == NULL || transfer == NULL || !add_fields(q, r))
 		goto err;
 	curl_easy_setopt(transfer, CURLOPT_HTTPHEADER, q->fields);
 	curl_easy_setopt(transfer, CURLOPT_HEADERDATA, q);

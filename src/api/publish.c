@@ -164,6 +164,12 @@ struct batch {
 	bool is_array;
 };
 
+/* Bytes that all receipts may have. */
+static size_t receipts_max(const struct batch *b)
+{
+	return b->count * (RECEIPT_MAX + 1) + 2;
+}
+
 /* Publishes all, with the receipts in r->page, which has room for them before
  * anything is published: nothing that was goes unmentioned. Returns 0; or
  * UV_ENOBUFS or UV_ENOMEM, with those of the ones before in r->page, as a JSON
@@ -174,7 +180,7 @@ static int publish_all(struct routes *r, const struct batch *b)
 	struct registry_receipt receipt;
 
 	page->len = 0;
-	int rv = buf_reserve(page, b->count * (RECEIPT_MAX + 1) + 2);
+	int rv = buf_reserve(page, receipts_max(b));
 	if (rv != 0)
 		return rv;
 	if (b->is_array)
@@ -254,7 +260,8 @@ static void publish_once(struct routes *r, struct conn *c,
 	receipts_identify(&id, b->publisher,
 			  request->fields[HTTP_IDEMPOTENCY_KEY], request->path,
 			  request->content);
-	switch (receipts_begin(receipts, &id, now_ms, &r->page)) {
+	switch (receipts_begin(receipts, &id, now_ms, receipts_max(b),
+			       &r->page)) {
 	case 0:
 		break;
 	case UV_EEXIST:

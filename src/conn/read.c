@@ -233,7 +233,8 @@ static unsigned on_message(void *user, bool is_text, struct span message)
 static void on_reply(void *user, struct span frame)
 {
 	struct conn *c = user;
-	if (c->state == CONN_WEBSOCKET)
+	/* One that is to be ended may lack the answer before this one. */
+	if (c->state == CONN_WEBSOCKET && c->doomed == ENDING_NONE)
 		conn_queue(c, frame);
 }
 

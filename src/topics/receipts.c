@@ -53,6 +53,8 @@ struct receipts {
 /* The stripe that this thread holds between begin and end: a second one would
  * wait for the first for ever. */
 static _Thread_local struct stripe *held;
+/* Memory for the answer to what `held` is held for. */
+static _Thread_local struct receipt *reserved;
 
 int receipts_new(struct receipts **out, uint64_t ttl_ms, size_t max_bytes)
 {
@@ -184,22 +186,6 @@ static struct receipt *find_locked(const struct stripe *s, uint64_t hash,
 	return r;
 }
 
-static struct receipt *receipt_new(uint64_t hash,
-				   const struct receipts_request *request,
-				   uint64_t now_ms, struct span text)
-{
-	struct receipt *r = malloc(sizeof *r + text.len);
-	if (r == NULL)
-		return NULL;
-	r->hash = hash;
-	r->request = *request;
-	r->made_ms = now_ms;
-	r->len = text.len;
-	if (text.len > 0)
-		memcpy(r->bytes, text.bytes, text.len);
-	return r;
-}
-
 static void insert_locked(struct receipts *all, struct stripe *s,
 			  struct receipt *r)
 {
@@ -213,24 +199,54 @@ static void insert_locked(struct receipts *all, struct stripe *s,
 	charge(all, sizeof *r + r->len);
 }
 
-/* Keeps an answer, if there is memory. */
+/* Makes sure that an answer of up to `len` bytes can be kept. Returns 0 or
+ * UV_ENOMEM. */
+static int reserve_locked(struct receipts *all, struct stripe *s, size_t len)
+{
+	if (s->count >= s->buckets_count)
+		grow_locked(all, s);
+	if (s->buckets_count == 0)
+		return UV_ENOMEM;
+	reserved = malloc(sizeof *reserved + len);
+	if (reserved != NULL)
+		return 0;
+	if (s->count == 0)
+		free_buckets_locked(all, s);
+	return UV_ENOMEM;
+}
+
+static bool fits(const struct receipts *all, struct span text)
+{
+	return text.len <= all->max_bytes &&
+	       all->max_bytes - text.len >=
+		       sizeof(struct receipt) +
+			       BUCKETS_MIN * sizeof(struct receipt *);
+}
+
+/* Keeps an answer, in the memory reserved. */
 static void keep_locked(struct receipts *all, struct stripe *s, uint64_t hash,
 			const struct receipts_request *request, uint64_t now_ms,
 			struct span text)
 {
-	if (text.len > all->max_bytes ||
-	    all->max_bytes - text.len <
-		    sizeof(struct receipt) +
-			    BUCKETS_MIN * sizeof(struct receipt *))
-		return;
-	if (s->count >= s->buckets_count)
-		grow_locked(all, s);
-	if (s->buckets_count == 0)
-		return;
-	struct receipt *r = receipt_new(hash, request, now_ms, text);
-	if (r != NULL)
-		insert_locked(all, s, r);
-	else if (s->count == 0)
+	struct receipt *r = realloc(reserved, sizeof *r + text.len);
+	if (r == NULL) /* to make it smaller, which is no need */
+		r = reserved;
+	r->hash = hash;
+	r->request = *request;
+	r->made_ms = now_ms;
+	r->len = text.len;
+	if (text.len > 0)
+		memcpy(r->bytes, text.bytes, text.len);
+	insert_locked(all, s, r);
+	reserved = NULL;
+}
+
+/* Gives back what was reserved and not needed. */
+static void unreserve_locked(struct receipts *all, struct stripe *s)
+{
+	free(reserved);
+	reserved = NULL;
+	if (s->count == 0)
 		free_buckets_locked(all, s);
 }
 
@@ -350,7 +366,7 @@ static int answer_again(const struct receipt *r,
 }
 
 int receipts_begin(struct receipts *all, const struct receipts_request *request,
-		   uint64_t now_ms, struct buf *receipt)
+		   uint64_t now_ms, size_t len_max, struct buf *receipt)
 {
 	if (all->max_bytes == 0)
 		return 0;
@@ -360,11 +376,12 @@ int receipts_begin(struct receipts *all, const struct receipts_request *request,
 	uv_mutex_lock(&s->lock);
 	drop_old_locked(all, s, now_ms);
 	const struct receipt *r = find_locked(s, hash, request);
-	if (r == NULL) {
+	int rv = r == NULL ? reserve_locked(all, s, len_max)
+			   : answer_again(r, request, receipt);
+	if (rv == 0) {
 		held = s;
 		return 0;
 	}
-	int rv = answer_again(r, request, receipt);
 	uv_mutex_unlock(&s->lock);
 	return rv;
 }
@@ -377,8 +394,10 @@ void receipts_end(struct receipts *all, const struct receipts_request *request,
 	uint64_t hash = hash_of(all, request);
 	struct stripe *s = &all->stripes[hash & (STRIPES - 1)];
 	CHECK(held == s);
-	if (receipt.bytes != NULL)
+	if (receipt.bytes != NULL && fits(all, receipt))
 		keep_locked(all, s, hash, request, now_ms, receipt);
+	else
+		unreserve_locked(all, s);
 	held = NULL;
 	uv_mutex_unlock(&s->lock);
 	make_room(all);

@@ -49,14 +49,16 @@ void receipts_identify(struct receipts_request *request, struct span publisher,
  *              until then any other with the same id waits in this call
  *   UV_EEXIST  `*receipt` (emptied first) receives the first answer
  *   UV_EINVAL  the key was used for another content
- *   UV_ENOMEM  there is an answer, but no room in `*receipt`
+ *   UV_ENOMEM  no memory to keep an answer of `len_max` bytes in; or there is
+ *              an answer, but no room in `*receipt`
  * and nothing is to be ended in the latter cases. `now_ms`: any clock that does
  * not go back. */
 int receipts_begin(struct receipts *all, const struct receipts_request *request,
-		   uint64_t now_ms, struct buf *receipt);
+		   uint64_t now_ms, size_t len_max, struct buf *receipt);
 
-/* Ends a request that began. `receipt` absent: it failed, and may be tried
- * again. Without memory, or too large, it is not kept. */
+/* Ends a request that began. `receipt`, of up to the `len_max` it began with,
+ * is kept, for which there is always memory; but not if it is larger than all
+ * that may be kept. Absent: the request failed, and may be tried again. */
 void receipts_end(struct receipts *all, const struct receipts_request *request,
 		  uint64_t now_ms, struct span receipt);
 

@@ -19,6 +19,7 @@
 
 #define TTL_MS    1000
 #define MAX_BYTES 20000
+#define LEN_MAX   MAX_BYTES /* of an answer */
 #define THREADS   4
 
 #ifdef OOM_SANITIZED
@@ -73,7 +74,7 @@ static struct receipts_request request_of(const char *key, const char *content)
 static int begin(const char *key, const char *content, uint64_t now_ms)
 {
 	struct receipts_request request = request_of(key, content);
-	return receipts_begin(all, &request, now_ms, &answer);
+	return receipts_begin(all, &request, now_ms, LEN_MAX, &answer);
 }
 
 static void end(const char *key, const char *content, uint64_t now_ms,
@@ -399,27 +400,48 @@ static void without_memory_there_is_no_table(void **state)
 	assert_int_equal(rv, UV_ENOMEM);
 }
 
-/* Ends a request with its `nth` allocation failing; whether one did. */
-static bool end_without_memory(const char *key, unsigned nth)
+/* Begins a request with its `nth` allocation failing; what that returns, and
+ * whether one did. */
+static int begin_without_memory(const char *key, unsigned nth, bool *has_failed)
 {
-	assert_int_equal(begin(key, "x", 0), 0);
 	struct receipts_request request = request_of(key, "x");
 	oom_fail_at(nth);
-	receipts_end(all, &request, 0, SPAN("first"));
-	return oom_end();
+	int rv = receipts_begin(all, &request, 0, LEN_MAX, &answer);
+	*has_failed = oom_end();
+	return rv;
 }
 
-static void without_memory_an_answer_is_not_kept(void **state)
+/* Else it would be published, and again if it came again. */
+static void without_memory_for_its_answer_no_request_begins(void **state)
 {
+	bool has_failed;
+
 	(void)state;
 	OOM_OR_SKIP();
-	for (unsigned nth = 1; nth <= 2; nth++) {
-		assert_true(end_without_memory("a", nth)); /* buckets, answer */
+	for (unsigned nth = 1; nth <= 2; nth++) { /* buckets, answer */
+		assert_int_equal(begin_without_memory("a", nth, &has_failed),
+				 UV_ENOMEM);
+		assert_true(has_failed);
 		assert_false(is_kept("a", 0));
 		assert_int_equal(receipts_bytes(all), 0);
 	}
-	assert_false(end_without_memory("a", 3));
+	assert_int_equal(begin_without_memory("a", 3, &has_failed), 0);
+	assert_false(has_failed);
+	end("a", "x", 0, SPAN("first"));
 	assert_true(is_kept("a", 0));
+}
+
+static void the_end_of_a_request_needs_no_memory(void **state)
+{
+	(void)state;
+	OOM_OR_SKIP();
+	assert_int_equal(begin("a", "x", 0), 0);
+	struct receipts_request request = request_of("a", "x");
+	oom_fail_at(1);
+	receipts_end(all, &request, 0, SPAN("first"));
+	oom_end();
+	assert_true(is_kept("a", 0));
+	assert_answer("first");
 }
 
 static void without_memory_for_buckets_chains_are_longer(void **state)
@@ -432,13 +454,15 @@ static void without_memory_for_buckets_chains_are_longer(void **state)
 	assert_int_equal(open_with(TTL_MS, 1 << 20), 0);
 	/* One stripe or another has 16 by then, and would get more buckets. */
 	for (unsigned i = 0; i < 16 * 16 + 1; i++) {
+		bool fails;
+
 		snprintf(key, sizeof key, "key %u", i);
-		size_t count = receipts_count(all);
-		bool fails = end_without_memory(key, 1);
-		if (receipts_count(all) == count)
+		if (begin_without_memory(key, 1, &fails) != 0) {
 			serve_number(i, 0, SPAN("first"));
-		else
-			failed = failed || fails;
+			continue;
+		}
+		failed = failed || fails;
+		end(key, "x", 0, SPAN("first"));
 	}
 	assert_true(failed);
 	for (unsigned i = 0; i < 16 * 16 + 1; i++)
@@ -453,7 +477,7 @@ static void without_memory_for_a_repeat_it_is_enomem(void **state)
 	serve("a", 0, "first");
 	struct receipts_request request = request_of("a", "x");
 	oom_fail_at(1);
-	int rv = receipts_begin(all, &request, 0, &answer);
+	int rv = receipts_begin(all, &request, 0, LEN_MAX, &answer);
 	assert_true(oom_end());
 	assert_int_equal(rv, UV_ENOMEM);
 	assert_true(is_kept("a", 0));
@@ -477,7 +501,7 @@ static void publish_once(struct race *race, unsigned turn)
 	snprintf(key, sizeof key, "key %u", turn);
 	snprintf(text, sizeof text, "answer %u", turn);
 	struct receipts_request request = request_of(key, "x");
-	int rv = receipts_begin(all, &request, turn, &again);
+	int rv = receipts_begin(all, &request, turn, LEN_MAX, &again);
 	if (rv == 0) {
 		atomic_fetch_add(&race->published[turn], 1);
 		receipts_end(all, &request, turn, span_of(text));
@@ -538,7 +562,7 @@ static void keep_many(void *user)
 		unsigned n = atomic_fetch_add(number, 1);
 		snprintf(key, sizeof key, "key %u", n);
 		struct receipts_request request = request_of(key, "x");
-		if (receipts_begin(all, &request, n, &again) != 0)
+		if (receipts_begin(all, &request, n, LEN_MAX, &again) != 0)
 			continue;
 		receipts_end(all, &request, n, SPAN("first"));
 		if (turn % 100 == 0)
@@ -576,7 +600,7 @@ static void serve_slowly(void *user)
 	struct receipts_request request = request_of("a", "x");
 	struct buf none = {0};
 
-	if (receipts_begin(all, &request, 0, &none) != 0)
+	if (receipts_begin(all, &request, 0, LEN_MAX, &none) != 0)
 		abort();
 	uv_sem_post(&server->has_begun);
 	uv_sem_wait(&server->may_end);
@@ -618,7 +642,7 @@ static void ask(void *user)
 	struct buf again = {0};
 
 	uv_sem_post(asker->about_to);
-	asker->rv = receipts_begin(all, &request, 0, &again);
+	asker->rv = receipts_begin(all, &request, 0, LEN_MAX, &again);
 	if (asker->rv == 0)
 		receipts_end(all, &request, 0, SPAN("of the asker"));
 	uv_sem_post(asker->has);
@@ -707,7 +731,8 @@ int main(void)
 		TEST_OWN(without_time_or_room_nothing_is_kept),
 		TEST_OWN(very_many_are_found_again),
 		TEST(without_memory_there_is_no_table),
-		TEST(without_memory_an_answer_is_not_kept),
+		TEST(without_memory_for_its_answer_no_request_begins),
+		TEST(the_end_of_a_request_needs_no_memory),
 		TEST_OWN(without_memory_for_buckets_chains_are_longer),
 		TEST(without_memory_for_a_repeat_it_is_enomem),
 		TEST_OWN(
