@@ -199,8 +199,11 @@ image-test: ## builds the image, and tries it read-only, in 64 MB
 	@scripts/deps.sh test
 	@$(WITH_ENGINE) sh -c 'scripts/image.sh && scripts/image_test.py'
 
-.PHONY: bench
-bench: all ## release build beside rawfan, Nchan and NATS: rates and latencies
+.PHONY: bench bench-plot
+bench-plot: ## draws test/bench/figure.svg from what `make bench` measured
+	@scripts/bench_plot.py
+
+bench: all ## release build beside rawfan and the peers installed: rates, latencies, memory
 	@scripts/bench.sh
 
 .PHONY: load

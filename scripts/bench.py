@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import statistics
@@ -20,6 +21,7 @@ ROUNDS = int(os.environ.get("ROUNDS") or "1")
 NOISE_CORES = 0.2
 
 SHORT = ["--warmup", "0.5", "--duration", "1.5"]
+SUBS = min(5000, FILES - 200)
 FIGURES = {  # key: arguments of wsbench
     "fanout-w1": ["fanout", "--window", "1", *SHORT],
     "fanout-w64": ["fanout", "--window", "64", *SHORT],
@@ -31,7 +33,16 @@ FIGURES = {  # key: arguments of wsbench
     "latency": ["latency", "--rate", "1000", "--warmup", "0.5",
                 "--duration", "3"],
     "idle": ["idle", "--subs", str(IDLE_SUBS), "--hold", "1"],
+    "storm": ["storm", "--subs", str(SUBS), "--burst", str(SUBS)],
+    "stalled": ["fanout", "--subs", "100", "--stalled", "2000", "--duration",
+                "5", "--drain", "2"],
+    "v1-w64": ["fanout", "--window", "64", *SHORT],
+    "v1-idle": ["idle", "--subs", str(IDLE_SUBS), "--hold", "1"],
+    "sse-w1": ["fanout", "--window", "1", *SHORT],
+    "sse-w64": ["fanout", "--window", "64", *SHORT],
+    "sse-idle": ["idle", "--subs", str(IDLE_SUBS), "--hold", "1"],
 }
+FRESH = ("idle", "v1-idle", "sse-idle", "stalled")  # new processes: memory
 RAWFAN = {  # key: connections, bytes, frames per system call
     "fanout-w1": (100, 64, 1),
     "fanout-w64": (100, 64, 32),
@@ -61,7 +72,24 @@ ROWS = [  # section, text, figure's key, field of the result, scale, aim
      "p50", "latency", "p50_us", 1, "<= 500"),
     (None, "p99", "latency", "p99_us", 1, "<= 2100"),
     ("Memory, RSS bytes per idle subscriber",
-     f"{IDLE_SUBS:,} subscribers", "idle", "rss_per_conn", 1, "<= 1024"),
+     f"{IDLE_SUBS:,} WebSockets", "idle", "rss_per_conn", 1, "<= 512"),
+    (None, "of isimud.v1", "v1-idle", "rss_per_conn", 1, "<= 540"),
+    (None, "event streams", "sse-idle", "rss_per_conn", 1, None),
+    ("Connecting",
+     "microseconds of CPU a connection", "idle", "cpu_us_per_connect", 1,
+     "<= 22"),
+    (None, f"storm of {SUBS:,}: all subscribed, ms", "storm", "ready_s", 1e3,
+     "<= 290"),
+    (None, "the same, CPU ms of the server", "storm", "cpu_s", 1e3, "<= 180"),
+    ("2,000 more that read nothing, 5 s of fan-out",
+     "peak RSS, MB", "stalled", "rss_peak", 1e-6, None),
+    (None, "TCP buffers of the machine, MB", "stalled", "tcp_peak", 1e-6,
+     "<= 300"),
+    ("CPU seconds per million deliveries, isimud.v1",
+     "fan-out to 100, 64 B, window 64", "v1-w64", CPU, 1, None),
+    ("CPU seconds per million deliveries, event streams",
+     "fan-out to 100, 64 B, window 1", "sse-w1", CPU, 1, None),
+    (None, "fan-out to 100, 64 B, window 64", "sse-w64", CPU, 1, None),
 ]
 
 
@@ -114,11 +142,18 @@ def accepts(port):
 
 
 class Server:
-    """One server under test; started and ended by the pid it reported."""
+    """One server under test; started and ended by the pid it reported.
+    `protos`: how wsbench is told to speak to it, by WebSocket, by event
+    streams, with acknowledged subscriptions; what it can't is missing."""
 
-    def __init__(self, name, proto):
-        self.name, self.proto = name, proto
+    def __init__(self, name, protos):
+        self.name, self.protos = name, protos
         self.pid = self.port = None
+
+    def proto(self, key):
+        """The arguments for a figure, or None."""
+        kind = key.split("-")[0]
+        return self.protos.get(kind if kind in ("sse", "v1") else "ws")
 
     def start(self):
         self.port = free_port()
@@ -152,7 +187,8 @@ class Server:
 
 class Isimud(Server):
     def __init__(self, name, binary, workers=None):
-        super().__init__(name, "isimud")
+        super().__init__(name, {"ws": ["isimud"], "sse": ["isimud-sse"],
+                                "v1": ["isimud-v1"]})
         self.binary, self.workers = binary, workers
         self.log = os.path.join(OUT, name.replace(" ", "-") + ".log")
 
@@ -184,13 +220,32 @@ class Peer(Server):
     """A server of test/bench/peers, whose script prints its pid. The scripts
     name fixed ports; they run from a copy in which those are free ones."""
 
-    PORTS = {"nchan": ("nchan", "3101"), "nats": ("nats", "3102"),
-             "mosquitto": ("mqtt", "3103")}
+    PEERS = {  # name: its fixed port, its program, how to speak to it
+        "nchan": ("3101", "nginx",
+                  {"ws": ["nchan"], "sse": ["nchan-sse"]}),
+        "nats": ("3102", "nats-server", {"ws": ["nats"]}),
+        "mosquitto": ("3103", "mosquitto", {"ws": ["mqtt"]}),
+        "centrifugo": ("3106", "centrifugo",
+                       {"ws": ["centrifugo", "--api-key", "bench"],
+                        "sse": ["centrifugo-sse", "--api-key", "bench"]}),
+        "mercure": ("3107", "mercure", {"sse": ["sse"]}),
+        "isimud_rs": ("3108", "isimud-rs", {"ws": ["isimud-rs"]}),
+    }
 
     def __init__(self, name, scratch):
-        proto, self.fixed_port = self.PORTS[name]
-        super().__init__(name, proto)
+        self.fixed_port, _, protos = self.PEERS[name]
+        super().__init__(name, dict(protos))
         self.scratch = scratch
+        if name == "mercure":
+            token = subprocess.run(
+                ["sh", os.path.join(PEER_SCRIPTS, "mercure.sh"), "token"],
+                stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+            self.protos["sse"] += ["--api-key", token]
+
+    @classmethod
+    def is_installed(cls, name):
+        program = cls.PEERS[name][1]
+        return shutil.which(os.environ.get(name.upper(), program)) is not None
 
     def launch(self):
         with open(os.path.join(PEER_SCRIPTS, self.name + ".sh")) as f:
@@ -248,7 +303,7 @@ def measure_rawfan(key):
 
 
 def measure_server(server, key):
-    fresh = key == "idle"  # freed memory of earlier connections is reused
+    fresh = key in FRESH  # freed memory of earlier connections is reused
     try:
         if fresh or not server.is_up():
             server.stop()
@@ -256,10 +311,10 @@ def measure_server(server, key):
         wait_for_quiet()
         env = dict(os.environ)
         env.pop("PASSWORD", None)
-        if server.proto == "isimud":
+        if isinstance(server, Isimud) or server.name == "isimud_rs":
             env["PASSWORD"] = "secret"
         r = run_json([os.path.join(OUT, "wsbench"), *FIGURES[key], "--proto",
-                      server.proto, "--port", str(server.port), "--server-pid",
+                      *server.proto(key), "--port", str(server.port), "--server-pid",
                       str(server.pid), "--label", server.name, "--json",
                       "--max-seconds", "60"], env)
     except (RuntimeError, OSError, subprocess.CalledProcessError) as e:
@@ -285,7 +340,7 @@ class Results:
         if r["ok"]:
             noise = r.get("foreign_cores") or 0
             text = "ok"
-            if key != "idle" and noise > NOISE_CORES:
+            if "idle" not in key and noise > NOISE_CORES:
                 text += f", noisy: others used {noise:.2f} cores"
         else:
             text = "FAILED: " + r["error"]
@@ -301,7 +356,7 @@ class Results:
         return statistics.median(values) if values else None
 
     def is_noisy(self, name, key):
-        return key != "idle" and any(
+        return "idle" not in key and any(
             (r.get("foreign_cores") or 0) > NOISE_CORES
             for r in self.of.get((name, key), []))
 
@@ -379,6 +434,29 @@ def print_table(results, names, peers, keys):
         print("* the load generator was at its limit: a lower bound")
 
 
+def write_summary(results, names, keys):
+    """build/bench/results.json: what was measured, for bench_plot.py."""
+    rows = []
+    section = None
+    for title, text, key, field, scale, aim in ROWS:
+        section = title or section
+        if key not in keys:
+            continue
+        values = {}
+        for name in names:
+            v = results.median(name, key, field)
+            if isinstance(v, (int, float)):
+                values[name] = v * scale
+        rows.append({"section": section, "figure": text, "key": key,
+                     "field": field, "aim": aim, "values": values})
+    path = os.path.join(OUT, "results.json")
+    with open(path, "w") as f:
+        json.dump({"cpus": len(os.sched_getaffinity(0)), "rounds": ROUNDS,
+                   "time": time.strftime("%Y-%m-%d"), "rows": rows}, f,
+                  indent=1)
+    print(f"written: {os.path.relpath(path, ROOT)}, for `make bench-plot`")
+
+
 def describe_machine():
     model = "unknown CPU"
     with open("/proc/cpuinfo") as f:
@@ -400,10 +478,13 @@ def make_servers(scratch):
                     Isimud("isimud 1 worker", binary, workers=1)]
         for s in servers:
             open(s.log, "w").close()
-    for name in os.environ.get("PEERS", "nchan nats").replace(",", " ").split():
-        if name not in Peer.PORTS:
+    wanted = os.environ.get("PEERS")
+    names = [n for n in Peer.PEERS if Peer.is_installed(n)] \
+        if wanted is None else wanted.replace(",", " ").split()
+    for name in names:
+        if name not in Peer.PEERS:
             misused(f"PEERS: no peer {name}; "
-                    f"there are {' '.join(Peer.PORTS)}")
+                    f"there are {' '.join(Peer.PEERS)}")
         servers.append(Peer(name, scratch))
     return servers
 
@@ -418,7 +499,9 @@ def measure_all(servers, keys, results):
         for server in servers:
             try:
                 for key in keys:
-                    results.add(server.name, key, measure_server(server, key))
+                    if server.proto(key):
+                        results.add(server.name, key,
+                                    measure_server(server, key))
             finally:
                 server.stop()
 
@@ -436,6 +519,7 @@ def main():
     names = ["rawfan"] + [s.name for s in servers]
     print_table(results, names, [s.name for s in servers
                                  if isinstance(s, Peer)], keys)
+    write_summary(results, names, keys)
     for name, key, error in results.failures:
         print(f"FAILED: {name} {key}: {error}")
     if any(name.startswith("isimud") for name, _, _ in results.failures):

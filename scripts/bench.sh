@@ -1,6 +1,7 @@
 #!/bin/sh
-# Measures isimud beside the kernel's own limit (rawfan) and beside Debian's
-# nginx with Nchan and nats-server, in one run, and prints one table.
+# Measures isimud beside the kernel's own limit (rawfan) and beside the peers
+# that are installed, in one run; prints one table, and writes build/bench/
+# results.json, which `make bench-plot` draws README's figure from.
 # usage: make bench   (which builds, then runs scripts/bench.sh)
 #
 # Environment:
@@ -8,8 +9,11 @@
 #                    One round takes about three minutes.
 #   BENCH_ONLY=      figures to measure, by key or its first word, for example
 #                    "fanout idle": fanout-w1 fanout-w64 fanout-w128 fanout-1k
-#                    many publish-1 publish-16 latency idle
-#   PEERS="nchan nats"   servers to compare with; empty: none
+#                    many publish-1 publish-16 latency idle storm stalled
+#                    v1-w64 v1-idle sse-w1 sse-w64 sse-idle
+#   PEERS="nchan nats"   servers to compare with, of nchan nats mosquitto
+#                    centrifugo mercure isimud_rs; default: those installed,
+#                    nchan and nats are; empty: none
 #   ISIMUD=build/isimud  the binary; empty: only the peers
 #   IDLE_SUBS=19000  subscribers of the idle figure, less if the file limit is
 #                    lower
