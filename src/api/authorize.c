@@ -78,7 +78,8 @@ static int add_host(struct routes *r, struct span host)
 static int write_uris(struct routes *r, const struct http_request *request)
 {
 	static const char *const secrets[] = {"access_token", NULL};
-	static const char *const varying[] = {"access_token", "since", NULL};
+	static const char *const varying[] = {
+		"access_token", "since", "lastEventId", "Last-Event-ID", NULL};
 
 	int rv = write_uri(&r->uri, request, secrets);
 	if (rv == 0)

@@ -43,6 +43,10 @@ static const char *read_parameter(struct routes *r, struct plan *plan,
 	}
 	if (http_query_is_name(name, "since") && value.len > 0)
 		return decode(r, value, &plan->since);
+	if (http_query_is_name(name, "lastEventId") && value.len > 0)
+		return decode(r, value, &plan->seen[0]);
+	if (http_query_is_name(name, "Last-Event-ID") && value.len > 0)
+		return decode(r, value, &plan->seen[1]);
 	if (http_query_is_name(name, "access_token"))
 		return decode(r, value, &plan->token);
 	if (http_query_is_name(name, "envelope"))

@@ -32,6 +32,9 @@ struct plan {
 	struct span topics[CURSOR_PARTS_MAX];
 	unsigned topics_count;
 	struct span since; /* absent, or not empty */
+	/* The same by names that clients' libraries use, of which nobody has
+	 * checked that they are ids: lastEventId, Last-Event-ID. */
+	struct span seen[2];
 	struct span token; /* ?access_token, or absent */
 	bool has_envelopes;
 };
@@ -54,6 +57,7 @@ struct routes {
 	struct buf key_uri;
 	struct plan plan;
 	uint64_t positions[CURSOR_PARTS_MAX];
+	uint64_t other_positions[CURSOR_PARTS_MAX];
 	struct json_publications publications;
 	struct json_subscription subscription;
 	struct envelope_command command;

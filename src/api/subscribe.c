@@ -43,25 +43,60 @@ static bool check_kind(const struct routes *r, struct conn *c,
 	return false;
 }
 
-/* Where the client wants to go on: an event stream by what it last saw, which
- * is newer than its URL. */
+/* Whether a client was at `a` before it was at `b`. */
+static bool is_older(const uint64_t *a, const uint64_t *b, unsigned count)
+{
+	bool is_lower = false;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (a[i] > b[i])
+			return false;
+		is_lower |= a[i] < b[i];
+	}
+	return is_lower;
+}
+
+/* Reads one place where the client says that it was; the newest counts. */
+static void read_place(struct routes *r, struct span id, struct resume *resume)
+{
+	uint64_t ours = registry_epoch(r->worker->shared->registry);
+	unsigned count = r->plan.topics_count;
+	uint64_t epoch;
+
+	if (id.len == 0)
+		return;
+	if (!resume->is_wanted) {
+		/* What is no id of ours is answered as one that is too old. */
+		resume->is_wanted = true;
+		resume->epoch = ~ours;
+		memset(r->positions, 0, count * sizeof r->positions[0]);
+	}
+	if (cursor_parse(id, count, &epoch, r->other_positions) != 0 ||
+	    epoch != ours)
+		return;
+	if (resume->epoch == ours &&
+	    is_older(r->other_positions, r->positions, count))
+		return;
+	resume->epoch = ours;
+	memcpy(r->positions, r->other_positions,
+	       count * sizeof r->positions[0]);
+}
+
+/* Where the client wants to go on: of several places the newest counts, since a
+ * library that connects again may leave an older one in the URL. */
 static struct resume read_resume(struct routes *r,
 				 const struct http_request *request)
 {
-	struct plan *plan = &r->plan;
-	struct span id = request->fields[HTTP_LAST_EVENT_ID];
-	struct resume resume = {.is_wanted = true};
+	const struct plan *plan = &r->plan;
+	struct resume resume = {.is_wanted = false};
 
-	if (id.len == 0 || routes_is_websocket(request))
-		id = plan->since;
-	if (id.bytes == NULL)
-		return (struct resume){.is_wanted = false};
-	if (cursor_parse(id, plan->topics_count, &resume.epoch, r->positions) ==
-	    0)
+	if (plan->topics_count == 0)
 		return resume;
-	/* What is no id of ours is answered as one that is too old. */
-	resume.epoch = ~registry_epoch(r->worker->shared->registry);
-	memset(r->positions, 0, plan->topics_count * sizeof r->positions[0]);
+	read_place(r, plan->since, &resume);
+	read_place(r, plan->seen[0], &resume);
+	read_place(r, plan->seen[1], &resume);
+	if (!routes_is_websocket(request))
+		read_place(r, request->fields[HTTP_LAST_EVENT_ID], &resume);
 	return resume;
 }
 

@@ -578,12 +578,77 @@ def test_last_event_id_counts_before_since(server):
 def test_what_is_no_id_of_now_is_answered_as_one_too_old(server, last):
     server.publish("alice", "old", "kept, but not for this one")
     now = server.http().publish("alice", "old", "x").json()["id"]
-    stream = server.event_stream(
-        sub_target("alice", "old", since=now),
-        fields={"Last-Event-ID": last.encode().decode("latin-1")})
-    event = stream.event()
-    assert event.type == "reset" and not event.has_id
+    fields = {"Last-Event-ID": last.encode().decode("latin-1")}
+    target = sub_target("alice", "old")
+    streams = [server.event_stream(target, fields=fields)]
+    if len(last) < 1000:
+        streams += [server.event_stream(sub_target("alice", "old",
+                                                   **{name: last}))
+                    for name in ("lastEventId", "Last-Event-ID")]
+    for stream in streams:
+        event = stream.event()
+        assert event.type == "reset" and not event.has_id
+        assert stream.expect_id() == now
+    # One that is of now is newer.
+    stream = server.event_stream(sub_target("alice", "old", since=now),
+                                 fields=fields)
     assert stream.expect_id() == now
+
+
+PLACES = ["since", "lastEventId", "Last-Event-ID", "the field"]
+
+
+def resumed(server, topics, places):
+    """A stream that says, in each of the places, where it was."""
+    last = places.pop("the field", None)
+    return server.event_stream(
+        sub_target("alice", *topics, **places),
+        fields={"Last-Event-ID": last} if last else None)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_client_may_say_in_several_places_where_it_was(server, place):
+    topic = "places " + place
+    ids = [server.http().publish("alice", topic, str(i)).json()["id"]
+           for i in range(4)]
+    assert resumed(server, [topic], {place: ids[1]}).data_of(2) == ["2", "3"]
+    # Of several the newest counts, wherever it is.
+    for other in PLACES:
+        if other != place:
+            stream = resumed(server, [topic], {other: ids[0], place: ids[2]})
+            assert stream.data_of(1) == ["3"]
+            stream.close()
+    stream = resumed(server, [topic], {
+        **dict.fromkeys(PLACES, LOST), place: ids[2]})
+    assert stream.data_of(1) == ["3"]
+    # WebSockets know those of the query alone.
+    if place != "the field":
+        socket = server.websocket(
+            target=sub_target("alice", topic, **{place: ids[1]}))
+        assert [socket.receive(), socket.receive()] == ["2", "3"]
+        v1 = server.websocket(subprotocols=["isimud.v1"], target=sub_target(
+            "alice", topic, **{place: ids[2]}))
+        assert v1.receive_json()["resumed"] is True
+        assert v1.receive_json()["data"] == "3"
+
+
+def test_the_newest_place_of_several_topics_is_behind_in_none(server):
+    stream = server.event_stream(sub_target("alice", "n1", "n2"))
+    ids = [stream.expect_id()]
+    for i in range(4):
+        server.publish("alice", f"n{i % 2 + 1}", str(i))
+        ids.append(stream.event().id)
+    for older, newer in ((0, 3), (2, 3)):
+        for where in (("since", "lastEventId"), ("lastEventId", "since")):
+            again = resumed(server, ["n1", "n2"],
+                            dict(zip(where, (ids[older], ids[newer]))))
+            assert again.data_of(1) == ["3"]
+            assert again.expect_id() == ids[4]
+
+
+def test_without_a_topic_a_library_s_place_means_nothing(server):
+    socket = server.websocket(target="/sub?lastEventId=" + LOST)
+    socket.subscribe("alice", "nowhere")
 
 
 def test_an_id_of_the_future_is_answered_as_one_too_old(server):

@@ -72,6 +72,8 @@ def test_it_does_not_matter_how_the_same_is_asked(start, authority):
         clients.append(knock(server, target, bearer(), ["isimud.v1"]))
     clients.append(knock_for_stream(server, TARGET, {
         **bearer(), "Last-Event-ID": since}))
+    clients += [knock_for_stream(server, sub_target("alice", "news", **{
+        name: since}), bearer()) for name in ("lastEventId", "Last-Event-ID")]
     server.wait_for_stat("auth_shared", len(clients) - 1)
     authority.release.set()
     assert {status(client) for client in clients} == {101, 200}
