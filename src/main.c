@@ -9,6 +9,7 @@
 #include "config/options.h"
 #include "server/server.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -51,20 +52,29 @@ static int serve(const struct config *c)
 {
 	log_set_level((enum log_level)c->log_level);
 	log_set_format(c->log_is_json ? LOG_JSON : LOG_TEXT);
+	int rv = log_start();
+	if (rv != 0) {
+		log_event(LOG_ERROR, "start_failed", LOG_NO_FIELDS,
+			  "can't start: %s", uv_strerror(rv));
+		return EXIT_FAILURE;
+	}
 	config_log(c);
 	if (auth_global_init() != 0) {
-		log_error("can't start: libcurl could not be initialized");
+		log_event(LOG_ERROR, "start_failed", LOG_NO_FIELDS,
+			  "can't start: libcurl could not be initialized");
+		log_stop();
 		return EXIT_FAILURE;
 	}
 	int status = server_run(c, &routes_app);
 	auth_global_fini();
+	log_stop();
 	return status;
 }
 
 /* Docker keeps the status 2 of a health check for itself. */
 static int fail(enum options_command command, const char *error)
 {
-	log_error("%s", error);
+	log_event(LOG_ERROR, "settings", LOG_NO_FIELDS, "%s", error);
 	return command == OPTIONS_HEALTHCHECK ? EXIT_FAILURE : EXIT_SETTINGS;
 }
 
@@ -87,11 +97,25 @@ static int run(enum options_command command)
 	return EXIT_SUCCESS;
 }
 
+/* Where one of 0, 1 and 2 is closed, the next socket would get its number, and
+ * the log would go to a client. */
+static void keep_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	enum options_command command;
 	char error[CONFIG_ERROR_MAX];
 
+	keep_standard_descriptors();
 	if (options_parse(argv + (argc > 0), &command, error) != 0)
 		return fail(command, error);
 	if (command == OPTIONS_HELP) {

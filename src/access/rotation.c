@@ -62,13 +62,15 @@ void rotation_look(struct rotation *r, const struct config *c)
 		return;
 	if (read_file(r, c, &now, error)) {
 		if (secret_generation() != before)
-			log_info("PASSWORD_FILE has changed, and was read "
-				 "again");
+			log_event(LOG_INFO, "password_read", LOG_NO_FIELDS,
+				  "PASSWORD_FILE has changed, and was read "
+				  "again");
 		return;
 	}
 	if (r->has_refused && is_same(&now, &r->refused))
 		return;
-	log_error("PASSWORD_FILE has changed, but the old password stays: %s",
+	log_event(LOG_ERROR, "password_kept", LOG_NO_FIELDS,
+		  "PASSWORD_FILE has changed, but the old password stays: %s",
 		  error);
 	r->has_refused = true;
 	r->refused = now;
@@ -82,7 +84,9 @@ void rotation_reload(struct rotation *r, const struct config *c)
 	if (c->password_file != NULL)
 		now = look_at(c->password_file);
 	if (read_file(r, c, &now, error))
-		log_info("the password was read again");
+		log_event(LOG_INFO, "password_read", LOG_NO_FIELDS,
+			  "the password was read again");
 	else
-		log_error("the old password stays: %s", error);
+		log_event(LOG_ERROR, "password_kept", LOG_NO_FIELDS,
+			  "the old password stays: %s", error);
 }

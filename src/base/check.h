@@ -8,15 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Aborts with condition, place and function if `condition` is false. On in
- * every build. */
+/* Logs condition, place and thread, waiting for nobody (log_crash()), and
+ * aborts. */
+_Noreturn void check_failed(const char *condition, const char *file, int line,
+			    const char *function);
+
+/* Aborts if `condition` is false. On in every build. */
 #define CHECK(condition)                                                       \
 	do {                                                                   \
-		if (__builtin_expect(!(condition), 0)) {                       \
-			fprintf(stderr, "CHECK failed: %s at %s:%d in %s\n",   \
-				#condition, __FILE__, __LINE__, __func__);     \
-			abort();                                               \
-		}                                                              \
+		if (__builtin_expect(!(condition), 0))                         \
+			check_failed(#condition, __FILE__, __LINE__,           \
+				     __func__);                                \
 	} while (0)
 
 /* Aborts unless the calling thread is `owner` (a uv_thread_t; the file that

@@ -152,16 +152,20 @@ int probe_run(const struct config *c)
 
 	config_name_listener(&l, l.port, name);
 	if (!l.is_unix && l.port == 0) {
-		log_error("healthcheck: port 0 is any port, so none to ask");
+		log_event(LOG_ERROR, "healthcheck", LOG_NO_FIELDS,
+			  "healthcheck: port 0 is any port, so none to ask");
 		return 1;
 	}
 	int rv = exchange(&l, answer);
 	if (rv != 0)
-		log_error("healthcheck: no answer from %s: %s", name,
+		log_event(LOG_ERROR, "healthcheck", LOG_NO_FIELDS,
+			  "healthcheck: no answer from %s: %s", name,
 			  uv_strerror(rv));
 	else if (strncmp(answer, "HTTP/1.", 7) != 0)
-		log_error("healthcheck: %s does not answer in HTTP", name);
+		log_event(LOG_ERROR, "healthcheck", LOG_NO_FIELDS,
+			  "healthcheck: %s does not answer in HTTP", name);
 	else if (strcmp(answer, status_line) != 0)
-		log_error("healthcheck: %s answered %.3s", name, answer + 9);
+		log_event(LOG_ERROR, "healthcheck", LOG_NO_FIELDS,
+			  "healthcheck: %s answered %.3s", name, answer + 9);
 	return rv != 0 || strcmp(answer, status_line) != 0;
 }

@@ -1,6 +1,8 @@
 /* show.c - the settings as text. */
 #include "config/private.h"
 
+#include "base/check.h"
+
 #include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
@@ -94,23 +96,23 @@ void config_print(const struct config *c, FILE *out)
 	}
 }
 
+#define SHOWN_MAX (2 * LOG_VALUE_MAX) /* bytes of a value in the log */
+
 void config_log(const struct config *c)
 {
-	char value[LOG_LINE_MAX];
-	char line[LOG_LINE_MAX];
-	size_t len = 0;
+	char values[64][SHOWN_MAX];
+	struct log_field fields[64];
+	size_t count = 0;
 
-	line[0] = '\0';
-	for (size_t i = 0; i < config_settings_count && len < sizeof line;
-	     i++) {
-		show_value(c, &config_settings[i], value, sizeof value);
-		if (value[0] == '\0')
+	for (size_t i = 0; i < config_settings_count; i++) {
+		show_value(c, &config_settings[i], values[count], SHOWN_MAX);
+		if (values[count][0] == '\0')
 			continue;
-		int n = snprintf(line + len, sizeof line - len, " %s=%s",
-				 config_settings[i].name, value);
-		len += n < 0 ? 0 : (size_t)n;
+		fields[count] =
+			log_text(config_settings[i].name, values[count]);
+		CHECK(++count < sizeof fields / sizeof fields[0]);
 	}
-	log_info("settings:%s", line);
+	log_event(LOG_INFO, "settings", fields, count, "settings:");
 }
 
 void config_print_help(FILE *out)

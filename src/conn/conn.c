@@ -420,7 +420,10 @@ void conn_move(struct conn *c, enum conn_state to)
 {
 	CHECK_ON_THREAD(c->group->owner);
 	CHECK(allowed[c->state] & (1u << to));
-	log_debug("conn %p: %s -> %s", (void *)c, state_names[c->state],
+	log_event(LOG_DEBUG, "state",
+		  LOG_FIELDS(log_text("from", state_names[c->state]),
+			     log_text("to", state_names[to])),
+		  "conn %p: %s -> %s", (void *)c, state_names[c->state],
 		  state_names[to]);
 	c->group->states[c->state]--;
 	c->group->states[to]++;
@@ -599,19 +602,23 @@ static bool is_ordinary(enum ending ending)
 
 static void log_end(const struct conn *c, enum ending ending)
 {
-	unsigned suppressed;
+	static struct log_limit limit = LOG_LIMIT("connection_ended");
+	enum log_level level = is_ordinary(ending) ? LOG_DEBUG : LOG_INFO;
+	unsigned code = endings[ending].code;
+	char peer[CONN_PEER_MAX];
+	char code_text[8];
 
-	if (is_ordinary(ending)) {
-		log_debug("conn %p: ends: %s", (const void *)c,
-			  endings[ending].reason);
+	if (!log_is_on(level) ||
+	    (level == LOG_INFO && !log_limit_allows(&limit)))
 		return;
-	}
-	if (!log_limit_allows(&c->group->log_limit, &suppressed))
-		return;
-	if (suppressed > 0)
-		log_info("%u more connections ended", suppressed);
-	log_info("ended a connection (%s): %s", endings[ending].name,
-		 endings[ending].reason);
+	conn_peer(c, peer);
+	snprintf(code_text, sizeof code_text, "%u", code);
+	log_event(level, "connection_ended",
+		  LOG_FIELDS(log_text("reason", endings[ending].name),
+			     log_text("code", code > 0 ? code_text : NULL),
+			     log_text("peer", peer[0] != '\0' ? peer : NULL)),
+		  "ended a connection (%s): %s", endings[ending].name,
+		  endings[ending].reason);
 }
 
 void conn_note_end(struct conn *c, enum ending ending)

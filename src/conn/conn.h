@@ -154,7 +154,6 @@ struct conn_group {
 	char date[32];
 	size_t states[CONN_STATES]; /* connections in each state */
 	bool is_draining;           /* answers end their connections */
-	struct log_limit log_limit; /* for lines about endings */
 	size_t count; /* connections whose memory is not freed yet */
 	/* After each whose memory went; may be NULL. */
 	void (*on_freed)(struct conn_group *g, enum listener_kind kind);

@@ -11,12 +11,11 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define GATHER_MAX      64    /* buffers in one system call */
-#define IN_FLIGHT_MAX   65536 /* bytes left to the kernel's readiness at once */
-#define CONTENT_JSON    "application/json"
-#define OPCODE_TEXT     1
-#define UPGRADE_MAX     256 /* bytes of a 101 response */
-#define LOGGED_PATH_MAX 256 /* bytes; longer ones are cut in the log */
+#define GATHER_MAX    64    /* buffers in one system call */
+#define IN_FLIGHT_MAX 65536 /* bytes left to the kernel's readiness at once */
+#define CONTENT_JSON  "application/json"
+#define OPCODE_TEXT   1
+#define UPGRADE_MAX   256 /* bytes of a 101 response */
 /* About what a chunk, and its place in the queue, need beside its bytes. */
 #define CHUNK_COST_BYTES 64
 
@@ -287,15 +286,12 @@ void conn_queue_response(struct conn *c, struct http_response *response)
 		conn_queue(c, (struct span){g->out.bytes, g->out.len});
 }
 
-/* A path may be long, and each of its bytes may become six: what matters is
- * behind it. */
 static void log_response(const struct conn *c, struct span path, int status)
 {
-	bool is_long = path.len > LOGGED_PATH_MAX;
-
-	log_debug("conn %p: %.*s%s: %d", (const void *)c,
-		  is_long ? LOGGED_PATH_MAX : (int)path.len, path.bytes,
-		  is_long ? "..." : "", status);
+	log_event(LOG_DEBUG, "response",
+		  LOG_FIELDS(log_span("path", path),
+			     log_number("status", (uint64_t)status)),
+		  "conn %p: answered", (const void *)c);
 }
 
 void conn_respond(struct conn *c, const struct http_response *response)

@@ -119,17 +119,33 @@ static void on_sweep(uv_timer_t *timer)
 		close_lingerer(a, i);
 }
 
-static void log_refusal(struct acceptor *a)
+/* The address of who is at the other end; "" for a Unix socket, and where it is
+ * gone. */
+static void name_peer(int fd, char out[static CONN_PEER_MAX])
 {
-	unsigned suppressed;
+	union address name;
+	socklen_t len = sizeof name;
 
-	if (!log_limit_allows(&a->log_limit, &suppressed))
+	out[0] = '\0';
+	memset(&name, 0, sizeof name);
+	if (getpeername(fd, &name.any, &len) == 0 &&
+	    name.any.sa_family != AF_UNIX)
+		uv_ip_name(&name.any, out, CONN_PEER_MAX);
+}
+
+static void log_refusal(int fd)
+{
+	static struct log_limit limit = LOG_LIMIT("connection_refused");
+	const char *why = memory_level() >= MEMORY_TIGHT ? "memory is tight"
+							 : "there are too many";
+	char peer[CONN_PEER_MAX];
+
+	if (!log_limit_allows(&limit))
 		return;
-	if (suppressed > 0)
-		log_info("refused %u more connections", suppressed);
-	log_info("refused a connection: %s", memory_level() >= MEMORY_TIGHT
-						     ? "memory is tight"
-						     : "there are too many");
+	name_peer(fd, peer);
+	log_event(LOG_INFO, "connection_refused",
+		  LOG_FIELDS(log_text("peer", peer[0] != '\0' ? peer : NULL)),
+		  "refused a connection: %s", why);
 }
 
 static void refuse(struct acceptor *a, int fd)
@@ -144,7 +160,7 @@ static void refuse(struct acceptor *a, int fd)
 	/* Anew each time: the youngest has its moment too. */
 	uv_timer_start(&a->sweep, on_sweep, LINGER_SWEEP_MS, 0);
 	stats_add(&a->stats, STATS_refused, 1);
-	log_refusal(a);
+	log_refusal(fd);
 }
 
 /* --- accepting ---------------------------------------------------------- */
@@ -169,8 +185,12 @@ static void on_retry(uv_timer_t *timer)
 static void pause_accepting(struct acceptor *a, int error)
 {
 	if (!a->is_paused)
-		log_warn("accepting pauses: %s",
-			 uv_strerror(uv_translate_sys_error(error)));
+		log_event(LOG_WARN, "accept_paused",
+			  LOG_FIELDS(log_text(
+				  "error",
+				  uv_err_name(uv_translate_sys_error(error)))),
+			  "accepting pauses: %s",
+			  uv_strerror(uv_translate_sys_error(error)));
 	a->is_paused = true;
 	stats_add(&a->stats, STATS_accept_paused, 1);
 	for (unsigned i = 0; i < a->listeners_count; i++)
@@ -231,7 +251,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 				     SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (socket >= 0) {
 			if (a->is_paused)
-				log_info("accepting again");
+				log_event(LOG_INFO, "accept_resumed",
+					  LOG_NO_FIELDS, "accepting again");
 			a->is_paused = false;
 			hand_over(a, (struct accepted){socket, l->kind});
 		} else if (errno == EAGAIN) {
@@ -311,8 +332,9 @@ static void bound_unsent(const struct acceptor_listener *l)
 		return;
 	if (setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &max,
 		       sizeof max) != 0)
-		log_warn("TCP_NOTSENT_LOWAT: %s",
-			 uv_strerror(uv_translate_sys_error(errno)));
+		log_event(LOG_WARN, "socket_option", LOG_NO_FIELDS,
+			  "TCP_NOTSENT_LOWAT: %s",
+			  uv_strerror(uv_translate_sys_error(errno)));
 }
 
 int acceptor_init(struct acceptor *a, struct worker_shared *shared,

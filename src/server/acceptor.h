@@ -57,8 +57,7 @@ struct acceptor {
 	 */
 	int lingerers[ACCEPTOR_LINGERERS]; /* -1: none */
 	unsigned lingerers_next;
-	struct log_limit log_limit; /* for lines about refusals */
-	struct stats stats;         /* Atomic */
+	struct stats stats; /* Atomic */
 };
 
 /* Prepares the acceptor; takes the `count` listening sockets, on errors too,

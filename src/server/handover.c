@@ -36,9 +36,15 @@ int handover_lock(struct lockfile *l, const char *path,
 		if (found->state == LOCKFILE_DRAINING) {
 			drained_ms = now_ms;
 			if (!is_told)
-				log_info("waiting for process %d, which is "
-					 "draining, to let go of %s",
-					 found->pid, path);
+				log_event(LOG_INFO, "waiting",
+					  LOG_FIELDS(
+						  log_number(
+							  "pid",
+							  (uint64_t)found->pid),
+						  log_text("file", path)),
+					  "waiting for process %d, which is "
+					  "draining, to let go of %s",
+					  found->pid, path);
 			is_told = true;
 		}
 		if (now_ms - drained_ms > HANDOVER_GRACE_MS ||
@@ -72,7 +78,10 @@ int handover_claim(struct handover *h, const struct config *c,
 	int rv =
 		handover_lock(&h->lock, c->history_file, &h->found, c, signals);
 	if (rv == UV_EBUSY)
-		log_error("another isimud, process %d, has %s", h->found.pid,
+		log_event(LOG_ERROR, "conflict",
+			  LOG_FIELDS(log_number("pid", (uint64_t)h->found.pid),
+				     log_text("file", c->history_file)),
+			  "another isimud, process %d, has %s", h->found.pid,
 			  c->history_file);
 	if (rv == UV_EBUSY || rv == UV_ECANCELED)
 		return rv;
@@ -86,11 +95,15 @@ int handover_claim(struct handover *h, const struct config *c,
 	if (rv == 0)
 		return 0;
 	if (is_of_setting(rv)) {
-		log_error("HISTORY_FILE is no use: %s", error);
+		log_event(LOG_ERROR, "history_refused",
+			  LOG_FIELDS(log_text("file", c->history_file)),
+			  "HISTORY_FILE is no use: %s", error);
 		lockfile_release(&h->lock);
 		return rv;
 	}
-	log_error("the history can't be saved now: %s", error);
+	log_event(LOG_ERROR, "history_unsaved",
+		  LOG_FIELDS(log_text("file", c->history_file)),
+		  "the history can't be saved now: %s", error);
 	return 0;
 }
 
@@ -123,14 +136,21 @@ void handover_restore(struct handover *h, const struct config *c,
 	int rv = history_file_load(r, h->path, &loading, error);
 	h->has_read = !loading.is_in_place;
 	if (rv == 0 && loading.is_too_old)
-		log_info("the history that was left is older than HISTORY_TTL: "
-			 "ids begin anew");
+		log_event(
+			LOG_INFO, "history_too_old", LOG_NO_FIELDS,
+			"the history that was left is older than HISTORY_TTL: "
+			"ids begin anew");
 	else if (rv == 0)
-		log_info("restored the history of %zu topics", loading.topics);
+		log_event(LOG_INFO, "history_restored",
+			  LOG_FIELDS(log_number("topics", loading.topics)),
+			  "restored the history of %zu topics", loading.topics);
 	else if (rv == UV_ENOENT)
-		log_info("no history to restore");
+		log_event(LOG_INFO, "history_none", LOG_NO_FIELDS,
+			  "no history to restore");
 	else
-		log_error("starting without history: %s%s", error,
+		log_event(LOG_ERROR, "history_refused",
+			  LOG_FIELDS(log_text("file", h->path)),
+			  "starting without history: %s%s", error,
 			  loading.is_in_place ? "; the file stays" : "");
 }
 
@@ -175,9 +195,13 @@ void handover_save(struct handover *h, struct registry *r)
 	/* What could not be read is still good if nobody was served since. */
 	if (h->path != NULL && (h->has_read || h->has_served)) {
 		if (save(h, r, &topics, error) == 0)
-			log_info("saved the history of %zu topics", topics);
+			log_event(LOG_INFO, "history_saved",
+				  LOG_FIELDS(log_number("topics", topics)),
+				  "saved the history of %zu topics", topics);
 		else
-			log_error("the history is lost: %s", error);
+			log_event(LOG_ERROR, "history_lost",
+				  LOG_FIELDS(log_text("file", h->path)),
+				  "the history is lost: %s", error);
 	}
 	lockfile_release(&h->lock);
 }

@@ -35,6 +35,13 @@ struct server {
 	sigset_t signals;
 };
 
+static void log_start_failed(int error)
+{
+	log_event(LOG_ERROR, "start_failed",
+		  LOG_FIELDS(log_text("error", uv_err_name(error))),
+		  "can't start: %s", uv_strerror(error));
+}
+
 /* Signals are taken by sigwaitinfo() in the main thread alone; threads made
  * later inherit the mask. */
 static void block_signals(struct server *s)
@@ -80,7 +87,8 @@ static void raise_descriptor_limit(void)
 		return;
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-		log_warn("the limit of descriptors could not be raised");
+		log_event(LOG_WARN, "descriptor_limit", LOG_NO_FIELDS,
+			  "the limit of descriptors could not be raised");
 }
 
 static int make_workers(struct server *s, unsigned count)
@@ -168,8 +176,7 @@ static void stop_workers(struct server *s)
 
 static void log_counters(const struct server *s)
 {
-	char text[LOG_LINE_MAX];
-	size_t len = 0;
+	struct log_field fields[STATS_COUNT + 2];
 
 	for (int c = 0; c < STATS_COUNT; c++) {
 		uint64_t sum =
@@ -177,14 +184,12 @@ static void log_counters(const struct server *s)
 		for (unsigned i = 0; i < s->workers_count; i++)
 			sum += stats_get(&s->workers[i]->stats,
 					 (enum stats_counter)c);
-		int n = snprintf(text + len, sizeof text - len, " %s=%" PRIu64,
-				 stats_name((enum stats_counter)c), sum);
-		if (n < 0 || (size_t)n >= sizeof text - len)
-			break;
-		len += (size_t)n;
+		fields[c] = log_number(stats_name((enum stats_counter)c), sum);
 	}
-	log_info("counters:%s topics=%zu", text,
-		 registry_topics(s->shared.registry));
+	fields[STATS_COUNT] =
+		log_number("topics", registry_topics(s->shared.registry));
+	fields[STATS_COUNT + 1] = log_number("log_dropped", log_dropped());
+	log_event(LOG_INFO, "counters", fields, STATS_COUNT + 2, "counters:");
 }
 
 static void dump(struct server *s)
@@ -222,7 +227,10 @@ static void wait_for_stop(struct server *s)
 			mailbox_post_order(s->mailboxes[0], MAILBOX_HANG);
 #endif
 	} while (number != SIGTERM && number != SIGINT);
-	log_info("draining on %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+	const char *signal_name = number == SIGTERM ? "SIGTERM" : "SIGINT";
+	log_event(LOG_INFO, "draining",
+		  LOG_FIELDS(log_text("signal", signal_name)), "draining on %s",
+		  signal_name);
 }
 
 /* --- draining ----------------------------------------------------------- */
@@ -283,11 +291,18 @@ static int open_listener(struct server *s, const struct config_listener *l,
 		return 0;
 	config_name_listener(l, l->port, text);
 	if (rv == UV_EBUSY)
-		log_error("can't listen on %s: another isimud, process %d, has "
+		log_event(LOG_ERROR, "conflict",
+			  LOG_FIELDS(
+				  log_text("address", text),
+				  log_number("pid", (uint64_t)path->found.pid)),
+			  "can't listen on %s: another isimud, process %d, has "
 			  "it",
 			  text, path->found.pid);
 	else if (rv != UV_ECANCELED)
-		log_error("can't listen on %s: %s", text, uv_strerror(rv));
+		log_event(LOG_ERROR, "listen_failed",
+			  LOG_FIELDS(log_text("address", text),
+				     log_text("error", uv_err_name(rv))),
+			  "can't listen on %s: %s", text, uv_strerror(rv));
 	if (l->is_unix)
 		unix_path_leave(path);
 	return rv;
@@ -328,11 +343,16 @@ static void log_listeners(const struct config *c, const unsigned *ports)
 
 	for (unsigned i = 0; i < c->listeners_count; i++) {
 		config_name_listener(&c->listeners[i], ports[i], text);
-		log_info("listening on %s", text);
+		log_event(LOG_INFO, "listening",
+			  LOG_FIELDS(log_text("address", text)),
+			  "listening on %s", text);
 	}
 	if (c->has_admin_port)
-		log_info("health and metrics on port %u",
-			 ports[c->listeners_count]);
+		log_event(LOG_INFO, "listening_admin",
+			  LOG_FIELDS(log_number("port",
+						ports[c->listeners_count])),
+			  "health and metrics on port %u",
+			  ports[c->listeners_count]);
 }
 
 /* For those who find them taken. The acceptor does not run, or was not asked to
@@ -349,7 +369,7 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 {
 	int rv = acceptor_init(&s->acceptor, &s->shared, listeners, count);
 	if (rv != 0) {
-		log_error("can't start: %s", uv_strerror(rv));
+		log_start_failed(rv);
 		return rv;
 	}
 	s->shared.acceptor = &s->acceptor.stats;
@@ -364,7 +384,7 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 		note_on_paths(s, LOCKFILE_DRAINING);
 		drain(s);
 	} else {
-		log_error("can't start: %s", uv_strerror(rv));
+		log_start_failed(rv);
 	}
 	stop_workers(s);
 	acceptor_fini(&s->acceptor);
@@ -380,7 +400,9 @@ static void set_memory_limit(const struct config *c)
 	base += c->workers * WORKER_OWN_BYTES;
 	size_t least = memory_least_limit(base);
 	if (c->memory_limit_bytes != 0 && c->memory_limit_bytes < least)
-		log_error("MEMORY_LIMIT (%" PRIu64 " bytes) is too low to let "
+		log_event(LOG_ERROR, "memory_limit",
+			  LOG_FIELDS(log_number("least", least)),
+			  "MEMORY_LIMIT (%" PRIu64 " bytes) is too low to let "
 			  "subscribers in: it must be over %zu bytes, or fewer "
 			  "WORKERS",
 			  c->memory_limit_bytes, least);
@@ -413,7 +435,7 @@ static int start(struct server *s)
 		close(listeners[count].fd);
 	}
 	if (!is_logged)
-		log_error("can't start: %s", uv_strerror(rv));
+		log_start_failed(rv);
 	return rv;
 }
 
@@ -434,7 +456,7 @@ int server_run(const struct config *config, const struct worker_app *app)
 		free_workers(&s);
 	}
 	if (rv == 0 || rv == UV_ECANCELED) {
-		log_info("stopped");
+		log_event(LOG_INFO, "stopped", LOG_NO_FIELDS, "stopped");
 		return 0;
 	}
 	return rv == UV_EADDRINUSE || rv == UV_EBUSY ? SERVER_CONFLICT : 1;

@@ -45,14 +45,20 @@ static void dump(struct worker *w, size_t mail_count)
 	size_t queued;
 
 	conn_group_count(&w->group, states, &queued);
-	log_info("worker %u: http=%zu pending=%zu websocket=%zu "
-		 "event_stream=%zu closing=%zu queued_bytes=%zu mailbox=%zu",
-		 w->index, states[CONN_REQUEST] + states[CONN_DISCARDING],
-		 states[CONN_PENDING], states[CONN_WEBSOCKET],
-		 states[CONN_EVENT_STREAM],
-		 states[CONN_CLOSING] + states[CONN_FINISHING] +
-			 states[CONN_LINGERING],
-		 queued, mail_count);
+	const struct log_field fields[] = {
+		log_number("worker", w->index),
+		log_number("http",
+			   states[CONN_REQUEST] + states[CONN_DISCARDING]),
+		log_number("pending", states[CONN_PENDING]),
+		log_number("websocket", states[CONN_WEBSOCKET]),
+		log_number("event_stream", states[CONN_EVENT_STREAM]),
+		log_number("closing", states[CONN_CLOSING] +
+					      states[CONN_FINISHING] +
+					      states[CONN_LINGERING]),
+		log_number("queued_bytes", queued),
+		log_number("mailbox", mail_count)};
+	log_event(LOG_INFO, "worker", fields, sizeof fields / sizeof fields[0],
+		  "worker %u:", w->index);
 }
 
 /* --- ticks: signs of life, gauges --------------------------------------- */
@@ -215,7 +221,9 @@ static void adopt(struct worker *w, struct accepted accepted)
 		rv = conn_open(&w->group, accepted);
 	if (rv == 0)
 		return;
-	log_debug("a connection was dropped: %s", uv_strerror(rv));
+	log_event(LOG_DEBUG, "connection_dropped",
+		  LOG_FIELDS(log_text("error", uv_err_name(rv))),
+		  "a connection was dropped: %s", uv_strerror(rv));
 	if (w->group.count == before) /* else on_freed() will count it */
 		count_out(w, accepted.kind);
 }

@@ -2,6 +2,7 @@
 #include "stats/metrics.h"
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/version.h"
 
@@ -264,6 +265,9 @@ static void write_process(struct page *p)
 	value(p, "memory_limit_bytes", "The budget; 0: none.", memory_limit());
 	value(p, "process_resident_memory_bytes", "Resident memory.",
 	      memory_resident());
+	head(p, "log_dropped_total", "counter",
+	     "Log lines dropped, as nobody read stderr.");
+	line(p, "isimud_log_dropped_total %" PRIu64 "\n", log_dropped());
 	value(p, "workers", "Loop threads.", p->source->workers_count);
 	value(p, "draining", "1 while the server is draining.",
 	      (uint64_t)p->source->is_draining);

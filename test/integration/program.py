@@ -1,5 +1,6 @@
 """Starts the real binary, reads its stderr, and ends it."""
 import ctypes
+import json
 import os
 import re
 import resource
@@ -22,8 +23,20 @@ WRAPPER = shlex.split(os.environ.get("WRAPPER", ""))
 # What a clean run never says.
 ALARMS = re.compile("ERROR: AddressSanitizer|WARNING: ThreadSanitizer|"
                     "runtime error|LeakSanitizer|CHECK failed")
-LISTENING = re.compile(r"listening on (?:unix:([^\s\"]+)|(\S+):(\d+)\b)")
+LISTENING = re.compile(r"listening on (?:unix:([^\s\"]+)|([^\s\"]+):(\d+)\b)")
 ADMIN = re.compile(r"health and metrics on port (\d+)")
+
+
+def fields_of(line):
+    """The fields of a log line, text or JSON, as a dict of strings and, from
+    JSON, numbers; with "message"."""
+    if line.startswith("{"):
+        return json.loads(line)
+    message, mark, rest = line.partition(" event=")
+    fields = {name: plain if plain else quoted for name, quoted, plain in
+              re.findall(r'(\w+)=(?:"([^"]*)"|([^ "]*))(?= |$)',
+                         "event=" + rest if mark else "")}
+    return {**fields, "message": message[31:]}
 
 
 def environment(settings):
@@ -198,16 +211,25 @@ class Server(Program):
         """What SIGUSR1 makes it print: the counters, and a dict per worker."""
         mark = len(self.lines)
         self.process.send_signal(signal.SIGUSR1)
-        counters = self.wait_for_line(r"counters: (.*)", mark)[-1]
-        workers = self.wait_for_line(r"worker \d+: (.*)", mark,
+        counters = self.wait_for_line(r"event\W+counters\b.*", mark)[-1]
+        workers = self.wait_for_line(r"event\W+worker\b.*", mark,
                                      self.workers_count)
 
         def numbers(match):
-            pairs = (word.partition("=") for word in match.group(1).split())
-            return {key: int(value) for key, _, value in pairs
-                    if value.isdigit()}
+            return {key: int(value) for key, value
+                    in fields_of(match.string).items()
+                    if key != "worker" and str(value).isdigit()}
 
         return numbers(counters), [numbers(match) for match in workers]
+
+    def events(self, event, after=0):
+        """The fields of each line of that event, oldest first."""
+        return [fields for fields in map(fields_of, self.lines[after:])
+                if fields.get("event") == event]
+
+    def wait_for_event(self, event, after=0, count=1):
+        self.wait_for_line(rf"event\W+{event}\b", after, count)
+        return self.events(event, after)
 
     def stats(self):
         return self.report()[0]

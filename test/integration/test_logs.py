@@ -1,12 +1,18 @@
 """The log: one line an event, nothing of a client's raw, no secret at all."""
+import fcntl
 import json
+import os
 import re
+import subprocess
+import threading
+import time
 
 import pytest
 
 from authority import refuse
-from client import (BINARY, TEXT, basic, chunked, frame, handshake,
-                    publish_request, request, subscription)
+from client import (BINARY, DEADLINE, TEXT, Http, basic, chunked, frame,
+                    handshake, publish_request, request, subscription)
+from program import ISIMUD, WRAPPER, Server, environment, fields_of
 
 TEXT_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
                        r"(debug|info |warn |error) .+")
@@ -78,13 +84,14 @@ def assert_clean(server, is_json):
         assert "secret" not in line.lower(), line
         if is_json:
             entry = json.loads(line)
-            assert list(entry) == ["time", "level", "message"]
+            assert list(entry)[:4] == ["time", "level", "event", "message"]
             assert entry["level"] in ("debug", "info", "warn", "error")
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z",
                                 entry["time"])
             assert entry["message"]
         else:
             assert TEXT_LINE.fullmatch(line), line
+            assert fields_of(line)["event"], line
             assert "error forged" not in line[:40]
 
 
@@ -118,7 +125,7 @@ def test_tokens_and_what_auth_url_holds_are_never_shown(start, authority,
 def test_paths_are_shown_at_debug_and_escaped(start):
     server = start(LOG_LEVEL="debug")
     server.ask("GET", "/a\\b?query")
-    server.wait_for_line(r"/a\\x5cb: 404$")
+    server.wait_for_line(r"answered event=response path=/a\\x5cb status=404$")
     assert "query" not in server.text()
 
 
@@ -153,13 +160,13 @@ def test_lines_about_ends_are_held_down_and_the_rest_is_counted(start, format):
         return [line for line in server.lines if "ended a connection" in line]
 
     def untold():
-        return sum(int(n) for n in re.findall(
-            r"(\d+) more connections ended", server.text()))
+        return sum(int(fields["count"]) for fields in
+                   server.events("held_back")
+                   if fields["of"] == "connection_ended")
 
-    # How many were left out is told with the first end of a later second.
-    server.wait_until(
-        lambda: end_badly(server, 1) or len(told()) + untold() >= 300,
-        "all are accounted for")
+    # How many were left out is told by the time, not by a further end.
+    server.wait_until(lambda: len(told()) + untold() == 300,
+                      "all are accounted for")
     ended = server.stats()["closed_bad_request"]
     lines = told()
     per_second = {}
@@ -168,7 +175,9 @@ def test_lines_about_ends_are_held_down_and_the_rest_is_counted(start, format):
         per_second[second] = per_second.get(second, 0) + 1
     # A second of the clock may touch two of the limit's.
     assert max(per_second.values()) <= 20
-    assert len(lines) + untold() <= ended
+    assert len(lines) + untold() == ended == 300
+    assert all(fields["peer"] == "127.0.0.1" for fields in
+               server.events("connection_ended"))
     assert untold() > 0
     assert all("bad_request" in line for line in lines)
 
@@ -188,9 +197,9 @@ def test_refused_connections_are_told_of_but_held_down(start):
 def test_start_and_stop_are_told(start):
     server = start(DRAIN_SECONDS=1, ADMIN_PORT=0, AUTH_URL="http://a.b/?q=1")
     server.stop()
-    for pattern in (r"settings: PASSWORD=\*\*\* ", r"listening on 127",
+    for pattern in (r"settings: event=settings PASSWORD=\*\*\* ", r"listening on 127",
                     r"health and metrics on port \d+", "draining on SIGTERM",
-                    "stopped$"):
+                    "stopped event=stopped$"):
         assert re.search(pattern, server.text(), re.M), pattern
     assert "q=1" not in server.text()
     assert len(server.lines) < 8
@@ -201,10 +210,129 @@ def test_a_long_path_is_cut_and_its_status_is_still_told(start, format):
     server = start(LOG_LEVEL="debug", LOG_FORMAT=format)
     send(server, request("GET", "/" + "a" * 3000))
     send(server, request("GET", "/" + "\\" * 3000))
-    server.wait_for_line(r"/a{255}\.\.\.: 404\b")
-    server.wait_for_line(r"/(\\(x|u00)5c){255}\.\.\.: 404\b")
+    server.wait_for_line(r"path\W+/a{255}\.\.\.\W+status\W+404\b")
+    server.wait_for_line(
+        r"path\W+/(\\(x|u00)5c){255}\.\.\.\W+status\W+404\b")
     send(server, request("GET", "/" + "\xe9" * 3000))
     server.stop()
     assert max(map(len, server.lines)) < 2048
     if format == "text":
         assert all(TEXT_LINE.fullmatch(line) for line in server.lines)
+
+
+# --- readers that do not read ------------------------------------------------
+
+class Unread(Server):
+    """A server whose stderr is a pipe of one page that is read only up to the
+    line that says where it listens, and then no more until read_on()."""
+
+    def read(self):
+        fcntl.fcntl(self.process.stderr, F_SETPIPE_SZ, 4096)
+        self.gate = threading.Event()
+        for line in iter(lambda: self.process.stderr.readline(), b""):
+            with self.news:
+                self.lines.append(line.decode().rstrip("\n"))
+                self.news.notify_all()
+            if b"event=listening " in line:
+                self.gate.wait(DEADLINE)
+        with self.news:
+            self.ended = True
+            self.news.notify_all()
+
+    def read_on(self):
+        self.gate.set()
+
+
+F_SETPIPE_SZ = 1031  # fcntl(2)
+
+
+@pytest.fixture
+def unread():
+    server = Unread(LOG_LEVEL="debug", WORKERS=2)
+    yield server
+    server.read_on()
+    server.kill()
+
+
+def fill_the_log(server, requests=3000):
+    """More lines than pipe and ring hold together."""
+    client = server.http()
+    for _ in range(requests):
+        assert client.ask("GET", "/" + "x" * 200).status == 404
+
+
+def test_an_unread_stderr_stops_nobody(unread):
+    fill_the_log(unread)
+    subscriber = unread.subscribe()
+    unread.publish("alice", "news", "x")
+    assert subscriber.receive() == "x"
+    assert unread.ask("GET", "/healthz").status == 200
+    assert unread.metrics()["isimud_log_dropped_total"] > 0
+    subscriber.close()
+    mark = len(unread.lines)
+    unread.read_on()
+    dropped = unread.wait_for_event("log_dropped", mark)
+    assert int(dropped[0]["count"]) > 0
+    unread.stop()
+
+
+def test_an_unread_stderr_does_not_outlast_sigterm(unread):
+    fill_the_log(unread)
+    unread.close_clients()
+    unread.terminate()
+    assert unread.process.wait(DEADLINE) == 0
+
+
+def test_a_stderr_that_nobody_reads_any_more_stops_nobody(start):
+    read_end, write_end = os.pipe()
+    program = subprocess.Popen(
+        [*WRAPPER, ISIMUD], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=write_end, env=environment(
+            {"PASSWORD": "x", "PORT": 0, "WORKERS": 1, "DRAIN_SECONDS": 0}))
+    os.close(write_end)
+    try:
+        with os.fdopen(read_end) as lines:
+            port = next(fields_of(line)["address"] for line in lines
+                        if "event=listening " in line).rpartition(":")[2]
+        client = Http(("127.0.0.1", int(port)))
+        for _ in range(50):
+            assert client.ask("GET", "/").status == 303
+        client.close()
+        program.terminate()
+        assert program.wait(DEADLINE) == 0
+    finally:
+        program.kill()
+        program.wait()
+
+
+def wait_for_listener(path):
+    end = time.monotonic() + DEADLINE
+    while True:
+        try:
+            Http(path).close()
+            return
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_with_stderr_closed_no_client_gets_the_log(tmp_path):
+    """The next descriptor would be number 2."""
+    path = str(tmp_path / "socket")
+    program = subprocess.Popen(
+        ["sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh", *WRAPPER, ISIMUD],
+        env=environment({"PASSWORD": "x", "LISTEN": "unix:" + path,
+                         "WORKERS": 1, "LOG_LEVEL": "debug",
+                         "DRAIN_SECONDS": 0}))
+    try:
+        wait_for_listener(path)
+        clients = [Http(path) for _ in range(5)]
+        for client in clients * 3:
+            assert client.ask("GET", "/").status == 303
+        for client in clients:
+            client.close()
+        program.terminate()
+        assert program.wait(DEADLINE) == 0
+    finally:
+        program.kill()
+        program.wait()
