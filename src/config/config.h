@@ -56,6 +56,7 @@ struct config {
 	uint64_t header_timeout_ms;
 	uint64_t body_timeout_ms;
 	uint64_t write_timeout_ms;
+	uint64_t speed_min; /* bytes/s that a client must take; 0: any */
 	uint64_t idle_timeout_ms;
 	uint64_t close_timeout_ms;
 	uint64_t ping_interval_ms;

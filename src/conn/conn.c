@@ -433,6 +433,10 @@ void conn_move(struct conn *c, enum conn_state to)
 void conn_set_deadline(struct conn *c, enum deadline_kind kind)
 {
 	c->deadline_kind = (uint8_t)kind;
+	/* From now on is what counts where something waits already. */
+	if (c->writing != NULL &&
+	    (kind == DEADLINE_WRITE || kind == DEADLINE_CLOSE))
+		conn_look_at_progress(c);
 	deadline_set(&c->group->deadlines, &c->deadline, kind);
 }
 
@@ -531,7 +535,12 @@ static void on_ping_due(struct conn *c)
 		conn_send(c, c->group->ping);
 		return;
 	}
-	if (!c->was_heard &&
+	/* The ping may be behind what it still reads. One that answers nothing
+	 * acknowledges the ping itself all the same, which says nothing. */
+	struct conn_progress progress = conn_look_at_progress(c);
+	bool is_alive = c->was_heard || (c->was_behind && progress.has_moved);
+	c->was_behind = progress.is_behind;
+	if (!is_alive &&
 	    ++c->pings_missed >= c->group->limits.ping_misses_max) {
 		conn_end(c, ENDING_ping_timeout, NULL);
 		return;
@@ -542,11 +551,21 @@ static void on_ping_due(struct conn *c)
 		return;
 	}
 	c->is_overdue = c->websocket != NULL;
-	if (c->was_heard)
+	if (is_alive)
 		c->pings_missed = 0;
 	c->was_heard = false;
 	conn_set_deadline(c, DEADLINE_PING);
 	conn_send(c, c->group->ping);
+}
+
+/* Whoever takes what it is sent, be it slowly, has more time. */
+static void end_unless_it_takes(struct conn *c, enum deadline_kind kind,
+				enum ending ending)
+{
+	if (conn_takes_its_time(c))
+		conn_set_deadline(c, kind);
+	else
+		conn_abort(c, ending);
 }
 
 static void on_deadline(struct deadlines *all, struct deadline *d,
@@ -564,7 +583,7 @@ static void on_deadline(struct deadlines *all, struct deadline *d,
 		conn_abort(c, ENDING_idle_timeout);
 		break;
 	case DEADLINE_WRITE:
-		conn_abort(c, ENDING_write_timeout);
+		end_unless_it_takes(c, kind, ENDING_write_timeout);
 		break;
 	case DEADLINE_PING:
 		if (c->state == CONN_EVENT_STREAM)
@@ -573,10 +592,10 @@ static void on_deadline(struct deadlines *all, struct deadline *d,
 			on_ping_due(c);
 		break;
 	case DEADLINE_CLOSE:
-		conn_abort(c, ENDING_close_timeout);
+		end_unless_it_takes(c, kind, ENDING_close_timeout);
 		break;
 	case DEADLINE_LINGER:
-		conn_abort(c, ENDING_done);
+		end_unless_it_takes(c, kind, ENDING_done);
 		break;
 	case DEADLINE_KINDS:
 		CHECK(false);

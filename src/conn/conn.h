@@ -103,9 +103,15 @@ struct conn_hooks {
 struct conn_limits {
 	size_t body_max_bytes;     /* of a request's content */
 	size_t message_max_bytes;  /* of a WebSocket message from a client */
-	size_t buffered_max_bytes; /* not written yet; a WebSocket or an event
+	size_t buffered_max_bytes; /* not written yet, behind the message that
+				      is being written; a WebSocket or an event
 				      stream over it ends with ENDING_slow */
-	unsigned ping_misses_max;  /* pings without an answer */
+	unsigned ping_misses_max;  /* pings without a sign of life: bytes, or
+				      progress in what waited before */
+	/* Those that have something to write all through a window must take as
+	 * many bytes a second, or end with ENDING_slow. 0: need not. */
+	uint64_t speed_min;
+	uint64_t speed_window_ms;
 	uint64_t durations_ms[DEADLINE_KINDS];
 };
 
@@ -137,6 +143,7 @@ struct conn_group {
 	struct list line;      /* those whose turn comes, by stash->link */
 	struct conn_turn turn; /* the one under way */
 	const struct conn *has_read; /* a whole buffer, just now */
+	uint64_t judged_ms;          /* conn_group_judge_speed() did */
 	uint64_t poll_until_ns;      /* after which much has to wait; 0: not yet
 					known */
 	struct list stalled;         /* writes that wait, by conn_write->link */
@@ -201,6 +208,10 @@ void conn_group_abort_all(struct conn_group *g);
  * where it is full, those on their way out that do not read are closed at once.
  * To be called again if that was not enough. */
 void conn_group_relieve(struct conn_group *g);
+
+/* Ends those that are slower than speed_min. To be called now and then; does
+ * nothing but once in speed_window_ms. */
+void conn_group_judge_speed(struct conn_group *g);
 
 /* How many connections are in each state, and the bytes they have queued. Walks
  * over all of them. */

@@ -15,9 +15,10 @@ enum deadline_kind {
 	DEADLINE_HEAD,   /* a request's head */
 	DEADLINE_BODY,   /* a request's content */
 	DEADLINE_IDLE,   /* between requests */
-	DEADLINE_WRITE,  /* progress in writing */
+	DEADLINE_WRITE,  /* progress in what the peer takes of an answer */
 	DEADLINE_PING,   /* until the next ping */
-	DEADLINE_CLOSE,  /* the peer's answer to Close */
+	DEADLINE_CLOSE,  /* the same of what comes before Close; then the
+			    peer's answer to that */
 	DEADLINE_LINGER, /* the peer's end, after ours */
 	DEADLINE_KINDS,
 };

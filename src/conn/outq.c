@@ -125,6 +125,20 @@ unsigned outq_gather(const struct outq *q, uv_buf_t *bufs, unsigned max,
 	return n;
 }
 
+size_t outq_first_bytes(const struct outq *q)
+{
+	size_t bytes = 0;
+	uint32_t i = 0;
+
+	while (i < q->count) {
+		const struct chunk *c = chunk_at(q, i++);
+		bytes += c->len;
+		if (!c->is_continued)
+			break;
+	}
+	return bytes - q->head_offset;
+}
+
 void outq_consume(struct outq *q, size_t len)
 {
 	CHECK(len <= q->bytes);

@@ -43,6 +43,10 @@ int outq_write_pieces(struct outq *q, const struct span *pieces, unsigned count,
 unsigned outq_gather(const struct outq *q, uv_buf_t *bufs, unsigned max,
 		     size_t max_bytes);
 
+/* The bytes left of the oldest unit: a chunk, and those that go on with it
+ * (chunk.h: is_continued). */
+size_t outq_first_bytes(const struct outq *q);
+
 /* Drops the oldest `len` bytes: they are written. */
 void outq_consume(struct outq *q, size_t len);
 

@@ -4,6 +4,7 @@
  * read.c    bytes from the peer: requests, then frames
  * write.c   bytes to the peer: responses, frames, the queue
  * stream.c  event streams: their beginning, keep-alive, end
+ * progress.c whether the peer takes what it is sent
  */
 #ifndef ISIMUD_CONN_PRIVATE_H
 #define ISIMUD_CONN_PRIVATE_H
@@ -62,8 +63,14 @@ struct conn {
 	struct websocket
 		*websocket;         /* while a frame or message is unfinished */
 	struct conn_write *writing; /* a write that waits for the kernel */
-	struct stash *stash;   /* what was read and not used; NULL: nothing */
-	uint32_t charged;      /* memory.h: for what this connection holds */
+	struct stash *stash; /* what was read and not used; NULL: nothing */
+	uint32_t charged;    /* memory.h: for what this connection holds */
+	/* Bytes, modulo 2^32: that the kernel took in writes that are done;
+	 * that the peer had acknowledged when progress was looked at last, and
+	 * when speed was judged last. */
+	uint32_t handed;
+	uint32_t seen;
+	uint32_t judged_at;
 	uint32_t in_flight;    /* chunks of outq that `writing` covers */
 	uint8_t state;         /* enum conn_state */
 	uint8_t reading;       /* enum conn_reading */
@@ -79,6 +86,8 @@ struct conn {
 	bool is_agreed : 1;  /* Close was sent and received (RFC 6455 7.1.1) */
 	bool is_overdue : 1; /* a message is unfinished since the last ping */
 	bool wants_room : 1; /* conn_wait_for_room() was called */
+	bool was_behind : 1; /* something was unsent at the last ping */
+	bool is_judged : 1;  /* something was at `judged_at`, and since */
 	bool is_chunked : 1; /* what an event stream is sent is chunks of HTTP
 			      */
 	alignas(max_align_t) char user[];
@@ -146,6 +155,18 @@ void conn_queue_response(struct conn *c, struct http_response *response);
 void conn_respond_last(struct conn *c, int status, const char *text);
 /* All is written: reads on, or shuts our side. */
 void conn_on_drained(struct conn *c);
+
+/* progress.c */
+struct conn_progress {
+	bool is_behind; /* the peer has not acknowledged all */
+	bool has_moved; /* it has acknowledged some since the last look */
+};
+struct conn_progress conn_look_at_progress(struct conn *c);
+/* For a deadline that has passed: whether the peer is still taking what it has
+ * to take, and was at it since the last look. */
+bool conn_takes_its_time(struct conn *c);
+/* Bytes that the peer has acknowledged, modulo 2^32. */
+uint32_t conn_acknowledged(const struct conn *c);
 
 /* stream.c */
 /* Queues lines to an event stream, in a chunk if it has those; the last one's

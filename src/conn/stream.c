@@ -94,14 +94,14 @@ struct chunk *conn_new_keep_alive(void)
 	return c;
 }
 
-/* No answer is needed: a peer that is gone is known by what it does not read.
+/* No answer is needed: each interval begins with a line to be acknowledged, so
+ * a peer that acknowledges nothing all through one is gone, or does not read.
  */
 void conn_keep_alive(struct conn *c)
 {
-	uint64_t interval_ms = c->group->limits.durations_ms[DEADLINE_PING];
-
-	if (c->writing != NULL &&
-	    c->writing->since_ms + interval_ms <= uv_now(c->group->loop)) {
+	if (conn_look_at_progress(c).has_moved)
+		c->pings_missed = 0;
+	else if (++c->pings_missed >= c->group->limits.ping_misses_max) {
 		conn_abort(c, ENDING_write_timeout);
 		return;
 	}

@@ -29,12 +29,17 @@ size_t conn_unsent_bytes(const struct conn *c)
 	       uv_stream_get_write_queue_size(&c->stream);
 }
 
-/* Small chunks by the thousand cost more than their bytes. */
+/* Small chunks by the thousand cost more than their bytes. The unit that is
+ * being written is not held against the peer, however long it is: what was
+ * published can be delivered. */
 static bool is_over_limit(const struct conn *c)
 {
 	size_t max = c->group->limits.buffered_max_bytes;
-	return conn_unsent_bytes(c) > max ||
-	       c->outq.count > GATHER_MAX + max / CHUNK_COST_BYTES;
+	size_t unsent = conn_unsent_bytes(c);
+
+	if (c->outq.count > GATHER_MAX + max / CHUNK_COST_BYTES)
+		return true;
+	return unsent > max && unsent > max + outq_first_bytes(&c->outq);
 }
 
 /* Subscribers must keep up; requests are slowed down instead (read.c).
@@ -142,6 +147,7 @@ static void on_written(uv_write_t *request, int status)
 		return;
 	}
 	stats_add(c->group->stats, STATS_bytes_out, bytes);
+	c->handed += (uint32_t)bytes;
 	outq_consume(&c->outq, bytes);
 	conn_mark_dirty(c);
 }
@@ -192,6 +198,8 @@ static int start_write(struct conn *c)
 	if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING ||
 	    c->state == CONN_PENDING)
 		conn_set_deadline(c, DEADLINE_WRITE);
+	else if (!conn_is_open(c))
+		conn_look_at_progress(c); /* its deadline is set already */
 	return 0;
 }
 
@@ -211,6 +219,7 @@ int conn_write_queued(struct conn *c)
 		if (rv < 0)
 			return rv;
 		stats_add(c->group->stats, STATS_bytes_out, (uint64_t)rv);
+		c->handed += (uint32_t)rv;
 		outq_consume(&c->outq, (size_t)rv);
 		if ((size_t)rv < bytes)
 			return start_write(c);
@@ -233,6 +242,7 @@ static void shut_our_side(struct conn *c)
 
 void conn_on_drained(struct conn *c)
 {
+	c->is_judged = false;
 	if (c->state == CONN_FINISHING) {
 		if (c->is_agreed)
 			conn_abort(c, ENDING_done); /* neither side waits */

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -13,10 +14,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG         4096
-#define ACCEPTS_MAX     256 /* at once, before other listeners have a turn */
-#define RETRY_MS        100
-#define UNSENT_MAX      4096 /* bytes, see bound_unsent() */
+#define BACKLOG     4096
+#define ACCEPTS_MAX 256 /* at once, before other listeners have a turn */
+#define RETRY_MS    100
+/* Of a client that acknowledges nothing: the least that is waited, so that a
+ * short PING_INTERVAL does not end those on slow links. */
+#define VANISHED_MIN_MS 5000
+#define PROBES          3
+#define IDLE_MAX_S      32767 /* tcp(7): TCP_KEEPIDLE */
+#define UNSENT_MAX      4096  /* bytes, see bound_unsent() */
 #define LINGER_SWEEP_MS 1000
 
 static const char refusal[] = "HTTP/1.1 503 Service Unavailable\r\n"
@@ -337,6 +343,40 @@ static void bound_unsent(const struct acceptor_listener *l)
 			  uv_strerror(uv_translate_sys_error(errno)));
 }
 
+/* A client that has vanished without a word is noticed by what it does not
+ * acknowledge: pings, the rest of an answer, or, where nothing is sent, the
+ * kernel's probes. Set here, since it costs nothing to inherit. */
+static void notice_the_vanished(const struct acceptor_listener *l,
+				uint64_t ping_interval_ms)
+{
+	uint64_t interval_s = (ping_interval_ms + 999) / 1000;
+	uint64_t timeout_ms = 2 * ping_interval_ms;
+	uint64_t idle_s = interval_s < IDLE_MAX_S ? interval_s : IDLE_MAX_S;
+	uint64_t probe_s = (idle_s + PROBES - 1) / PROBES;
+	if (timeout_ms < VANISHED_MIN_MS)
+		timeout_ms = VANISHED_MIN_MS;
+	const struct {
+		int level;
+		int name;
+		int value;
+	} options[] = {
+		{SOL_SOCKET, SO_KEEPALIVE, 1},
+		{IPPROTO_TCP, TCP_KEEPIDLE, (int)idle_s},
+		{IPPROTO_TCP, TCP_KEEPINTVL, (int)probe_s},
+		{IPPROTO_TCP, TCP_KEEPCNT, PROBES},
+		{IPPROTO_TCP, TCP_USER_TIMEOUT,
+		 timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX},
+	};
+
+	if (l->kind == LISTENER_UNIX)
+		return;
+	for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+		if (setsockopt(l->fd, options[i].level, options[i].name,
+			       &options[i].value, sizeof options[i].value) != 0)
+			log_warn("a listener's option %d: %s", options[i].name,
+				 uv_strerror(uv_translate_sys_error(errno)));
+}
+
 int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 		  const struct acceptor_listener *listeners, unsigned count)
 {
@@ -344,8 +384,11 @@ int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 	CHECK(count <= ACCEPTOR_LISTENERS_MAX);
 	memcpy(a->listeners, listeners, count * sizeof listeners[0]);
 	a->listeners_count = count;
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < count; i++) {
 		bound_unsent(&listeners[i]);
+		notice_the_vanished(&listeners[i],
+				    shared->config->ping_interval_ms);
+	}
 	a->shared = shared;
 	for (unsigned i = 0; i < ACCEPTOR_LINGERERS; i++)
 		a->lingerers[i] = -1;

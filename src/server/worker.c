@@ -14,6 +14,7 @@
  * delivered without a wake-up, but can't keep the loop. */
 #define MAIL_ROUNDS_MAX 4
 #define DRAIN_STEP_MS   20
+#define SPEED_WINDOW_MS 60000
 #define AGING_MS        1000
 /* A history below this part of the limit is not why memory is scarce. */
 #define HISTORY_LIMIT_PART 32
@@ -105,6 +106,7 @@ static void on_tick(uv_timer_t *timer)
 	if (memory_level() >= MEMORY_TIGHT)
 		worker_ask_relief(w->shared);
 	set_gauges(w);
+	conn_group_judge_speed(&w->group);
 }
 
 bool worker_all_turn(const struct worker_shared *shared)
@@ -317,6 +319,8 @@ static struct conn_limits limits_of(const struct worker_shared *shared)
 		.message_max_bytes = shared->app->message_max_bytes,
 		.buffered_max_bytes = c->buffered_max_bytes,
 		.ping_misses_max = PING_MISSES_MAX,
+		.speed_min = c->speed_min,
+		.speed_window_ms = SPEED_WINDOW_MS,
 		.durations_ms = {[DEADLINE_HEAD] = c->header_timeout_ms,
 				 [DEADLINE_BODY] = c->body_timeout_ms,
 				 [DEADLINE_IDLE] = c->idle_timeout_ms,

@@ -1532,7 +1532,7 @@ static void one_over_the_limit_gets_whole_frames_and_then_1013(void **state)
 	expect_ending(a, STATS_closed_slow);
 }
 
-static void one_over_the_limit_by_what_is_in_flight_gets_1013(void **state)
+static void one_over_the_limit_behind_what_is_in_flight_gets_1013(void **state)
 {
 	struct conn_limits limits = roomy_limits;
 	limits.buffered_max_bytes = 10000;
@@ -1540,8 +1540,13 @@ static void one_over_the_limit_by_what_is_in_flight_gets_1013(void **state)
 	struct client *c = open_lazy_websocket(a);
 	(void)state;
 
+	/* Behind a frame that is being written, however long that is. */
 	send_filling(a->websocket, 300000, 'a');
-	send_filling(a->websocket, 10, 'b');
+	turn(&a->l);
+	send_filling(a->websocket, 9000, 'b');
+	turn(&a->l);
+	assert_non_null(a->websocket);
+	send_filling(a->websocket, 9000, 'c');
 	turn(&a->l);
 	assert_null(a->websocket);
 	c->reads = true;
@@ -2215,7 +2220,7 @@ int main(void)
 		cmocka_unit_test(a_peer_that_answers_pings_is_kept),
 		WITH_APP(one_over_the_limit_gets_whole_frames_and_then_1013),
 		cmocka_unit_test(
-			one_over_the_limit_by_what_is_in_flight_gets_1013),
+			one_over_the_limit_behind_what_is_in_flight_gets_1013),
 		cmocka_unit_test(
 			a_burst_over_the_limit_is_fine_for_one_that_reads),
 		cmocka_unit_test(a_burst_of_pings_is_fine_for_one_that_reads),

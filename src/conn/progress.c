@@ -1,0 +1,87 @@
+/* progress.c - whether the peer takes what it is sent.
+ *
+ * By TCP that is known from what it has acknowledged. Of a Unix socket it is
+ * known only what the kernel took, whose buffer is small there. */
+#include "base/check.h"
+#include "conn/private.h"
+
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+/* Bytes of the write under way that the kernel has taken. */
+static size_t taken(const struct conn *c)
+{
+	if (c->writing == NULL)
+		return 0;
+	return c->writing->bytes - uv_stream_get_write_queue_size(&c->stream);
+}
+
+/* Bytes that the kernel still has for the peer. */
+static size_t unacknowledged(const struct conn *c)
+{
+	uv_os_fd_t fd;
+	int bytes = 0;
+
+	if (c->listener == LISTENER_UNIX || uv_fileno(&c->handle, &fd) != 0 ||
+	    ioctl(fd, SIOCOUTQ, &bytes) != 0)
+		return 0;
+	return (size_t)bytes;
+}
+
+uint32_t conn_acknowledged(const struct conn *c)
+{
+	return (uint32_t)(c->handed + taken(c) - unacknowledged(c));
+}
+
+struct conn_progress conn_look_at_progress(struct conn *c)
+{
+	size_t waiting = unacknowledged(c);
+	uint32_t now = (uint32_t)(c->handed + taken(c) - waiting);
+	struct conn_progress progress = {
+		.is_behind = waiting > 0 || c->outq.bytes > 0,
+		.has_moved = now != c->seen,
+	};
+
+	c->seen = now;
+	return progress;
+}
+
+bool conn_takes_its_time(struct conn *c)
+{
+	struct conn_progress progress = conn_look_at_progress(c);
+
+	return progress.is_behind && progress.has_moved;
+}
+
+/* --- the floor ---------------------------------------------------------- */
+
+static void end_slow(struct conn *c)
+{
+	if (conn_is_open(c))
+		conn_end(c, ENDING_slow, "slower than MIN_SPEED");
+	else
+		conn_abort(c, ENDING_slow);
+}
+
+void conn_group_judge_speed(struct conn_group *g)
+{
+	uint64_t now_ms = uv_now(g->loop);
+	uint64_t window_ms = g->limits.speed_window_ms;
+	uint64_t least = g->limits.speed_min * window_ms / 1000;
+
+	CHECK_ON_THREAD(g->owner);
+	if (least == 0 || now_ms < g->judged_ms + window_ms)
+		return;
+	g->judged_ms = now_ms;
+	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
+		struct conn *c =
+			CONTAINER_OF(it, struct conn_write, link)->conn;
+		uint32_t acknowledged = conn_acknowledged(c);
+		bool is_slow =
+			c->is_judged && acknowledged - c->judged_at < least;
+		c->is_judged = true;
+		c->judged_at = acknowledged;
+		if (is_slow)
+			end_slow(c);
+	}
+}
