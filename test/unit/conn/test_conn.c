@@ -1102,6 +1102,7 @@ static void a_websocket_behind_unread_answers_is_read_once_they_are(
 	put_frame(&b, OP_TEXT, SPAN("one"));
 	send_bytes(c, b.bytes, b.len);
 	buf_fini(&b);
+	WAIT_UNTIL(&a->l, !list_is_empty(&a->l.group->stalled));
 	turn_for(&a->l, 20);
 	assert_true(queued_bytes(&a->l) > 0);
 	assert_int_equal(a->pending_count, 0);
