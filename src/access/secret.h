@@ -7,6 +7,7 @@
 #ifndef ISIMUD_ACCESS_SECRET_H
 #define ISIMUD_ACCESS_SECRET_H
 
+#include "base/siphash.h"
 #include "base/span.h"
 #include "config/config.h"
 
@@ -35,5 +36,22 @@ bool secret_is_valid(unsigned which);
 
 /* A number that changes whenever the passwords do. Takes no lock. */
 unsigned secret_generation(void);
+
+/* What a worker remembers of the password that matched last, so that the next
+ * request costs no SHA-256: a hash by a key that nobody else has, never the
+ * password. It is of no use once the password changes. Owner: one thread. */
+struct secret_memory {
+	struct siphash_key key;
+	uint64_t hash;
+	unsigned generation;
+	bool has_match;
+};
+
+/* Returns 0, or UV_EIO if the kernel gives no random key. */
+int secret_memory_init(struct secret_memory *m);
+
+/* As secret_matches(), and remembers in `m` what does. Neither the time it
+ * takes nor `m` tells anything of the password but whether it matched. */
+bool secret_matches_again(struct secret_memory *m, struct span candidate);
 
 #endif

@@ -15,6 +15,7 @@
 #define ISIMUD_API_PRIVATE_H
 
 #include "access/auth.h"
+#include "access/secret.h"
 #include "api/routes.h"
 #include "codec/cursor.h"
 #include "codec/envelope.h"
@@ -52,6 +53,7 @@ struct routes {
 	 * client's turn may come while one sends its content. */
 	const struct conn *credentials_of;
 	struct span username;
+	struct secret_memory password;
 	struct buf query;
 	struct buf uri;
 	struct buf key_uri;

@@ -51,7 +51,7 @@ bool routes_check_password(struct routes *r, struct conn *c)
 
 	if (!routes_read_credentials(r, c, &publisher, &password))
 		return false;
-	if (secret_matches(password))
+	if (secret_matches_again(&r->password, password))
 		return true;
 	conn_respond_error(c, 401, "Wrong credentials", BASIC_CHALLENGE);
 	return false;
@@ -429,9 +429,12 @@ static int routes_open(struct worker *w, void **state)
 	if (r == NULL)
 		return UV_ENOMEM;
 	r->worker = w;
-	int rv = subscribers_init(&r->subscribers, w->shared->registry,
-				  w->index, (uint32_t)config->history_size,
-				  config->buffered_max_bytes, &w->stats);
+	int rv = secret_memory_init(&r->password);
+	if (rv != 0)
+		goto err_routes;
+	rv = subscribers_init(&r->subscribers, w->shared->registry, w->index,
+			      (uint32_t)config->history_size,
+			      config->buffered_max_bytes, &w->stats);
 	if (rv != 0)
 		goto err_routes;
 	rv = open_auth(r);

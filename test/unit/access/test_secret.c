@@ -135,6 +135,60 @@ static void a_new_password_replaces_the_old_one(void **state)
 	assert_true(matches("new"));
 }
 
+static bool matches_again(struct secret_memory *m, const char *candidate)
+{
+	return secret_matches_again(m, span_of(candidate));
+}
+
+static void what_matched_is_remembered_and_nothing_else_matches(void **state)
+{
+	struct secret_memory m;
+
+	(void)state;
+	secret_set(SPAN("one"));
+	assert_int_equal(secret_memory_init(&m), 0);
+	assert_false(matches_again(&m, ""));
+	assert_false(matches_again(&m, "two"));
+	assert_false(m.has_match);
+	for (int i = 0; i < 3; i++) {
+		assert_true(matches_again(&m, "one"));
+		assert_true(m.has_match);
+		assert_false(matches_again(&m, "two"));
+		assert_false(matches_again(&m, "on"));
+		assert_false(matches_again(&m, "one "));
+	}
+}
+
+static void what_is_remembered_ends_with_the_password(void **state)
+{
+	struct secret_memory m;
+
+	(void)state;
+	secret_set(SPAN("one"));
+	assert_int_equal(secret_memory_init(&m), 0);
+	assert_true(matches_again(&m, "one"));
+	secret_set(SPAN("two"));
+	assert_false(matches_again(&m, "one"));
+	assert_true(matches_again(&m, "two"));
+	secret_set(SPAN("one"));
+	assert_false(matches_again(&m, "two"));
+	assert_true(matches_again(&m, "one"));
+}
+
+static void memories_have_keys_of_their_own(void **state)
+{
+	struct secret_memory a;
+	struct secret_memory b;
+
+	(void)state;
+	secret_set(SPAN("one"));
+	assert_int_equal(secret_memory_init(&a), 0);
+	assert_int_equal(secret_memory_init(&b), 0);
+	assert_true(matches_again(&a, "one"));
+	assert_true(matches_again(&b, "one"));
+	assert_true(a.hash != b.hash);
+}
+
 static atomic_bool is_over;
 static atomic_bool is_new; /* "two" has been set for good */
 static _Atomic unsigned rounds;
@@ -144,11 +198,17 @@ static _Atomic unsigned mistakes;
  * not at all; that there is no race is for ThreadSanitizer to say. */
 static void compare(void *arg)
 {
+	struct secret_memory m;
+
 	(void)arg;
+	if (secret_memory_init(&m) != 0)
+		mistakes++;
 	while (!is_over) {
 		bool was_new = is_new;
-		bool matches_one = matches("one");
-		if (matches("neither") || (was_new && matches_one))
+		bool matches_one = rounds % 2 == 0 ? matches("one")
+						   : matches_again(&m, "one");
+		if (matches("neither") || matches_again(&m, "neither") ||
+		    (was_new && matches_one))
 			mistakes++;
 		rounds++;
 	}
@@ -226,6 +286,10 @@ int main(void)
 		cmocka_unit_test(the_same_twice_is_one),
 		cmocka_unit_test(a_password_may_hold_any_bytes),
 		cmocka_unit_test(a_new_password_replaces_the_old_one),
+		cmocka_unit_test(
+			what_matched_is_remembered_and_nothing_else_matches),
+		cmocka_unit_test(what_is_remembered_ends_with_the_password),
+		cmocka_unit_test(memories_have_keys_of_their_own),
 		cmocka_unit_test(while_it_is_replaced_others_may_compare),
 		cmocka_unit_test(loading_again_takes_what_the_file_has_now),
 		cmocka_unit_test(a_failed_loading_keeps_the_old_password),
