@@ -14,6 +14,15 @@ static const char *decode(struct routes *r, struct span value, struct span *out)
 	return NULL;
 }
 
+static const char *decode_name(struct routes *r, struct span value,
+			       struct span *out)
+{
+	const char *wrong = decode(r, value, out);
+
+	return wrong == NULL && out->len > NAME_MAX_BYTES ? NAME_TOO_LONG
+							  : wrong;
+}
+
 static const char *add_topic(struct routes *r, struct plan *plan,
 			     struct span value)
 {
@@ -21,7 +30,7 @@ static const char *add_topic(struct routes *r, struct plan *plan,
 
 	if (plan->topics_count == routes_config(r)->subscriptions_max)
 		return "There are too many topics";
-	const char *wrong = decode(r, value, topic);
+	const char *wrong = decode_name(r, value, topic);
 	if (wrong != NULL)
 		return wrong;
 	for (unsigned i = 0; i < plan->topics_count; i++)
@@ -39,7 +48,7 @@ static const char *read_parameter(struct routes *r, struct plan *plan,
 	if (http_query_is_name(name, "publisher")) {
 		if (plan->publisher.bytes != NULL)
 			return "publisher is there twice";
-		return decode(r, value, &plan->publisher);
+		return decode_name(r, value, &plan->publisher);
 	}
 	if (http_query_is_name(name, "since") && value.len > 0)
 		return decode(r, value, &plan->since);

@@ -17,6 +17,7 @@
 #include "access/auth.h"
 #include "access/secret.h"
 #include "api/routes.h"
+#include "base/name.h"
 #include "codec/cursor.h"
 #include "codec/envelope.h"
 #include "codec/json/json.h"
@@ -147,6 +148,13 @@ bool routes_read_credentials(struct routes *r, struct conn *c,
 /* Whether the request has the password; r->username is then who it is. If not,
  * it has been answered. */
 bool routes_check_password(struct routes *r, struct conn *c);
+
+/* Whether it has the password, and its username can be a publisher's name:
+ * UTF-8, of at most NAME_MAX_BYTES. If not, it has been answered. */
+bool routes_check_publisher(struct routes *r, struct conn *c);
+
+/* NULL, or why `name` can't be a publisher's. */
+const char *routes_refuse_name(struct span name);
 
 /* Whether credentials that a browser may have added by itself can be trusted:
  * the request is no page's, or that of a page that is named, not just any. */

@@ -77,7 +77,7 @@ void routes_check_publish(struct routes *r, struct conn *c,
 {
 	struct span key = request->fields[HTTP_IDEMPOTENCY_KEY];
 
-	if (!routes_check_password(r, c)) {
+	if (!routes_check_publisher(r, c)) {
 		stats_add(routes_stats(r), STATS_publish_denied, 1);
 		return;
 	}
@@ -151,6 +151,8 @@ static const char *read_plain(struct routes *r,
 					 "UTF-8";
 	p->topic = (struct span){r->query.bytes, r->query.len};
 	p->data = (struct json_data){.text = request->content};
+	if (p->topic.len > NAME_MAX_BYTES)
+		return NAME_TOO_LONG;
 	if (!json_is_utf8(request->content))
 		return "The body is not UTF-8";
 	return NULL;

@@ -57,6 +57,25 @@ bool routes_check_password(struct routes *r, struct conn *c)
 	return false;
 }
 
+const char *routes_refuse_name(struct span name)
+{
+	if (name.len > NAME_MAX_BYTES)
+		return NAME_TOO_LONG;
+	return json_is_utf8(name) ? NULL : "The username is not UTF-8";
+}
+
+bool routes_check_publisher(struct routes *r, struct conn *c)
+{
+	const char *wrong;
+
+	if (!routes_check_password(r, c))
+		return false;
+	wrong = routes_refuse_name(r->username);
+	if (wrong != NULL)
+		conn_respond_error(c, 400, wrong, NULL);
+	return wrong == NULL;
+}
+
 /* --- origins: pages of browsers (the WHATWG Fetch standard, 3.2) -------- */
 
 bool routes_trusts_origin(const struct routes *r,

@@ -422,6 +422,7 @@ static bool read_publisher(struct routes *r, struct conn *c,
 	struct session *session = routes_session(c);
 	struct span publisher;
 	struct span password;
+	const char *wrong;
 	char *copy = NULL;
 	int rv;
 
@@ -436,6 +437,11 @@ static bool read_publisher(struct routes *r, struct conn *c,
 	if (session->secret == 0) {
 		conn_respond_error(c, 401, "Wrong credentials",
 				   BASIC_CHALLENGE);
+		return false;
+	}
+	wrong = routes_refuse_name(publisher);
+	if (wrong != NULL) {
+		conn_respond_error(c, 400, wrong, NULL);
 		return false;
 	}
 	if (routes_keep(publisher, &copy) != 0)

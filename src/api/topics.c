@@ -163,7 +163,7 @@ void routes_show_topics(struct routes *r, struct conn *c,
 {
 	struct wanted wanted;
 
-	if (!routes_check_password(r, c))
+	if (!routes_check_publisher(r, c))
 		return;
 	const char *wrong = read_query(request->query, &wanted);
 	if (wrong != NULL)
@@ -192,7 +192,7 @@ void routes_show_topic(struct routes *r, struct conn *c,
 	struct page page = {.out = &r->page, .epoch = registry_epoch(registry)};
 	struct topic_key key;
 
-	if (!routes_check_password(r, c))
+	if (!routes_check_publisher(r, c))
 		return;
 	key.publisher = r->username;
 	r->page.len = 0;
@@ -200,6 +200,10 @@ void routes_show_topic(struct routes *r, struct conn *c,
 	if (rv == UV_EINVAL) {
 		conn_respond_error(
 			c, 400, "The topic is not percent-encoded UTF-8", NULL);
+		return;
+	}
+	if (key.name.len > NAME_MAX_BYTES) {
+		conn_respond_error(c, 400, NAME_TOO_LONG, NULL);
 		return;
 	}
 	if (rv == 0)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/name.h"
 
 /* Bytes of a message's envelope but for what differs, and some more. */
 #define MESSAGE_OVERHEAD 128
@@ -145,6 +146,10 @@ static int check_members(struct json_member members[static MEMBERS],
 			return refuse(error, "`%s` must be a string", m->name);
 		else if (m->value.bytes == NULL && (required & BIT(i)) != 0)
 			return refuse(error, "missing member `%s`", m->name);
+		else if (m->value.len > NAME_MAX_BYTES &&
+			 (i == PUBLISHER || i == TOPIC))
+			return refuse(error, "`%s` has more than %d bytes",
+				      m->name, NAME_MAX_BYTES);
 	}
 	return 0;
 }

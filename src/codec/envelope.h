@@ -46,6 +46,7 @@ enum envelope_type {
  *   unsubscribe  publisher, topic
  *   publish      topic, data (any value)
  *   ping
+ * publisher and topic of at most NAME_MAX_BYTES (base/name.h),
  * and "ref" (a string or a number, at most ENVELOPE_REF_MAX_BYTES as JSON text)
  * each. Other members are ignored, but none of those named here may be there
  * twice. Zeroed memory may be read into. */

@@ -59,7 +59,7 @@ def test_topics_and_publishers_are_case_sensitive(server):
 
 @pytest.mark.parametrize("topic", [
     "", " ", "a/b", "Ünïcödé", "日本語", "🦀", "a\u0000b", "\u0000", "\ufeff",
-    "\"\\/\b\f\n\r\t", "\U0010ffff", "x" * 10000], ids=ascii)
+    "\"\\/\b\f\n\r\t", "\U0010ffff", "x" * 1024], ids=ascii)
 def test_a_topic_may_be_any_text(server, topic):
     subscriber = server.subscribe("alice", topic)
     server.publish("alice", topic, "hello")
@@ -116,7 +116,7 @@ def test_a_query_behind_the_path_changes_nothing(server):
 
 
 @pytest.mark.parametrize("username", [
-    "", "alice", "al ice", "Ünïcödé", "a\u0000b", "a;=,\"\\\n", "x" * 2000],
+    "", "alice", "al ice", "Ünïcödé", "a\u0000b", "a;=,\"\\\n", "x" * 1024],
     ids=lambda name: ascii(name)[:20])
 def test_the_username_is_the_publisher(server, username):
     subscriber = server.subscribe(username, "news")
@@ -124,8 +124,8 @@ def test_the_username_is_the_publisher(server, username):
     assert subscriber.receive() == "hello"
 
 
-def test_a_username_of_any_bytes_may_publish(server):
-    name = bytes(set(range(256)) - {ord(":")})
+def test_a_username_of_any_characters_may_publish(server):
+    name = "".join(map(chr, set(range(0x180)) - {ord(":")}))
     response = server.http().publish(fields={"Authorization": basic(name)})
     assert response.status == 200
 

@@ -49,7 +49,7 @@ def test_any_number_of_topics_of_any_publishers_on_one_connection(server):
 
 
 NAMES = ["", " ", "A", "a", "a\0b", "\0", "é", "e\u0301", "\U0001f600",
-         "\u2028", '"\\/', "a/b?c#d", "x" * 3000]
+         "\u2028", '"\\/', "a/b?c#d", "x" * 1024]
 
 
 def test_names_are_any_strings_and_case_counts(server):

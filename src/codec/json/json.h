@@ -68,7 +68,8 @@ int json_read_members(struct span text, struct json_member *wanted,
 		      size_t count, struct buf *memory,
 		      struct json_error *error);
 
-/* A publication: {"topic": string, "data": any value}. */
+/* A publication: {"topic": string, "data": any value}. The topic has at most
+ * NAME_MAX_BYTES (base/name.h); a longer one is refused (422). */
 struct json_publication {
 	struct span topic;
 	struct json_data data;
@@ -92,7 +93,8 @@ int json_read_publications(struct json_publications *p, struct span text,
 			   struct json_error *error);
 void json_publications_fini(struct json_publications *p);
 
-/* A subscription: {"publisher": string, "topic": string}; the same rules. */
+/* A subscription: {"publisher": string, "topic": string}; the same rules, for
+ * both names. */
 struct json_subscription {
 	struct span publisher;
 	struct span topic;

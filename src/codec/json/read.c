@@ -19,6 +19,8 @@
 
 #include <cjson/cJSON.h>
 
+#include "base/name.h"
+
 /* What publications may go on holding for the next ones. */
 #define KEPT_MAX_BYTES 65536
 #define KEPT_MAX_COUNT (KEPT_MAX_BYTES / sizeof(struct json_publication))
@@ -321,15 +323,23 @@ static int finish(struct reader *r, bool is_json)
 	return json_scan_fail(&r->scan, r->error);
 }
 
-/* Decodes one member. Returns 0, or error->status if it is too long. */
+/* Whether what was decoded of the string `name` is as short as it must be. */
+static int check_length(const char *name, struct span text, size_t max_bytes,
+			struct json_error *error)
+{
+	if (text.len <= max_bytes)
+		return 0;
+	return json_fail(error, 422, "`%s` has more than %zu bytes", name,
+			 max_bytes);
+}
+
 static int take_value(struct json_member *w, bool has_space, struct buf *memory,
 		      struct json_error *error)
 {
 	w->value = decode(w->raw, has_space, memory);
-	if (w->max_bytes == 0 || !w->is_string || w->value.len <= w->max_bytes)
+	if (w->max_bytes == 0 || !w->is_string)
 		return 0;
-	return json_fail(error, 422, "`%s` has more than %zu bytes", w->name,
-			 w->max_bytes);
+	return check_length(w->name, w->value, w->max_bytes, error);
 }
 
 /* --- members -------------------------------------------------------------- */
@@ -370,8 +380,10 @@ int json_read_subscription(struct json_subscription *s, struct span text,
 			   struct json_error *error)
 {
 	struct json_member wanted[] = {
-		{"publisher", .kinds = JSON_STRING, .is_required = true},
-		{"topic", .kinds = JSON_STRING, .is_required = true},
+		{"publisher", .kinds = JSON_STRING, .is_required = true,
+		 .max_bytes = NAME_MAX_BYTES},
+		{"topic", .kinds = JSON_STRING, .is_required = true,
+		 .max_bytes = NAME_MAX_BYTES},
 	};
 	int status = json_read_members(text, wanted, 2, &s->memory, error);
 
@@ -489,6 +501,15 @@ static bool read_publications(struct reader *r, struct json_publications *p)
 	return read_publication(r, p);
 }
 
+static int decode_publication(struct json_publications *p,
+			      struct json_publication *one, bool has_space,
+			      struct json_error *error)
+{
+	one->topic = decode_string(one->topic, &p->memory);
+	one->data.text = decode(one->data.text, has_space, &p->memory);
+	return check_length("topic", one->topic, NAME_MAX_BYTES, error);
+}
+
 int json_read_publications(struct json_publications *p, struct span text,
 			   struct json_error *error)
 {
@@ -505,13 +526,13 @@ int json_read_publications(struct json_publications *p, struct span text,
 		room += p->all[i].topic.len + p->all[i].data.text.len;
 	if (buf_reserve(&p->memory, room) != 0) /* once: spans must not move */
 		return json_fail(error, 500, "out of memory");
-	for (size_t i = 0; i < p->count; i++) {
-		struct json_publication *one = &p->all[i];
-		one->topic = decode_string(one->topic, &p->memory);
-		one->data.text =
-			decode(one->data.text, r.scan.has_space, &p->memory);
+	for (size_t i = 0; i < p->count && status == 0; i++) {
+		status = decode_publication(p, &p->all[i], r.scan.has_space,
+					    error);
+		if (status != 0 && p->is_array)
+			name_item(error, i + 1);
 	}
-	return 0;
+	return status;
 }
 
 void json_publications_fini(struct json_publications *p)

@@ -12,6 +12,7 @@
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 
+#include "base/name.h"
 #include "oom.h"
 
 /* --- helpers -------------------------------------------------------------- */
@@ -835,6 +836,48 @@ static void publications_may_be_read_again_into_the_same_memory(void **state)
 	json_publications_fini(&p);
 }
 
+/* `before`, so many letters, and `after`. */
+static struct span with_name(char *out, const char *before, size_t letters,
+			     const char *after)
+{
+	return (struct span){out, (size_t)sprintf(out, "%s%0*d%s", before,
+						  (int)letters, 0, after)};
+}
+
+static void a_topic_has_at_most_1024_bytes_decoded(void **state)
+{
+	static char text[8192];
+	struct json_publications p = {0};
+	struct json_subscription s = {0};
+	struct json_error error;
+	size_t len = (size_t)sprintf(text, "{\"data\":1,\"topic\":\"");
+
+	(void)state;
+	for (size_t i = 0; i < NAME_MAX_BYTES; i++)
+		len += (size_t)sprintf(text + len, "\\u0001");
+	memcpy(text + len, "\"}", 3);
+	read_publications(&p, span_of(text));
+	assert_int_equal(p.all[0].topic.len, NAME_MAX_BYTES);
+	json_publications_fini(&p);
+	assert_refused(with_name(text, "{\"data\":1,\"topic\":\"",
+				 NAME_MAX_BYTES + 1, "\"}"),
+		       422, "`topic` has more than 1024 bytes");
+	assert_refused(with_name(text,
+				 "[{\"data\":1,\"topic\":\"\"},"
+				 "{\"data\":1,\"topic\":\"",
+				 NAME_MAX_BYTES + 1, "\"}]"),
+		       422, "item 2: `topic` has more than 1024 bytes");
+	assert_int_equal(
+		json_read_subscription(
+			&s,
+			with_name(text, "{\"topic\":\"\",\"publisher\":\"",
+				  NAME_MAX_BYTES + 1, "\"}"),
+			&error),
+		422);
+	assert_string_equal(error.text, "`publisher` has more than 1024 bytes");
+	buf_fini(&s.memory);
+}
+
 /* --- data of any kind ----------------------------------------------------- */
 
 static void data_may_be_any_value(void **state)
@@ -1477,6 +1520,7 @@ int main(void)
 		cmocka_unit_test(members_inside_members_do_not_count),
 		cmocka_unit_test(
 			publications_may_be_read_again_into_the_same_memory),
+		cmocka_unit_test(a_topic_has_at_most_1024_bytes_decoded),
 		cmocka_unit_test(data_may_be_any_value),
 		cmocka_unit_test(numbers_and_escapes_stay_as_they_were_written),
 		cmocka_unit_test(space_goes_but_in_strings),
