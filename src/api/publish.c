@@ -47,7 +47,7 @@ static bool check_kind(struct routes *r, struct conn *c,
 	struct span type = request->fields[HTTP_CONTENT_TYPE];
 
 	if (!is_plain(request)) {
-		if (http_is_media_type(type, SPAN("application/json")))
+		if (http_is_json(type))
 			return true;
 		refuse(r, c, 415, "Content-Type must be application/json");
 		return false;
@@ -61,6 +61,20 @@ static bool check_kind(struct routes *r, struct conn *c,
 		return true;
 	refuse(r, c, 415,
 	       "Content-Type must be text/*; for JSON there is /pub");
+	return false;
+}
+
+/* Nothing here undoes a coding, and published as it is it would be no text. */
+static bool check_coding(struct routes *r, struct conn *c,
+			 const struct http_request *request)
+{
+	struct span coding = request->fields[HTTP_CONTENT_ENCODING];
+
+	if (coding.len == 0 || span_equal_nocase(coding, SPAN("identity")))
+		return true;
+	stats_add(routes_stats(r), STATS_publish_invalid, 1);
+	conn_respond_error(c, 415, "Content-Encoding is not supported",
+			   "Accept-Encoding: identity\r\n");
 	return false;
 }
 
@@ -86,7 +100,7 @@ void routes_check_publish(struct routes *r, struct conn *c,
 		refuse_as_full(r, c);
 		return;
 	}
-	if (!check_kind(r, c, request))
+	if (!check_kind(r, c, request) || !check_coding(r, c, request))
 		return;
 	if (key.bytes != NULL && !is_key(key))
 		refuse(r, c, 400,
@@ -135,27 +149,30 @@ static void write_receipt(struct routes *r,
 	r->page.len = (size_t)(p - r->page.bytes);
 }
 
-/* A plain body as one publication. Its topic lies in r->query. */
-static const char *read_plain(struct routes *r,
-			      const struct http_request *request,
-			      struct json_publication *p)
+/* A plain body as one publication. Its topic lies in r->query. Returns 0; or a
+ * status, with what is wrong. */
+static int read_plain(struct routes *r, const struct http_request *request,
+		      struct json_publication *p, const char **wrong)
 {
 	struct span topic = {request->path.bytes + folder.len,
 			     request->path.len - folder.len};
 
 	r->query.len = 0;
 	int rv = http_decode(topic, false, &r->query);
-	if (rv != 0)
-		return rv == UV_ENOMEM ? "Internal server error"
-				       : "The topic is not percent-encoded "
-					 "UTF-8";
+	if (rv == UV_ENOMEM) {
+		*wrong = "Internal server error";
+		return 500;
+	}
 	p->topic = (struct span){r->query.bytes, r->query.len};
 	p->data = (struct json_data){.text = request->content};
-	if (p->topic.len > NAME_MAX_BYTES)
-		return NAME_TOO_LONG;
-	if (!json_is_utf8(request->content))
-		return "The body is not UTF-8";
-	return NULL;
+	*wrong = NULL;
+	if (rv != 0)
+		*wrong = "The topic is not percent-encoded UTF-8";
+	else if (p->topic.len > NAME_MAX_BYTES)
+		*wrong = NAME_TOO_LONG;
+	else if (!json_is_utf8(request->content))
+		*wrong = "The body is not UTF-8";
+	return *wrong == NULL ? 0 : 400;
 }
 
 /* What is published, in order. */
@@ -299,10 +316,11 @@ static void publish_plain(struct routes *r, struct conn *c,
 			  struct span publisher)
 {
 	struct json_publication one;
-	const char *wrong = read_plain(r, request, &one);
+	const char *wrong;
+	int status = read_plain(r, request, &one, &wrong);
 
-	if (wrong != NULL) {
-		refuse(r, c, 400, wrong);
+	if (status != 0) {
+		refuse(r, c, status, wrong);
 		return;
 	}
 	struct batch batch = {publisher, &one, 1, false};

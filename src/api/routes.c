@@ -17,6 +17,22 @@
 	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
 #define NO_STORE "Cache-Control: no-store\r\n"
 
+/* --- paths -------------------------------------------------------------- */
+
+/* Whether the path is `folder`, a slash, and something. */
+static bool is_under(struct span path, struct span folder)
+{
+	return path.len > folder.len + 1 &&
+	       memcmp(path.bytes, folder.bytes, folder.len) == 0 &&
+	       path.bytes[folder.len] == '/';
+}
+
+static bool is_publishing(const struct http_request *request)
+{
+	return span_equal(request->path, SPAN("/pub")) ||
+	       is_under(request->path, SPAN("/pub"));
+}
+
 /* --- credentials -------------------------------------------------------- */
 
 int routes_decode_credentials(struct routes *r, struct conn *c,
@@ -35,12 +51,15 @@ int routes_decode_credentials(struct routes *r, struct conn *c,
 bool routes_read_credentials(struct routes *r, struct conn *c,
 			     struct span *username, struct span *password)
 {
+	/* The original answers 400 where one publishes. */
+	int status = is_publishing(conn_request(c)) ? 400 : 401;
 	int rv = routes_decode_credentials(r, c, username, password);
 
 	if (rv == UV_ENOMEM)
 		conn_respond_error(c, 500, "Internal server error", NULL);
 	else if (rv != 0)
-		conn_respond_error(c, 400, "Missing credentials", NULL);
+		conn_respond_error(c, status, "Missing credentials",
+				   BASIC_CHALLENGE);
 	return rv == 0;
 }
 
@@ -210,6 +229,7 @@ enum target {
 	TARGET_NONE,
 	TARGET_HOMEPAGE,
 	TARGET_PUBLISH,
+	TARGET_PUBLISH_TEXT, /* /pub/TOPIC */
 	TARGET_SUBSCRIBE,
 	TARGET_TOPICS,
 	TARGET_TOPIC,
@@ -217,14 +237,6 @@ enum target {
 	TARGET_READINESS,
 	TARGET_METRICS,
 };
-
-/* Whether the path is `folder`, a slash, and something. */
-static bool is_under(struct span path, struct span folder)
-{
-	return path.len > folder.len + 1 &&
-	       memcmp(path.bytes, folder.bytes, folder.len) == 0 &&
-	       path.bytes[folder.len] == '/';
-}
 
 static enum target operator_target_of(struct span path)
 {
@@ -239,8 +251,10 @@ static enum target operator_target_of(struct span path)
 
 static enum target client_target_of(const struct routes *r, struct span path)
 {
-	if (span_equal(path, SPAN("/pub")) || is_under(path, SPAN("/pub")))
+	if (span_equal(path, SPAN("/pub")))
 		return TARGET_PUBLISH;
+	if (is_under(path, SPAN("/pub")))
+		return TARGET_PUBLISH_TEXT;
 	if (span_equal(path, SPAN("/sub")))
 		return TARGET_SUBSCRIBE;
 	if (span_equal(path, SPAN("/topics")))
@@ -270,8 +284,9 @@ static enum target target_of(const struct routes *r, enum listener_kind kind,
 
 static bool is_for_pages(enum target target)
 {
-	return target == TARGET_PUBLISH || target == TARGET_SUBSCRIBE ||
-	       target == TARGET_TOPICS || target == TARGET_TOPIC;
+	return target == TARGET_PUBLISH || target == TARGET_PUBLISH_TEXT ||
+	       target == TARGET_SUBSCRIBE || target == TARGET_TOPICS ||
+	       target == TARGET_TOPIC;
 }
 
 /* A preflight asks, for a page, whether it may ask (Fetch, 3.2.2). */
@@ -283,40 +298,74 @@ static bool is_preflight(enum target target, const struct http_request *request)
 		       NULL;
 }
 
+#define MAY_PUBLISH                                                            \
+	"Access-Control-Allow-Headers: Authorization, Content-Type, "          \
+	"Idempotency-Key\r\n"                                                  \
+	"Access-Control-Max-Age: 600\r\n"
+
 static void answer_preflight(struct conn *c, enum target target)
 {
 	struct http_response response = {.status = 204};
 
-	response.fields =
-		target == TARGET_PUBLISH
-			? "Access-Control-Allow-Methods: POST\r\n"
-			  "Access-Control-Allow-Headers: Authorization, "
-			  "Content-Type, Idempotency-Key\r\n"
-			  "Access-Control-Max-Age: 600\r\n"
-			: "Access-Control-Allow-Methods: GET, HEAD\r\n"
-			  "Access-Control-Allow-Headers: Authorization, "
-			  "Cache-Control, Last-Event-ID\r\n"
-			  "Access-Control-Max-Age: 600\r\n";
+	switch (target) {
+	case TARGET_PUBLISH:
+		response.fields =
+			"Access-Control-Allow-Methods: POST\r\n" MAY_PUBLISH;
+		break;
+	case TARGET_PUBLISH_TEXT:
+		response.fields = "Access-Control-Allow-Methods: POST, "
+				  "PUT\r\n" MAY_PUBLISH;
+		break;
+	default:
+		response.fields =
+			"Access-Control-Allow-Methods: GET, HEAD\r\n"
+			"Access-Control-Allow-Headers: Authorization, "
+			"Cache-Control, Last-Event-ID\r\n"
+			"Access-Control-Max-Age: 600\r\n";
+	}
 	conn_respond(c, &response);
+}
+
+/* OPTIONS is answered where it may be a preflight. */
+static const char *allowed_methods(enum target target)
+{
+	switch (target) {
+	case TARGET_NONE: /* CONNECT: of all that is here */
+		return "Allow: GET, HEAD, OPTIONS, POST, PUT\r\n";
+	case TARGET_PUBLISH:
+		return "Allow: OPTIONS, POST\r\n";
+	case TARGET_PUBLISH_TEXT:
+		return "Allow: OPTIONS, POST, PUT\r\n";
+	default:
+		return is_for_pages(target) ? "Allow: GET, HEAD, OPTIONS\r\n"
+					    : "Allow: GET, HEAD\r\n";
+	}
+}
+
+static bool is_allowed(enum target target, enum http_method method)
+{
+	switch (target) {
+	case TARGET_PUBLISH:
+		return method == HTTP_METHOD_POST;
+	case TARGET_PUBLISH_TEXT:
+		return method == HTTP_METHOD_POST || method == HTTP_METHOD_PUT;
+	default:
+		return method == HTTP_METHOD_GET || method == HTTP_METHOD_HEAD;
+	}
 }
 
 /* Answers what is wrong with method or path. Returns whether all is fine. */
 static bool check_method(struct conn *c, enum target target,
 			 const struct http_request *request)
 {
-	bool is_post = request->method == HTTP_METHOD_POST;
-	bool is_get = request->method == HTTP_METHOD_GET ||
-		      request->method == HTTP_METHOD_HEAD;
-
-	if (target == TARGET_NONE) {
+	if (target == TARGET_NONE && request->method != HTTP_METHOD_CONNECT) {
 		conn_respond_error(c, 404, "Not found", NULL);
 		return false;
 	}
-	if (target == TARGET_PUBLISH ? is_post : is_get)
+	if (target != TARGET_NONE && is_allowed(target, request->method))
 		return true;
 	conn_respond_error(c, 405, "Method not allowed",
-			   target == TARGET_PUBLISH ? "Allow: POST\r\n"
-						    : "Allow: GET, HEAD\r\n");
+			   allowed_methods(target));
 	return false;
 }
 
@@ -338,7 +387,7 @@ static void on_head(struct conn *c, const struct http_request *request)
 	}
 	if (!check_method(c, target, request))
 		return;
-	if (target == TARGET_PUBLISH)
+	if (target == TARGET_PUBLISH || target == TARGET_PUBLISH_TEXT)
 		routes_check_publish(r, c, request);
 	else if (request->content_length > 0 || request->is_chunked)
 		conn_respond_error(c, 400, "No content is expected", NULL);
@@ -350,6 +399,7 @@ static void on_request(struct conn *c, const struct http_request *request)
 
 	switch (target_of(r, conn_listener(c), request->path)) {
 	case TARGET_PUBLISH:
+	case TARGET_PUBLISH_TEXT:
 		routes_publish(r, c, request);
 		break;
 	case TARGET_SUBSCRIBE:

@@ -65,6 +65,13 @@ static void on_deadline(struct deadlines *all, struct deadline *d,
 
 /* --- the group ---------------------------------------------------------- */
 
+/* A second less than it is: a request that is on its way when the time is over
+ * would be lost. */
+static uint64_t keep_alive_of(uint64_t idle_ms)
+{
+	return idle_ms < 2000 ? 0 : idle_ms / 1000 - 1;
+}
+
 int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 		    const struct conn_hooks *hooks, void *context,
 		    const struct conn_limits *limits, struct stats *stats)
@@ -79,6 +86,7 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 	g->context = context;
 	g->limits = *limits;
 	g->stats = stats;
+	g->keep_alive_s = keep_alive_of(limits->durations_ms[DEADLINE_IDLE]);
 	list_init(&g->conns);
 	list_init(&g->line);
 	list_init(&g->answering);

@@ -159,6 +159,7 @@ struct conn_group {
 	struct buf out; /* scratch: the response being encoded */
 	time_t date_at; /* what `date` tells */
 	char date[32];
+	uint64_t keep_alive_s;      /* what answers promise; 0: nothing */
 	size_t states[CONN_STATES]; /* connections in each state */
 	bool is_draining;           /* answers end their connections */
 	size_t count; /* connections whose memory is not freed yet */

@@ -322,6 +322,9 @@ void conn_respond(struct conn *c, const struct http_response *response)
 	full.is_head = request->method == HTTP_METHOD_HEAD;
 	full.close = is_last;
 	full.keep_alive = !is_last && request->minor_version == 0;
+	/* 426 has a Connection field of its own. */
+	if (!is_last && response->status != 426)
+		full.keep_alive_s = c->group->keep_alive_s;
 	conn_queue_response(c, &full);
 	if (is_last) {
 		conn_note_end(c, ENDING_done);

@@ -56,7 +56,8 @@ static void check_request(const struct http_request *r)
 	size_t fields_len = 0;
 
 	CHECK(r->path.len > 0);
-	CHECK(r->path.bytes[0] == '/' || span_equal(r->path, SPAN("*")));
+	CHECK(r->path.bytes[0] == '/' || span_equal(r->path, SPAN("*")) ||
+	      r->method == HTTP_METHOD_CONNECT);
 	CHECK(r->path.len + r->query.len <= HTTP_TARGET_MAX_BYTES);
 	CHECK(r->minor_version <= 1);
 	CHECK(r->minor_version == 0 || r->fields[HTTP_HOST].bytes != NULL);
@@ -69,7 +70,7 @@ static void check_request(const struct http_request *r)
 		check_field(r->fields[i]);
 		fields_len += r->fields[i].len;
 	}
-	CHECK(fields_len <= HTTP_HEAD_MAX_BYTES);
+	CHECK(fields_len <= HTTP_HEAD_MAX_BYTES + HTTP_EVENT_ID_MAX_BYTES);
 }
 
 static void add_request(struct buf *story, const struct http_request *r)

@@ -52,7 +52,9 @@ def test_similar_paths_are_not_found(server, path):
 
 def test_probes_need_no_password_but_metrics_do(server):
     assert server.ask("GET", "/healthz").status == 200
-    assert server.ask("GET", "/metrics").status == 400
+    missing = server.ask("GET", "/metrics")
+    assert missing.status == 401
+    assert missing.field("WWW-Authenticate").startswith("Basic ")
     wrong = server.ask("GET", "/metrics",
                        {"Authorization": basic("x", "wrong")})
     assert wrong.status == 401
@@ -63,7 +65,7 @@ def test_probes_need_no_password_but_metrics_do(server):
 
 
 def test_head_of_metrics_needs_the_password_too(server):
-    assert server.ask("HEAD", "/metrics").status == 400
+    assert server.ask("HEAD", "/metrics").status == 401
     response = server.ask("HEAD", "/metrics", {"Authorization": basic("x")})
     assert response.status == 200
     assert int(response.field("Content-Length")) > 1000

@@ -1,11 +1,12 @@
 """HTTP/1.1 on the wire: RFC 9112, and every limit with its status."""
+import re
 import socket
 import time
 
 import pytest
 
 from client import (DEADLINE, SCALE, basic, chunked, publish_request,
-                    request)
+                    request, sub_target)
 
 ROOT = request("GET", "/")  # answered 303
 BODY = b'{"topic":"http","data":"hello"}'
@@ -247,8 +248,10 @@ BROKEN = {
         "Host: a", "Content-Length : 1"), body=b"x")),
     "another coding": (501, raw(fields=(
         "Host: a", "Transfer-Encoding: gzip, chunked"), body=b"0\r\n\r\n")),
-    "chunked not last": (501, raw(fields=(
+    "chunked not last": (400, raw(fields=(
         "Host: a", "Transfer-Encoding: chunked, gzip"), body=b"0\r\n\r\n")),
+    "no chunked": (400, raw(fields=(
+        "Host: a", "Transfer-Encoding: gzip"), body=b"0\r\n\r\n")),
     "coding in 1.0": (400, raw("POST /pub HTTP/1.0", (
         "Host: a", "Transfer-Encoding: chunked"), b"0\r\n\r\n")),
     "no host": (400, raw("GET / HTTP/1.1", ())),
@@ -275,7 +278,8 @@ BROKEN = {
     "HTTP/0.9": (505, raw("GET / HTTP/0.9")),
     "the preface of HTTP/2": (
         505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    "CONNECT": (400, raw("CONNECT a:80 HTTP/1.1")),
+    "CONNECT": (405, raw("CONNECT a:80 HTTP/1.1")),
+    "CONNECT to a path": (400, raw("CONNECT /pub HTTP/1.1")),
     "a relative target": (400, raw("GET pub HTTP/1.1")),
     "two spaces": (400, raw("GET  / HTTP/1.1")),
     "a control character in the target": (400, raw("GET /\x01 HTTP/1.1")),
@@ -346,13 +350,71 @@ def test_a_head_without_end_is_answered_431(server):
 
 def test_a_target_over_the_limit_is_answered_414(server):
     client = server.http()
-    client.send_while_open(request("GET", "/" + "x" * 8192))
+    client.send_while_open(request("GET", "/" + "x" * 32768))
     assert client.response().status == 414
     assert client.read_to_end() == b""
 
 
-def test_a_target_of_8_kib_is_taken(server):
-    assert server.ask("GET", "/?" + "x" * 8190).status == 303
+def test_a_target_of_32_kib_is_taken(server):
+    assert server.ask("GET", "/?" + "x" * 32766).status == 303
+
+
+def test_as_many_topics_as_may_be_fit_a_url(start):
+    server = start(MAX_SUBSCRIPTIONS=512)
+    topics = [f"{i:04}" + "x" * 47 for i in range(512)]
+    stream = server.event_stream(sub_target("alice", *topics))
+    server.publish("alice", topics[-1], "hello")
+    assert stream.event().data == "hello"
+
+
+def test_the_id_of_many_topics_is_taken_back(start):
+    """What the server gives out fits the head of a request, beside fields of
+    the greatest length."""
+    server = start(MAX_SUBSCRIPTIONS=1024)
+    topics = [f"{i:04}" for i in range(1024)]
+    target = sub_target("alice", *topics)
+    stream = server.event_stream(target)
+    server.publish("alice", topics[0], "one")
+    epoch, _, numbers = stream.event().id.partition("-")
+    count = len(numbers.split("."))
+    assert count == 1024
+    for number in (numbers, ".".join(["9" * 19] * count)):
+        client = server.http()
+        client.send(request("GET", target, {
+            "Accept": "text/event-stream", "X-Long": "x" * 15000,
+            "Last-Event-ID": f"{epoch}-{number}"}))
+        assert client.head().status == 200
+
+
+def test_connect_is_answered_405(server):
+    client = server.http()
+    client.send(raw("CONNECT a:80 HTTP/1.1"))
+    response = client.response()
+    assert response.status == 405
+    assert response.field("Allow") == "GET, HEAD, OPTIONS, POST, PUT"
+    assert response.field("Connection") == "close"
+
+
+def test_a_tab_behind_a_length_is_space(server):
+    client = server.http()
+    sent = re.sub(rb"(Content-Length: [0-9]+)\r", rb"\1 \t\r", publish_request())
+    assert b" \t\r\n" in sent
+    client.send(sent)
+    assert client.response().status == 200
+
+
+@pytest.mark.parametrize("timeout, promised", [
+    ("75", "timeout=74"), ("2", "timeout=1"), ("1.9", None)])
+def test_a_kept_connection_says_for_how_long(start, timeout, promised):
+    client = start(IDLE_TIMEOUT=timeout).http()
+    for method, path, version in (("GET", "/", "1.1"), ("GET", "/nope", "1.1"),
+                                  ("POST", "/pub", "1.1")):
+        response = client.ask(method, path, version=version)
+        assert response.field("Keep-Alive") == promised
+        assert response.field("Connection") == (promised and "keep-alive")
+    response = client.ask("GET", "/", {"Connection": "close"})
+    assert response.field("Keep-Alive") is None
+    assert response.field("Connection") == "close"
 
 
 def test_chunk_extensions_over_the_limit_are_answered_413(server):

@@ -145,7 +145,8 @@ def test_answers_are_counted_by_status(start):
     server = start()
     asked = {101: server.websocket,
              303: lambda: server.ask("GET", "/"),
-             400: lambda: server.ask("GET", "/metrics"),
+             400: lambda: server.http().publish(body=b"x"),
+             401: lambda: server.ask("GET", "/metrics"),
              404: lambda: server.ask("GET", "/nothing"),
              405: lambda: server.ask("PUT", "/pub"),
              415: lambda: server.http().publish(

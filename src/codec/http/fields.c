@@ -62,6 +62,11 @@ static struct span take_part(struct span *s, char separator)
 	return http_trim(part);
 }
 
+struct span http_take_element(struct span *list)
+{
+	return take_part(list, ',');
+}
+
 bool http_list_has(struct span value, struct span token)
 {
 	while (value.bytes != NULL) {
@@ -204,7 +209,8 @@ bool http_accepts_explicitly(struct span accept, struct span type)
 
 /* --- media types and credentials ------------------------------------------ */
 
-bool http_is_media_type(struct span content_type, struct span type)
+/* Without its parameters. */
+static struct span media_type_of(struct span content_type)
 {
 	const char *end = content_type.len == 0 ? NULL
 						: memchr(content_type.bytes,
@@ -212,8 +218,27 @@ bool http_is_media_type(struct span content_type, struct span type)
 
 	if (end != NULL)
 		content_type.len = (size_t)(end - content_type.bytes);
+	return http_trim(content_type);
+}
+
+bool http_is_media_type(struct span content_type, struct span type)
+{
 	return content_type.bytes != NULL &&
-	       span_equal_nocase(http_trim(content_type), type);
+	       span_equal_nocase(media_type_of(content_type), type);
+}
+
+bool http_is_json(struct span content_type)
+{
+	const struct span start = SPAN("application/");
+	const struct span end = SPAN("+json");
+	struct span type = media_type_of(content_type);
+
+	if (span_equal_nocase(type, SPAN("application/json")))
+		return true;
+	return type.len > start.len + end.len &&
+	       strncasecmp(type.bytes, start.bytes, start.len) == 0 &&
+	       strncasecmp(type.bytes + type.len - end.len, end.bytes,
+			   end.len) == 0;
 }
 
 /* What follows `scheme` and at least one space; absent if `value` is of

@@ -10,12 +10,14 @@
 
 /* Handled like a field of enum http_field, but never handed out. */
 #define FIELD_TRANSFER_ENCODING (HTTP_FIELD_COUNT + 1)
+#define FIELD_CONTENT_LENGTH    (HTTP_FIELD_COUNT + 2)
 
 #define BIT(field) (1u << (field))
 #define LIST_FIELDS                                                            \
 	(BIT(HTTP_ACCEPT) | BIT(HTTP_ACCESS_CONTROL_REQUEST_HEADERS) |         \
-	 BIT(HTTP_CONNECTION) | BIT(HTTP_COOKIE) |                             \
-	 BIT(HTTP_SEC_WEBSOCKET_PROTOCOL) | BIT(HTTP_UPGRADE))
+	 BIT(HTTP_CONNECTION) | BIT(HTTP_CONTENT_ENCODING) |                   \
+	 BIT(HTTP_COOKIE) | BIT(HTTP_SEC_WEBSOCKET_PROTOCOL) |                 \
+	 BIT(HTTP_UPGRADE))
 
 void http_head_clear(struct http_head *head)
 {
@@ -24,8 +26,13 @@ void http_head_clear(struct http_head *head)
 	head->bytes.len = 0;
 	head->target_len = 0;
 	head->lines_len = 0;
-	head->transfer_encodings = 0;
+	head->event_id_len = 0;
+	head->has_transfer_encoding = false;
+	head->transfer_codings = 0;
+	head->transfer_chunked = 0;
+	head->ends_in_chunked = false;
 	head->fields = 0;
+	head->field = HTTP_FIELD_UNKNOWN;
 	head->name_len = 0;
 }
 
@@ -70,6 +77,7 @@ static const char *const field_names[] = {
 	[HTTP_ACCESS_CONTROL_REQUEST_METHOD] = "access-control-request-method",
 	[HTTP_AUTHORIZATION] = "authorization",
 	[HTTP_CONNECTION] = "connection",
+	[HTTP_CONTENT_ENCODING] = "content-encoding",
 	[HTTP_CONTENT_TYPE] = "content-type",
 	[HTTP_COOKIE] = "cookie",
 	[HTTP_EXPECT] = "expect",
@@ -82,6 +90,7 @@ static const char *const field_names[] = {
 	[HTTP_SEC_WEBSOCKET_VERSION] = "sec-websocket-version",
 	[HTTP_UPGRADE] = "upgrade",
 	[FIELD_TRANSFER_ENCODING] = "transfer-encoding",
+	[FIELD_CONTENT_LENGTH] = "content-length",
 };
 
 /* The one field that has this length and first letter. */
@@ -108,8 +117,12 @@ static unsigned guess_field(size_t len, unsigned char first)
 		return HTTP_AUTHORIZATION;
 	case NAME_KEY(13, 'l'):
 		return HTTP_LAST_EVENT_ID;
+	case NAME_KEY(14, 'c'):
+		return FIELD_CONTENT_LENGTH;
 	case NAME_KEY(15, 'i'):
 		return HTTP_IDEMPOTENCY_KEY;
+	case NAME_KEY(16, 'c'):
+		return HTTP_CONTENT_ENCODING;
 	case NAME_KEY(17, 's'):
 		return HTTP_SEC_WEBSOCKET_KEY;
 	case NAME_KEY(17, 't'):
@@ -143,38 +156,63 @@ int http_head_end_name(struct http_head *head, struct http_verdict *v)
 		return http_refuse(v, 431, "too many field lines");
 	head->field = find_field(head->name, head->name_len);
 	head->name_len = 0;
-	head->lines[head->lines_len].at = (uint16_t)head->bytes.len;
+	head->lines[head->lines_len].at = (uint32_t)head->bytes.len;
 	return 0;
+}
+
+bool http_head_is_in_framing(const struct http_head *head)
+{
+	return head->field == FIELD_CONTENT_LENGTH ||
+	       head->field == FIELD_TRANSFER_ENCODING;
 }
 
 int http_head_add_value(struct http_head *head, const char *at, size_t len,
 			struct http_verdict *v)
 {
-	if (head->field == HTTP_FIELD_UNKNOWN)
+	if (head->field == HTTP_FIELD_UNKNOWN ||
+	    head->field == FIELD_CONTENT_LENGTH)
 		return 0;
+	if (head->field == HTTP_LAST_EVENT_ID)
+		head->event_id_len += len;
 	return append(head, at, len, v);
+}
+
+/* How the content is coded in all, and how that ends. */
+static void add_codings(struct http_head *head, struct span value)
+{
+	head->has_transfer_encoding = true;
+	while (value.bytes != NULL) {
+		struct span coding = http_take_element(&value);
+
+		if (coding.len == 0)
+			continue;
+		head->ends_in_chunked =
+			span_equal_nocase(coding, SPAN("chunked"));
+		head->transfer_codings++;
+		head->transfer_chunked += head->ends_in_chunked;
+	}
 }
 
 void http_head_end_value(struct http_head *head)
 {
 	struct http_line *line = &head->lines[head->lines_len];
+	unsigned field = head->field;
 	struct span value;
 
-	if (head->field == HTTP_FIELD_UNKNOWN)
+	head->field = HTTP_FIELD_UNKNOWN;
+	if (field == HTTP_FIELD_UNKNOWN || field == FIELD_CONTENT_LENGTH)
 		return;
 	value = http_trim((struct span){head->bytes.bytes + line->at,
 					head->bytes.len - line->at});
-	if (head->field == FIELD_TRANSFER_ENCODING) {
-		head->transfer_encodings++;
-		head->is_chunked_alone =
-			span_equal_nocase(value, SPAN("chunked"));
+	if (field == FIELD_TRANSFER_ENCODING) {
+		add_codings(head, value);
 		head->bytes.len = line->at;
 		return;
 	}
-	line->at = (uint16_t)(value.bytes - head->bytes.bytes);
+	line->at = (uint32_t)(value.bytes - head->bytes.bytes);
 	head->bytes.len = line->at + value.len;
 	line->len = (uint16_t)value.len;
-	line->field = (uint8_t)head->field;
+	line->field = (uint8_t)field;
 	head->lines_len++;
 }
 
@@ -378,9 +416,14 @@ static int set_target(const struct http_head *head, struct http_request *r,
 {
 	struct span target = {head->bytes.bytes, head->target_len};
 
-	/* The asterisk form is for OPTIONS alone (RFC 9112 3.2.4). */
+	/* The asterisk form is for OPTIONS alone, the authority form for
+	 * CONNECT alone (RFC 9112 3.2.3, 3.2.4). */
 	if (r->method == HTTP_METHOD_OPTIONS && span_equal(target, SPAN("*")))
 		r->path = target;
+	else if (r->method == HTTP_METHOD_CONNECT && is_host(target))
+		r->path = target;
+	else if (r->method == HTTP_METHOD_CONNECT)
+		return http_refuse(v, 400, "malformed request target");
 	else if (!is_target(target) || divide_target(target, r) != 0)
 		return http_refuse(v, 400, "malformed request target");
 	return 0;
@@ -394,16 +437,19 @@ static int set_target(const struct http_head *head, struct http_request *r,
 static int check_framing(const struct http_head *head,
 			 const struct http_request *r, struct http_verdict *v)
 {
-	if (head->transfer_encodings == 0)
+	if (!head->has_transfer_encoding)
 		return 0;
 	if (r->has_content_length)
 		return http_refuse(v, 400,
 				   "both Content-Length and Transfer-Encoding");
 	if (r->minor_version == 0)
 		return http_refuse(v, 400, "Transfer-Encoding in HTTP/1.0");
-	if (head->transfer_encodings > 1 || !head->is_chunked_alone)
+	if (!head->ends_in_chunked)
+		return http_refuse(v, 400,
+				   "Transfer-Encoding does not end in chunked");
+	if (head->transfer_chunked < head->transfer_codings)
 		return http_refuse(v, 501, "a transfer coding but chunked");
-	if (!r->is_chunked)
+	if (!r->is_chunked || head->transfer_chunked > 1)
 		return http_refuse(v, 400, "malformed Transfer-Encoding");
 	return 0;
 }
@@ -420,12 +466,13 @@ static int set_expectation(struct http_request *r, struct http_verdict *v)
 	return 0;
 }
 
-/* RFC 9112 9.3. */
+/* RFC 9112 9.3. What follows CONNECT may be meant for somebody else. */
 static void set_keep_alive(struct http_request *r)
 {
 	struct span connection = r->fields[HTTP_CONNECTION];
 
-	r->keep_alive = !http_list_has(connection, SPAN("close")) &&
+	r->keep_alive = r->method != HTTP_METHOD_CONNECT &&
+			!http_list_has(connection, SPAN("close")) &&
 			(r->minor_version == 1 ||
 			 http_list_has(connection, SPAN("keep-alive")));
 }

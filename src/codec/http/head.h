@@ -33,7 +33,7 @@ static inline int http_refuse(struct http_verdict *v, int status,
 
 /* A field line of interest: where in the head's bytes its value lies. */
 struct http_line {
-	uint16_t at;
+	uint32_t at;
 	uint16_t len;
 	uint8_t field; /* enum http_field */
 };
@@ -43,8 +43,13 @@ struct http_head {
 	size_t target_len; /* at the start of `bytes` */
 	struct http_line lines[HTTP_FIELDS_MAX];
 	unsigned lines_len;
-	unsigned transfer_encodings; /* lines of Transfer-Encoding */
-	bool is_chunked_alone;       /* the last of those is "chunked" */
+	size_t event_id_len; /* values of Last-Event-ID, so far */
+
+	/* Transfer-Encoding, all lines together. */
+	bool has_transfer_encoding;
+	unsigned transfer_codings;
+	unsigned transfer_chunked; /* those that are "chunked" */
+	bool ends_in_chunked;      /* the last one is */
 
 	/* The field line being read. */
 	unsigned fields;                /* its number, from 1 */
@@ -67,11 +72,19 @@ int http_head_add_value(struct http_head *head, const char *at, size_t len,
 			struct http_verdict *v);
 void http_head_end_value(struct http_head *head);
 
+/* Whether what comes next belongs to the value of Content-Length or
+ * Transfer-Encoding. */
+bool http_head_is_in_framing(const struct http_head *head);
+
 /* Completes `r`, whose method, minor_version, has_content_length,
  * content_length and is_chunked say what the parser found; its spans lie in
  * `head` then. Returns 0, or -1 with the verdict given. */
 int http_head_make_request(struct http_head *head, struct http_request *r,
 			   struct http_verdict *v);
+
+/* Takes the next element, trimmed, off `*list`, which is comma-separated (RFC
+ * 9110 5.6.1) and absent behind the last. */
+struct span http_take_element(struct span *list);
 
 /* `s` without spaces and tabs around it (RFC 9110 5.6.3). */
 struct span http_trim(struct span s);

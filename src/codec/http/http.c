@@ -239,7 +239,8 @@ static void refuse_for(struct http *h, llhttp_errno_t error)
 		if (p->flags & F_CONTENT_LENGTH)
 			refuse(h, 400, llhttp_get_error_reason(p));
 		else
-			refuse(h, 501, "a transfer coding but chunked");
+			refuse(h, 400,
+			       "Transfer-Encoding does not end in chunked");
 		break;
 	default:
 		refuse(h, 400, llhttp_get_error_reason(p));
@@ -294,8 +295,12 @@ static enum http_method method_of(const llhttp_t *parser)
 		return HTTP_METHOD_HEAD;
 	case HTTP_POST:
 		return HTTP_METHOD_POST;
+	case HTTP_PUT:
+		return HTTP_METHOD_PUT;
 	case HTTP_OPTIONS:
 		return HTTP_METHOD_OPTIONS;
+	case HTTP_CONNECT:
+		return HTTP_METHOD_CONNECT;
 	default:
 		return HTTP_METHOD_OTHER;
 	}
@@ -310,8 +315,6 @@ static int make_request(struct http *h)
 		return refuse(h, 400, "the head does not end in CR LF CR LF");
 	if (p->http_major != 1 || p->http_minor > 1)
 		return refuse(h, 505, "only HTTP/1.1 is spoken here");
-	if (p->method == HTTP_CONNECT)
-		return refuse(h, 400, "CONNECT is not served here");
 	r->method = method_of(p);
 	r->minor_version = p->http_minor;
 	r->has_content_length = (p->flags & F_CONTENT_LENGTH) != 0;
@@ -368,10 +371,14 @@ static int skip_empty_lines(struct http *h, const char *bytes, size_t len,
 	return 0;
 }
 
-/* How many bytes of the head llhttp may be given at once: 0 at the limit. */
+/* How many bytes of the head llhttp may be given at once: 0 at the limit. The
+ * target, and ids that are ours, do not count against it, but llhttp tells of
+ * them only behind what it was given. */
 static size_t head_room(const struct http *h)
 {
-	size_t room = HTTP_HEAD_MAX_BYTES - h->head_bytes;
+	size_t event_id = min(h->head.event_id_len, HTTP_EVENT_ID_MAX_BYTES);
+	size_t room = HTTP_HEAD_MAX_BYTES + h->head.target_len + event_id -
+		      h->head_bytes;
 
 	if (!h->has_target)
 		room = min(room,
@@ -397,6 +404,23 @@ static int finish_request(struct http *h, struct span content)
 
 /* Each of these returns an enum http_event, or -1 if the request is bad. */
 
+/* Gives llhttp up to `*n` bytes of a head, and says how many it read. A tab
+ * behind the value of Content-Length or Transfer-Encoding is space (RFC 9110
+ * 5.6.3), but not to llhttp, which is given a blank instead. */
+static llhttp_errno_t feed_head(struct http *h, const char *bytes, size_t *n)
+{
+	const char *tab = memchr(bytes, '\t', *n);
+
+	if (tab == bytes) {
+		*n = 1;
+		if (http_head_is_in_framing(&h->head))
+			bytes = " ";
+	} else if (tab != NULL) {
+		*n = (size_t)(tab - bytes);
+	}
+	return feed(h, bytes, *n, n);
+}
+
 static int read_head(struct http *h, const char *bytes, size_t len,
 		     size_t *used)
 {
@@ -406,7 +430,7 @@ static int read_head(struct http *h, const char *bytes, size_t len,
 
 		if (n == 0)
 			return refuse(h, 431, "the head is too large");
-		rv = feed(h, bytes + *used, n, &n);
+		rv = feed_head(h, bytes + *used, &n);
 		if (h->verdict.status != 0)
 			return -1;
 		*used += n;

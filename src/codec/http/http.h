@@ -13,9 +13,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HTTP_HEAD_MAX_BYTES   16384 /* request line and fields; else 431 */
-#define HTTP_TARGET_MAX_BYTES 8192  /* request target; else 414 */
-#define HTTP_FIELDS_MAX       100   /* field lines; else 431 */
+#define HTTP_TARGET_MAX_BYTES 32768 /* request target; else 414 */
+/* Request line and fields, but for the target and what the next counts; else
+ * 431. */
+#define HTTP_HEAD_MAX_BYTES 16384
+/* Values of Last-Event-ID: the longest id of ours, which is that of 1024 topics
+ * (cursor.h), and some space. What is longer counts above. */
+#define HTTP_EVENT_ID_MAX_BYTES 22528
+#define HTTP_FIELDS_MAX         100 /* field lines; else 431 */
 /* Chunk extensions and trailers, and whatever else is neither data nor within
  * 20 bytes a chunk (leading zeros); else 413. */
 #define HTTP_CHUNK_MAX_BYTES 16384
@@ -24,7 +29,9 @@ enum http_method {
 	HTTP_METHOD_GET,
 	HTTP_METHOD_HEAD,
 	HTTP_METHOD_POST,
+	HTTP_METHOD_PUT,
 	HTTP_METHOD_OPTIONS,
+	HTTP_METHOD_CONNECT,
 	HTTP_METHOD_OTHER, /* known to llhttp, but to nothing here */
 };
 
@@ -35,6 +42,7 @@ enum http_field {
 	HTTP_ACCESS_CONTROL_REQUEST_METHOD,
 	HTTP_AUTHORIZATION,
 	HTTP_CONNECTION,
+	HTTP_CONTENT_ENCODING,
 	HTTP_CONTENT_TYPE,
 	HTTP_COOKIE,
 	HTTP_EXPECT,
@@ -57,13 +65,14 @@ struct http_request {
 	enum http_method method;
 	unsigned minor_version; /* 1 for HTTP/1.1, 0 for HTTP/1.0 */
 	struct span path;       /* as sent, not percent-decoded; begins with '/'
-				   (or is "*") also for the absolute form */
+				   also for the absolute form; of OPTIONS it may
+				   be "*", of CONNECT it is all of the target */
 	struct span query;      /* behind '?', absent without one */
 	/* Values without the space around them; absent if not sent. A list
 	 * field (Accept, Access-Control-Request-Headers, Connection,
-	 * Sec-WebSocket-Protocol, Upgrade, Cookie) sent in several lines is
-	 * joined by ", " ("; " for Cookie). Any other field of the enum that is
-	 * sent twice makes the request bad (400). */
+	 * Content-Encoding, Sec-WebSocket-Protocol, Upgrade, Cookie) sent in
+	 * several lines is joined by ", " ("; " for Cookie). Any other field of
+	 * the enum that is sent twice makes the request bad (400). */
 	struct span fields[HTTP_FIELD_COUNT];
 	struct span content;     /* HTTP_REQUEST: all of it; before: empty */
 	bool has_content_length; /* as announced in `content_length` */
@@ -106,14 +115,15 @@ void http_reset(struct http *h);
  * HTTP (505); a request line with more than single spaces (400); a missing,
  * repeated or malformed Host in HTTP/1.1 (400; malformed: not a uri-host with
  * an optional port); both Content-Length and Transfer-Encoding, and
- * Transfer-Encoding in HTTP/1.0 (400); transfer codings other than chunked
- * alone (501); a head or trailers that do not end in CR LF CR LF (llhttp before
- * 9.3, CVE-2025-23167); a request target that is not in origin, absolute (http
- * or https, no user) or asterisk form (OPTIONS alone) (400, so CONNECT too);
- * NUL, CR or LF in a field's value; control characters and bytes over 0x7e in
- * the target, and '#'; an expectation other than 100-continue (417). Empty
- * lines before a request line are skipped, at most 4. The authority of a target
- * in absolute form takes the place of Host (RFC 9112 3.2.2). */
+ * Transfer-Encoding in HTTP/1.0 (400); transfer codings that do not end in
+ * chunked, or have it twice (400), and others before it (501); a head or
+ * trailers that do not end in CR LF CR LF (llhttp before 9.3, CVE-2025-23167);
+ * a request target that is not in origin, absolute (http or https, no user) or
+ * asterisk form (OPTIONS alone) (400); NUL, CR or LF in a field's value;
+ * control characters and bytes over 0x7e in the target, and '#'; an expectation
+ * other than 100-continue (417). Empty lines before a request line are skipped,
+ * at most 4. The authority of a target in absolute form takes the place of Host
+ * (RFC 9112 3.2.2). */
 enum http_event http_read(struct http *h, const char *bytes, size_t len,
 			  size_t *used);
 
@@ -165,6 +175,10 @@ bool http_accepts_explicitly(struct span accept, struct span type);
 /* Whether the media type of `content_type` is `type` ("application/json");
  * parameters are allowed (RFC 9110 8.3.1). */
 bool http_is_media_type(struct span content_type, struct span type);
+
+/* Whether it is "application/json", or "application/" and a name that ends in
+ * "+json" (RFC 6839 3.1). */
+bool http_is_json(struct span content_type);
 
 /* Reads `Basic` credentials (RFC 7617) from the value of Authorization, the
  * scheme in any case. `memory` receives the decoded bytes, which `username` and
@@ -222,17 +236,20 @@ struct http_response {
 	const char *fields;      /* further field lines, each with its CR LF; or
 				    NULL */
 	const char *more_fields; /* the same, behind those */
-	bool is_head;     /* answers HEAD: Content-Length, but no content */
-	bool is_stream;   /* content goes on behind `content`, and no other
-			     response follows: no Content-Length, and as if
-			     `close` were set */
-	bool is_chunked;  /* of a stream: in chunks, of which `content` is the
-			     first (RFC 9112 7.1); else until the connection
-			     ends (6.3, item 8), as HTTP/1.0 knows it */
-	bool close;       /* adds Connection: close */
-	bool keep_alive;  /* else, adds Connection: keep-alive: HTTP/1.0 asks
-			     for it (RFC 9112 9.3) */
-	const char *date; /* an IMF-fixdate (RFC 9110 5.6.7), or NULL */
+	bool is_head;    /* answers HEAD: Content-Length, but no content */
+	bool is_stream;  /* content goes on behind `content`, and no other
+			    response follows: no Content-Length, and as if
+			    `close` were set */
+	bool is_chunked; /* of a stream: in chunks, of which `content` is the
+			    first (RFC 9112 7.1); else until the connection
+			    ends (6.3, item 8), as HTTP/1.0 knows it */
+	bool close;      /* adds Connection: close */
+	bool keep_alive; /* else, adds Connection: keep-alive: HTTP/1.0 asks
+			    for it (RFC 9112 9.3) */
+	uint64_t keep_alive_s; /* if not 0 and the connection is kept: adds
+				  Keep-Alive: timeout, and names it in
+				  Connection (RFC 9110 7.6.1) */
+	const char *date;      /* an IMF-fixdate (RFC 9110 5.6.7), or NULL */
 };
 
 /* Appends the encoded response to `out`. Content-Length is sent for every

@@ -129,7 +129,7 @@ int http_write_response(struct buf *out, const struct http_response *r)
 	size_t content_len = has_content ? r->content.len : 0;
 	char *p;
 
-	if (buf_reserve(out, STATUS_LINE_MAX + 150 + date.len + type.len +
+	if (buf_reserve(out, STATUS_LINE_MAX + 200 + date.len + type.len +
 				     fields.len + more_fields.len +
 				     content_len) != 0)
 		return -ENOMEM;
@@ -150,10 +150,16 @@ int http_write_response(struct buf *out, const struct http_response *r)
 		p = put(p, SPAN("Transfer-Encoding: chunked\r\n"));
 	p = put(p, fields);
 	p = put(p, more_fields);
-	if (r->close || r->is_stream)
+	if (r->close || r->is_stream) {
 		p = put(p, SPAN("Connection: close\r\n"));
-	else if (r->keep_alive)
+	} else if (r->keep_alive || r->keep_alive_s > 0) {
 		p = put(p, SPAN("Connection: keep-alive\r\n"));
+		if (r->keep_alive_s > 0) {
+			p = put(p, SPAN("Keep-Alive: timeout="));
+			p = decimal_write(p, r->keep_alive_s);
+			p = put(p, SPAN("\r\n"));
+		}
+	}
 	p = put(p, SPAN("\r\n"));
 	if (!r->is_head && r->is_chunked)
 		p = put_first_chunk(p, r->content);

@@ -297,7 +297,7 @@ static void a_request_is_answered_and_the_connection_is_kept(void **state)
 	WAIT_UNTIL(&a->l, responses(c) == 1);
 	place_of(c, "HTTP/1.1 200 OK\r\nDate: ");
 	place_of(c, "\r\n\r\n/one");
-	assert_int_equal(count_of(c, "Connection:"), 0);
+	assert_int_equal(count_of(c, "Connection: close"), 0);
 	send_text(c, GET("/two"));
 	WAIT_UNTIL(&a->l, responses(c) == 2);
 	place_of(c, "\r\n\r\n/two");
