@@ -4,6 +4,8 @@
 #include "base/memory.h"
 #include "topics/receipts.h"
 
+#include <stdlib.h>
+
 #define KEY_MAX_BYTES 255 /* of an Idempotency-Key */
 #define RECEIPT_MAX   (CURSOR_MAX + DECIMAL_MAX + 32) /* bytes, as JSON */
 #define RETRY         "Retry-After: 1\r\n"
@@ -110,22 +112,34 @@ void routes_check_publish(struct routes *r, struct conn *c,
 
 /* --- publishing --------------------------------------------------------- */
 
+static struct message *make_message(const struct routes *r,
+				    struct json_data data)
+{
+	struct message *m = message_new(data.text, data.is_json,
+					r->worker->shared->workers_count);
+
+	if (m != NULL)
+		m->accepted_ns = uv_hrtime();
+	return m;
+}
+
+static void count_published(struct routes *r, size_t count)
+{
+	if (memory_level() >= MEMORY_SCARCE)
+		worker_ask_relief(r->worker->shared);
+	stats_add(routes_stats(r), STATS_published, count);
+}
+
 int routes_publish_one(struct routes *r, const struct topic_key *key,
 		       struct json_data data, struct registry_receipt *receipt)
 {
-	struct worker_shared *shared = r->worker->shared;
-	struct message *m =
-		message_new(data.text, data.is_json, shared->workers_count);
+	struct message *m = make_message(r, data);
 	if (m == NULL)
 		return UV_ENOMEM;
-	m->accepted_ns = uv_hrtime();
-	int rv = registry_publish(shared->registry, key, m, receipt);
-	if (rv != 0)
-		return rv;
-	if (memory_level() >= MEMORY_SCARCE)
-		worker_ask_relief(shared);
-	stats_add(routes_stats(r), STATS_published, 1);
-	return 0;
+	int rv = registry_publish(r->worker->shared->registry, key, m, receipt);
+	if (rv == 0)
+		count_published(r, 1);
+	return rv;
 }
 
 static char *put(char *p, struct span text)
@@ -189,14 +203,61 @@ static size_t receipts_max(const struct batch *b)
 	return b->count * (RECEIPT_MAX + 1) + 2;
 }
 
-/* Publishes all, with the receipts in r->page, which has room for them before
- * anything is published: nothing that was goes unmentioned. Returns 0; or
- * UV_ENOBUFS or UV_ENOMEM, with those of the ones before in r->page, as a JSON
- * array without its end. */
+static int publish_single(struct routes *r, const struct batch *b)
+{
+	struct topic_key key = {b->publisher, b->all[0].topic};
+	struct registry_receipt receipt;
+
+	int rv = routes_publish_one(r, &key, b->all[0].data, &receipt);
+	if (rv == 0)
+		write_receipt(r, &receipt);
+	return rv;
+}
+
+/* Makes the messages of all. Returns 0; or UV_ENOMEM, with none made. */
+static int make_items(struct routes *r, const struct batch *b,
+		      struct registry_item *items)
+{
+	for (size_t i = 0; i < b->count; i++) {
+		items[i] = (struct registry_item){
+			.key = {b->publisher, b->all[i].topic},
+			.message = make_message(r, b->all[i].data)};
+		if (items[i].message != NULL)
+			continue;
+		while (i-- > 0)
+			message_unref(items[i].message, 1);
+		return UV_ENOMEM;
+	}
+	return 0;
+}
+
+static int publish_several(struct routes *r, const struct batch *b)
+{
+	struct registry_item *items = malloc(b->count * sizeof *items);
+	int rv = UV_ENOMEM;
+
+	if (items != NULL)
+		rv = make_items(r, b, items);
+	if (rv == 0)
+		rv = registry_publish_all(r->worker->shared->registry, items,
+					  b->count);
+	for (size_t i = 0; rv == 0 && i < b->count; i++) {
+		if (i > 0)
+			r->page.bytes[r->page.len++] = ',';
+		write_receipt(r, &items[i].receipt);
+	}
+	if (rv == 0)
+		count_published(r, b->count);
+	free(items);
+	return rv;
+}
+
+/* Publishes all or nothing, with the receipts in r->page, which has room for
+ * them before anything is published: nothing that was goes unmentioned. Returns
+ * 0, UV_ENOBUFS or UV_ENOMEM. */
 static int publish_all(struct routes *r, const struct batch *b)
 {
 	struct buf *page = &r->page;
-	struct registry_receipt receipt;
 
 	page->len = 0;
 	int rv = buf_reserve(page, receipts_max(b));
@@ -204,43 +265,16 @@ static int publish_all(struct routes *r, const struct batch *b)
 		return rv;
 	if (b->is_array)
 		page->bytes[page->len++] = '[';
-	for (size_t i = 0; i < b->count; i++) {
-		struct topic_key key = {b->publisher, b->all[i].topic};
-		rv = routes_publish_one(r, &key, b->all[i].data, &receipt);
-		if (rv != 0)
-			return rv;
-		if (i > 0)
-			page->bytes[page->len++] = ',';
-		write_receipt(r, &receipt);
-	}
+	if (b->count == 1)
+		rv = publish_single(r, b);
+	else if (b->count > 1)
+		rv = publish_several(r, b);
 	if (b->is_array)
 		page->bytes[page->len++] = ']';
-	return 0;
+	return rv;
 }
 
-/* A part of the batch is published: the client must know which. */
-static void refuse_rest(struct routes *r, struct conn *c)
-{
-	struct buf content = {0};
-	static const char start[] = "{\"error\":\"Too much is waiting to be "
-				    "sent\",\"published\":";
-
-	stats_add(routes_stats(r), STATS_publish_full, 1);
-	if (buf_append(&content, start, sizeof start - 1) != 0 ||
-	    buf_append(&content, r->page.bytes, r->page.len) != 0 ||
-	    buf_append(&content, "]}", 2) != 0)
-		conn_respond_error(c, 500, "Internal server error", NULL);
-	else
-		conn_respond(c, &(struct http_response){
-					.status = 503,
-					.content_type = "application/json",
-					.content = {content.bytes, content.len},
-					.fields = RETRY});
-	buf_fini(&content);
-}
-
-static void respond(struct routes *r, struct conn *c, const struct batch *b,
-		    int rv)
+static void respond(struct routes *r, struct conn *c, int rv)
 {
 	if (rv == 0)
 		conn_respond(c,
@@ -248,8 +282,6 @@ static void respond(struct routes *r, struct conn *c, const struct batch *b,
 				     .status = 200,
 				     .content_type = "application/json",
 				     .content = {r->page.bytes, r->page.len}});
-	else if (b->is_array && r->page.len > 1)
-		refuse_rest(r, c);
 	else if (rv == UV_ENOBUFS)
 		refuse_as_full(r, c);
 	else
@@ -298,7 +330,7 @@ static void publish_once(struct routes *r, struct conn *c,
 	struct span receipt = {r->page.bytes, r->page.len};
 	receipts_end(receipts, &id, now_ms,
 		     rv == 0 ? receipt : (struct span){0});
-	respond(r, c, b, rv);
+	respond(r, c, rv);
 }
 
 static void publish_batch(struct routes *r, struct conn *c,
@@ -308,7 +340,7 @@ static void publish_batch(struct routes *r, struct conn *c,
 	if (request->fields[HTTP_IDEMPOTENCY_KEY].bytes != NULL)
 		publish_once(r, c, request, b);
 	else
-		respond(r, c, b, publish_all(r, b));
+		respond(r, c, publish_all(r, b));
 }
 
 static void publish_plain(struct routes *r, struct conn *c,

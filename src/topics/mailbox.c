@@ -61,8 +61,26 @@ void mailbox_fini(struct mailbox *m)
 
 bool mailbox_has_room(struct mailbox *m, size_t size)
 {
-	size_t bytes = atomic_load_explicit(&m->bytes, memory_order_relaxed);
+	size_t bytes = atomic_load_explicit(&m->bytes, memory_order_relaxed) +
+		       atomic_load_explicit(&m->reserved, memory_order_relaxed);
 	return bytes == 0 || bytes + size <= m->max_bytes;
+}
+
+bool mailbox_reserve(struct mailbox *m, size_t size)
+{
+	/* The lock is for those who reserve at once. */
+	uv_mutex_lock(&m->lock);
+	bool has_room = mailbox_has_room(m, size);
+	if (has_room)
+		atomic_fetch_add_explicit(&m->reserved, size,
+					  memory_order_relaxed);
+	uv_mutex_unlock(&m->lock);
+	return has_room;
+}
+
+void mailbox_unreserve(struct mailbox *m, size_t size)
+{
+	atomic_fetch_sub_explicit(&m->reserved, size, memory_order_relaxed);
 }
 
 /* Releases the lock, and wakes the loop if the mailbox was empty before. */

@@ -7,9 +7,10 @@
  *
  * Bounded: publications by `max_bytes` of memory, which posters ask for first
  * (mailbox_has_room); a few may pass it together, since asking and posting are
- * two steps. Sockets by MAX_CONNECTIONS. Notes by what their posters allow.
- * Threads: posting, any; the rest, the worker that owns the loop.
- * Lock order: the last of all (registry.h). */
+ * two steps. Who has several to post reserves room for all (mailbox_reserve).
+ * Sockets by MAX_CONNECTIONS. Notes by what their posters allow. Threads:
+ * posting, any; the rest, the worker that owns the loop. Lock order: the last
+ * of all (registry.h). */
 #ifndef ISIMUD_TOPICS_MAILBOX_H
 #define ISIMUD_TOPICS_MAILBOX_H
 
@@ -54,6 +55,7 @@ struct mailbox {
 	unsigned worker;         /* Immutable: the index of its links */
 	size_t max_bytes;        /* Immutable */
 	_Atomic size_t bytes;    /* of the messages inside, as allocated */
+	_Atomic size_t reserved; /* of those to come; for a moment of both */
 	_Atomic bool is_waiting; /* there is something to take */
 	/* Guarded by `lock`. */
 	struct message *first;
@@ -90,6 +92,11 @@ void mailbox_fini(struct mailbox *m);
 /* Whether a message of `size` bytes is within `max_bytes`, or the mailbox is
  * empty of messages. */
 bool mailbox_has_room(struct mailbox *m, size_t size);
+
+/* The same; and if so, they are taken for granted by nobody else until they are
+ * given back, once what they are for is posted. */
+bool mailbox_reserve(struct mailbox *m, size_t size);
+void mailbox_unreserve(struct mailbox *m, size_t size);
 
 /* Posts `message` for `member`; takes one reference of the caller's. A message
  * is posted at most once to each worker. */

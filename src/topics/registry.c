@@ -329,14 +329,8 @@ bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
 
 /* --- publishing ---------------------------------------------------------- */
 
-/* A publication under way. */
-struct posting {
-	struct message *message; /* NULL once the reference is used up */
-	struct registry_receipt *receipt;
-	struct registry_drops drops;
-};
-
-/* How many workers `t` has; -1 if the mailbox of one is full. */
+/* How many workers `t` has; -1 if the mailbox of one has no room for `size`
+ * bytes. 0: nobody asks. */
 static int count_workers(const struct registry *r, const struct topic *t,
 			 size_t size)
 {
@@ -344,7 +338,8 @@ static int count_workers(const struct registry *r, const struct topic *t,
 	for (unsigned w = 0; w < r->options.workers; w++) {
 		if (t->slots[w].member == NULL)
 			continue;
-		if (!mailbox_has_room(r->options.mailboxes[w], size))
+		if (size > 0 &&
+		    !mailbox_has_room(r->options.mailboxes[w], size))
 			return -1;
 		workers++;
 	}
@@ -365,13 +360,13 @@ static void post_locked(struct registry *r, struct topic *t, struct message *m,
 	}
 }
 
-/* Publishes to a topic whose shard is locked either way. */
-static int publish_to(struct registry *r, struct topic *t, struct posting *p)
+int registry_post(struct registry *r, struct topic *t,
+		  struct registry_posting *p)
 {
 	struct message *m = p->message;
 
 	uv_mutex_lock(&t->lock);
-	int workers = count_workers(r, t, m->size);
+	int workers = count_workers(r, t, p->has_room ? 0 : m->size);
 	if (workers < 0) {
 		uv_mutex_unlock(&t->lock);
 		return UV_ENOBUFS;
@@ -392,23 +387,39 @@ static int publish_to(struct registry *r, struct topic *t, struct posting *p)
 	return 0;
 }
 
+struct topic *registry_make_locked(struct registry *r, struct registry_shard *s,
+				   uint64_t hash, const struct topic_key *key,
+				   uint64_t now_ns)
+{
+	struct topic *t = registry_find_locked(s, hash, key);
+
+	if (t != NULL)
+		return t;
+	t = registry_insert_locked(r, s, hash, key);
+	if (t != NULL)
+		registry_count_topic_locked(r, t, now_ns);
+	return t;
+}
+
+uint64_t registry_number_without(struct registry_shard *s)
+{
+	return 1 + atomic_fetch_add_explicit(&s->sequence_base, 1,
+					     memory_order_relaxed);
+}
+
 /* The same where there was no topic a moment ago. */
 static int publish_to_new(struct registry *r, uint64_t hash,
-			  const struct topic_key *key, struct posting *p)
+			  const struct topic_key *key,
+			  struct registry_posting *p)
 {
 	struct registry_shard *s = registry_shard_of(r, hash);
 	int rv = UV_ENOMEM;
 
 	uv_rwlock_wrlock(&s->lock);
-	struct topic *t = registry_find_locked(s, hash, key);
-	if (t == NULL) {
-		t = registry_insert_locked(r, s, hash, key);
-		if (t != NULL)
-			registry_count_topic_locked(r, t,
-						    p->message->accepted_ns);
-	}
+	struct topic *t =
+		registry_make_locked(r, s, hash, key, p->message->accepted_ns);
 	if (t != NULL)
-		rv = publish_to(r, t, p);
+		rv = registry_post(r, t, p);
 	uv_rwlock_wrunlock(&s->lock);
 	return rv;
 }
@@ -418,21 +429,20 @@ int registry_publish(struct registry *r, const struct topic_key *key,
 {
 	uint64_t hash = registry_hash(r, key);
 	struct registry_shard *s = registry_shard_of(r, hash);
-	struct posting p;
+	struct registry_posting p;
 	int rv = 0;
 
 	p.message = m;
 	p.receipt = receipt;
+	p.has_room = false;
 	registry_drops_init(&p.drops);
 	*receipt = (struct registry_receipt){0};
 	uv_rwlock_rdlock(&s->lock);
 	struct topic *t = registry_find_locked(s, hash, key);
 	if (t != NULL)
-		rv = publish_to(r, t, &p);
+		rv = registry_post(r, t, &p);
 	else if (!r->has_history)
-		receipt->sequence =
-			1 + atomic_fetch_add_explicit(&s->sequence_base, 1,
-						      memory_order_relaxed);
+		receipt->sequence = registry_number_without(s);
 	uv_rwlock_rdunlock(&s->lock);
 	if (t == NULL && r->has_history)
 		rv = publish_to_new(r, hash, key, &p);

@@ -118,6 +118,24 @@ struct registry_receipt {
 int registry_publish(struct registry *r, const struct topic_key *key,
 		     struct message *m, struct registry_receipt *receipt);
 
+/* One of several publications. */
+struct registry_item {
+	struct topic_key key;
+	struct message *message;         /* its `accepted_ns` is the time now */
+	struct registry_receipt receipt; /* out */
+	uint64_t hash;                   /* batch.c alone */
+	struct topic *topic;             /* the same */
+};
+
+/* Publishes all of `items`, one after another, or none. Room in the mailboxes
+ * is reserved for all of them first; of a worker that gets its first subscriber
+ * meanwhile, the mailbox may be more than full. Takes the caller's reference to
+ * each message, in any case. Joining and leaving topics of theirs waits as long
+ * as this takes. Returns 0; or UV_ENOBUFS if a mailbox is full, UV_ENOMEM if a
+ * topic can't be made, and then nobody gets anything. */
+int registry_publish_all(struct registry *r, struct registry_item *items,
+			 size_t count);
+
 /* --- history ------------------------------------------------------------ */
 
 /* Drops the history of topics that were silent for history_ttl_ms and a second,

@@ -2,7 +2,8 @@
  * keep.
  *
  * registry.c has the table and who is told of a publication,
- * history.c what is kept and for how long, look.c who asks.
+ * batch.c how several are told at once, history.c what is kept and for how
+ * long, look.c who asks.
  */
 #ifndef ISIMUD_TOPICS_TABLE_H
 #define ISIMUD_TOPICS_TABLE_H
@@ -143,6 +144,29 @@ static inline void registry_drops_init(struct registry_drops *drops)
 }
 
 void registry_drops_free(struct registry_drops *drops);
+
+/* A publication under way. */
+struct registry_posting {
+	struct message *message; /* NULL once the reference is used up */
+	struct registry_receipt *receipt;
+	struct registry_drops drops;
+	bool has_room; /* it was reserved in the mailboxes */
+};
+
+/* Publishes to a topic whose shard is locked either way. Returns 0, or
+ * UV_ENOBUFS if a mailbox is full. (registry.c) */
+int registry_post(struct registry *r, struct topic *t,
+		  struct registry_posting *p);
+
+/* The topic, made and listed if there is none; NULL without memory. The shard
+ * is locked for writing. (registry.c) */
+struct topic *registry_make_locked(struct registry *r, struct registry_shard *s,
+				   uint64_t hash, const struct topic_key *key,
+				   uint64_t now_ns);
+
+/* The number of a message that no topic has, for want of history. (registry.c)
+ */
+uint64_t registry_number_without(struct registry_shard *s);
 
 /* Keeps `m`, the topic's newest; takes a reference of the caller's if so. Both
  * locks are held. Returns whether it is kept: not if it is too large, or

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 import urllib.parse
 
 import pytest
@@ -200,40 +201,77 @@ def test_a_batch_that_is_not_json_is_not_published_at_all(server, body):
     assert subscriber.receive() == "after"
 
 
-def test_a_batch_that_finds_no_room_names_what_was_published(start):
+def batch_request(batch, **fields):
+    return publish_request(body=json.dumps(batch).encode(), fields=fields)
+
+
+def test_a_batch_that_finds_no_room_is_not_published_at_all(start):
     # One worker: it does not look into its mailbox before all is published.
     server = start(MAX_MAILBOX="4K", WORKERS=1)
     subscriber = server.subscribe("alice", "full")
-    texts = [f"{i:0900}" for i in range(10)]
-    response = publish_json(server, [item("full", text) for text in texts])
-    assert response.status == 503
-    assert response.field("Retry-After") == "1"
-    answer = response.json()
-    assert list(answer) == ["error", "published"] and answer["error"]
-    taken = [check_receipt(one) for one in answer["published"]]
-    assert 1 <= len(taken) < 10
-    assert taken == [(taken[0][0] + i, 1) for i in range(len(taken))]
-    assert number(publish_json(server, item("full", "after"))) == (
-        taken[-1][0] + 1)
-    assert [subscriber.receive() for _ in taken] == texts[:len(taken)]
-    assert subscriber.receive() == "after"
-
-
-def test_a_batch_of_which_nothing_was_published_names_nothing(start):
-    server = start(MAX_MAILBOX="1K", WORKERS=1)
-    subscriber = server.subscribe("alice", "full")
+    batch = [item(topic, f"{i:0900}")
+             for i in range(5) for topic in ("full", "other")]
     client = server.http()
-    client.send(publish_request("alice", "full", "x" * 900)
-                + publish_request(body=json.dumps(
-                    [item("full", "y" * 900)]).encode()))
-    assert client.response().status == 200
+    client.send(publish_request("alice", "full", "before")
+                + batch_request(batch) + publish_request("alice", "full", "x")
+                + publish_request("alice", "other", "y"))
+    before = number(client.response())
     response = client.response()
     assert response.status == 503
     assert response.field("Retry-After") == "1"
-    assert response.error()
-    assert subscriber.receive() == "x" * 900
-    server.publish("alice", "full", "after")
-    assert subscriber.receive() == "after"
+    assert list(response.json()) == ["error"]
+    assert number(client.response()) == before + 1
+    assert number(client.response()) == 1
+    assert [subscriber.receive() for _ in range(2)] == ["before", "x"]
+    # Alone it is taken, as any message is.
+    assert len(publish_json(server, batch).json()) == 10
+    assert [int(subscriber.receive()) for _ in range(5)] == list(range(5))
+
+
+def test_batches_of_several_publishers_are_each_whole(start):
+    """Whatever they collide with: each is published once, in order, and the
+    numbers of a refused one go to others."""
+    server = start(MAX_MAILBOX="64K", WORKERS=4, MAX_BUFFERED="64M",
+                   HISTORY_SIZE=10_000)
+    topics = [f"topic {i}" for i in range(5)]
+    readers = [server.websocket(target=sub_target("alice", topic),
+                                subprotocols=["isimud.v1"])
+               for topic in topics for _ in range(2)]
+    for reader in readers:
+        assert reader.receive_json()["type"] == "subscribed"
+    taken = [0] * 4
+
+    def publish(who):
+        client = server.http()
+        for n in range(60):
+            batch = [item(topic, [who, n, i]) for i, topic in
+                     enumerate(topics * 3)]
+            batch[0]["data"].append("x" * 5000)
+            while True:
+                client.send(batch_request(
+                    batch, **{"Idempotency-Key": f"{who} {n}"}))
+                response = client.response()
+                if response.status == 200:
+                    break
+                assert response.status == 503
+                assert list(response.json()) == ["error"]
+                time.sleep(0.001)
+            assert len(response.json()) == len(batch)
+            taken[who] += 1
+
+    join(in_threads(*(lambda who=who: publish(who) for who in range(4))))
+    assert taken == [60] * 4
+    for k, reader in enumerate(readers):
+        seen = {}
+        for sequence in range(1, 60 * 4 * 3 + 1):
+            message = reader.receive_json()
+            assert int(message["id"].partition("-")[2]) == sequence
+            who, n, i, *_ = message["data"]
+            seen.setdefault(who, []).append((n, i))
+        for who in range(4):
+            at = k // 2
+            assert seen[who] == [(n, at + 5 * round) for n in range(60)
+                                 for round in range(3)]
 
 
 def test_a_batch_may_hold_as_much_as_a_body(server):
@@ -822,15 +860,23 @@ def test_a_request_that_found_no_room_may_come_again(start):
     assert [subscriber.receive()[0] for _ in range(2)] == ["x", "y"]
 
 
-def test_a_batch_that_was_published_in_part_is_no_repeat(start):
+def test_a_batch_that_was_refused_is_published_once_by_a_retry(start):
     server = start(MAX_MAILBOX="1K", WORKERS=1)
     subscriber = server.subscribe("alice", "full")
     batch = [item("full", f"{i:0900}") for i in range(3)]
-    for _ in range(2):
-        response = publish_json(server, batch, Idempotency_Key="part")
-        assert response.status == 503
-        assert len(response.json()["published"]) == 1
-        assert int(subscriber.receive()) == 0
+    again = batch_request(batch, **{"Idempotency-Key": "whole"})
+    client = server.http()
+    client.send(publish_request("alice", "full", "before") + again + again)
+    assert [client.response().status for _ in range(3)] == [200, 503, 503]
+    client.send(again)
+    taken = client.response()
+    assert [check_receipt(one) for one in taken.json()] == [
+        (number + 2, 1) for number in range(3)]
+    client.send(again)
+    repeated = client.response()
+    assert replayed(repeated) and repeated.body == taken.body
+    assert subscriber.receive() == "before"
+    assert [int(subscriber.receive()) for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_key_is_forgotten_after_its_time(start):

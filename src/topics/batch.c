@@ -1,0 +1,198 @@
+/* batch.c - several publications at once: all of them, or none.
+ *
+ * Nothing may fail once the first is posted. So the topics are made first; then
+ * all their shards are locked for reading, in order, so that none goes away and
+ * others still publish; then room is reserved in every mailbox that will get
+ * some of it; then all are posted. */
+#include "config/config.h"
+#include "topics/mailbox.h"
+#include "topics/table.h"
+
+#include <uv.h>
+
+/* How often topics may have to be made again, since history was dropped between
+ * making them and locking all. */
+#define ATTEMPTS_MAX 4
+
+static bool is_in(uint64_t shards, unsigned i)
+{
+	return (shards >> i & 1) != 0;
+}
+
+_Static_assert(REGISTRY_SHARDS <= 64, "a set of shards is a word");
+
+static void lock_shards(struct registry *r, uint64_t shards)
+{
+	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
+		if (is_in(shards, i))
+			uv_rwlock_rdlock(&r->shards[i].lock);
+}
+
+static void unlock_shards(struct registry *r, uint64_t shards)
+{
+	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
+		if (is_in(shards, i))
+			uv_rwlock_rdunlock(&r->shards[i].lock);
+}
+
+/* Hashes all keys, and returns the shards that they are in. */
+static uint64_t hash_all(const struct registry *r, struct registry_item *items,
+			 size_t count)
+{
+	uint64_t shards = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		items[i].hash = registry_hash(r, &items[i].key);
+		shards |= UINT64_C(1)
+			  << (items[i].hash & (REGISTRY_SHARDS - 1));
+	}
+	return shards;
+}
+
+/* Finds the topic of each; the shards are locked. Returns whether all that are
+ * needed are there. */
+static bool find_all_locked(struct registry *r, struct registry_item *items,
+			    size_t count)
+{
+	bool has_all = true;
+
+	for (size_t i = 0; i < count; i++) {
+		struct registry_item *item = &items[i];
+		item->topic =
+			registry_find_locked(registry_shard_of(r, item->hash),
+					     item->hash, &item->key);
+		has_all = has_all && (item->topic != NULL || !r->has_history);
+	}
+	return has_all;
+}
+
+/* Makes those that are missing. Returns 0 or UV_ENOMEM. */
+static int make_all(struct registry *r, struct registry_item *items,
+		    size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct registry_item *item = &items[i];
+		struct registry_shard *s = registry_shard_of(r, item->hash);
+		if (item->topic != NULL)
+			continue;
+		uv_rwlock_wrlock(&s->lock);
+		struct topic *t =
+			registry_make_locked(r, s, item->hash, &item->key,
+					     item->message->accepted_ns);
+		uv_rwlock_wrunlock(&s->lock);
+		if (t == NULL)
+			return UV_ENOMEM;
+	}
+	return 0;
+}
+
+/* Locks the shards, with every topic found that is needed. Returns 0; or
+ * UV_ENOMEM, or UV_ENOBUFS if topics go as fast as they are made, with none
+ * locked. */
+static int lock_all(struct registry *r, struct registry_item *items,
+		    size_t count, uint64_t shards)
+{
+	for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+		lock_shards(r, shards);
+		if (find_all_locked(r, items, count))
+			return 0;
+		unlock_shards(r, shards);
+		int rv = make_all(r, items, count);
+		if (rv != 0)
+			return rv;
+	}
+	return UV_ENOBUFS;
+}
+
+/* --- room ---------------------------------------------------------------- */
+
+/* What each worker's mailbox will get, in bytes. */
+static void measure_locked(const struct registry *r,
+			   const struct registry_item *items, size_t count,
+			   size_t *bytes)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct topic *t = items[i].topic;
+		if (t == NULL)
+			continue;
+		uv_mutex_lock(&t->lock);
+		for (unsigned w = 0; w < r->options.workers; w++)
+			if (t->slots[w].member != NULL)
+				bytes[w] += items[i].message->size;
+		uv_mutex_unlock(&t->lock);
+	}
+}
+
+static void give_back(const struct registry *r, const size_t *bytes,
+		      unsigned workers)
+{
+	for (unsigned w = 0; w < workers; w++)
+		if (bytes[w] > 0)
+			mailbox_unreserve(r->options.mailboxes[w], bytes[w]);
+}
+
+/* Returns whether there is room for all; if not, nothing is reserved. */
+static bool reserve(const struct registry *r, const size_t *bytes)
+{
+	for (unsigned w = 0; w < r->options.workers; w++) {
+		if (bytes[w] == 0 ||
+		    mailbox_reserve(r->options.mailboxes[w], bytes[w]))
+			continue;
+		give_back(r, bytes, w);
+		return false;
+	}
+	return true;
+}
+
+/* --- posting ------------------------------------------------------------- */
+
+static void post_one_locked(struct registry *r, struct registry_item *item)
+{
+	struct registry_posting p;
+
+	if (item->topic == NULL) {
+		item->receipt.sequence = registry_number_without(
+			registry_shard_of(r, item->hash));
+		return;
+	}
+	p.message = item->message;
+	p.receipt = &item->receipt;
+	p.has_room = true;
+	registry_drops_init(&p.drops);
+	registry_post(r, item->topic, &p);
+	item->message = p.message;
+	registry_drops_free(&p.drops);
+}
+
+static int post_all_locked(struct registry *r, struct registry_item *items,
+			   size_t count)
+{
+	size_t bytes[CONFIG_WORKERS_MAX] = {0};
+
+	measure_locked(r, items, count, bytes);
+	if (!reserve(r, bytes))
+		return UV_ENOBUFS;
+	for (size_t i = 0; i < count; i++)
+		post_one_locked(r, &items[i]);
+	give_back(r, bytes, r->options.workers);
+	return 0;
+}
+
+int registry_publish_all(struct registry *r, struct registry_item *items,
+			 size_t count)
+{
+	uint64_t shards = hash_all(r, items, count);
+	int rv = lock_all(r, items, count, shards);
+
+	if (rv == 0) {
+		rv = post_all_locked(r, items, count);
+		unlock_shards(r, shards);
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (items[i].message != NULL)
+			message_unref(items[i].message, 1);
+		items[i].message = NULL;
+	}
+	registry_bound(r);
+	return rv;
+}
