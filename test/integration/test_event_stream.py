@@ -521,7 +521,7 @@ def test_a_broken_handshake_is_no_stream(server, fields, status):
 def test_another_method_is_answered_405(server, method):
     response = server.ask(method, sub_target("alice", "news"), STREAM)
     assert response.status == 405
-    assert response.field("Allow") == "GET, HEAD"
+    assert response.field("Allow") == "GET, HEAD, OPTIONS"
 
 
 def test_a_refused_client_may_ask_again_on_its_connection(server):
