@@ -31,13 +31,15 @@ static const char usage[] =
 	" of the\n"
 	"environment, ISIMUD_MAX_BODY or MAX_BODY. The first of these that is"
 	" given counts.\n"
-	"BYTES may end in K, M or G (of 1024); SECONDS may have decimals.\n"
+	"BYTES may end in K, M or G (of 1024); SECONDS may have decimals, or"
+	" end in ms, s,\n"
+	"m or h.\n"
 	"\n";
 
 /* Reads all settings but the password. */
 static int load(struct config *c, char error[static CONFIG_ERROR_MAX])
 {
-	int rv = options_check_environment(environ, error);
+	int rv = options_check_environment(error);
 	if (rv == 0)
 		rv = config_load(c, options_get, error);
 	if (rv == 0 && c->auth_url != NULL && !auth_is_url(c->auth_url)) {
@@ -58,6 +60,7 @@ static int serve(const struct config *c)
 			  "can't start: %s", uv_strerror(rv));
 		return EXIT_FAILURE;
 	}
+	options_warn();
 	config_log(c);
 	if (auth_global_init() != 0) {
 		log_event(LOG_ERROR, "start_failed", LOG_NO_FIELDS,
@@ -93,6 +96,7 @@ static int run(enum options_command command)
 		return probe_run(&config);
 	if (command == OPTIONS_SERVE)
 		return serve(&config);
+	options_warn();
 	config_print(&config, stdout);
 	return EXIT_SUCCESS;
 }

@@ -38,7 +38,7 @@ void log_set_format(enum log_format format)
 int log_level_of(const char *name)
 {
 	for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++)
-		if (strcmp(name, names[i]) == 0)
+		if (strcasecmp(name, names[i]) == 0)
 			return i;
 	return -1;
 }

@@ -32,14 +32,18 @@ static const char *read_tcp_listener(struct config_listener *l, char *text)
 	char *ip;
 	char *port = split_port(text, &ip, &is_v6);
 
-	if (port == NULL ||
-	    inet_pton(is_v6 ? AF_INET6 : AF_INET, ip, address) != 1)
+	const char *numeric = NULL;
+
+	if (port != NULL)
+		numeric = is_v6 ? ip : config_numeric_address(ip);
+	if (numeric == NULL ||
+	    inet_pton(is_v6 ? AF_INET6 : AF_INET, numeric, address) != 1)
 		return "must name IP:PORT, [IPV6]:PORT or unix:/PATH, separated"
 		       " by commas";
 	if (config_read_whole_number(port, &port_number) != NULL ||
 	    port_number > 65535)
 		return "has a port that is not a number from 0 to 65535";
-	snprintf(l->address, sizeof l->address, "%s", ip);
+	snprintf(l->address, sizeof l->address, "%s", numeric);
 	l->port = (unsigned)port_number;
 	return NULL;
 }

@@ -2,9 +2,12 @@
  * there are few of all. */
 #include "config/options.h"
 
+#include "config/foreign.h"
+
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <uv.h>
 
 #define NAME_MAX_BYTES 64 /* longer than the name of any setting */
@@ -16,6 +19,9 @@ static const char prefix[] = "ISIMUD_";
 /* What options_parse() found to be right. */
 static char *none[] = {NULL};
 static char **flags = none;
+
+/* NULL: our own. */
+static char **variables;
 
 /* `name` receives the setting that a flag is of: MAX_BODY for --max-body=2M;
  * or "", if it is none. */
@@ -121,41 +127,72 @@ int options_parse(char **arguments, enum options_command *command,
 	return 0;
 }
 
-/* In a namespace with a Service whose name begins with isimud, Kubernetes puts
- * such names into every pod (its documentation: Service, "Environment
- * variables"). */
-static bool is_service_link(const char *name)
+static char **environment_in_use(void)
 {
-	return strstr(name, "_SERVICE_") != NULL ||
-	       strstr(name, "_PORT") != NULL;
+	return variables != NULL ? variables : environ;
 }
 
-int options_check_environment(char **environment,
-			      char error[static CONFIG_ERROR_MAX])
+void options_set_environment(char **environment)
 {
-	char name[NAME_MAX_BYTES];
+	variables = environment;
+}
 
-	for (char **e = environment; *e != NULL; e++) {
-		if (strncmp(*e, prefix, PREFIX_LEN) != 0)
+/* Splits `entry`, NAME=VALUE. A name that is cut is that of no setting. Returns
+ * the value. */
+static const char *split_entry(const char *entry,
+			       char name[static PREFIX_LEN + NAME_MAX_BYTES])
+{
+	size_t len = strcspn(entry, "=");
+
+	snprintf(name, PREFIX_LEN + NAME_MAX_BYTES, "%.*s", (int)len, entry);
+	return entry + len + (entry[len] == '=');
+}
+
+int options_check_environment(char error[static CONFIG_ERROR_MAX])
+{
+	char name[PREFIX_LEN + NAME_MAX_BYTES];
+
+	for (char **e = environment_in_use(); *e != NULL; e++) {
+		const char *value = split_entry(*e, name);
+		if (strncmp(name, prefix, PREFIX_LEN) != 0 ||
+		    config_is_setting(name + PREFIX_LEN) ||
+		    foreign_is_service_link(name + PREFIX_LEN, value))
 			continue;
-		/* A name that is cut here is that of no setting either. */
-		snprintf(name, sizeof name, "%.*s", (int)strcspn(*e, "="), *e);
-		if (config_is_setting(name + PREFIX_LEN))
-			continue;
-		snprintf(error, CONFIG_ERROR_MAX, "%s is not a setting%s", name,
-			 is_service_link(name)
-				 ? "; if Kubernetes made it of a Service, set "
-				   "enableServiceLinks: false"
-				 : "; see --help");
+		snprintf(error, CONFIG_ERROR_MAX,
+			 "%s is not a setting; see --help", name);
 		return UV_EINVAL;
 	}
 	return 0;
 }
 
-const char *options_get(const char *name)
+/* An empty variable is one that is not set: in most places where variables are
+ * written down there is no other way to say so. But what protects must not be
+ * absent because something else was empty. */
+static bool counts_when_empty(const char *name)
+{
+	return strcmp(name, "PASSWORD") == 0 || strcmp(name, "AUTH_URL") == 0;
+}
+
+/* The value of the variable `prefix_or_not` and `name`, or NULL where it is not
+ * set. */
+static const char *find_variable(const char *prefix_or_not, const char *name)
+{
+	size_t prefix_len = strlen(prefix_or_not);
+	size_t len = strlen(name);
+
+	for (char **e = environment_in_use(); *e != NULL; e++)
+		if (strncmp(*e, prefix_or_not, prefix_len) == 0 &&
+		    strncmp(*e + prefix_len, name, len) == 0 &&
+		    (*e)[prefix_len + len] == '=' &&
+		    ((*e)[prefix_len + len + 1] != '\0' ||
+		     counts_when_empty(name)))
+			return *e + prefix_len + len + 1;
+	return NULL;
+}
+
+static const char *find_flag(const char *name)
 {
 	char of_flag[NAME_MAX_BYTES];
-	char with_prefix[PREFIX_LEN + NAME_MAX_BYTES];
 	const char *value = NULL;
 
 	for (char **f = flags; *f != NULL; f++) {
@@ -167,9 +204,57 @@ const char *options_get(const char *name)
 		if (value_of_flag(f) == f[1])
 			f++;
 	}
+	return value;
+}
+
+const char *options_get(const char *name)
+{
+	const char *value = find_flag(name);
+
 	if (value != NULL)
 		return value;
-	snprintf(with_prefix, sizeof with_prefix, "%s%s", prefix, name);
-	value = getenv(with_prefix);
-	return value != NULL ? value : getenv(name);
+	value = find_variable(prefix, name);
+	if (value != NULL && !foreign_is_service_link(name, value))
+		return value;
+	value = find_variable("", name);
+	return value != NULL && foreign_is_value(name, value) ? NULL : value;
+}
+
+/* A variable that would count, were its value not foreign. */
+static void warn_of_foreign(const char *name)
+{
+	const char *value = find_variable("", name);
+
+	if (value != NULL && foreign_is_value(name, value) &&
+	    options_get(name) == NULL)
+		log_event(
+			LOG_WARN, "variable_ignored",
+			LOG_FIELDS(log_text("name", name)),
+			"%s is ignored: what it says is not for isimud; if it "
+			"is, ISIMUD_%s says so",
+			name, name);
+}
+
+void options_warn(void)
+{
+	char name[PREFIX_LEN + NAME_MAX_BYTES];
+	char first[sizeof name] = "";
+	unsigned links = 0;
+
+	for (char **e = environment_in_use(); *e != NULL; e++) {
+		const char *value = split_entry(*e, name);
+		if (strncmp(name, prefix, PREFIX_LEN) != 0) {
+			warn_of_foreign(name);
+		} else if (foreign_is_service_link(name + PREFIX_LEN, value)) {
+			if (links++ == 0)
+				memcpy(first, name, sizeof first);
+		}
+	}
+	if (links > 0)
+		log_event(LOG_WARN, "service_links_ignored",
+			  LOG_FIELDS(log_number("count", links)),
+			  "%u variables, such as %s, are ignored: Kubernetes "
+			  "made them of a Service; enableServiceLinks: false "
+			  "keeps them away",
+			  links, first);
 }

@@ -2,7 +2,9 @@
  *
  * The setting MAX_BODY is --max-body 2M or --max-body=2M, else ISIMUD_MAX_BODY,
  * else MAX_BODY. A flag always takes a value; one that begins with -- needs the
- * form with =. Of a flag given twice the last counts.
+ * form with =. Of a flag given twice the last counts. A variable that is empty
+ * is not set, but for PASSWORD and AUTH_URL; so is one whose value is foreign
+ * (foreign.h).
  * Threads: the main thread, before any other. */
 #ifndef ISIMUD_CONFIG_OPTIONS_H
 #define ISIMUD_CONFIG_OPTIONS_H
@@ -23,10 +25,17 @@ enum options_command {
 int options_parse(char **arguments, enum options_command *command,
 		  char error[static CONFIG_ERROR_MAX]);
 
-/* Looks through `environment` for names that begin with ISIMUD_ and are no
- * setting. Returns 0; or UV_EINVAL with `error` a line that names it. */
-int options_check_environment(char **environment,
-			      char error[static CONFIG_ERROR_MAX]);
+/* From now on `environment`, which is kept, is the environment; NULL, as at
+ * first: our own. */
+void options_set_environment(char **environment);
+
+/* Looks through the environment for names that begin with ISIMUD_ and are
+ * neither a setting nor made by Kubernetes. Returns 0; or UV_EINVAL with
+ * `error` a line that names it. */
+int options_check_environment(char error[static CONFIG_ERROR_MAX]);
+
+/* Logs which variables are ignored as foreign. */
+void options_warn(void);
 
 /* The value of a setting, or NULL: what config_load() wants. */
 const char *options_get(const char *name);

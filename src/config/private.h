@@ -18,8 +18,8 @@ enum config_kind {
 	FLAG,
 	NUMBER,
 	PORT_OR_NONE, /* the admin port: a NUMBER, and whether it is given */
-	BYTES,        /* with an optional suffix K, M or G (of 1024) */
-	DURATION,     /* seconds, decimals allowed; kept in milliseconds */
+	BYTES,        /* with an optional suffix such as K or MiB (of 1024) */
+	DURATION,     /* seconds, or with a unit; kept in milliseconds */
 	MODE,         /* of a file, in octal */
 	LEVEL,
 	FORMAT,
@@ -50,6 +50,9 @@ const char *config_read_setting(struct config *c,
 
 /* Reads a list of listeners, separated by commas. */
 const char *config_read_listeners(struct config *c, const char *text);
+
+/* localhost as a number, 127.0.0.1; any other text as it is. */
+const char *config_numeric_address(const char *text);
 
 /* Reads digits, and nothing else. */
 const char *config_read_whole_number(const char *text, uint64_t *out);

@@ -29,20 +29,26 @@ const char *config_read_whole_number(const char *text, uint64_t *out)
 	return NULL;
 }
 
+/* K, Ki, KB and KiB are all 1024, since K always was. */
 static const char *read_bytes(const char *text, uint64_t *out)
 {
 	static const char suffixes[] = "KMG";
-	const char *wrong = "must be a number of bytes, such as 65536, 64K, 1M";
+	static const char *const behind[] = {"", "i", "B", "iB"};
+	const char *wrong =
+		"must be a number of bytes, such as 65536, 64K, 1M, 64MiB";
 	char *end;
 	if (!read_number(text, out, &end))
 		return wrong;
 	if (*end == '\0')
 		return NULL;
 	const char *suffix = strchr(suffixes, toupper((unsigned char)*end));
-	if (suffix == NULL || end[1] != '\0')
+	if (suffix == NULL)
 		return wrong;
+	size_t i = 0;
+	while (i < 4 && strcasecmp(end + 1, behind[i]) != 0)
+		i++;
 	unsigned shift = 10 * (unsigned)(suffix - suffixes + 1);
-	if (*out > UINT64_MAX >> shift)
+	if (i == 4 || *out > UINT64_MAX >> shift)
 		return wrong;
 	*out <<= shift;
 	return NULL;
@@ -50,16 +56,32 @@ static const char *read_bytes(const char *text, uint64_t *out)
 
 static const char *read_duration(const char *text, uint64_t *out)
 {
+	static const struct {
+		const char *name;
+		double ms;
+	} units[] = {
+		{"", 1000},   {"s", 1000},    {"ms", 1},
+		{"m", 60000}, {"h", 3600000},
+	};
+	const char *wrong =
+		"must be a number of seconds, such as 30 or 0.5, or have a "
+		"unit: 500ms, 10s, 2m, 1h";
+	size_t digits = strspn(text, "0123456789.");
 	char *end;
-	double seconds = strtod(text, &end);
+	double number = strtod(text, &end);
+	size_t i = 0;
 
 	/* strtod() also knows signs, exponents, hex and names. */
-	if (!isdigit((unsigned char)text[0]) || *end != '\0' ||
-	    text[strspn(text, "0123456789.")] != '\0')
-		return "must be a number of seconds, such as 30 or 0.5";
-	if (seconds * 1000 > (double)CONFIG_DURATION_MAX_MS)
+	if (!isdigit((unsigned char)text[0]) || end != text + digits)
+		return wrong;
+	while (i < sizeof units / sizeof units[0] &&
+	       strcasecmp(end, units[i].name) != 0)
+		i++;
+	if (i == sizeof units / sizeof units[0])
+		return wrong;
+	if (number * units[i].ms > (double)CONFIG_DURATION_MAX_MS)
 		return "is out of range";
-	*out = (uint64_t)(seconds * 1000 + 0.5);
+	*out = (uint64_t)(number * units[i].ms + 0.5);
 	return NULL;
 }
 
@@ -89,19 +111,25 @@ static const char *read_flag(const char *text, bool *out)
 	return "must be true, t, 1, false, f or 0";
 }
 
-static const char *read_address(const char *text)
+const char *config_numeric_address(const char *text)
+{
+	return strcasecmp(text, "localhost") == 0 ? "127.0.0.1" : text;
+}
+
+static const char *read_address(const char *text, const char **out)
 {
 	unsigned char address[sizeof(struct in6_addr)];
-	if (inet_pton(AF_INET, text, address) == 1 ||
-	    inet_pton(AF_INET6, text, address) == 1)
+	*out = config_numeric_address(text);
+	if (inet_pton(AF_INET, *out, address) == 1 ||
+	    inet_pton(AF_INET6, *out, address) == 1)
 		return NULL;
-	return "must be a numeric IPv4 or IPv6 address";
+	return "must be a numeric IPv4 or IPv6 address, or localhost";
 }
 
 static const char *read_format(const char *text, bool *is_json)
 {
-	*is_json = strcmp(text, "json") == 0;
-	if (!*is_json && strcmp(text, "text") != 0)
+	*is_json = strcasecmp(text, "json") == 0;
+	if (!*is_json && strcasecmp(text, "text") != 0)
 		return "must be text or json";
 	return NULL;
 }
@@ -123,9 +151,7 @@ const char *config_read_setting(struct config *c,
 		*(const char **)member = text;
 		return NULL;
 	case ADDRESS:
-		wrong = read_address(text);
-		*(const char **)member = text;
-		return wrong;
+		return read_address(text, member);
 	case ORIGINS:
 		*(const char **)member = text;
 		return origin_check_list(text);

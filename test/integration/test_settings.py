@@ -20,15 +20,15 @@ def run_to_its_end(settings, *arguments):
 
 
 @pytest.mark.parametrize("name, value", [
-    ("PASSWORD", None), ("PASSWORD", ""), ("PORT", ""), ("AUTH_URL", ""),
+    ("PASSWORD", None), ("PASSWORD", ""), ("AUTH_URL", ""),
     ("PORT", "99999"), ("PORT", "65536"), ("PORT", "-1"), ("PORT", "http"),
     ("PORT", "80 "), ("PORT", "0x50"),
-    ("IP", "localhost"), ("IP", "1.2.3"), ("IP", "1.2.3.4.5"), ("IP", "::g"),
+    ("IP", "1.2.3"), ("IP", "1.2.3.4.5"), ("IP", "::g"),
     ("HOMEPAGE", "maybe"), ("HOMEPAGE", "2"),
     ("AUTH_URL", "ftp://x"), ("AUTH_URL", "example.com"),
     ("AUTH_URL", "/check"), ("AUTH_URL", "http://"),
     ("AUTH_URL", "file:///etc/passwd"),
-    ("WORKERS", "0"), ("WORKERS", "-2"), ("WORKERS", "two"),
+    ("WORKERS", "0"), ("WORKERS", "-2"), ("ISIMUD_WORKERS", "two"),
     ("WORKERS", "1000000"),
     ("MAX_BODY", "1X"), ("MAX_BODY", "-1"), ("MAX_BODY", "K"),
     ("MAX_BODY", "1KK"), ("MAX_BODY", "99999999999999999999"),
@@ -38,30 +38,32 @@ def run_to_its_end(settings, *arguments):
     ("BODY_TIMEOUT", "nan"), ("WRITE_TIMEOUT", "inf"),
     ("IDLE_TIMEOUT", "1 minute"), ("CLOSE_TIMEOUT", "1e99"),
     ("PING_INTERVAL", "0"), ("AUTH_TIMEOUT", "0x10"),
-    ("AUTH_MAX_CHECKS", "0"), ("LOG_LEVEL", "loud"),
+    ("AUTH_MAX_CHECKS", "0"), ("ISIMUD_LOG_LEVEL", "loud"),
     ("AUTH_PER_TOPIC", "true"), ("AUTH_COOKIE", "true"),
     ("AUTH_CACHE_TTL", "forever"), ("AUTH_CACHE_ENTRIES", "0"),
-    ("ALLOWED_ORIGINS", ""), ("ALLOWED_ORIGINS", "example.com"),
+    ("ALLOWED_ORIGINS", "example.com"),
     ("MAX_SUBSCRIPTIONS", "0"), ("MAX_SUBSCRIPTIONS", "1025"),
     ("SSE_RETRY", "0"), ("HISTORY_SIZE", "65537"),
-    ("HISTORY_TTL", "-1"), ("HISTORY_BYTES", "65G"), ("HISTORY_FILE", ""),
-    ("IDEMPOTENCY_TTL", "1h"), ("IDEMPOTENCY_BYTES", "2G"),
-    ("LOG_FORMAT", "xml"), ("ADMIN_PORT", "65536"), ("ADMIN_PORT", "off"),
+    ("HISTORY_TTL", "-1"), ("HISTORY_BYTES", "65G"),
+    ("IDEMPOTENCY_TTL", "1d"), ("IDEMPOTENCY_BYTES", "2G"),
+    ("ISIMUD_LOG_FORMAT", "xml"), ("ADMIN_PORT", "65536"), ("ADMIN_PORT", "off"),
     ("UNIX_MODE", "0o660"), ("UNIX_MODE", "0066"), ("UNIX_MODE", "01777"),
     ("UNIX_MODE", "0668"), ("UNIX_MODE", "rw"), ("UNIX_MODE", "00660"),
     ("DRAIN_SECONDS", "3601"), ("DRAIN_SECONDS", "-1"),
-    ("MEMORY_LIMIT", "80%"), ("PASSWORD_FILE", ""),
-    ("LISTEN", "3000"), ("LISTEN", "localhost:3000"), ("LISTEN", ","),
+    ("MEMORY_LIMIT", "80%"),
+    ("LISTEN", "3000"), ("LISTEN", "local:3000"), ("LISTEN", ","),
     ("LISTEN", "unix:socket"), ("LISTEN", "unix:/" + 107 * "x"),
     ("LISTEN", "127.0.0.1:3000,::1:3000"),
     ("LISTEN", ",".join(9 * ["127.0.0.1:0"])),
     ("ISIMUD_PORT", "http"), ("ISIMUD_PASSWORD", ""),
-    ("ISIMUD_PASWORD", "x"), ("ISIMUD_", "x"), ("ISIMUD_SERVICE_HOST", "x"),
+    ("ISIMUD_PASWORD", "x"), ("ISIMUD_", "x"), ("ISIMUD_SERVICE", "x"),
+    ("ISIMUD_AUTH_URL", ""), ("ISIMUD_PORT", "udp:x"),
+    ("ISIMUD_HOMEPAGE", "https://example.com"),
 ])
 def test_a_bad_setting_is_one_line_and_status_2(name, value):
     result = run_to_its_end({**GOOD, name: value})
     assert_refused(result)
-    assert name.replace("ISIMUD_P", "P") in result.stderr
+    assert name.removeprefix("ISIMUD_") in result.stderr
 
 
 def assert_refused(result):
@@ -74,11 +76,13 @@ def assert_refused(result):
 # --- how they are given
 
 
-def effective(settings, *arguments):
-    """The settings that --check-config says are in force."""
+def effective(settings, *arguments, says=""):
+    """The settings that --check-config says are in force; `says` is in the one
+    line on stderr, if there is to be one."""
     result = run_to_its_end(settings, "--check-config", *arguments)
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    assert says in result.stderr
+    assert result.stderr.count("\n") == bool(says), result.stderr
     return dict(line.split("=", 1) for line in result.stdout.splitlines()
                 if "=" in line)
 
@@ -90,6 +94,74 @@ def test_the_prefix_wins_over_the_plain_name_and_a_flag_over_both():
     assert effective(prefixed)["PORT"] == "2"
     assert effective(prefixed, "--port", "3")["PORT"] == "3"
     assert effective(prefixed, "--port=4")["PORT"] == "4"
+
+
+def test_an_empty_variable_is_unset():
+    defaults = effective({"PASSWORD": "x"})
+    for name in defaults.keys() - {"PASSWORD"} | {"PASSWORD_FILE", "LISTEN",
+                                                  "HISTORY_FILE"}:
+        assert effective({"PASSWORD": "x", name: "",
+                          "ISIMUD_" + name: ""}) == defaults
+    assert effective({**GOOD, "PORT": 4000, "ISIMUD_PORT": ""})[
+        "PORT"] == "4000"
+
+
+def test_values_are_understood_as_people_write_them():
+    settings = effective({
+        **GOOD, "IP": "localhost", "LOG_LEVEL": "WARN", "LOG_FORMAT": "JSON",
+        "MAX_BODY": "64Mi", "MAX_BUFFERED": "64MiB", "MAX_MAILBOX": "64MB",
+        "PING_INTERVAL": "500ms", "IDLE_TIMEOUT": "10s", "HISTORY_TTL": "2m",
+        "AUTH_CACHE_TTL": "1h"})
+    assert settings["IP"] == "127.0.0.1"
+    assert settings["LOG_LEVEL"] == "warn"
+    assert settings["LOG_FORMAT"] == "json"
+    assert {settings[name] for name in (
+        "MAX_BODY", "MAX_BUFFERED", "MAX_MAILBOX")} == {str(64 << 20)}
+    assert [settings[name] for name in (
+        "PING_INTERVAL", "IDLE_TIMEOUT", "HISTORY_TTL",
+        "AUTH_CACHE_TTL")] == ["0.5", "10", "120", "3600"]
+
+
+@pytest.mark.parametrize("name, value", [
+    ("LOG_LEVEL", "trace"), ("LOG_LEVEL", "info,hyper=warn"),
+    ("LOG_FORMAT", "logfmt"), ("HOMEPAGE", "https://example.com"),
+    ("PORT", "tcp://10.0.0.1:80"), ("ADMIN_PORT", "tcp://10.0.0.1:80"),
+    ("IP", "10.0.0.0/8"), ("LISTEN", "yes"), ("WORKERS", "auto")])
+def test_what_others_mean_by_a_name_is_a_warning(name, value):
+    defaults = effective({"PASSWORD": "x"})
+    assert effective({"PASSWORD": "x", name: value},
+                     says=f"{name} is ignored") == defaults
+    # No word of it where there is one of ours.
+    ours = {"LISTEN": "127.0.0.1:3000", "ADMIN_PORT": "9090"}.get(
+        name, defaults.get(name))
+    assert effective({"PASSWORD": "x", name: value, "ISIMUD_" + name: ours})[
+        name] == ours
+    assert value not in run_to_its_end({**GOOD, name: value},
+                                       "--check-config").stderr
+
+
+def test_a_server_warns_of_it_and_serves(start):
+    server = start(LOG_LEVEL="trace", HOMEPAGE="https://example.com")
+    assert "LOG_LEVEL is ignored" in server.text()
+    assert "HOMEPAGE is ignored" in server.text()
+    assert server.ask("GET", "/").status == 303
+
+
+def test_what_kubernetes_makes_of_a_service_is_one_warning(start):
+    links = {"ISIMUD_SERVICE_HOST": "10.0.0.1", "ISIMUD_SERVICE_PORT": "80",
+             "ISIMUD_SERVICE_PORT_HTTP": "80",
+             "ISIMUD_PORT": "tcp://10.0.0.1:80",
+             "ISIMUD_PORT_80_TCP": "tcp://10.0.0.1:80",
+             "ISIMUD_PORT_80_TCP_PROTO": "tcp",
+             "ISIMUD_PORT_80_TCP_PORT": "80",
+             "ISIMUD_PORT_80_TCP_ADDR": "10.0.0.1",
+             "ISIMUD_ADMIN_PORT": "tcp://10.0.0.2:80"}
+    server = start(**links)
+    warnings = [line for line in server.lines if " warn " in line]
+    assert len(warnings) == 1 and "enableServiceLinks: false" in warnings[0]
+    assert "9 variables" in warnings[0]
+    assert effective({**GOOD, "PORT": "4000", **links},
+                     says="enableServiceLinks")["PORT"] == "4000"
 
 
 def test_a_server_takes_its_settings_with_the_prefix(start):

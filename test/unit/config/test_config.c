@@ -330,18 +330,41 @@ static void an_address_is_of_either_family(void **state)
 		assert_string_equal(load("IP", good[i]).ip, good[i]);
 }
 
+static void localhost_is_an_address(void **state)
+{
+	(void)state;
+	assert_string_equal(load("IP", "localhost").ip, "127.0.0.1");
+	assert_string_equal(load("IP", "LocalHost").ip, "127.0.0.1");
+	struct config c = load("LISTEN", "localhost:3000");
+	assert_string_equal(c.listeners[0].address, "127.0.0.1");
+	assert_int_equal(c.listeners[0].port, 3000);
+}
+
+static void a_mode_is_octal(void **state)
+{
+	(void)state;
+	assert_int_equal(load("UNIX_MODE", "0600").unix_mode, 0600);
+	assert_int_equal(load("UNIX_MODE", "666").unix_mode, 0666);
+	assert_refused("UNIX_MODE", "0668",
+		       "UNIX_MODE must be a mode in octal, such as 0660");
+	assert_refused("UNIX_MODE", "0440",
+		       "UNIX_MODE must be from 0600 to 0777, for its owner at "
+		       "least");
+}
+
 static void an_address_that_is_not_numeric_is_refused(void **state)
 {
 	static const char *const bad[] = {
-		"localhost", "127.0.0",          "127.0.0.256",
-		"127.1",     "1.2.3.4 ",         " 1.2.3.4",
-		"[::1]",     "::1%lo",           "1.2.3.4:5",
-		"012.1.1.1", "1:2:3:4:5:6:7:8:9"};
+		"localhost.", "127.0.0",          "127.0.0.256",
+		"127.1",      "1.2.3.4 ",         " 1.2.3.4",
+		"[::1]",      "::1%lo",           "1.2.3.4:5",
+		"012.1.1.1",  "1:2:3:4:5:6:7:8:9"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		assert_refused("IP", bad[i],
-			       "IP must be a numeric IPv4 or IPv6 address");
+			       "IP must be a numeric IPv4 or IPv6 address, or "
+			       "localhost");
 }
 
 static void a_flag_is_true_or_false_in_three_words_each(void **state)
@@ -385,7 +408,8 @@ static void a_log_format_is_text_or_json(void **state)
 	(void)state;
 	assert_false(load("LOG_FORMAT", "text").log_is_json);
 	assert_true(load("LOG_FORMAT", "json").log_is_json);
-	assert_refused("LOG_FORMAT", "JSON", "LOG_FORMAT must be text or json");
+	assert_true(load("LOG_FORMAT", "JSON").log_is_json);
+	assert_false(load("LOG_FORMAT", "Text").log_is_json);
 	assert_refused("LOG_FORMAT", "xml", "LOG_FORMAT must be text or json");
 }
 
@@ -428,13 +452,21 @@ static void bytes_may_be_given_in_units_of_1024(void **state)
 	assert_int_equal(load("MAX_BODY", "3m").body_max_bytes, 3 << 20);
 	assert_int_equal(load("MAX_BODY", "1G").body_max_bytes, 1 << 30);
 	assert_int_equal(load("MAX_BODY", "1g").body_max_bytes, 1 << 30);
+	assert_int_equal(load("MAX_BODY", "3Ki").body_max_bytes, 3 << 10);
+	assert_int_equal(load("MAX_BODY", "64Mi").body_max_bytes, 64 << 20);
+	assert_int_equal(load("MAX_BODY", "64MiB").body_max_bytes, 64 << 20);
+	assert_int_equal(load("MAX_BODY", "64MB").body_max_bytes, 64 << 20);
+	assert_int_equal(load("MAX_BODY", "64mib").body_max_bytes, 64 << 20);
 }
 
 static void bytes_in_another_form_are_refused(void **state)
 {
 	/* The last three would be 0, 1 and 1 KiB if they wrapped around. */
 	static const char *const bad[] = {"K",
-					  "1KB",
+					  "1Kib ",
+					  "1Bi",
+					  "1iB",
+					  "1KiBi",
 					  "1 K",
 					  "1T",
 					  "1.5M",
@@ -449,7 +481,7 @@ static void bytes_in_another_form_are_refused(void **state)
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		assert_refused("MAX_BODY", bad[i],
 			       "MAX_BODY must be a number of bytes, such as "
-			       "65536, 64K, 1M (1 to 1073741824)");
+			       "65536, 64K, 1M, 64MiB (1 to 1073741824)");
 }
 
 static void durations_are_seconds_with_decimals_kept_in_milliseconds(
@@ -461,19 +493,25 @@ static void durations_are_seconds_with_decimals_kept_in_milliseconds(
 	assert_int_equal(load("PING_INTERVAL", "1.0016").ping_interval_ms,
 			 1002);
 	assert_int_equal(load("PING_INTERVAL", "007.5").ping_interval_ms, 7500);
+	assert_int_equal(load("PING_INTERVAL", "10s").ping_interval_ms, 10000);
+	assert_int_equal(load("PING_INTERVAL", "500ms").ping_interval_ms, 500);
+	assert_int_equal(load("PING_INTERVAL", "1.5m").ping_interval_ms, 90000);
+	assert_int_equal(load("PING_INTERVAL", "2H").ping_interval_ms, 7200000);
 }
 
 static void durations_in_another_form_are_refused(void **state)
 {
 	static const char *const bad[] = {
-		"-1",  "+1",  " 1",   "1 ",    "x",     "1s",  ".5",
-		"inf", "nan", "0x10", "1e999", "1e400", "1,5", "1..5"};
+		"-1",  "+1",   " 1",    "1 ",    "x",    "1 s",
+		".5",  "s",    "1d",    "1sm",   "1min", "inf",
+		"nan", "0x10", "1e999", "1e400", "1,5",  "1..5"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		assert_refused("PING_INTERVAL", bad[i],
 			       "PING_INTERVAL must be a number of seconds, "
-			       "such as 30 or 0.5 (0.01 to 86400)");
+			       "such as 30 or 0.5, or have a unit: 500ms, "
+			       "10s, 2m, 1h (0.01 to 86400)");
 }
 
 /* --- ranges ----------------------------------------------------------------*/
@@ -682,18 +720,31 @@ static void a_list_may_have_eight_listeners(void **state)
 
 static void a_listener_in_another_form_is_refused(void **state)
 {
-	static const char *const bad[] = {",",          "1.1.1.1:1,",
-					  ",1.1.1.1:1", "1.1.1.1:1,,",
-					  "1.1.1.1",    "3000",
-					  ":3000",      "localhost:3000",
-					  "::1:3000",   "[::1]",
-					  "[::1]3000",  "[::1:3000",
-					  "[]:3000",    "[1.1.1.1]:1",
-					  "*:3000",     "1.1.1.1:1, 1.1.1.1:2",
-					  " 1.1.1.1:1", "tcp:1.1.1.1:1",
-					  "[::1]]:1",   "UNIX:/a",
-					  "[",          "]:1",
-					  ":",          "http://1.1.1.1:1"};
+	static const char *const bad[] = {",",
+					  "1.1.1.1:1,",
+					  ",1.1.1.1:1",
+					  "1.1.1.1:1,,",
+					  "1.1.1.1",
+					  "3000",
+					  ":3000",
+					  "localhost",
+					  "::1:3000",
+					  "[::1]",
+					  "[::1]3000",
+					  "[::1:3000",
+					  "[]:3000",
+					  "[1.1.1.1]:1",
+					  "*:3000",
+					  "1.1.1.1:1, 1.1.1.1:2",
+					  " 1.1.1.1:1",
+					  "tcp:1.1.1.1:1",
+					  "[::1]]:1",
+					  "[localhost]:1",
+					  "UNIX:/a",
+					  "[",
+					  "]:1",
+					  ":",
+					  "http://1.1.1.1:1"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -1091,6 +1142,8 @@ int main(void)
 		TEST(text_is_taken_as_it_is),
 		TEST(origins_in_another_form_are_refused),
 		TEST(an_address_is_of_either_family),
+		TEST(localhost_is_an_address),
+		TEST(a_mode_is_octal),
 		TEST(an_address_that_is_not_numeric_is_refused),
 		TEST(a_flag_is_true_or_false_in_three_words_each),
 		TEST(a_flag_of_another_word_is_refused),

@@ -84,8 +84,6 @@ static void a_variable_with_the_prefix_wins_over_the_plain_one(void **state)
 	assert_string_equal(options_get("MAX_BODY"), "1");
 	setenv("ISIMUD_MAX_BODY", "2", 1);
 	assert_string_equal(options_get("MAX_BODY"), "2");
-	setenv("ISIMUD_MAX_BODY", "", 1);
-	assert_string_equal(options_get("MAX_BODY"), "");
 }
 
 static void a_flag_wins_over_the_environment(void **state)
@@ -239,7 +237,10 @@ static int check(const char *variable, char error[static CONFIG_ERROR_MAX])
 
 	error[0] = '\0';
 	snprintf(text, sizeof text, "%s", variable);
-	return options_check_environment(environment, error);
+	options_set_environment(environment);
+	int rv = options_check_environment(error);
+	options_set_environment(NULL);
+	return rv;
 }
 
 static void names_without_the_prefix_are_not_our_business(void **state)
@@ -290,29 +291,93 @@ static void a_name_of_any_length_is_no_more_than_unknown(void **state)
 	char error[CONFIG_ERROR_MAX];
 
 	(void)state;
+	options_set_environment(environment);
 	for (size_t len = 7; len < sizeof variable - 1; len++) {
 		variable[len] = 'A';
-		assert_int_equal(options_check_environment(environment, error),
-				 UV_EINVAL);
+		assert_int_equal(options_check_environment(error), UV_EINVAL);
 	}
+	options_set_environment(NULL);
 }
 
-static void a_name_made_by_kubernetes_is_refused_with_the_remedy(void **state)
+static void what_kubernetes_makes_of_a_service_is_ignored(void **state)
 {
-	static const char *const bad[] = {
-		"ISIMUD_SERVICE_HOST",       "ISIMUD_SERVICE_PORT",
-		"ISIMUD_SERVICE_PORT_HTTP",  "ISIMUD_PORT_3000_TCP",
-		"ISIMUD_PORT_3000_TCP_ADDR", "ISIMUD_WEB_PORT"};
-	char text[64];
 	char error[CONFIG_ERROR_MAX];
 
 	(void)state;
-	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-		snprintf(text, sizeof text, "%s=tcp://10.0.0.1:3000", bad[i]);
-		assert_int_equal(check(text, error), UV_EINVAL);
-		assert_non_null(strstr(error, bad[i]));
-		assert_non_null(strstr(error, "enableServiceLinks: false"));
+	assert_int_equal(check("ISIMUD_SERVICE_HOST=10.0.0.1", error), 0);
+	assert_int_equal(check("ISIMUD_PORT=tcp://10.0.0.1:3000", error), 0);
+	setenv("ISIMUD_PORT", "tcp://10.0.0.1:3000", 1);
+	assert_null(options_get("PORT"));
+	setenv("PORT", "4000", 1);
+	assert_string_equal(options_get("PORT"), "4000");
+	setenv("ISIMUD_PORT", "5000", 1);
+	assert_string_equal(options_get("PORT"), "5000");
+	setenv("ISIMUD_PORT", "udp://10.0.0.1:3000", 1);
+	setenv("PORT", "tcp://10.0.0.1:3000", 1);
+	assert_null(options_get("PORT"));
+	unsetenv("ISIMUD_PORT");
+	unsetenv("PORT");
+}
+
+static void an_empty_variable_is_not_set(void **state)
+{
+	(void)state;
+	setenv("ISIMUD_MAX_BODY", "", 1);
+	assert_null(options_get("MAX_BODY"));
+	setenv("MAX_BODY", "1", 1);
+	assert_string_equal(options_get("MAX_BODY"), "1");
+	setenv("MAX_BODY", "", 1);
+	assert_null(options_get("MAX_BODY"));
+	unsetenv("ISIMUD_MAX_BODY");
+	unsetenv("MAX_BODY");
+}
+
+/* What protects must not be absent because something else was empty. */
+static void but_an_empty_password_or_auth_url_is(void **state)
+{
+	static const char *const names[] = {"PASSWORD", "AUTH_URL"};
+	char with_prefix[32];
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(with_prefix, sizeof with_prefix, "ISIMUD_%s",
+			 names[i]);
+		setenv(names[i], "", 1);
+		assert_string_equal(options_get(names[i]), "");
+		setenv(names[i], "x", 1);
+		setenv(with_prefix, "", 1);
+		assert_string_equal(options_get(names[i]), "");
+		unsetenv(with_prefix);
+		unsetenv(names[i]);
 	}
+}
+
+static void a_foreign_value_counts_with_the_prefix_alone(void **state)
+{
+	(void)state;
+	setenv("LOG_LEVEL", "trace", 1);
+	assert_null(options_get("LOG_LEVEL"));
+	setenv("ISIMUD_LOG_LEVEL", "trace", 1);
+	assert_string_equal(options_get("LOG_LEVEL"), "trace");
+	unsetenv("ISIMUD_LOG_LEVEL");
+	assert_int_equal(parsed("--log-level=trace"), OPTIONS_SERVE);
+	assert_string_equal(options_get("LOG_LEVEL"), "trace");
+	unsetenv("LOG_LEVEL");
+}
+
+static void another_environment_may_be_looked_at(void **state)
+{
+	static char text[] = "ISIMUD_IP=::1";
+	char *environment[] = {text, NULL};
+
+	(void)state;
+	setenv("IP", "1.2.3.4", 1);
+	assert_string_equal(options_get("IP"), "1.2.3.4");
+	options_set_environment(environment);
+	assert_string_equal(options_get("IP"), "::1");
+	options_set_environment(NULL);
+	assert_string_equal(options_get("IP"), "1.2.3.4");
+	unsetenv("IP");
 }
 
 #define TEST(f) cmocka_unit_test_setup(f, reset)
@@ -338,7 +403,11 @@ int main(void)
 		TEST(a_setting_with_the_prefix_is_fine),
 		TEST(an_unknown_name_with_the_prefix_is_refused),
 		TEST(a_name_of_any_length_is_no_more_than_unknown),
-		TEST(a_name_made_by_kubernetes_is_refused_with_the_remedy),
+		TEST(what_kubernetes_makes_of_a_service_is_ignored),
+		TEST(an_empty_variable_is_not_set),
+		TEST(but_an_empty_password_or_auth_url_is),
+		TEST(a_foreign_value_counts_with_the_prefix_alone),
+		TEST(another_environment_may_be_looked_at),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
