@@ -176,6 +176,15 @@ valgrind: programs-debug ## the unit tests and a part of the integration tests u
 fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, fields, websocket, json, envelope or sse (default: each) for S=60 seconds
 	@scripts/fuzz.sh "$(F)" "$(or $(S),60)"
 
+.PHONY: tcp-fuzz soak
+tcp-fuzz: build/asan/isimud ## hostile clients against the whole server, beside witnesses, for S=60 seconds (SEED=n)
+	@scripts/deps.sh test
+	@FLAVOUR=asan scripts/soak.sh --seconds $(or $(S),60) $(if $(SEED),--seed $(SEED))
+
+soak: $(OUT)/isimud ## the same with clients that come and go, for S=1800 seconds: promises, descriptors, memory
+	@scripts/deps.sh test
+	@FLAVOUR=$(FLAVOUR) scripts/soak.sh --churn --seconds $(or $(S),1800) $(if $(SEED),--seed $(SEED))
+
 # What stands between the program and its libraries' malloc().
 build/oom/fail.so: test/oom/fail.c Makefile
 	@mkdir -p $(@D)

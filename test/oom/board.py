@@ -90,7 +90,9 @@ class Symbols:
             table = self.table(path)
             at = bisect.bisect(table, (offset, "\x7f")) - 1
             library = os.path.basename(path).split(".")[0].split("-")[0]
-            names.append(f"{library}:{table[at][1] if at >= 0 else '?'}")
+            if library != "fail":
+                names.append(
+                    f"{library}:{table[at][1] if at >= 0 else '?'}")
         return names
 
     def own(self, offset):

@@ -456,6 +456,8 @@ class Player:
     def note_end(self, status, text, scene, n):
         """The process has ended by itself. libuv's own aborts are counted."""
         aborted = self.symbols.names(self.board.aborted_at())
+        if "libasan" in self.trace():
+            return  # a sanitizer's own, of a thread that begins
         if status == -signal.SIGABRT and aborted:
             ours = next((name.split()[0] for name in aborted
                          if ":" not in name.split()[0]), None)
