@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "cli/healthcheck.h"
+#include "cli/running.h"
 #include "config/config.h"
 #include "config/options.h"
 #include "server/server.h"
@@ -23,6 +24,8 @@ static const char usage[] =
 	"usage: isimud [SETTING ...]               serves until SIGTERM\n"
 	"       isimud healthcheck [SETTING ...]   asks a running one: 0 if it"
 	" is well, else 1\n"
+	"       isimud reload                      makes a running one read its"
+	" password again\n"
 	"       isimud --check-config [SETTING ...]  shows the settings: 0 if"
 	" they are right, else 2\n"
 	"       isimud --help | --version\n"
@@ -81,6 +84,20 @@ static int fail(enum options_command command, const char *error)
 	return command == OPTIONS_HEALTHCHECK ? EXIT_FAILURE : EXIT_SETTINGS;
 }
 
+static int healthcheck(void)
+{
+	struct running running = {0}; /* the settings may lie there */
+	char error[CONFIG_ERROR_MAX];
+	struct config config;
+
+	running_adopt(&running);
+	int status = load(&config, error) == 0
+			     ? probe_run(&config)
+			     : fail(OPTIONS_HEALTHCHECK, error);
+	running_fini(&running);
+	return status;
+}
+
 /* What needs the settings, done with them. */
 static int run(enum options_command command)
 {
@@ -88,12 +105,10 @@ static int run(enum options_command command)
 	struct config config;
 
 	int rv = load(&config, error);
-	if (rv == 0 && command != OPTIONS_HEALTHCHECK)
+	if (rv == 0)
 		rv = secret_load(&config, error);
 	if (rv != 0)
 		return fail(command, error);
-	if (command == OPTIONS_HEALTHCHECK)
-		return probe_run(&config);
 	if (command == OPTIONS_SERVE)
 		return serve(&config);
 	options_warn();
@@ -131,5 +146,9 @@ int main(int argc, char **argv)
 		puts("isimud " VERSION);
 		return EXIT_SUCCESS;
 	}
+	if (command == OPTIONS_HEALTHCHECK)
+		return healthcheck();
+	if (command == OPTIONS_RELOAD)
+		return running_reload();
 	return run(command);
 }

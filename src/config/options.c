@@ -67,6 +67,7 @@ static enum options_command command_of(const char *argument)
 {
 	static const char *const names[] = {
 		[OPTIONS_HEALTHCHECK] = "healthcheck",
+		[OPTIONS_RELOAD] = "reload",
 		[OPTIONS_CHECK_CONFIG] = "--check-config",
 		[OPTIONS_HELP] = "--help",
 		[OPTIONS_VERSION] = "--version",
@@ -88,7 +89,7 @@ static int refuse(char **arguments, char *const *wrong,
 			 (int)strcspn(*wrong, "="), *wrong);
 	else
 		snprintf(error, CONFIG_ERROR_MAX,
-			 "argument %d is neither a flag nor healthcheck; see "
+			 "argument %d is neither a flag nor a command; see "
 			 "--help",
 			 (int)(wrong - arguments) + 1);
 	return UV_EINVAL;
@@ -205,6 +206,16 @@ static const char *find_flag(const char *name)
 			f++;
 	}
 	return value;
+}
+
+char **options_arguments(void)
+{
+	return flags;
+}
+
+bool options_has_flag(const char *name)
+{
+	return find_flag(name) != NULL;
 }
 
 const char *options_get(const char *name)

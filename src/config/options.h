@@ -14,6 +14,7 @@
 enum options_command {
 	OPTIONS_SERVE,        /* none is given */
 	OPTIONS_HEALTHCHECK,  /* healthcheck */
+	OPTIONS_RELOAD,       /* reload */
 	OPTIONS_CHECK_CONFIG, /* --check-config */
 	OPTIONS_HELP,         /* --help */
 	OPTIONS_VERSION,      /* --version */
@@ -36,6 +37,12 @@ int options_check_environment(char error[static CONFIG_ERROR_MAX]);
 
 /* Logs which variables are ignored as foreign. */
 void options_warn(void);
+
+/* Those that options_parse() took last; they end in NULL. */
+char **options_arguments(void);
+
+/* Whether a setting is among them. */
+bool options_has_flag(const char *name);
 
 /* The value of a setting, or NULL: what config_load() wants. */
 const char *options_get(const char *name);

@@ -59,8 +59,8 @@ class Program:
     """A running process; its stderr is read line by line by a thread. With
     `obeys_modes` those of files count even if it is root's."""
 
-    def __init__(self, path, settings, nofile=None, cgroup=None,
-                 obeys_modes=False):
+    def __init__(self, path, settings, arguments=(), nofile=None,
+                 cgroup=None, obeys_modes=False):
         def limit():
             if obeys_modes and os.geteuid() == 0:
                 for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
@@ -75,7 +75,7 @@ class Program:
         self.ended = False
         self.news = threading.Condition()
         self.process = subprocess.Popen(
-            WRAPPER + [path], env=environment(settings),
+            WRAPPER + [path, *map(str, arguments)], env=environment(settings),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             preexec_fn=limit if nofile or cgroup or obeys_modes else None)
@@ -132,7 +132,7 @@ class Server(Program):
                  obeys_modes=False, **settings):
         settings = {"PASSWORD": PASSWORD, "PORT": 0, "WORKERS": 2,
                     "DRAIN_SECONDS": 0, **settings}
-        super().__init__(path, settings, nofile, cgroup, obeys_modes)
+        super().__init__(path, settings, (), nofile, cgroup, obeys_modes)
         self.workers_count = int(settings["WORKERS"])
         self.clients = []
         self.publishers = {}

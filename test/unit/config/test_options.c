@@ -160,17 +160,17 @@ static void an_unknown_flag_is_refused_and_its_value_not_shown(void **state)
 static void any_other_argument_is_refused_by_its_place(void **state)
 {
 	(void)state;
-	assert_refused("hush", "argument 1 is neither a flag nor healthcheck; "
+	assert_refused("hush", "argument 1 is neither a flag nor a command; "
 			       "see --help");
 	assert_refused("--password very hush",
-		       "argument 3 is neither a flag nor healthcheck; see "
+		       "argument 3 is neither a flag nor a command; see "
 		       "--help");
 	assert_refused("-phush", "argument 1 is neither a flag nor "
-				 "healthcheck; see --help");
+				 "a command; see --help");
 	assert_refused("port=80", "argument 1 is neither a flag nor "
-				  "healthcheck; see --help");
+				  "a command; see --help");
 	assert_refused("healthchec", "argument 1 is neither a flag nor "
-				     "healthcheck; see --help");
+				     "a command; see --help");
 }
 
 static void a_flag_of_any_length_is_no_more_than_unknown(void **state)
@@ -194,7 +194,9 @@ static void each_command_has_a_word(void **state)
 {
 	(void)state;
 	assert_int_equal(parsed(""), OPTIONS_SERVE);
+	assert_int_equal(parsed("reload"), OPTIONS_RELOAD);
 	assert_int_equal(parsed("healthcheck"), OPTIONS_HEALTHCHECK);
+	assert_int_equal(parsed("reload"), OPTIONS_RELOAD);
 	assert_int_equal(parsed("--check-config"), OPTIONS_CHECK_CONFIG);
 	assert_int_equal(parsed("--help"), OPTIONS_HELP);
 	assert_int_equal(parsed("--version"), OPTIONS_VERSION);
