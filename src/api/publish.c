@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "topics/receipts.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define KEY_MAX_BYTES 255 /* of an Idempotency-Key */
@@ -115,8 +116,9 @@ void routes_check_publish(struct routes *r, struct conn *c,
 static struct message *make_message(const struct routes *r,
 				    struct json_data data)
 {
-	struct message *m = message_new(data.text, data.is_json,
-					r->worker->shared->workers_count);
+	struct message *m =
+		message_new_event(data.text, data.is_json, data.event,
+				  r->worker->shared->workers_count);
 
 	if (m != NULL)
 		m->accepted_ns = uv_hrtime();
@@ -163,30 +165,70 @@ static void write_receipt(struct routes *r,
 	r->page.len = (size_t)(p - r->page.bytes);
 }
 
-/* A plain body as one publication. Its topic lies in r->query. Returns 0; or a
- * status, with what is wrong. */
+/* A client's mistake; or a full machine. */
+static int refused(struct json_error *error, int status, const char *text)
+{
+	error->status = status;
+	snprintf(error->text, sizeof error->text, "%s", text);
+	return status;
+}
+
+/* Decodes a part of the target behind what r->query has, which has room. */
+static int decode(struct routes *r, struct span encoded, bool is_query,
+		  struct span *out, struct json_error *error)
+{
+	size_t start = r->query.len;
+
+	if (http_decode(encoded, is_query, &r->query) != 0)
+		return refused(error, 400,
+			       is_query ? "The query is not percent-encoded "
+					  "UTF-8"
+					: "The topic is not percent-encoded "
+					  "UTF-8");
+	*out = (struct span){r->query.bytes + start, r->query.len - start};
+	return 0;
+}
+
+/* Reads ?event=TYPE; whatever else is in the query is nobody's. */
+static int read_event(struct routes *r, struct span query,
+		      struct json_data *data, struct json_error *error)
+{
+	struct span event = {0};
+	struct span name;
+	struct span value;
+	int status = 0;
+
+	while (status == 0 && http_query_next(&query, &name, &value)) {
+		if (!http_query_is_name(name, "event"))
+			continue;
+		if (event.bytes != NULL)
+			return refused(error, 400, "event is there twice");
+		status = decode(r, value, true, &event, error);
+	}
+	return status != 0 ? status : json_take_event(data, event, error);
+}
+
+/* A plain body as one publication, whose topic and event lie in r->query.
+ * Returns 0 or error->status. */
 static int read_plain(struct routes *r, const struct http_request *request,
-		      struct json_publication *p, const char **wrong)
+		      struct json_publication *p, struct json_error *error)
 {
 	struct span topic = {request->path.bytes + folder.len,
 			     request->path.len - folder.len};
 
-	r->query.len = 0;
-	int rv = http_decode(topic, false, &r->query);
-	if (rv == UV_ENOMEM) {
-		*wrong = "Internal server error";
-		return 500;
-	}
-	p->topic = (struct span){r->query.bytes, r->query.len};
 	p->data = (struct json_data){.text = request->content};
-	*wrong = NULL;
-	if (rv != 0)
-		*wrong = "The topic is not percent-encoded UTF-8";
-	else if (p->topic.len > NAME_MAX_BYTES)
-		*wrong = NAME_TOO_LONG;
-	else if (!json_is_utf8(request->content))
-		*wrong = "The body is not UTF-8";
-	return *wrong == NULL ? 0 : 400;
+	r->query.len = 0;
+	/* Once: decoding makes nothing longer, and spans must not move. */
+	if (buf_reserve(&r->query, topic.len + request->query.len + 1) != 0)
+		return refused(error, 500, "Internal server error");
+	int status = decode(r, topic, false, &p->topic, error);
+	if (status != 0)
+		return status;
+	if (p->topic.len > NAME_MAX_BYTES)
+		return refused(error, 400, NAME_TOO_LONG);
+	if (!json_is_utf8(request->content))
+		return refused(error, 400, "The body is not UTF-8");
+	return read_event(r, request->query, &p->data, error);
 }
 
 /* What is published, in order. */
@@ -299,6 +341,16 @@ static void repeat(struct routes *r, struct conn *c)
 				.fields = "Idempotency-Replayed: true\r\n"});
 }
 
+/* Path and query, which stand side by side. */
+static struct span target_of(const struct http_request *request)
+{
+	struct span target = request->path;
+
+	if (request->query.bytes != NULL)
+		target.len += 1 + request->query.len;
+	return target;
+}
+
 /* A request that may come again. */
 static void publish_once(struct routes *r, struct conn *c,
 			 const struct http_request *request,
@@ -309,8 +361,8 @@ static void publish_once(struct routes *r, struct conn *c,
 	uint64_t now_ms = uv_hrtime() / 1000000;
 
 	receipts_identify(&id, b->publisher,
-			  request->fields[HTTP_IDEMPOTENCY_KEY], request->path,
-			  request->content);
+			  request->fields[HTTP_IDEMPOTENCY_KEY],
+			  target_of(request), request->content);
 	switch (receipts_begin(receipts, &id, now_ms, receipts_max(b),
 			       &r->page)) {
 	case 0:
@@ -348,11 +400,10 @@ static void publish_plain(struct routes *r, struct conn *c,
 			  struct span publisher)
 {
 	struct json_publication one;
-	const char *wrong;
-	int status = read_plain(r, request, &one, &wrong);
+	struct json_error error;
 
-	if (status != 0) {
-		refuse(r, c, status, wrong);
+	if (read_plain(r, request, &one, &error) != 0) {
+		refuse(r, c, error.status, error.text);
 		return;
 	}
 	struct batch batch = {publisher, &one, 1, false};

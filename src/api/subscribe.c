@@ -153,7 +153,7 @@ static int send_reset(struct routes *r, struct conn *c, struct span topic)
 		rv = buf_append(&data, "}", 1);
 	r->page.len = 0;
 	if (rv == 0)
-		rv = sse_write_event(&r->page, SPAN("reset"),
+		rv = sse_write_event(&r->page, SPAN(SSE_RESET),
 				     (struct span){data.bytes, data.len});
 	if (rv == 0)
 		conn_send_text(c, (struct span){r->page.bytes, r->page.len});

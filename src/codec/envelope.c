@@ -31,6 +31,7 @@ enum member {
 	SINCE,
 	SLOW,
 	DATA,
+	EVENT,
 	MEMBERS,
 };
 
@@ -47,7 +48,7 @@ static const struct {
 				BIT(SINCE) | BIT(SLOW)},
 	[ENVELOPE_UNSUBSCRIBE] = {"unsubscribe", BIT(PUBLISHER) | BIT(TOPIC),
 				  0},
-	[ENVELOPE_PUBLISH] = {"publish", BIT(TOPIC) | BIT(DATA), 0},
+	[ENVELOPE_PUBLISH] = {"publish", BIT(TOPIC) | BIT(DATA), BIT(EVENT)},
 	[ENVELOPE_PING] = {"ping", 0, 0},
 };
 
@@ -88,6 +89,7 @@ static int find_members(struct json_member members[static MEMBERS],
 		[SINCE] = {"since", .kinds = JSON_ANY},
 		[SLOW] = {"slow", .kinds = JSON_ANY},
 		[DATA] = {"data", .kinds = JSON_ANY},
+		[EVENT] = {"event", .kinds = JSON_ANY},
 	};
 	int status;
 
@@ -174,6 +176,8 @@ static int take_members(struct envelope_command *command,
 	command->data.text = members[DATA].value;
 	command->data.is_json =
 		command->data.text.bytes != NULL && !members[DATA].is_string;
+	if (json_take_event(&command->data, members[EVENT].value, error) != 0)
+		return -1;
 	return take_slow(command, members[SLOW].value, error);
 }
 
@@ -293,6 +297,8 @@ int envelope_write_message(struct buf *out, struct span publisher,
 	o = begin(out, "message");
 	add_topic(&o, publisher, topic);
 	add_string(&o, "id", id);
+	if (data.event.bytes != NULL)
+		add_string(&o, "event", data.event);
 	if (data.is_json)
 		add_json(&o, "data", data.text);
 	else

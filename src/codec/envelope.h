@@ -44,7 +44,7 @@ enum envelope_type {
 /* A command. Which members it must have, and may have:
  *   subscribe    publisher, topic; since (string), slow ("close" or "drop")
  *   unsubscribe  publisher, topic
- *   publish      topic, data (any value)
+ *   publish      topic, data (any value); event (json.h)
  *   ping
  * publisher and topic of at most NAME_MAX_BYTES (base/name.h),
  * and "ref" (a string or a number, at most ENVELOPE_REF_MAX_BYTES as JSON text)
@@ -73,7 +73,8 @@ int envelope_read(struct envelope_command *command, struct span text,
  * UV_ENOMEM with `out` unchanged. `ref` absent: no such member. Ids are text as
  * cursor.h writes it. ------------------------------------------------------ */
 
-/* {"type":"message","publisher":…,"topic":…,"id":…,"data":…} */
+/* {"type":"message","publisher":…,"topic":…,"id":…,"event":…,"data":…}; without
+ * an event no such member. */
 int envelope_write_message(struct buf *out, struct span publisher,
 			   struct span topic, struct span id,
 			   struct json_data data);

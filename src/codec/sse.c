@@ -96,6 +96,29 @@ int sse_write_id(struct buf *out, struct span id)
 	return 0;
 }
 
+int sse_write_type(struct buf *out, struct span type)
+{
+	if (buf_reserve(out, sizeof EVENT - 1 + type.len + sizeof END - 1) != 0)
+		return -ENOMEM;
+	put_line(out, SPAN(EVENT), type);
+	return 0;
+}
+
+const char *sse_refuse_type(struct span type)
+{
+	if (type.len > SSE_TYPE_MAX_BYTES)
+		return "`event` has more than 128 bytes";
+	for (size_t i = 0; i < type.len; i++)
+		if (type.bytes[i] == '\r' || type.bytes[i] == '\n' ||
+		    type.bytes[i] == '\0')
+			return "`event` has a line end or U+0000";
+	if (span_equal(type, SPAN(SSE_RESET)) ||
+	    span_equal(type, SPAN(SSE_CLOSE)))
+		return "`event` must not be `reset` or `close`, which are the "
+		       "server's";
+	return NULL;
+}
+
 int sse_write_event(struct buf *out, struct span type, struct span data)
 {
 	size_t line = sizeof EVENT - 1 + type.len + sizeof END - 1;

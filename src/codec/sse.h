@@ -35,6 +35,21 @@ int sse_write_data(struct buf *out, struct span data);
  * NUL. Returns 0, or -ENOMEM with `out` unchanged. */
 int sse_write_id(struct buf *out, struct span id);
 
+/* Appends "event: TYPE\n". `type` has no line end and no NUL. Returns 0, or
+ * -ENOMEM with `out` unchanged. */
+int sse_write_type(struct buf *out, struct span type);
+
+/* The types of events of our own, which no publication may have: a client could
+ * not tell them from ours. */
+#define SSE_RESET "reset" /* messages of a topic were lost */
+#define SSE_CLOSE "close" /* the stream ends, and why */
+
+#define SSE_TYPE_MAX_BYTES 128 /* of a publication's */
+
+/* NULL if a publication may have `type`, in UTF-8: at most SSE_TYPE_MAX_BYTES,
+ * no line end or U+0000, and none of our own; else why not, as a sentence. */
+const char *sse_refuse_type(struct span type);
+
 /* Appends a whole event of the given type without an id: what a client knows as
  * the last event's id stays. `type` has no line end. Returns 0, or -ENOMEM
  * with `out` unchanged. */

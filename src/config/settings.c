@@ -36,9 +36,9 @@ const struct config_setting config_settings[] = {
 	{"MEMORY_LIMIT", BYTES, AT(memory_limit_bytes), NULL, 0, 64 * TIB,
 	 "for the whole process, 0: none; default: 80 % of the cgroup's limit, "
 	 "else none"},
-	{"MAX_BODY", BYTES, AT(body_max_bytes), "1M", 1, GIB,
+	{"MAX_BODY", BYTES, AT(body_max_bytes), "2M", 1, GIB,
 	 "of a request's body"},
-	{"MAX_BUFFERED", BYTES, AT(buffered_max_bytes), "1M", KIB, GIB,
+	{"MAX_BUFFERED", BYTES, AT(buffered_max_bytes), "4M", KIB, GIB,
 	 "waiting for one subscriber; above it, the subscriber is ended"},
 	{"MAX_MAILBOX", BYTES, AT(mailbox_max_bytes), "64M", KIB, 64 * GIB,
 	 "waiting for one worker; above it, publishing is refused"},

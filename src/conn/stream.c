@@ -123,7 +123,7 @@ static void queue_last_block(struct conn *c, unsigned code, const char *reason)
 	if (buf_append(&data, start, strlen(start)) != 0 ||
 	    json_write_string(&data, span_of(reason)) != 0 ||
 	    buf_append(&data, "}", 1) != 0 ||
-	    sse_write_event(out, SPAN("close"),
+	    sse_write_event(out, SPAN(SSE_CLOSE),
 			    (struct span){data.bytes, data.len}) != 0 ||
 	    conn_queue_lines(c, (struct span){out->bytes, out->len}, true) != 0)
 		conn_end_later(c, ENDING_no_memory);

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/digest.h"
 #include "codec/json/json.h"
+#include "codec/sse.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,8 @@
 
 /* The layout: "The history file" in README. */
 #define MAGIC             "isimud history "
-#define FIRST_LINE        MAGIC "1\n"
+#define FIRST_LINE        MAGIC "2\n"
+#define FIRST_LINE_OLD    MAGIC "1\n" /* without types of events */
 #define FIRST_LINE_LEN    (sizeof FIRST_LINE - 1)
 #define MESSAGE_MIN_BYTES 17
 
@@ -38,6 +40,7 @@ struct file {
 	FILE *stream;
 	struct digest_stream digest; /* of what was written */
 	uint64_t left;               /* to be read, without the digest */
+	bool is_old;                 /* what is read has FIRST_LINE_OLD */
 	int error;                   /* UV_E…; 0: none */
 	const char *reason;          /* static text; NULL: what `error` says */
 };
@@ -144,6 +147,8 @@ static void put_message(struct saving *s, const struct message *m)
 	put(&s->file, &is_json, 1);
 	put_number(&s->file, data.len);
 	put(&s->file, data.bytes, data.len);
+	put(&s->file, &m->event_len, 1);
+	put(&s->file, message_event(m).bytes, m->event_len);
 }
 
 static int put_topic(void *user, const struct registry_topic *t)
@@ -373,6 +378,9 @@ static void check_first_line(struct file *f)
 	get(f, line, sizeof line);
 	if (f->error != 0 || memcmp(line, FIRST_LINE, sizeof line) == 0)
 		return;
+	f->is_old = memcmp(line, FIRST_LINE_OLD, sizeof line) == 0;
+	if (f->is_old)
+		return;
 	if (memcmp(line, MAGIC, sizeof MAGIC - 1) == 0)
 		fail(f, UV_EINVAL, "another version of isimud wrote it");
 	else
@@ -386,7 +394,8 @@ static void digest_rest(struct file *f, uint8_t out[static DIGEST_SHA256_BYTES])
 	struct digest_stream digest;
 
 	digest_stream_init(&digest);
-	digest_stream_add(&digest, FIRST_LINE, FIRST_LINE_LEN);
+	digest_stream_add(&digest, f->is_old ? FIRST_LINE_OLD : FIRST_LINE,
+			  FIRST_LINE_LEN);
 	while (f->error == 0 && f->left > 0) {
 		size_t len = f->left < sizeof piece ? f->left : sizeof piece;
 		get(f, piece, len);
@@ -438,9 +447,26 @@ static uint64_t get_time(struct loading *l)
 	return l->now_ns - age - l->elapsed_ns;
 }
 
+/* The type of a message's event, which lies in `memory`. */
+static struct span get_event(struct file *f, char memory[static UINT8_MAX])
+{
+	uint8_t len = 0;
+
+	if (f->is_old)
+		return (struct span){0};
+	get(f, &len, 1);
+	get(f, memory, len);
+	struct span event = {memory, len};
+	if (f->error == 0 &&
+	    (!json_is_utf8(event) || sse_refuse_type(event) != NULL))
+		fail_as_foreign(f);
+	return event;
+}
+
 static struct message *get_message(struct loading *l, uint64_t sequence)
 {
 	struct file *f = &l->file;
+	char memory[UINT8_MAX];
 	uint8_t is_json;
 
 	uint64_t accepted_ns = get_time(l);
@@ -448,11 +474,12 @@ static struct message *get_message(struct loading *l, uint64_t sequence)
 	if (is_json > 1)
 		fail_as_foreign(f);
 	get_bytes(f, &l->data, get_count(f, 1));
+	struct span event = get_event(f, memory);
 	if (f->error != 0)
 		return NULL;
 	struct message *m =
-		message_new((struct span){l->data.bytes, l->data.len},
-			    is_json != 0, l->asked->workers);
+		message_new_event((struct span){l->data.bytes, l->data.len},
+				  is_json != 0, event, l->asked->workers);
 	if (m == NULL) {
 		fail(f, UV_ENOMEM, NULL);
 		return NULL;

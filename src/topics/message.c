@@ -31,14 +31,18 @@ struct message_encoding {
 
 static _Atomic size_t kept_forms;
 
-struct message *message_new(struct span data, bool is_json, unsigned workers)
+_Static_assert(SSE_TYPE_MAX_BYTES <= UINT8_MAX, "event_len is a byte");
+
+struct message *message_new_event(struct span data, bool is_json,
+				  struct span event, unsigned workers)
 {
 	size_t links = workers * sizeof(struct message_link);
 
+	CHECK(event.len <= SSE_TYPE_MAX_BYTES);
 	if (data.len > MESSAGE_MAX_BYTES - WEBSOCKET_HEADER_MAX)
 		return NULL;
 	size_t size = sizeof(struct message) + links + WEBSOCKET_HEADER_MAX +
-		      data.len;
+		      data.len + event.len;
 	struct message *m = malloc(size);
 	if (m == NULL)
 		return NULL;
@@ -48,11 +52,14 @@ struct message *message_new(struct span data, bool is_json, unsigned workers)
 	size_t header = websocket_write_header(payload, OPCODE_TEXT, data.len);
 	if (data.len > 0)
 		memcpy(payload, data.bytes, data.len);
+	if (event.len > 0)
+		memcpy(payload + data.len, event.bytes, event.len);
 	atomic_init(&m->refs, 1);
 	atomic_init(&m->further, 0);
 	m->size = size;
 	m->header_len = (uint8_t)header;
 	m->is_json = is_json;
+	m->event_len = (uint8_t)event.len;
 	m->sequence = 0;
 	m->accepted_ns = 0;
 	m->frame = payload - header;
@@ -60,6 +67,19 @@ struct message *message_new(struct span data, bool is_json, unsigned workers)
 	for (unsigned i = 0; i < MESSAGE_ENCODINGS - 1; i++)
 		atomic_init(&m->forms[i], NULL);
 	return m;
+}
+
+struct message *message_new(struct span data, bool is_json, unsigned workers)
+{
+	return message_new_event(data, is_json, (struct span){0}, workers);
+}
+
+struct span message_event(const struct message *m)
+{
+	if (m->event_len == 0)
+		return (struct span){0};
+	return (struct span){(const char *)m->frame + m->frame_len,
+			     m->event_len};
 }
 
 struct span message_data(const struct message *m)
@@ -74,7 +94,8 @@ static int write_envelope(struct buf *out, const struct message *m,
 			  const struct message_source *source, struct span id)
 {
 	struct json_data data = {.text = message_data(m),
-				 .is_json = m->is_json};
+				 .is_json = m->is_json,
+				 .event = message_event(m)};
 	return envelope_write_message(out, source->publisher, source->topic, id,
 				      data);
 }
@@ -102,6 +123,8 @@ static int write_form(struct buf *out, const struct message *m,
 	if (form == MESSAGE_ENVELOPE)
 		return write_envelope(out, m, source, id);
 	int rv = sse_write_id(out, id);
+	if (rv == 0 && m->event_len > 0)
+		rv = sse_write_type(out, message_event(m));
 	if (rv != 0)
 		return rv;
 	return form == MESSAGE_EVENT ? sse_write_data(out, message_data(m))

@@ -58,6 +58,7 @@ struct message {
 	uint32_t frame_len;
 	uint8_t header_len;   /* of the frame; behind it is the data */
 	bool is_json;         /* the data is JSON text, and not a string's */
+	uint8_t event_len;    /* of the event's type, behind the data */
 	size_t size;          /* of this allocation */
 	uint64_t sequence;    /* its place in the topic, counted from 1 */
 	uint64_t accepted_ns; /* when it was published, by uv_hrtime() */
@@ -75,8 +76,15 @@ struct message {
  * MESSAGE_MAX_BYTES. Threads: any. */
 struct message *message_new(struct span data, bool is_json, unsigned workers);
 
-/* What it was made of; lives as long as the message. */
+/* The same with the type of its event: absent, or what sse_refuse_type() lets
+ * pass, which is copied as well. */
+struct message *message_new_event(struct span data, bool is_json,
+				  struct span event, unsigned workers);
+
+/* What it was made of; lives as long as the message. The event's type is absent
+ * if it has none. */
 struct span message_data(const struct message *m);
+struct span message_event(const struct message *m);
 
 /* The bytes of a form; made now if they never were, from `source`, which is the
  * same each time. Valid as long as the message; absent without memory, or if

@@ -2,6 +2,7 @@
  * what must always hold, and has what was read written: that is JSON, and says
  * the same. */
 #include "codec/envelope.h"
+#include "codec/sse.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -59,6 +60,10 @@ static void check_command(const struct envelope_command *c)
 	check_span(c->data.text, publishes, &c->memory);
 	CHECK(subscribes || (c->since.bytes == NULL && !c->drops));
 	CHECK(publishes || (c->data.text.bytes == NULL && !c->data.is_json));
+	check_span(c->data.event, false, &c->memory);
+	CHECK(c->data.event.bytes == NULL ||
+	      (publishes && c->data.event.len > 0 &&
+	       sse_refuse_type(c->data.event) == NULL));
 	if (c->data.is_json)
 		CHECK(json_check(c->data.text, &error) == 0);
 }

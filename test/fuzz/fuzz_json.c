@@ -11,6 +11,8 @@
 #include <cjson/cJSON.h>
 
 #include "base/check.h"
+#include "base/name.h"
+#include "codec/sse.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
@@ -225,19 +227,26 @@ static bool is_publication(const cJSON *item)
 {
 	unsigned topics = 0;
 	unsigned data = 0;
+	unsigned events = 0;
 
 	if (!cJSON_IsObject(item))
 		return false;
 	for (item = item->child; item != NULL; item = item->next) {
 		if (strcmp(item->string, "topic") == 0) {
 			topics++;
-			if (!cJSON_IsString(item))
+			if (!cJSON_IsString(item) ||
+			    strlen(item->valuestring) > NAME_MAX_BYTES)
+				return false;
+		} else if (strcmp(item->string, "event") == 0) {
+			events++;
+			if (!cJSON_IsString(item) ||
+			    sse_refuse_type(span_of(item->valuestring)) != NULL)
 				return false;
 		} else if (strcmp(item->string, "data") == 0) {
 			data++;
 		}
 	}
-	return topics == 1 && data == 1;
+	return topics == 1 && data == 1 && events <= 1;
 }
 
 static bool are_publications(const cJSON *root)

@@ -158,7 +158,7 @@ def test_a_repeated_publication_says_so(server):
     (b"\xff", {}, 400),
     (b'{"topic": "a", "data": 1}', {"Authorization": None}, 400),
     (b'{"topic": "a", "data": 1}', WRONG, 401),
-    (b"x" * ((1 << 20) + 1), {}, 413),
+    (b"x" * ((2 << 20) + 1), {}, 413),
     (b'{"topic": "a", "data": 1}', {"Content-Type": "a/b"}, 415),
     (b'{"topic": "a"}', {}, 422),
     (b'[{"topic": "a", "data": 1}, {"topic": 2, "data": 1}]', {}, 422),

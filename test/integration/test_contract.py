@@ -250,14 +250,14 @@ def body_of_size(size):
     return start + b"x" * (size - len(start) - len(end)) + end
 
 
-def test_a_body_of_one_mebibyte_is_taken(server):
-    body = body_of_size(1 << 20)
+def test_a_body_of_two_mebibytes_is_taken(server):
+    body = body_of_size(2 << 20)
     assert server.http().publish(body=body).status == 200
 
 
 def test_a_larger_body_is_answered_413(server):
     client = server.http()
-    client.send_while_open(publish_request(body=body_of_size((1 << 20) + 1)))
+    client.send_while_open(publish_request(body=body_of_size((2 << 20) + 1)))
     response = client.response()
     assert response.status == 413
     assert response.error()

@@ -524,7 +524,7 @@ def test_one_that_goes_on_is_refused(start, path):
 
 
 @pytest.mark.parametrize("foreign", [
-    b"hello\n", b"\0" * 300, b"isimud history 1\n" * 1000, b"isimud",
+    b"hello\n", b"\0" * 300, b"isimud history 2\n" * 1000, b"isimud",
     b"\x7fELF" * 50], ids=range(5))
 def test_a_foreign_file_is_refused(path, foreign):
     check_refused(path, None, foreign)
@@ -533,8 +533,8 @@ def test_a_foreign_file_is_refused(path, foreign):
 def test_one_of_another_version_is_refused(start, path):
     content, epoch = saved_file(start, path)
     with open(path, "wb") as file:
-        file.write(content.replace(b"isimud history 1\n",
-                                   b"isimud history 2\n", 1))
+        file.write(content.replace(b"isimud history 2\n",
+                                   b"isimud history 3\n", 1))
     line = check_that_it_serves_anew(path, epoch)
     assert "another version of isimud wrote it" in line
 

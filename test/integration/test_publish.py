@@ -313,7 +313,7 @@ def test_a_topic_that_is_not_percent_encoded_utf8_is_answered_400(server,
 
 @pytest.mark.parametrize("body", [
     b"", b" ", b"\0", b"1 : 0", "Ünï🦀\ufeff\uffff".encode(), b'{"a": 1}',
-    b"a=b&c=%20d+e", b"\r\n\r\n", b"x" * 65536, b"x" * (1 << 20),
+    b"a=b&c=%20d+e", b"\r\n\r\n", b"x" * 65536, b"x" * (2 << 20),
 ], ids=lambda body: f"{body[:8]!r}x{len(body)}")
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunked"])
 def test_a_body_is_published_as_it_is(server, body, is_chunked):
@@ -369,7 +369,7 @@ def test_a_plain_body_of_another_media_type_is_answered_415(server, media_type):
 
 def test_a_larger_plain_body_is_answered_413(server):
     client = server.http()
-    client.send_while_open(plain_request("/pub/plain", b"x" * ((1 << 20) + 1)))
+    client.send_while_open(plain_request("/pub/plain", b"x" * ((2 << 20) + 1)))
     response = client.response()
     assert response.status == 413
     assert response.error()

@@ -33,11 +33,13 @@ struct json_error {
 
 /* What is published: the text that a raw subscriber gets, and what it is. */
 struct json_data {
-	struct span text; /* UTF-8: a string's characters (decoded, may hold
-			     U+0000); or the compact JSON text of another value,
-			     numbers and escapes as they were written */
-	bool is_json;     /* the latter: it stands for itself in an envelope,
-			     without quotes */
+	struct span text;  /* UTF-8: a string's characters (decoded, may hold
+			      U+0000); or the compact JSON text of another value,
+			      numbers and escapes as they were written */
+	bool is_json;      /* the latter: it stands for itself in an envelope,
+			      without quotes */
+	struct span event; /* the type of its event (sse_refuse_type()), not
+			      empty; or absent */
 };
 
 /* What may be asked of a member. */
@@ -68,12 +70,19 @@ int json_read_members(struct span text, struct json_member *wanted,
 		      size_t count, struct buf *memory,
 		      struct json_error *error);
 
-/* A publication: {"topic": string, "data": any value}. The topic has at most
- * NAME_MAX_BYTES (base/name.h); a longer one is refused (422). */
+/* A publication: {"topic": string, "data": any value, "event": string}. The
+ * topic has at most NAME_MAX_BYTES (base/name.h); a longer one is refused
+ * (422), as is an event that sse_refuse_type() refuses. It may be missing, or
+ * empty, which is the same. */
 struct json_publication {
 	struct span topic;
 	struct json_data data;
 };
+
+/* Gives `data` the event type that was asked for. Returns 0; or error->status,
+ * 422, if there can't be such a one. */
+int json_take_event(struct json_data *data, struct span event,
+		    struct json_error *error);
 
 /* Publications to be read: one object, or an array of them. Used again and
  * again: its memory is kept; what a large text needed is freed when the next

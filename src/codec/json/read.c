@@ -20,6 +20,7 @@
 #include <cjson/cJSON.h>
 
 #include "base/name.h"
+#include "codec/sse.h"
 
 /* What publications may go on holding for the next ones. */
 #define KEPT_MAX_BYTES 65536
@@ -434,9 +435,10 @@ static bool read_publication(struct reader *r, struct json_publications *p)
 	struct json_member all[] = {
 		{"topic", .kinds = JSON_STRING, .is_required = true},
 		{"data", .kinds = JSON_ANY, .is_required = true},
+		{"event", .kinds = JSON_STRING},
 	};
 
-	if (!read_object(r, &(struct wanted){all, 2}))
+	if (!read_object(r, &(struct wanted){all, 3}))
 		return false;
 	if (r->status != 0)
 		return true;
@@ -444,9 +446,11 @@ static bool read_publication(struct reader *r, struct json_publications *p)
 		note(r, json_fail(error_of(r), 500, "out of memory"));
 		return true;
 	}
-	p->all[p->count++] = (struct json_publication){
-		.topic = all[0].raw,
-		.data = {.text = all[1].raw, .is_json = !all[1].is_string}};
+	p->all[p->count++] =
+		(struct json_publication){.topic = all[0].raw,
+					  .data = {.text = all[1].raw,
+						   .is_json = !all[1].is_string,
+						   .event = all[2].raw}};
 	return true;
 }
 
@@ -501,13 +505,29 @@ static bool read_publications(struct reader *r, struct json_publications *p)
 	return read_publication(r, p);
 }
 
+int json_take_event(struct json_data *data, struct span event,
+		    struct json_error *error)
+{
+	const char *wrong = sse_refuse_type(event);
+
+	data->event = event.len > 0 ? event : (struct span){0};
+	return wrong == NULL ? 0 : json_fail(error, 422, "%s", wrong);
+}
+
 static int decode_publication(struct json_publications *p,
 			      struct json_publication *one, bool has_space,
 			      struct json_error *error)
 {
+	struct json_data *data = &one->data;
+	int status;
+
 	one->topic = decode_string(one->topic, &p->memory);
-	one->data.text = decode(one->data.text, has_space, &p->memory);
-	return check_length("topic", one->topic, NAME_MAX_BYTES, error);
+	data->text = decode(data->text, has_space, &p->memory);
+	status = check_length("topic", one->topic, NAME_MAX_BYTES, error);
+	if (status != 0 || data->event.bytes == NULL)
+		return status;
+	return json_take_event(data, decode_string(data->event, &p->memory),
+			       error);
 }
 
 int json_read_publications(struct json_publications *p, struct span text,
@@ -523,7 +543,8 @@ int json_read_publications(struct json_publications *p, struct span text,
 	if (status != 0)
 		return status;
 	for (size_t i = 0; i < p->count; i++)
-		room += p->all[i].topic.len + p->all[i].data.text.len;
+		room += p->all[i].topic.len + p->all[i].data.text.len +
+			p->all[i].data.event.len;
 	if (buf_reserve(&p->memory, room) != 0) /* once: spans must not move */
 		return json_fail(error, 500, "out of memory");
 	for (size_t i = 0; i < p->count && status == 0; i++) {

@@ -383,6 +383,61 @@ static void a_message_carries_other_values_as_they_are(void **state)
 			     "\"data\":{\"a\":[1.0]}}");
 }
 
+static void a_message_may_have_an_event(void **state)
+{
+	struct buf out = {0};
+	struct json_data data = {.text = SPAN("x"), .event = SPAN("a\"b")};
+
+	(void)state;
+	assert_int_equal(envelope_write_message(&out, SPAN("p"), SPAN("t"),
+						SPAN("00ff-7"), data),
+			 0);
+	assert_written(&out, "{\"type\":\"message\",\"publisher\":\"p\","
+			     "\"topic\":\"t\",\"id\":\"00ff-7\","
+			     "\"event\":\"a\\\"b\",\"data\":\"x\"}");
+}
+
+static void a_publication_may_have_an_event(void **state)
+{
+	static const struct {
+		struct span event;
+		const char *error; /* NULL: it is taken */
+	} events[] = {
+		{{"\"g\\u00f6l\"", 10}, NULL},
+		{{"\"\"", 2}, NULL},
+		{{"1", 1}, "`event` must be a string"},
+		{{"\"a\\n\"", 5}, "`event` has a line end or U+0000"},
+		{{"\"close\"", 7},
+		 "`event` must not be `reset` or `close`, which are the "
+		 "server's"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++) {
+		struct envelope_command c = {0};
+		enum envelope_error code;
+		struct json_error error;
+		char text[200];
+		int len = snprintf(text, sizeof(text),
+				   "{\"type\":\"publish\",\"topic\":\"t\","
+				   "\"data\":1,\"event\":%.*s}",
+				   (int)events[i].event.len,
+				   events[i].event.bytes);
+		int rv = envelope_read(&c, (struct span){text, (size_t)len},
+				       &code, &error);
+		assert_int_equal(rv, events[i].error == NULL ? 0 : -1);
+		if (rv != 0) {
+			assert_int_equal(code, ENVELOPE_bad_command);
+			assert_string_equal(error.text, events[i].error);
+		} else if (i == 0) {
+			assert_span(c.data.event, SPAN("g\xc3\xb6l"));
+		} else {
+			assert_null(c.data.event.bytes);
+		}
+		buf_fini(&c.memory);
+	}
+}
+
 static void a_gap_names_its_first_and_last(void **state)
 {
 	struct buf out = {0};
@@ -548,6 +603,8 @@ int main(void)
 		cmocka_unit_test(without_memory_reading_is_no_memory),
 		cmocka_unit_test(a_message_carries_a_string_in_quotes),
 		cmocka_unit_test(a_message_carries_other_values_as_they_are),
+		cmocka_unit_test(a_message_may_have_an_event),
+		cmocka_unit_test(a_publication_may_have_an_event),
 		cmocka_unit_test(a_gap_names_its_first_and_last),
 		cmocka_unit_test(
 			subscribed_says_whether_it_resumed_only_if_asked),

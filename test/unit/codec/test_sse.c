@@ -106,6 +106,49 @@ static void the_one_line_form_is_what_is_written(void **state)
 	assert_data(SPAN("x"), SSE_DATA "x" SSE_DATA_END);
 }
 
+static void a_type_is_a_line(void **state)
+{
+	struct buf out = {0};
+
+	(void)state;
+	assert_int_equal(sse_write_type(&out, SPAN("goal")), 0);
+	assert_int_equal(out.len, strlen("event: goal\n"));
+	assert_memory_equal(out.bytes, "event: goal\n", out.len);
+	buf_fini(&out);
+}
+
+static void a_publication_may_have_any_type_of_one_line(void **state)
+{
+	static const struct span types[] = {
+		{"", 0},        {"goal", 4},  {" a:b\t", 5}, {"\xc3\xa9", 2},
+		{"message", 7}, {"Close", 5}, {"closed", 6}, {"rese", 4},
+	};
+	char longest[SSE_TYPE_MAX_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+		assert_null(sse_refuse_type(types[i]));
+	memset(longest, 'x', sizeof longest);
+	assert_null(sse_refuse_type((struct span){longest, sizeof longest}));
+}
+
+static void other_types_are_refused_with_the_reason(void **state)
+{
+	char longer[SSE_TYPE_MAX_BYTES + 1];
+
+	(void)state;
+	memset(longer, 'x', sizeof longer);
+	assert_string_equal(
+		sse_refuse_type((struct span){longer, sizeof longer}),
+		"`event` has more than 128 bytes");
+	assert_string_equal(sse_refuse_type(SPAN("a\nb")),
+			    "`event` has a line end or U+0000");
+	assert_non_null(sse_refuse_type(SPAN("a\r")));
+	assert_non_null(sse_refuse_type(SPAN("\0")));
+	assert_non_null(strstr(sse_refuse_type(SPAN("reset")), "server's"));
+	assert_non_null(strstr(sse_refuse_type(SPAN("close")), "server's"));
+}
+
 static int write_one(struct buf *out, unsigned which)
 {
 	switch (which) {
@@ -115,6 +158,8 @@ static int write_one(struct buf *out, unsigned which)
 		return sse_write_id(out, SPAN("e-1"));
 	case 2:
 		return sse_write_event(out, SPAN("close"), SPAN("a\nb"));
+	case 3:
+		return sse_write_type(out, SPAN("goal"));
 	default:
 		return sse_write_retry(out, 1);
 	}
@@ -124,7 +169,7 @@ static void without_memory_nothing_is_written(void **state)
 {
 	(void)state;
 	OOM_OR_SKIP();
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < 5; i++) {
 		struct buf out = {0};
 		oom_fail_at(1);
 		assert_int_equal(write_one(&out, i), -ENOMEM);
@@ -148,6 +193,9 @@ int main(void)
 		cmocka_unit_test(
 			the_parts_of_an_event_stand_behind_one_another),
 		cmocka_unit_test(the_one_line_form_is_what_is_written),
+		cmocka_unit_test(a_type_is_a_line),
+		cmocka_unit_test(a_publication_may_have_any_type_of_one_line),
+		cmocka_unit_test(other_types_are_refused_with_the_reason),
 		cmocka_unit_test(without_memory_nothing_is_written),
 	};
 

@@ -122,8 +122,8 @@ static void each_limit_has_a_default(void **state)
 	struct config c = load(NULL, NULL);
 
 	(void)state;
-	assert_int_equal(c.body_max_bytes, 1 << 20);
-	assert_int_equal(c.buffered_max_bytes, 1 << 20);
+	assert_int_equal(c.body_max_bytes, 2 << 20);
+	assert_int_equal(c.buffered_max_bytes, 4 << 20);
 	assert_int_equal(c.mailbox_max_bytes, 64 << 20);
 	assert_int_equal(c.header_timeout_ms, 10000);
 	assert_int_equal(c.body_timeout_ms, 30000);
@@ -1102,7 +1102,7 @@ static void help_has_a_flag_and_a_default_for_each_setting(void **state)
 	for (char *at = out; (at = strstr(at, "default: ")) != NULL; at++)
 		defaults++;
 	assert_non_null(strstr(out, "  --max-body BYTES\n"));
-	assert_non_null(strstr(out, "; default: 1M\n"));
+	assert_non_null(strstr(out, "; default: 2M\n"));
 	assert_memory_equal(out, "  --password TEXT\n", 18);
 	/* The two passwords have none; the first flag has no line before. */
 	assert_int_equal(defaults, flags + 1 - 2);

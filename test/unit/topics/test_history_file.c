@@ -15,6 +15,7 @@
 #include "base/digest.h"
 #include "base/memory.h"
 #include "boxes.h"
+#include "codec/sse.h"
 #include "oom.h"
 #include "topics/history_file.h"
 
@@ -368,6 +369,71 @@ static void keys_and_data_of_any_length_and_bytes_come_back(void **state)
 		message_unref(missed[0], 1);
 		registry_leave(registry, j.topic, 0, &posted);
 	}
+}
+
+static void types_of_events_come_back(void **state)
+{
+	char longest[SSE_TYPE_MAX_BYTES];
+	const struct span types[] = {
+		{NULL, 0}, {"g\xc3\xb6l", 4}, {longest, sizeof longest}};
+	struct registry_join j = {.member = members[0], .resumes = true};
+	struct registry_receipt receipt;
+	struct message *missed[SIZE];
+	uint64_t posted;
+
+	(void)state;
+	memset(longest, 'x', sizeof longest);
+	for (size_t i = 0; i < 3; i++) {
+		struct message *m =
+			message_new_event(SPAN("x"), false, types[i], WORKERS);
+		assert_non_null(m);
+		m->accepted_ns = uv_hrtime();
+		assert_int_equal(registry_publish(registry, &news, m, &receipt),
+				 0);
+	}
+	assert_int_equal(save(), 0);
+	restart();
+	assert_int_equal(load(), 0);
+	j.epoch = registry_epoch(registry);
+	j.missed = missed;
+	assert_int_equal(registry_join(registry, &news, 0, &j), 0);
+	assert_int_equal(j.missed_count, 3);
+	for (size_t i = 0; i < 3; i++) {
+		assert_true(span_equal(message_event(missed[i]), types[i]));
+		assert_true(span_equal(message_data(missed[i]), SPAN("x")));
+		message_unref(missed[i], 1);
+	}
+	registry_leave(registry, j.topic, 0, &posted);
+}
+
+/* Of the version before, which had none. */
+static void a_file_without_types_of_events_is_read(void **state)
+{
+	(void)state;
+	publish(&news, "x"); /* one message, and so one byte too many */
+	assert_int_equal(save(), 0);
+	restart();
+	read_bytes();
+	assert_int_equal(bytes[15], '2');
+	bytes[15] = '1';
+	len--;
+	seal_bytes();
+	assert_int_equal(load(), 0);
+	assert_string_equal(find(&news), "1:x,");
+}
+
+static void a_type_that_no_publication_may_have_is_refused(void **state)
+{
+	(void)state;
+	publish(&news, "x\3bad");
+	assert_int_equal(save(), 0);
+	restart();
+	read_bytes();
+	/* The end of the data becomes a type. */
+	memcpy(bytes + len - DIGEST_SHA256_BYTES - 5, "\4b\nad", 5);
+	set_number(DATA_LEN_AT, 1);
+	seal_bytes();
+	expect_refusal(UV_EINVAL, "torn");
 }
 
 static void many_topics_come_back_in_their_order(void **state)
@@ -738,7 +804,7 @@ static void another_version_is_refused_by_its_name(void **state)
 {
 	(void)state;
 	save_news();
-	bytes[15] = '2';
+	bytes[15] = '3';
 	seal_bytes();
 	expect_refusal(UV_EINVAL, "version");
 }
@@ -922,6 +988,9 @@ int main(void)
 		TEST(a_topics_number_is_saved_without_messages),
 		TEST(a_registry_without_topics_is_saved_with_its_numbers),
 		TEST(keys_and_data_of_any_length_and_bytes_come_back),
+		TEST(types_of_events_come_back),
+		TEST(a_file_without_types_of_events_is_read),
+		TEST(a_type_that_no_publication_may_have_is_refused),
 		TEST(many_topics_come_back_in_their_order),
 		TEST(where_no_history_is_kept_any_more_the_numbers_go_on),
 		TEST(ages_include_the_time_between),

@@ -266,6 +266,56 @@ static void an_event_may_have_the_envelope_as_its_data(void **state)
 			 "data: " ENVELOPE("\"a\\nb\"") "\n\n"));
 }
 
+static void assert_event_form(bool is_json, enum message_form form,
+			      const char *expected)
+{
+	struct message *m =
+		message_new_event(SPAN("1"), is_json, SPAN("g\"l"), 2);
+	struct span bytes;
+
+	assert_non_null(m);
+	m->sequence = 42;
+	assert_true(span_equal(message_data(m), SPAN("1")));
+	assert_true(span_equal(message_event(m), SPAN("g\"l")));
+	bytes = message_encode(m, form, &source);
+	assert_int_equal(bytes.len, strlen(expected));
+	assert_memory_equal(bytes.bytes, expected, bytes.len);
+	message_unref(m, 1);
+}
+
+#define TYPED_ENVELOPE                                                         \
+	"{\"type\":\"message\",\"publisher\":\"al\\\"ice\","                   \
+	"\"topic\":\"news\",\"id\":\"000000000000001f-42\","                   \
+	"\"event\":\"g\\\"l\",\"data\":1}"
+
+static void a_message_may_have_the_type_of_its_event(void **state)
+{
+	(void)state;
+	assert_event_form(false, MESSAGE_FRAME,
+			  "\x81\x01"
+			  "1");
+	assert_event_form(false, MESSAGE_BARE_EVENT,
+			  "id: 000000000000001f-42\nevent: g\"l\n"
+			  "data: 1\n\n");
+	assert_event_form(false, MESSAGE_EVENT,
+			  "2c\r\nid: 000000000000001f-42\nevent: g\"l\n"
+			  "data: 1\n\n\r\n");
+	assert_event_form(true, MESSAGE_ENVELOPE, "\x81\x6a" TYPED_ENVELOPE);
+	assert_event_form(true, MESSAGE_BARE_EVENT_ENVELOPE,
+			  "id: 000000000000001f-42\nevent: g\"l\n"
+			  "data: " TYPED_ENVELOPE "\n\n");
+}
+
+static void without_a_type_it_has_none(void **state)
+{
+	struct message *m = message_new(SPAN("x"), false, 1);
+
+	(void)state;
+	assert_non_null(m);
+	assert_null(message_event(m).bytes);
+	message_unref(m, 1);
+}
+
 static void an_event_is_a_chunk_of_http(void **state)
 {
 	(void)state;
@@ -514,6 +564,8 @@ int main(void)
 		cmocka_unit_test(an_envelope_is_a_text_frame_of_json),
 		cmocka_unit_test(an_event_has_its_id_first),
 		cmocka_unit_test(an_event_may_have_the_envelope_as_its_data),
+		cmocka_unit_test(a_message_may_have_the_type_of_its_event),
+		cmocka_unit_test(without_a_type_it_has_none),
 		cmocka_unit_test(an_event_is_a_chunk_of_http),
 		cmocka_unit_test(a_bare_event_lies_in_the_chunk),
 		cmocka_unit_test(the_body_of_an_event_is_what_follows_its_id),

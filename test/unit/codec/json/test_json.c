@@ -836,6 +836,26 @@ static void publications_may_be_read_again_into_the_same_memory(void **state)
 	json_publications_fini(&p);
 }
 
+static void a_publication_may_have_an_event(void **state)
+{
+	struct json_publications p = {0};
+
+	(void)state;
+	read_publications(&p, SPAN("[{\"event\":\"g\\u00f6l\",\"topic\":\"t\","
+				   "\"data\":1},{\"topic\":\"t\",\"data\":1,"
+				   "\"event\":\"\"},{\"topic\":\"t\","
+				   "\"data\":{\"event\":\"no\"}}]"));
+	assert_span(p.all[0].data.event, SPAN("g\xc3\xb6l"));
+	assert_null(p.all[1].data.event.bytes);
+	assert_null(p.all[2].data.event.bytes);
+	json_publications_fini(&p);
+	assert_refused(SPAN("{\"topic\":\"t\",\"data\":1,\"event\":null}"), 422,
+		       "`event` must be a string, not null");
+	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},"
+			    "{\"topic\":\"t\",\"data\":1,\"event\":\"a\\r\"}]"),
+		       422, "item 2: `event` has a line end or U+0000");
+}
+
 /* `before`, so many letters, and `after`. */
 static struct span with_name(char *out, const char *before, size_t letters,
 			     const char *after)
@@ -1520,6 +1540,7 @@ int main(void)
 		cmocka_unit_test(members_inside_members_do_not_count),
 		cmocka_unit_test(
 			publications_may_be_read_again_into_the_same_memory),
+		cmocka_unit_test(a_publication_may_have_an_event),
 		cmocka_unit_test(a_topic_has_at_most_1024_bytes_decoded),
 		cmocka_unit_test(data_may_be_any_value),
 		cmocka_unit_test(numbers_and_escapes_stay_as_they_were_written),
