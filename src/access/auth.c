@@ -28,7 +28,9 @@
 
 /*            it asks
  *  new ------------------> ASKING ----> DECIDED ----> DRAINING
- *   |
+ *   | too many do             ^
+ *   +--------------> QUEUED --+ a note: its turn
+ *   |                   +-----------------------> gone, if none came in time
  *   | another worker asks
  *   +--------------------> WAITING ---- a note ---> gone
  *
@@ -42,26 +44,30 @@ enum inquiry_state {
 	INQUIRY_DRAINING, /* told; until the response has ended, or is too long,
 			   * or the time is up, or the place is needed */
 	INQUIRY_WAITING,  /* also while none of our own clients wants it */
+	INQUIRY_QUEUED,   /* the same, once the note is on its way */
 	INQUIRY_STATES,
 };
 
 #define BUCKETS          256 /* a power of two */
 #define TIMEOUT_AGAIN_MS 10
+#define TIMEOUT_LEAST    8 /* the part of it that a check has at least */
 
 /* Owner: the loop's thread, `owner`. */
 struct auth {
 	uv_thread_t owner;
 	uv_loop_t *loop;
 	uv_timer_t timer;
-	CURLM *multi;        /* NULL: there was no memory for another one */
-	struct list sockets; /* that `multi` waits for */
+	uv_timer_t queue_timer; /* while any is QUEUED */
+	CURLM *multi;           /* NULL: there was no memory for another one */
+	struct list sockets;    /* that `multi` waits for */
 	CURL *request; /* never performed; each transfer is a copy of it */
 	unsigned checks_max;
+	unsigned timeout_ms;
 	struct verdicts *verdicts;
 	unsigned worker;
 	struct list inquiries[INQUIRY_STATES]; /* oldest first */
 	unsigned counts[INQUIRY_STATES];
-	struct list buckets[BUCKETS]; /* ASKING, DECIDED and WAITING, by id */
+	struct list buckets[BUCKETS]; /* all but DRAINING, by id */
 	struct list ready; /* checks that call_back() is about to take */
 };
 
@@ -74,8 +80,9 @@ struct inquiry {
 	enum inquiry_state state;
 	struct verdicts_id id;
 	struct list checks; /* oldest first */
-	CURL *transfer;     /* NULL while WAITING, and once it has ended */
-	struct curl_slist *fields;
+	uint64_t until_ms;  /* while QUEUED, on the clock of now_ms() */
+	CURL *transfer;     /* NULL before ASKING, and once it has ended */
+	struct curl_slist *fields; /* NULL while WAITING, or as that */
 	size_t charged;  /* bytes, with what libcurl makes of `fields` */
 	size_t received; /* bytes, heads included; <= RESPONSE_MAX_BYTES */
 	enum auth_verdict verdict; /* once it is certain */
@@ -158,12 +165,13 @@ static void decide(struct inquiry *q, enum auth_verdict verdict)
 /* The connection is kept if the response was read to its end, else closed. */
 static void end_transfer(struct inquiry *q)
 {
-	if (q->transfer == NULL)
-		return;
-	curl_multi_remove_handle(q->auth->multi, q->transfer);
-	curl_easy_cleanup(q->transfer);
+	if (q->transfer != NULL) {
+		curl_multi_remove_handle(q->auth->multi, q->transfer);
+		curl_easy_cleanup(q->transfer);
+		q->transfer = NULL;
+	}
 	curl_slist_free_all(q->fields);
-	q->transfer = NULL;
+	q->fields = NULL;
 }
 
 static void fail(struct inquiry *q)
@@ -289,21 +297,6 @@ static void settle(struct auth *a)
 			on_transfer_end(message->easy_handle);
 	while ((q = oldest(a, INQUIRY_DECIDED)) != NULL)
 		release(q);
-	call_back(a);
-}
-
-void auth_take_note(struct auth *a, struct mailbox_note *note)
-{
-	struct verdicts_note *n =
-		CONTAINER_OF(note, struct verdicts_note, note);
-	struct inquiry *q;
-
-	CHECK_ON_THREAD(a->owner);
-	q = find(a, &n->id);
-	CHECK(q != NULL && q->state == INQUIRY_WAITING);
-	q->verdict = n->verdict;
-	free(n);
-	release(q);
 	call_back(a);
 }
 
@@ -568,6 +561,7 @@ int auth_open(struct auth **out, uv_loop_t *loop,
 	a->owner = uv_thread_self();
 	a->loop = loop;
 	a->checks_max = options->checks_max;
+	a->timeout_ms = options->timeout_ms;
 	a->verdicts = options->verdicts;
 	a->worker = options->worker;
 	init_lists(a);
@@ -581,6 +575,7 @@ int auth_open(struct auth **out, uv_loop_t *loop,
 		return UV_ENOMEM;
 	}
 	uv_timer_init(loop, &a->timer);
+	uv_timer_init(loop, &a->queue_timer);
 	*out = a;
 	return 0;
 }
@@ -588,6 +583,14 @@ int auth_open(struct auth **out, uv_loop_t *loop,
 static void on_timer_closed(uv_handle_t *handle)
 {
 	free(CONTAINER_OF((uv_timer_t *)handle, struct auth, timer));
+}
+
+static void on_queue_timer_closed(uv_handle_t *handle)
+{
+	struct auth *a =
+		CONTAINER_OF((uv_timer_t *)handle, struct auth, queue_timer);
+
+	uv_close((uv_handle_t *)&a->timer, on_timer_closed);
 }
 
 static void free_checks(struct list *checks)
@@ -607,14 +610,14 @@ void auth_close(struct auth *a)
 	for (int state = 0; state < INQUIRY_STATES; state++)
 		while ((q = oldest(a, (enum inquiry_state)state)) != NULL) {
 			free_checks(&q->checks);
-			if (state == INQUIRY_ASKING)
+			if (state == INQUIRY_ASKING || state == INQUIRY_QUEUED)
 				verdicts_answer(a->verdicts, &q->id,
 						AUTH_FAILED, now_ms());
 			drop(q);
 		}
 	curl_easy_cleanup(a->request);
 	multi_close(a);
-	uv_close((uv_handle_t *)&a->timer, on_timer_closed);
+	uv_close((uv_handle_t *)&a->queue_timer, on_queue_timer_closed);
 }
 
 /* --- the request ---------------------------------------------------------- */
@@ -702,15 +705,28 @@ static bool add_fields(struct inquiry *q, const struct auth_request *r)
 	       add_field(q, "Authorization", "Bearer ", r->token);
 }
 
+/* What is left of its time, if it was queued. */
+static void shorten_time(const struct inquiry *q, CURL *transfer)
+{
+	uint64_t now = now_ms();
+	long left_ms = q->until_ms > now ? (long)(q->until_ms - now) : 1;
+
+	curl_easy_setopt(transfer, CURLOPT_TIMEOUT_MS, left_ms);
+	curl_easy_setopt(transfer, CURLOPT_CONNECTTIMEOUT_MS,
+			 left_ms + TIMEOUT_AGAIN_MS);
+}
+
 /* Returns false without memory. */
-static bool start_transfer(struct inquiry *q, const struct auth_request *r)
+static bool start_transfer(struct inquiry *q)
 {
 	CURL *transfer = curl_easy_duphandle(q->auth->request);
 
 	if (q->auth->multi == NULL)
 		multi_open(q->auth);
-	if (q->auth->multi == NULL || transfer == NULL || !add_fields(q, r))
+	if (q->auth->multi == NULL || transfer == NULL)
 		goto err;
+	if (q->state == INQUIRY_QUEUED)
+		shorten_time(q, transfer);
 	curl_easy_setopt(transfer, CURLOPT_HTTPHEADER, q->fields);
 	curl_easy_setopt(transfer, CURLOPT_HEADERDATA, q);
 	curl_easy_setopt(transfer, CURLOPT_WRITEDATA, q);
@@ -721,7 +737,6 @@ static bool start_transfer(struct inquiry *q, const struct auth_request *r)
 	return true;
 err:
 	curl_easy_cleanup(transfer);
-	curl_slist_free_all(q->fields);
 	return false;
 }
 
@@ -746,15 +761,113 @@ static int ask(struct inquiry *q, const struct auth_request *request)
 		q->state = INQUIRY_WAITING;
 		return 0;
 	}
-	if (rv != 0)
+	if (rv < 0)
 		return rv;
-	make_room(a);
-	q->state = INQUIRY_ASKING;
-	if (start_transfer(q, request))
+	bool is_ready = add_fields(q, request);
+	if (rv == VERDICTS_QUEUED) {
+		q->state = INQUIRY_QUEUED;
+		q->until_ms = now_ms() + a->timeout_ms;
+	} else {
+		q->state = INQUIRY_ASKING;
+		make_room(a);
+		is_ready = is_ready && start_transfer(q);
+	}
+	if (is_ready)
 		return 0;
+	end_transfer(q);
 	verdicts_answer(a->verdicts, &q->id, AUTH_FAILED, now_ms());
 	return UV_ENOMEM;
 }
+
+/* --- the queue ------------------------------------------------------------ */
+
+static void set_queue_timer(struct auth *a);
+
+/* Those whose turn comes too late are told so; one whose note is on its way is
+ * not too late. */
+static void on_queue_timer(uv_timer_t *timer)
+{
+	struct auth *a = CONTAINER_OF(timer, struct auth, queue_timer);
+	uint64_t now = now_ms();
+
+	LIST_FOR_EACH_SAFE (it, after, &a->inquiries[INQUIRY_QUEUED]) {
+		struct inquiry *q = CONTAINER_OF(it, struct inquiry, link);
+		if (q->until_ms > now)
+			break;
+		if (!verdicts_expire(a->verdicts, &q->id))
+			continue;
+		q->verdict = AUTH_BUSY;
+		release(q);
+	}
+	call_back(a);
+	/* A callback may have closed it. */
+	if (!uv_is_closing((uv_handle_t *)timer))
+		set_queue_timer(a);
+}
+
+/* For the one that has waited for longest. */
+static void set_queue_timer(struct auth *a)
+{
+	const struct inquiry *q = oldest(a, INQUIRY_QUEUED);
+	uint64_t now = now_ms();
+
+	if (q != NULL)
+		uv_timer_start(&a->queue_timer, on_queue_timer,
+			       q->until_ms > now ? q->until_ms - now : 1, 0);
+}
+
+/* So little of its time is left that asking would be in vain: then the turn is
+ * the next one's at once. */
+static bool is_too_late(const struct inquiry *q)
+{
+	return q->until_ms < now_ms() + q->auth->timeout_ms / TIMEOUT_LEAST;
+}
+
+static void take_turn(struct inquiry *q)
+{
+	struct auth *a = q->auth;
+
+	if (list_is_empty(&q->checks) &&
+	    verdicts_give_up(a->verdicts, &q->id)) {
+		drop(q);
+		return;
+	}
+	make_room(a);
+	if (is_too_late(q)) {
+		q->verdict = AUTH_BUSY;
+		verdicts_answer(a->verdicts, &q->id, AUTH_BUSY, now_ms());
+	} else if (start_transfer(q)) {
+		move(q, INQUIRY_ASKING);
+		return;
+	} else {
+		fail(q);
+	}
+	release(q);
+	call_back(a);
+}
+
+void auth_take_note(struct auth *a, struct mailbox_note *note)
+{
+	struct verdicts_note *n =
+		CONTAINER_OF(note, struct verdicts_note, note);
+	struct inquiry *q;
+
+	CHECK_ON_THREAD(a->owner);
+	q = find(a, &n->id);
+	CHECK(q != NULL &&
+	      q->state == (n->is_turn ? INQUIRY_QUEUED : INQUIRY_WAITING));
+	bool is_turn = n->is_turn;
+	q->verdict = n->verdict;
+	free(n);
+	if (is_turn) {
+		take_turn(q);
+		return;
+	}
+	release(q);
+	call_back(a);
+}
+
+/* --- a check -------------------------------------------------------------- */
 
 /* Returns 0 and `*out`, or what auth_check_start() does. */
 static int inquire(struct auth *a, const struct verdicts_id *id,
@@ -778,6 +891,9 @@ static int inquire(struct auth *a, const struct verdicts_id *id,
 	a->counts[q->state]++;
 	list_append(&a->inquiries[q->state], &q->link);
 	list_append(bucket_of(a, id), &q->bucket);
+	if (q->state == INQUIRY_QUEUED &&
+	    !uv_is_active((uv_handle_t *)&a->queue_timer))
+		set_queue_timer(a);
 	*out = q;
 	return 0;
 }
@@ -826,9 +942,12 @@ void auth_check_cancel(struct auth_check *check)
 
 	CHECK_ON_THREAD(check->auth->owner);
 	check_free(check);
+	if (q == NULL || !list_is_empty(&q->checks))
+		return;
 	/* One that waits is needed until its note has come. */
-	if (q != NULL && q->state == INQUIRY_ASKING &&
-	    list_is_empty(&q->checks) &&
-	    verdicts_give_up(q->auth->verdicts, &q->id))
+	if ((q->state == INQUIRY_ASKING &&
+	     verdicts_give_up(q->auth->verdicts, &q->id)) ||
+	    (q->state == INQUIRY_QUEUED &&
+	     verdicts_leave_queue(q->auth->verdicts, &q->id)))
 		drop(q);
 }

@@ -33,7 +33,8 @@ typedef void (*auth_cb)(void *user, enum auth_verdict verdict);
 
 struct auth_options {
 	const char *url;     /* http or https; borrowed for life */
-	unsigned timeout_ms; /* > 0; for all of a check, name lookup included */
+	unsigned timeout_ms; /* > 0; for all of a check, the time in the queue
+			      * and name lookup included */
 	unsigned checks_max; /* > 0; connections kept, and a response that
 			      * nobody waits for gives way beyond. The limit on
 			      * checks under way is that of `verdicts`. */
@@ -78,7 +79,8 @@ struct auth_request {
  * can serve another check. A head beyond that fails. No redirect is followed.
  *
  * Returns 0 and `*out`; or, with no callback to come, UV_EALREADY: a yes is
- * remembered; UV_EBUSY: too many are under way in the process; UV_ENOMEM. */
+ * remembered; UV_EBUSY: too many are under way in the process, and too many
+ * wait for their turn; UV_ENOMEM. */
 int auth_check_start(struct auth *a, const struct auth_request *request,
 		     auth_cb cb, void *user, struct auth_check **out);
 

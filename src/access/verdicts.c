@@ -1,8 +1,13 @@
 /* verdicts.c - one hash table of ids that are asked, or known for a yes.
  *
- * An entry is asked from verdicts_ask() to the answer. A yes then turns it into
- * one that is kept: nothing is allocated when an answer comes, so it reaches
- * all that wait. */
+ *  verdicts_ask() --> QUEUED --> ASKED --> KEPT --> gone
+ *        |              |          ^  |
+ *        +--------------+----------+  +--> gone, unless it is a yes
+ *                       +--> gone: it was left, or expired
+ *
+ * Nothing is allocated when an answer or a turn comes, so it reaches all that
+ * wait. While one is queued, as many as may be are asked: each that ends gives
+ * its turn to the one that has waited for longest. */
 #include "access/verdicts.h"
 
 #include "base/check.h"
@@ -18,14 +23,23 @@
  * others would wait for the lock. */
 #define EXPIRED_MAX 4
 
+enum entry_state {
+	ENTRY_QUEUED,
+	ENTRY_ASKED,
+	ENTRY_KEPT,
+	ENTRY_STATES,
+};
+
 /* Guarded by the table's lock. */
 struct entry {
 	struct entry *next; /* in its bucket */
-	struct list link;   /* in `kept`; in no list while asked */
+	struct list link;   /* in `kept` or `queue`; in no list while asked */
 	struct verdicts_id id;
-	bool is_asked;
-	unsigned asker;               /* while asked: who does */
-	struct mailbox_note *waiting; /* while asked: struct verdicts_note */
+	enum entry_state state;
+	/* Until it is kept. */
+	unsigned asker;               /* who asks, or will */
+	struct mailbox_note *waiting; /* struct verdicts_note */
+	struct verdicts_note *turn;   /* while queued: for the asker */
 	uint64_t until_ms;            /* while kept */
 };
 
@@ -37,10 +51,10 @@ struct verdicts {
 	uv_mutex_t lock;
 	/* Guarded by `lock`. */
 	struct entry **buckets;
-	struct list kept; /* oldest first, which expires first */
+	struct list kept;  /* oldest first, which expires first */
+	struct list queue; /* oldest first */
 	/* Atomic; written under `lock`. */
-	_Atomic size_t asked_count;
-	_Atomic size_t kept_count;
+	_Atomic size_t counts[ENTRY_STATES];
 };
 
 /* --- the table ------------------------------------------------------------ */
@@ -50,7 +64,8 @@ static size_t buckets_for(const struct verdicts_options *options)
 	size_t count = 1;
 
 	while (count < BUCKETS_MAX &&
-	       (count < options->checks_max || count < options->entries_max))
+	       (count < (size_t)options->checks_max + options->queue_max ||
+		count < options->entries_max))
 		count *= 2;
 	return count;
 }
@@ -76,6 +91,7 @@ int verdicts_new(struct verdicts **out, const struct verdicts_options *options)
 		goto err;
 	}
 	list_init(&v->kept);
+	list_init(&v->queue);
 	memory_charge(v->buckets_count * sizeof(struct entry *));
 	*out = v;
 	return 0;
@@ -111,19 +127,39 @@ static struct entry *find_asked_locked(const struct verdicts *v,
 {
 	struct entry *e = find_locked(v, id);
 
-	CHECK(e != NULL && e->is_asked);
+	CHECK(e != NULL && e->state != ENTRY_KEPT);
 	return e;
 }
 
-static void count_locked(_Atomic size_t *count, bool up)
+static void count_locked(struct verdicts *v, enum entry_state state, bool up)
 {
+	_Atomic size_t *count = &v->counts[state];
 	size_t now = atomic_load_explicit(count, memory_order_relaxed);
 
 	atomic_store_explicit(count, up ? now + 1 : now - 1,
 			      memory_order_relaxed);
 }
 
-/* Of an asked entry nobody may be waiting. */
+static void move_locked(struct verdicts *v, struct entry *e,
+			enum entry_state to)
+{
+	count_locked(v, e->state, false);
+	list_remove(&e->link);
+	e->state = to;
+	count_locked(v, to, true);
+}
+
+/* The turn of one that is queued is not needed any more. */
+static void drop_turn_locked(struct entry *e)
+{
+	if (e->turn == NULL)
+		return;
+	memory_credit(sizeof *e->turn);
+	free(e->turn);
+	e->turn = NULL;
+}
+
+/* Nobody may be waiting. */
 static void forget_locked(struct verdicts *v, struct entry *e)
 {
 	struct entry **at = bucket_of(v, &e->id);
@@ -132,7 +168,8 @@ static void forget_locked(struct verdicts *v, struct entry *e)
 		at = &(*at)->next;
 	*at = e->next;
 	list_remove(&e->link);
-	count_locked(e->is_asked ? &v->asked_count : &v->kept_count, false);
+	count_locked(v, e->state, false);
+	drop_turn_locked(e);
 	memory_credit(sizeof *e);
 	free(e);
 }
@@ -158,7 +195,7 @@ void verdicts_free(struct verdicts *v)
 {
 	if (v == NULL)
 		return;
-	CHECK(verdicts_asked(v) == 0);
+	CHECK(verdicts_asked(v) == 0 && verdicts_queued(v) == 0);
 	while (!list_is_empty(&v->kept))
 		forget_locked(v, oldest_locked(v));
 	memory_credit(v->buckets_count * sizeof(struct entry *));
@@ -169,20 +206,44 @@ void verdicts_free(struct verdicts *v)
 
 /* --- asking --------------------------------------------------------------- */
 
+/* NULL without memory. */
+static struct verdicts_note *new_note(const struct verdicts_id *id,
+				      unsigned worker)
+{
+	struct verdicts_note *n = calloc(1, sizeof *n);
+
+	if (n == NULL)
+		return NULL;
+	memory_charge(sizeof *n);
+	n->id = *id;
+	n->worker = worker;
+	return n;
+}
+
 static int wait_locked(struct entry *e, unsigned worker)
 {
-	struct verdicts_note *n;
-
 	CHECK(e->asker != worker);
-	n = calloc(1, sizeof *n);
+	struct verdicts_note *n = new_note(&e->id, worker);
 	if (n == NULL)
 		return UV_ENOMEM;
-	memory_charge(sizeof *n);
-	n->id = e->id;
-	n->worker = worker;
 	n->note.next = e->waiting;
 	e->waiting = &n->note;
 	return UV_EAGAIN;
+}
+
+/* Returns 0, VERDICTS_QUEUED, or UV_ENOMEM with nothing changed. */
+static int enter_locked(struct verdicts *v, struct entry *e)
+{
+	e->state = ENTRY_ASKED;
+	if (verdicts_asked(v) < v->options.checks_max)
+		return 0;
+	e->turn = new_note(&e->id, e->asker);
+	if (e->turn == NULL)
+		return UV_ENOMEM;
+	e->turn->is_turn = true;
+	e->state = ENTRY_QUEUED;
+	list_append(&v->queue, &e->link);
+	return VERDICTS_QUEUED;
 }
 
 static int begin_locked(struct verdicts *v, const struct verdicts_id *id,
@@ -191,20 +252,25 @@ static int begin_locked(struct verdicts *v, const struct verdicts_id *id,
 	struct entry **bucket = bucket_of(v, id);
 	struct entry *e;
 
-	if (verdicts_asked(v) >= v->options.checks_max)
+	if (verdicts_asked(v) >= v->options.checks_max &&
+	    verdicts_queued(v) >= v->options.queue_max)
 		return UV_EBUSY;
 	e = calloc(1, sizeof *e);
 	if (e == NULL)
 		return UV_ENOMEM;
-	memory_charge(sizeof *e);
 	list_init(&e->link);
 	e->id = *id;
-	e->is_asked = true;
 	e->asker = worker;
+	int rv = enter_locked(v, e);
+	if (rv == UV_ENOMEM) {
+		free(e);
+		return rv;
+	}
+	memory_charge(sizeof *e);
 	e->next = *bucket;
 	*bucket = e;
-	count_locked(&v->asked_count, true);
-	return 0;
+	count_locked(v, e->state, true);
+	return rv;
 }
 
 int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
@@ -216,14 +282,15 @@ int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
 	uv_mutex_lock(&v->lock);
 	drop_expired_locked(v, now_ms);
 	e = find_locked(v, id);
-	if (e != NULL && !e->is_asked && now_ms >= e->until_ms) {
+	if (e != NULL && e->state == ENTRY_KEPT && now_ms >= e->until_ms) {
 		forget_locked(v, e);
 		e = NULL;
 	}
 	if (e == NULL)
 		rv = begin_locked(v, id, worker);
 	else
-		rv = e->is_asked ? wait_locked(e, worker) : UV_EALREADY;
+		rv = e->state == ENTRY_KEPT ? UV_EALREADY
+					    : wait_locked(e, worker);
 	uv_mutex_unlock(&v->lock);
 	return rv;
 }
@@ -234,11 +301,32 @@ static void keep_locked(struct verdicts *v, struct entry *e, uint64_t now_ms)
 {
 	if (verdicts_kept(v) >= v->options.entries_max)
 		forget_locked(v, oldest_locked(v));
-	e->is_asked = false;
+	move_locked(v, e, ENTRY_KEPT);
+	drop_turn_locked(e);
 	e->until_ms = now_ms + v->options.ttl_ms;
 	list_append(&v->kept, &e->link);
-	count_locked(&v->asked_count, false);
-	count_locked(&v->kept_count, true);
+}
+
+/* A check may have ended: gives its turn to the next. Returns the note to be
+ * posted, or NULL. */
+static struct verdicts_note *grant_locked(struct verdicts *v)
+{
+	if (list_is_empty(&v->queue) ||
+	    verdicts_asked(v) >= v->options.checks_max)
+		return NULL;
+	struct entry *e = CONTAINER_OF(v->queue.next, struct entry, link);
+	struct verdicts_note *turn = e->turn;
+	e->turn = NULL;
+	move_locked(v, e, ENTRY_ASKED);
+	return turn;
+}
+
+static void post(const struct verdicts *v, struct verdicts_note *n)
+{
+	if (n == NULL)
+		return;
+	memory_credit(sizeof *n);
+	mailbox_post_note(v->options.mailboxes[n->worker], &n->note);
 }
 
 /* What is posted is charged no more: its taker frees it at once. */
@@ -250,50 +338,96 @@ static void post_all(const struct verdicts *v, struct mailbox_note *waiting,
 			CONTAINER_OF(waiting, struct verdicts_note, note);
 		waiting = waiting->next;
 		n->verdict = verdict;
-		memory_credit(sizeof *n);
-		mailbox_post_note(v->options.mailboxes[n->worker], &n->note);
+		post(v, n);
 	}
+}
+
+/* Takes those that wait for `e` off it, and ends it. */
+static struct mailbox_note *end_locked(struct verdicts *v, struct entry *e,
+				       bool is_kept, uint64_t now_ms)
+{
+	struct mailbox_note *waiting = e->waiting;
+
+	e->waiting = NULL;
+	if (is_kept)
+		keep_locked(v, e, now_ms);
+	else
+		forget_locked(v, e);
+	return waiting;
 }
 
 void verdicts_answer(struct verdicts *v, const struct verdicts_id *id,
 		     enum auth_verdict verdict, uint64_t now_ms)
 {
-	struct mailbox_note *waiting;
-	struct entry *e;
+	bool is_kept = verdict == AUTH_YES && v->options.entries_max > 0;
 
 	uv_mutex_lock(&v->lock);
 	drop_expired_locked(v, now_ms);
-	e = find_asked_locked(v, id);
-	waiting = e->waiting;
-	e->waiting = NULL;
-	if (verdict == AUTH_YES && v->options.entries_max > 0)
-		keep_locked(v, e, now_ms);
-	else
-		forget_locked(v, e);
+	struct mailbox_note *waiting =
+		end_locked(v, find_asked_locked(v, id), is_kept, now_ms);
+	struct verdicts_note *turn = grant_locked(v);
 	uv_mutex_unlock(&v->lock);
 	post_all(v, waiting, verdict);
+	post(v, turn);
 }
 
 bool verdicts_give_up(struct verdicts *v, const struct verdicts_id *id)
 {
-	struct entry *e;
-	bool may_stop;
+	struct verdicts_note *turn = NULL;
 
 	uv_mutex_lock(&v->lock);
-	e = find_asked_locked(v, id);
-	may_stop = e->waiting == NULL;
-	if (may_stop)
+	struct entry *e = find_asked_locked(v, id);
+	bool may_stop = e->waiting == NULL;
+	if (may_stop) {
+		forget_locked(v, e);
+		turn = grant_locked(v);
+	}
+	uv_mutex_unlock(&v->lock);
+	post(v, turn);
+	return may_stop;
+}
+
+bool verdicts_leave_queue(struct verdicts *v, const struct verdicts_id *id)
+{
+	uv_mutex_lock(&v->lock);
+	struct entry *e = find_asked_locked(v, id);
+	bool may_leave = e->state == ENTRY_QUEUED && e->waiting == NULL;
+	if (may_leave)
 		forget_locked(v, e);
 	uv_mutex_unlock(&v->lock);
-	return may_stop;
+	return may_leave;
+}
+
+bool verdicts_expire(struct verdicts *v, const struct verdicts_id *id)
+{
+	struct mailbox_note *waiting = NULL;
+
+	uv_mutex_lock(&v->lock);
+	struct entry *e = find_asked_locked(v, id);
+	bool is_queued = e->state == ENTRY_QUEUED;
+	if (is_queued)
+		waiting = end_locked(v, e, false, 0);
+	uv_mutex_unlock(&v->lock);
+	post_all(v, waiting, AUTH_BUSY);
+	return is_queued;
+}
+
+static size_t count_of(const struct verdicts *v, enum entry_state state)
+{
+	return atomic_load_explicit(&v->counts[state], memory_order_relaxed);
 }
 
 size_t verdicts_asked(const struct verdicts *v)
 {
-	return atomic_load_explicit(&v->asked_count, memory_order_relaxed);
+	return count_of(v, ENTRY_ASKED);
+}
+
+size_t verdicts_queued(const struct verdicts *v)
+{
+	return count_of(v, ENTRY_QUEUED);
 }
 
 size_t verdicts_kept(const struct verdicts *v)
 {
-	return atomic_load_explicit(&v->kept_count, memory_order_relaxed);
+	return count_of(v, ENTRY_KEPT);
 }

@@ -3,8 +3,9 @@
  * One table for all workers. The first worker that wants to know something asks
  * the authority (auth.h); others that want to know the same meanwhile wait for
  * its answer. A yes can be kept for some time, no other verdict is. Bounded by
- * the checks that may be under way, and by the yeses that are kept, of which
- * the oldest go first; all of it is charged to memory.h.
+ * the checks that may be under way, by the queue of those that wait for their
+ * turn, and by the yeses that are kept, of which the oldest go first; all of it
+ * is charged to memory.h.
  * Threads: any. Its lock is a leaf: no other is taken while it is held, and
  * mailbox_post_note() comes after. */
 #ifndef ISIMUD_ACCESS_VERDICTS_H
@@ -23,12 +24,14 @@ enum auth_verdict {
 	AUTH_FORBIDDEN, /* 403 */
 	AUTH_AWAY,      /* 5xx or 429: an outage says nothing of the client */
 	AUTH_FAILED,    /* no connection, no answer in time, not HTTP */
+	AUTH_BUSY,      /* its turn has not come in time */
 };
 
 struct verdicts; /* opaque */
 
 struct verdicts_options {
 	unsigned checks_max; /* > 0; under way at once */
+	unsigned queue_max;  /* more that wait for their turn */
 	uint64_t ttl_ms;     /* a yes is kept for so long; 0: it is not */
 	size_t entries_max;  /* yeses kept; 0: none */
 	/* [w] of worker w; they outlive the table. */
@@ -47,30 +50,37 @@ struct verdicts_id {
 	uint8_t bytes[DIGEST_SHA256_BYTES];
 };
 
-/* Tells a worker, by its mailbox, what the worker that asked has learnt. A heap
- * block, made when the worker began to wait, and the worker's to free() when it
- * finds it in its mail. */
+/* Tells a worker, by its mailbox, what the worker that asked has learnt, or
+ * that its turn to ask has come. A heap block, made when the worker began to
+ * wait, and the worker's to free() when it finds it in its mail. */
 struct verdicts_note {
 	struct mailbox_note note; /* the first member */
 	struct verdicts_id id;
+	bool is_turn; /* to ask; else `verdict` is there */
 	enum auth_verdict verdict;
 	unsigned worker; /* that waits */
 };
 
+#define VERDICTS_QUEUED 1
+
 /* Returns
+ *   VERDICTS_QUEUED
+ *               the caller is to ask, but only once a struct verdicts_note has
+ *               come that says so; until then it may verdicts_leave_queue() or
+ *               verdicts_expire()
  *   0           nobody asks yet: the caller must, and then end it by exactly
  *               one verdicts_answer(), or a verdicts_give_up() that is granted
  *   UV_EALREADY a yes is remembered
  *   UV_EAGAIN   another worker asks: a struct verdicts_note will be posted to
  *               the mailbox of `worker`
- *   UV_EBUSY    too many checks are under way
+ *   UV_EBUSY    the queue is full
  *   UV_ENOMEM
  * A worker that asks or waits must not call this again for the same id before
  * it knows. `now_ms`: uv_hrtime() in ms. */
 int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
 		 unsigned worker, uint64_t now_ms);
 
-/* What came of it; posts to all that wait. */
+/* What came of it; posts to all that wait. The caller may still be queued. */
 void verdicts_answer(struct verdicts *v, const struct verdicts_id *id,
 		     enum auth_verdict verdict, uint64_t now_ms);
 
@@ -79,13 +89,23 @@ void verdicts_answer(struct verdicts *v, const struct verdicts_id *id,
  * to verdicts_answer(). */
 bool verdicts_give_up(struct verdicts *v, const struct verdicts_id *id);
 
+/* For one that is queued: the caller would rather not. Returns false, with
+ * nothing changed, if another worker waits, or its turn has come and the note
+ * is on its way. */
+bool verdicts_leave_queue(struct verdicts *v, const struct verdicts_id *id);
+
+/* The same, but whoever waits is told AUTH_BUSY: false only if its turn has
+ * come. */
+bool verdicts_expire(struct verdicts *v, const struct verdicts_id *id);
+
 /* A hash of `id` that no client can foresee, for a caller's own table: clients
  * can try tokens until the digests' own bytes collide. Takes no lock. */
 uint64_t verdicts_hash(const struct verdicts *v, const struct verdicts_id *id);
 
-/* Checks under way, and yeses kept; those that have expired count until they
- * are dropped, a few at each call above. Takes no lock. */
+/* Checks under way, checks queued, and yeses kept; those that have expired
+ * count until they are dropped, a few at each call above. Takes no lock. */
 size_t verdicts_asked(const struct verdicts *v);
+size_t verdicts_queued(const struct verdicts *v);
 size_t verdicts_kept(const struct verdicts *v);
 
 #endif

@@ -159,8 +159,7 @@ int routes_keep_credentials(struct routes *r, struct conn *c,
 static void refuse_check(struct routes *r, struct conn *c, int error)
 {
 	if (error == UV_EBUSY)
-		routes_refuse_for_now(r, c,
-				      "Too many clients are being checked");
+		routes_refuse_by_verdict(r, c, AUTH_BUSY);
 	else
 		routes_fail_for_now(r, c, routes_no_memory);
 }
@@ -308,6 +307,7 @@ static void on_verdict(void *user, enum auth_verdict verdict)
 		[AUTH_FORBIDDEN] = STATS_auth_no,
 		[AUTH_AWAY] = STATS_auth_failed,
 		[AUTH_FAILED] = STATS_auth_failed,
+		[AUTH_BUSY] = STATS_auth_busy,
 	};
 	struct conn *c = user;
 	struct client *client = conn_user(c);

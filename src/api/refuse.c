@@ -98,6 +98,11 @@ void routes_refuse_by_verdict(struct routes *r, struct conn *c,
 			routes_refuse_for_now(r, c,
 					      "The authority is out of order");
 		break;
+	case AUTH_BUSY:
+		if (!close_v1(c, ENDING_busy, NULL))
+			routes_refuse_for_now(
+				r, c, "Too many clients are being checked");
+		break;
 	case AUTH_FAILED:
 		if (!close_v1(c, ENDING_auth_timeout, NULL))
 			routes_fail_for_now(r, c,

@@ -202,6 +202,7 @@ static void show_metrics(struct routes *r, struct conn *c)
 		.receipts_count = receipts_count(shared->receipts),
 		.receipts_bytes = receipts_bytes(shared->receipts),
 		.auth_asked = verdicts_asked(shared->verdicts),
+		.auth_queued = verdicts_queued(shared->verdicts),
 		.auth_kept = verdicts_kept(shared->verdicts),
 		.is_draining = atomic_load(&shared->is_draining)};
 	r->page.len = 0;

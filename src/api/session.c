@@ -329,7 +329,10 @@ void routes_on_command_checked(struct routes *r, struct conn *c,
 	else if (verdict == AUTH_NO || verdict == AUTH_FORBIDDEN)
 		answer_error(r, c, command->ref, ENVELOPE_forbidden, NULL);
 	else if (verdict != AUTH_YES)
-		answer_error(r, c, command->ref, ENVELOPE_auth_failed, NULL);
+		answer_error(r, c, command->ref,
+			     verdict == AUTH_BUSY ? ENVELOPE_busy
+						  : ENVELOPE_auth_failed,
+			     NULL);
 	else if (read_wish(r, c, command, &wish))
 		subscribe(r, c, &wish);
 }

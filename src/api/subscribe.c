@@ -408,6 +408,9 @@ void routes_on_raw_checked(struct routes *r, struct conn *c,
 	case AUTH_FAILED:
 		conn_end(c, ENDING_auth_failed, NULL);
 		break;
+	case AUTH_BUSY:
+		conn_end(c, ENDING_busy, NULL);
+		break;
 	}
 }
 

@@ -63,6 +63,7 @@ struct config {
 	uint64_t drain_ms; /* over which subscribers are ended; 0: at once */
 	uint64_t auth_timeout_ms;
 	uint64_t auth_checks_max;    /* under way at once */
+	uint64_t auth_queue;         /* more that wait for their turn */
 	bool auth_cookie;            /* the client's Cookie is passed on */
 	bool auth_per_topic;         /* each subscription is asked about */
 	uint64_t auth_cache_ttl_ms;  /* of a yes; 0: none is kept */

@@ -67,6 +67,10 @@ const struct config_setting config_settings[] = {
 	 CONFIG_DURATION_MAX_MS, "for one check with AUTH_URL"},
 	{"AUTH_MAX_CHECKS", NUMBER, AT(auth_checks_max), "256", 1, 65536,
 	 "checks under way at once"},
+	{"AUTH_QUEUE", NUMBER, AT(auth_queue), "4096", 0, 1000000,
+	 "more checks, which wait for their turn within AUTH_TIMEOUT; above "
+	 "it, "
+	 "clients are refused; 0: none wait"},
 	{"AUTH_PER_TOPIC", FLAG, AT(auth_per_topic), "false", 0, 0,
 	 "whether AUTH_URL is asked about each subscription, as "
 	 "/sub?publisher=P&topic=T; needs AUTH_URL"},

@@ -133,6 +133,7 @@ static int make_tables(struct server *s)
 	const struct verdicts_options verdicts = {
 		.mailboxes = s->mailboxes,
 		.checks_max = (unsigned)c->auth_checks_max,
+		.queue_max = (unsigned)c->auth_queue,
 		.ttl_ms = c->auth_cache_ttl_ms,
 		.entries_max = c->auth_cache_entries};
 

@@ -187,6 +187,8 @@ static void write_auth(struct page *p)
 		  offsetof(struct stats, auth));
 	value(p, "auth_checks_running", "Checks under way.",
 	      p->source->auth_asked);
+	value(p, "auth_checks_queued", "Checks that wait for their turn.",
+	      p->source->auth_queued);
 	value(p, "auth_kept", "Yeses of the authority that are kept.",
 	      p->source->auth_kept);
 }

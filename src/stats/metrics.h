@@ -22,8 +22,9 @@ struct metrics_source {
 	size_t history_bytes;  /* of what topics keep */
 	size_t receipts_count; /* answers kept for repeats (receipts.h) */
 	size_t receipts_bytes;
-	size_t auth_asked; /* checks of tokens under way (verdicts.h) */
-	size_t auth_kept;  /* yeses kept */
+	size_t auth_asked;  /* checks of tokens under way (verdicts.h) */
+	size_t auth_queued; /* checks that wait for their turn */
+	size_t auth_kept;   /* yeses kept */
 	int is_draining;
 };
 

@@ -287,7 +287,8 @@ def test_the_authority_s_verdicts_are_answered_as_documented(start, authority):
 
 
 def test_too_many_checks_are_answered_as_documented(start, authority):
-    server = start(AUTH_URL=authority.url, AUTH_MAX_CHECKS=1, WORKERS=1)
+    server = start(AUTH_URL=authority.url, AUTH_MAX_CHECKS=1, AUTH_QUEUE=0,
+                   WORKERS=1)
     authority.rules["silent"] = wait_until_left
     server.http().send(request("GET", sub_target(
         "alice", "a", access_token="silent"), EventStream.ACCEPT))

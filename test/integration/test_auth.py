@@ -241,7 +241,8 @@ def test_an_authority_that_goes_on_after_its_yes_is_left(start, authority,
 def test_a_check_over_the_limit_is_refused_and_the_rest_go_on(start,
                                                               authority):
     authority.rules["wait"] = behaviour.wait_for_release
-    server = start(AUTH_URL=authority.url, AUTH_MAX_CHECKS=1, WORKERS=1)
+    server = start(AUTH_URL=authority.url, AUTH_MAX_CHECKS=1, AUTH_QUEUE=0,
+                   WORKERS=1)
     first = knock(server, "wait")
     authority.next_asked()
     assert knock(server, "second").response().status in (500, 503)

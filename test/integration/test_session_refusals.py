@@ -83,7 +83,8 @@ def test_an_authority_that_does_not_answer_is_told(start, authority):
 
 
 def test_too_many_checks_are_busy(start, authority):
-    server, socket = guarded(start, authority, "slow", AUTH_MAX_CHECKS=1)
+    server, socket = guarded(start, authority, "slow", AUTH_MAX_CHECKS=1,
+                             AUTH_QUEUE=0)
     other = server.websocket(subprotocols=[SUBPROTOCOL, "bearer.other"])
     authority.next_asked()
     authority.rules["slow"] = wait_for_release

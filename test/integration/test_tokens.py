@@ -732,7 +732,8 @@ def test_topics_of_the_url_come_before_commands(start, authority):
 
 def test_too_many_checks_are_busy_or_1013(start, authority):
     authority.rules[token("hold")] = behaviour.wait_for_release
-    server = start(AUTH_URL=authority.url, AUTH_MAX_CHECKS=1, **PER_TOPIC)
+    server = start(AUTH_URL=authority.url, AUTH_MAX_CHECKS=1,
+                   AUTH_QUEUE=0, **PER_TOPIC)
     v1 = open_v1(server)
     raw = server.websocket(fields=bearer())
     for _ in range(2):

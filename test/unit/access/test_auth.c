@@ -336,6 +336,7 @@ struct world {
 	struct authority authority;
 	bool has_authority;
 	char url[128];
+	unsigned queue_max; /* of the verdicts that are opened next */
 };
 
 /* What became of one check. */
@@ -414,6 +415,7 @@ static void on_mail(uv_async_t *async)
 static void open_verdicts(struct world *w, unsigned checks_max, uint64_t ttl_ms)
 {
 	struct verdicts_options options = {.checks_max = checks_max,
+					   .queue_max = w->queue_max,
 					   .ttl_ms = ttl_ms,
 					   .entries_max = ENTRIES_MAX,
 					   .mailboxes = w->mailboxes};
@@ -1740,6 +1742,140 @@ static void one_check_too_many_is_refused(void **state)
 	ask_anew(w, &asked[1]);
 }
 
+static void open_queue(struct world *w, unsigned checks_max)
+{
+	w->queue_max = 8;
+	open_verdicts(w, checks_max, 0);
+}
+
+static void ask_token(struct world *w, struct asked *asked, const char *token)
+{
+	struct auth_request request = {.token = span_of(token)};
+
+	assert_int_equal(start_check(w, &request, asked), 0);
+}
+
+static void a_check_too_many_waits_for_its_turn(void **state)
+{
+	static const char *const tokens[] = {"a", "b", "c", "d"};
+	struct world *w = *state;
+	struct asked asked[4] = {0};
+	struct asked same = {.worker = 1};
+
+	open_queue(w, 1);
+	start_workers(w, YES);
+	for (unsigned i = 0; i < 4; i++) {
+		asked[i].worker = i % 2;
+		ask_token(w, &asked[i], tokens[i]);
+	}
+	ask_token(w, &same, "c");
+	assert_true(auth_was_shared(same.check));
+	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	assert_int_equal(verdicts_queued(w->verdicts), 3);
+	auth_check_cancel(asked[1].check);
+	assert_int_equal(verdicts_queued(w->verdicts), 2);
+	for (unsigned i = 0; i < 4; i += i == 0 ? 2 : 1) {
+		RUN_UNTIL(w, w->authority.requests == (i == 0 ? 1 : i));
+		tell(w);
+		RUN_UNTIL(w, asked[i].calls == 1);
+		assert_int_equal(asked[i].verdict, AUTH_YES);
+	}
+	RUN_UNTIL(w, same.calls == 1);
+	assert_int_equal(same.verdict, AUTH_YES);
+	assert_int_equal(asked[1].calls, 0);
+	assert_int_equal(w->authority.requests, 3);
+}
+
+static void one_whose_turn_does_not_come_in_time_is_told_so(void **state)
+{
+	struct world *w = *state;
+	struct asked first = {.worker = 1};
+	struct asked queued[3] = {{.worker = 0}, {.worker = 0}, {.worker = 1}};
+	uint64_t from = now_ms();
+
+	open_queue(w, 1);
+	/* The one that is asked has more time. */
+	start_mute_world(w, 50);
+	open_worker(w, 1, LONG_MS);
+	ask_token(w, &first, "first");
+	ask_token(w, &queued[0], "a");
+	ask_token(w, &queued[1], "b");
+	ask_token(w, &queued[2], "a");
+	for (unsigned i = 0; i < 3; i++) {
+		RUN_UNTIL(w, queued[i].calls == 1);
+		assert_int_equal(queued[i].verdict, AUTH_BUSY);
+	}
+	assert_true(now_ms() - from >= 50);
+	assert_int_equal(verdicts_queued(w->verdicts), 0);
+	assert_int_equal(first.calls, 0);
+	/* Another one sets the timer anew. */
+	ask_token(w, &queued[0], "c");
+	RUN_UNTIL(w, queued[0].calls == 1);
+}
+
+/* What it waited is a part of its time. */
+static void one_that_was_queued_has_the_rest_of_its_time(void **state)
+{
+	struct world *w = *state;
+	struct asked first = {0};
+	struct asked second = {0};
+	uint64_t from = now_ms();
+
+	open_queue(w, 1);
+	start_mute_world(w, 400);
+	ask_token(w, &first, "first");
+	while (now_ms() - from < 200)
+		run_for_a_while(w);
+	ask_token(w, &second, "second");
+	RUN_UNTIL(w, second.calls == 1);
+	assert_int_equal(first.verdict, AUTH_FAILED);
+	assert_int_equal(second.verdict, AUTH_FAILED);
+	assert_true(now_ms() - from >= 600);
+}
+
+static void whoever_is_queued_may_be_closed(void **state)
+{
+	struct world *w = *state;
+	struct asked first = {0};
+	struct asked queued = {0};
+	struct asked waits = {.worker = 1};
+	struct asked next = {.worker = 1};
+
+	open_queue(w, 1);
+	start_mute_world(w, LONG_MS);
+	open_worker(w, 1, LONG_MS);
+	ask_token(w, &first, "first");
+	ask_token(w, &queued, "a");
+	ask_token(w, &waits, "a");
+	ask_token(w, &next, "b");
+	close_worker(w, 0);
+	RUN_UNTIL(w, waits.calls == 1);
+	assert_int_equal(waits.verdict, AUTH_FAILED);
+	assert_int_equal(queued.calls + first.calls, 0);
+	RUN_UNTIL(w, verdicts_queued(w->verdicts) == 0);
+	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	/* The last is closed by the tear-down, being asked. */
+}
+
+/* Between its turn and the note that tells of it. */
+static void one_may_be_cancelled_while_its_turn_is_on_its_way(void **state)
+{
+	struct world *w = *state;
+	struct asked first = {0};
+	struct asked queued = {.worker = 1};
+
+	open_queue(w, 1);
+	start_mute_world(w, LONG_MS);
+	open_worker(w, 1, LONG_MS);
+	ask_token(w, &first, "first");
+	ask_token(w, &queued, "a");
+	auth_check_cancel(first.check);
+	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	auth_check_cancel(queued.check);
+	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	RUN_UNTIL(w, verdicts_asked(w->verdicts) == 0);
+}
+
 static void the_limit_is_that_of_all_workers_but_sharing_is_free(void **state)
 {
 	struct world *w = *state;
@@ -2049,6 +2185,11 @@ int main(void)
 		TEST(a_callback_may_close_under_those_that_share_its_verdict),
 		TEST(a_callback_may_ask_anew_what_it_was_just_told),
 		TEST(one_check_too_many_is_refused),
+		TEST(a_check_too_many_waits_for_its_turn),
+		TEST(one_whose_turn_does_not_come_in_time_is_told_so),
+		TEST(one_that_was_queued_has_the_rest_of_its_time),
+		TEST(whoever_is_queued_may_be_closed),
+		TEST(one_may_be_cancelled_while_its_turn_is_on_its_way),
 		TEST(the_limit_is_that_of_all_workers_but_sharing_is_free),
 		TEST(a_body_that_still_comes_gives_its_place_up),
 		TEST(checks_run_side_by_side),

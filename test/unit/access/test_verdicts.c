@@ -26,6 +26,7 @@ struct world {
 	struct mailbox *mailboxes[WORKERS];
 	struct verdicts *verdicts;
 	size_t memory_used;
+	unsigned queue_max; /* of the next that is opened */
 };
 
 static size_t settled_memory_used(void)
@@ -43,6 +44,7 @@ static void open_verdicts(struct world *w, unsigned checks_max, uint64_t ttl_ms,
 			  size_t entries_max)
 {
 	struct verdicts_options options = {.checks_max = checks_max,
+					   .queue_max = w->queue_max,
 					   .ttl_ms = ttl_ms,
 					   .entries_max = entries_max,
 					   .mailboxes = w->mailboxes};
@@ -145,8 +147,25 @@ static void assert_told(struct world *w, unsigned worker, uint32_t n,
 	assert_null(mail.notes->next);
 	note = (struct verdicts_note *)(void *)mail.notes;
 	assert_memory_equal(&note->id, &id, sizeof id);
+	assert_false(note->is_turn);
 	assert_int_equal(note->verdict, verdict);
 	assert_int_equal(note->worker, worker);
+	free(note);
+}
+
+/* The mail of `worker` is one note, which says that it is to ask `n`. */
+static void assert_turn(struct world *w, unsigned worker, uint32_t n)
+{
+	struct verdicts_id id = id_of(n);
+	struct verdicts_note *note;
+	struct mail mail;
+
+	assert_true(mailbox_take(w->mailboxes[worker], &mail));
+	assert_non_null(mail.notes);
+	assert_null(mail.notes->next);
+	note = (struct verdicts_note *)(void *)mail.notes;
+	assert_memory_equal(&note->id, &id, sizeof id);
+	assert_true(note->is_turn);
 	free(note);
 }
 
@@ -239,6 +258,97 @@ static void one_check_too_many_is_refused(void **state)
 	assert_int_equal(ask(w, CHECKS_MAX + 1, 0), UV_EBUSY);
 	for (uint32_t n = 1; n <= CHECKS_MAX; n++)
 		assert_true(give_up(w, n));
+}
+
+static bool leave_queue(struct world *w, uint32_t n)
+{
+	struct verdicts_id id = id_of(n);
+	return verdicts_leave_queue(w->verdicts, &id);
+}
+
+static bool expire(struct world *w, uint32_t n)
+{
+	struct verdicts_id id = id_of(n);
+	return verdicts_expire(w->verdicts, &id);
+}
+
+static void open_queue(struct world *w, unsigned queue_max)
+{
+	w->queue_max = queue_max;
+	open_verdicts(w, 1, TTL_MS, ENTRIES_MAX);
+}
+
+static void whoever_is_queued_has_its_turn_in_order(void **state)
+{
+	struct world *w = *state;
+
+	open_queue(w, 3);
+	assert_int_equal(ask(w, 0, 0), 0);
+	for (uint32_t n = 1; n <= 3; n++)
+		assert_int_equal(ask(w, n, n), VERDICTS_QUEUED);
+	assert_int_equal(ask(w, 4, 0), UV_EBUSY);
+	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	assert_int_equal(verdicts_queued(w->verdicts), 3);
+	/* One that is queued can be waited for. */
+	assert_int_equal(ask(w, 2, 0), UV_EAGAIN);
+	answer(w, 0, AUTH_NO);
+	assert_turn(w, 1, 1);
+	assert_not_told(w, 2);
+	assert_int_equal(ask(w, 4, 0), VERDICTS_QUEUED);
+	assert_true(give_up(w, 1));
+	assert_turn(w, 2, 2);
+	answer(w, 2, AUTH_YES);
+	assert_told(w, 0, 2, AUTH_YES);
+	assert_turn(w, 3, 3);
+	answer(w, 3, AUTH_YES);
+	assert_turn(w, 0, 4);
+	answer(w, 4, AUTH_FAILED);
+	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	assert_int_equal(verdicts_queued(w->verdicts), 0);
+	assert_int_equal(verdicts_kept(w->verdicts), 2);
+}
+
+static void whoever_is_queued_may_leave_until_its_turn_has_come(void **state)
+{
+	struct world *w = *state;
+
+	open_queue(w, 8);
+	assert_int_equal(ask(w, 0, 0), 0);
+	for (uint32_t n = 1; n <= 4; n++)
+		assert_int_equal(ask(w, n, 1), VERDICTS_QUEUED);
+	assert_int_equal(ask(w, 2, 2), UV_EAGAIN);
+	assert_true(leave_queue(w, 1));
+	assert_false(leave_queue(w, 2)); /* another worker waits */
+	assert_true(expire(w, 2));
+	assert_told(w, 2, 2, AUTH_BUSY);
+	answer(w, 0, AUTH_NO);
+	assert_false(leave_queue(w, 3));
+	assert_false(expire(w, 3));
+	assert_turn(w, 1, 3);
+	/* One that ends while it is queued, like all that its worker asks. */
+	answer(w, 4, AUTH_FAILED);
+	assert_int_equal(verdicts_queued(w->verdicts), 0);
+	answer(w, 3, AUTH_NO);
+	assert_not_told(w, 1);
+}
+
+static void without_memory_nobody_is_queued(void **state)
+{
+	struct world *w = *state;
+	struct verdicts_id id = id_of(1);
+
+	OOM_OR_SKIP();
+	open_queue(w, 8);
+	assert_int_equal(ask(w, 0, 0), 0);
+	for (unsigned nth = 1; nth <= 2; nth++) {
+		oom_fail_at(nth);
+		int rv = verdicts_ask(w->verdicts, &id, 1, 0);
+		assert_true(oom_end());
+		assert_int_equal(rv, UV_ENOMEM);
+		assert_int_equal(verdicts_queued(w->verdicts), 0);
+	}
+	answer(w, 0, AUTH_NO);
+	assert_not_told(w, 1);
 }
 
 static void giving_up_is_granted_while_nobody_waits(void **state)
@@ -668,6 +778,9 @@ int main(void)
 		TEST(what_differs_in_any_byte_is_asked_for_itself),
 		TEST(after_a_no_it_is_asked_anew),
 		TEST(one_check_too_many_is_refused),
+		TEST(whoever_is_queued_has_its_turn_in_order),
+		TEST(whoever_is_queued_may_leave_until_its_turn_has_come),
+		TEST(without_memory_nobody_is_queued),
 		TEST(giving_up_is_granted_while_nobody_waits),
 		TEST(a_callers_mistake_ends_the_process),
 		TEST(a_note_for_a_closed_mailbox_is_dropped),

@@ -567,6 +567,8 @@ static const struct range ranges[] = {
 	DURATION("AUTH_TIMEOUT", auth_timeout_ms),
 	{"AUTH_MAX_CHECKS", AT(auth_checks_max), "1", 1, "65536", 65536, "0",
 	 "65537", "AUTH_MAX_CHECKS is out of range (1 to 65536)"},
+	{"AUTH_QUEUE", AT(auth_queue), "0", 0, "1000000", 1000000, NULL,
+	 "1000001", "AUTH_QUEUE is out of range (0 to 1000000)"},
 	{"AUTH_CACHE_TTL", AT(auth_cache_ttl_ms), "0", 0, "86400", 86400000,
 	 NULL, "86400.001", "AUTH_CACHE_TTL is out of range (0 to 86400)"},
 	{"AUTH_CACHE_ENTRIES", AT(auth_cache_entries), "1", 1, "10000000",

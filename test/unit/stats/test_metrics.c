@@ -49,6 +49,7 @@ static struct metrics_source source(unsigned count)
 				       .receipts_bytes = 45000,
 				       .auth_asked = 46,
 				       .auth_kept = 47,
+				       .auth_queued = 48,
 				       .is_draining = 1};
 }
 
@@ -226,6 +227,7 @@ static void what_the_server_tells_is_shown(void **state)
 	assert_has_line(text, "isimud_idempotency_bytes 45000");
 	assert_has_line(text, "isimud_auth_checks_running 46");
 	assert_has_line(text, "isimud_auth_kept 47");
+	assert_has_line(text, "isimud_auth_checks_queued 48");
 	assert_has_line(text, "isimud_draining 1");
 	assert_has_line(text, "isimud_workers 3");
 	assert_has_line(text, "isimud_build_info{version=\"" VERSION "\"} 1");
