@@ -124,8 +124,10 @@ def essence(media_type):
 class OpenApi(Document):
     file = "openapi.yaml"
     dialect = jsonschema.Draft202012Validator
-    # What every HTTP message has; the document is of no use for these.
-    FRAMING = {"date", "content-type", "content-length", "connection"}
+    # What every HTTP message has, or every one with content; the document is of
+    # no use for these.
+    FRAMING = {"date", "content-type", "content-length", "connection",
+               "x-content-type-options"}
 
     def operations(self):
         """All of them, as (path, method, operation)."""

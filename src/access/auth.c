@@ -701,6 +701,7 @@ static bool add_fields(struct inquiry *q, const struct auth_request *r)
 	       add_field(q, "X-Forwarded-Host", "", r->host) &&
 	       add_field(q, "X-Forwarded-Uri", "", r->uri) &&
 	       add_field(q, "X-Forwarded-For", "", peer) &&
+	       add_field(q, "X-Forwarded-Proto", "", span_of(r->scheme)) &&
 	       add_field(q, "Cookie", "", r->cookie) &&
 	       add_field(q, "Authorization", "Bearer ", r->token);
 }

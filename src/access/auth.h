@@ -65,7 +65,8 @@ struct auth_request {
 	struct span uri; /* X-Forwarded-Uri: request target without its token */
 	/* `uri` without what no authority decides by; not sent. */
 	struct span key_uri;
-	const char *peer; /* X-Forwarded-For; "": not sent */
+	const char *peer;   /* X-Forwarded-For; "": not sent */
+	const char *scheme; /* X-Forwarded-Proto; NULL: not sent */
 };
 
 /* Wants to know whether the client of `request` may subscribe. Checks whose

@@ -110,6 +110,26 @@ static int write_topic_uri(struct routes *r, const struct topic_key *key,
 
 static void on_verdict(void *user, enum auth_verdict verdict);
 
+/* Finds whose check it is: `peer` receives the address. What an open WebSocket
+ * asks for comes from where its handshake came. An authority may decide by the
+ * scheme, so answers are shared by it. Returns 0 or UV_ENOMEM. */
+static int name_client(struct routes *r, struct conn *c,
+		       struct session *session, char peer[static CONN_PEER_MAX])
+{
+	if (conn_state(c) == CONN_PENDING) {
+		routes_find_client(c, peer);
+		session->scheme = routes_find_scheme(c);
+	} else if (session->peer != NULL) {
+		snprintf(peer, CONN_PEER_MAX, "%s", session->peer);
+	} else {
+		conn_peer(c, peer);
+	}
+	int rv = buf_append(&r->key_uri, " ", 1);
+	return rv != 0 ? rv
+		       : buf_append(&r->key_uri, session->scheme,
+				    strlen(session->scheme));
+}
+
 /* Asks about r->uri. Returns as auth_check_start(). */
 static int start_check(struct routes *r, struct conn *c,
 		       struct auth_request *request)
@@ -117,10 +137,10 @@ static int start_check(struct routes *r, struct conn *c,
 	struct session *session = routes_session(c);
 	char peer[CONN_PEER_MAX];
 
-	if (session == NULL)
+	if (session == NULL || name_client(r, c, session, peer) != 0)
 		return UV_ENOMEM;
-	conn_peer(c, peer);
 	request->peer = peer;
+	request->scheme = session->scheme;
 	request->method = SPAN("GET");
 	request->uri = (struct span){r->uri.bytes, r->uri.len};
 	request->key_uri = (struct span){r->key_uri.bytes, r->key_uri.len};
@@ -145,6 +165,8 @@ int routes_keep_credentials(struct routes *r, struct conn *c,
 			    const struct http_request *request)
 {
 	struct session *session = routes_session(c);
+	char found[CONN_PEER_MAX];
+	char peer[CONN_PEER_MAX];
 
 	if (session == NULL)
 		return UV_ENOMEM;
@@ -153,6 +175,11 @@ int routes_keep_credentials(struct routes *r, struct conn *c,
 		rv = routes_keep(find_cookie(r, request), &session->cookie);
 	if (rv == 0)
 		rv = routes_keep(request->fields[HTTP_HOST], &session->host);
+	session->scheme = routes_find_scheme(c);
+	routes_find_client(c, found);
+	conn_peer(c, peer);
+	if (rv == 0 && strcmp(found, peer) != 0)
+		rv = routes_keep(span_of(found), &session->peer);
 	return rv;
 }
 

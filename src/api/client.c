@@ -85,6 +85,7 @@ void routes_forget_session(struct routes *r, struct client *client)
 	drop_text(session->token);
 	drop_text(session->cookie);
 	drop_text(session->host);
+	drop_text(session->peer);
 	drop((char *)(uintptr_t)session->publisher.bytes,
 	     session->publisher.len);
 	routes_drop_waiting(session);

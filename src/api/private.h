@@ -77,6 +77,8 @@ struct session {
 	char *token;
 	char *cookie;
 	char *host;
+	char *peer;         /* its address, where a proxy told it */
+	const char *scheme; /* by which it came; static text */
 	/* The message whose subscription is being checked; reading is paused
 	 * meanwhile. */
 	struct buf waiting;
@@ -140,6 +142,23 @@ static inline bool routes_is_v1(const struct http_request *request)
  * none, or UV_ENOMEM. */
 int routes_decode_credentials(struct routes *r, struct conn *c,
 			      struct span *username, struct span *password);
+
+/* The address of the client whose request is being answered, as TRUSTED_PROXIES
+ * say it; "" for a Unix socket's own. */
+void routes_find_client(struct conn *c, char out[static CONN_PEER_MAX]);
+
+/* By which scheme it came: "http" or "https", as TRUSTED_PROXIES say it. */
+const char *routes_find_scheme(struct conn *c);
+
+/* Logs, rate-limited by `limit`, that the request being answered was refused:
+ * event, address, worker, and what else is known. `publisher` may be absent. */
+void routes_log_refusal(struct conn *c, struct log_limit *limit,
+			struct span publisher, const char *why);
+
+/* Answers a wrong password, 401, and logs it. An address that has presented too
+ * many (guesses.h) is answered late, and loses the connection. */
+void routes_refuse_password(struct routes *r, struct conn *c,
+			    struct span publisher);
 
 /* The same, and answers if there are none. Returns false if it has. */
 bool routes_read_credentials(struct routes *r, struct conn *c,

@@ -45,7 +45,10 @@ static bool refuse_stream(struct routes *r, struct conn *c, const char *why)
 static void refuse(struct routes *r, struct conn *c, int status,
 		   const char *text, const char *why)
 {
+	static struct log_limit limit = LOG_LIMIT("subscriber_refused");
+
 	stats_add(routes_stats(r), STATS_refused, 1);
+	routes_log_refusal(c, &limit, (struct span){0}, why);
 	if (is_event_stream(conn_request(c)) && refuse_stream(r, c, why))
 		return;
 	conn_respond_error(c, status, text, status == 503 ? RETRY : NULL);
@@ -81,11 +84,19 @@ void routes_refuse_unnamed(struct conn *c)
 void routes_refuse_by_verdict(struct routes *r, struct conn *c,
 			      enum auth_verdict verdict)
 {
+	static struct log_limit denied = LOG_LIMIT("token_refused");
+	struct span publisher = {0};
+
 	switch (verdict) {
 	case AUTH_YES:
 		break;
 	case AUTH_NO:
 	case AUTH_FORBIDDEN:
+		/* Another client's plan may have been read since. */
+		if (routes_read_plan(r, conn_request(c)->query) == NULL)
+			publisher = r->plan.publisher;
+		routes_log_refusal(c, &denied, publisher,
+				   "the authority says no");
 		if (!close_v1(c,
 			      verdict == AUTH_NO ? ENDING_unauthorized
 						 : ENDING_denied,

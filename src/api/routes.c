@@ -1,10 +1,12 @@
 /* routes.c - which request goes where; origins; health and metrics. */
 #include "api/routes.h"
 
+#include "access/guesses.h"
 #include "access/secret.h"
 #include "api/private.h"
 #include "base/check.h"
 #include "base/memory.h"
+#include "codec/host.h"
 #include "codec/origin.h"
 #include "stats/metrics.h"
 #include "topics/receipts.h"
@@ -31,6 +33,52 @@ static bool is_publishing(const struct http_request *request)
 {
 	return span_equal(request->path, SPAN("/pub")) ||
 	       is_under(request->path, SPAN("/pub"));
+}
+
+/* --- whose request it is ------------------------------------------------ */
+
+static struct forwarded_fields forwarded_of(const struct http_request *request)
+{
+	return (struct forwarded_fields){
+		.x_for = request->fields[HTTP_X_FORWARDED_FOR],
+		.x_proto = request->fields[HTTP_X_FORWARDED_PROTO],
+		.forwarded = request->fields[HTTP_FORWARDED]};
+}
+
+void routes_find_client(struct conn *c, char out[static CONN_PEER_MAX])
+{
+	const struct config *config = routes_config(routes_of(c));
+	struct forwarded_fields fields = forwarded_of(conn_request(c));
+	char peer[CONN_PEER_MAX];
+
+	conn_peer(c, peer);
+	forwarded_find_client(&config->proxies, peer, &fields, out);
+}
+
+const char *routes_find_scheme(struct conn *c)
+{
+	const struct config *config = routes_config(routes_of(c));
+	struct forwarded_fields fields = forwarded_of(conn_request(c));
+	char peer[CONN_PEER_MAX];
+
+	conn_peer(c, peer);
+	return forwarded_find_scheme(&config->proxies, peer, &fields);
+}
+
+void routes_log_refusal(struct conn *c, struct log_limit *limit,
+			struct span publisher, const char *why)
+{
+	char peer[CONN_PEER_MAX];
+
+	if (!log_is_on(LOG_INFO) || !log_limit_allows(limit))
+		return;
+	routes_find_client(c, peer);
+	log_event(LOG_INFO, limit->event,
+		  LOG_FIELDS(log_text("peer", peer[0] == '\0' ? NULL : peer),
+			     log_number("worker", routes_of(c)->worker->index),
+			     log_span("publisher", publisher),
+			     log_span("path", conn_request(c)->path)),
+		  "refused a client: %s", why);
 }
 
 /* --- credentials -------------------------------------------------------- */
@@ -63,6 +111,31 @@ bool routes_read_credentials(struct routes *r, struct conn *c,
 	return rv == 0;
 }
 
+void routes_refuse_password(struct routes *r, struct conn *c,
+			    struct span publisher)
+{
+	static struct log_limit limit = LOG_LIMIT("password_wrong");
+	static struct log_limit guessing = LOG_LIMIT("password_guessing");
+	char peer[CONN_PEER_MAX];
+
+	routes_find_client(c, peer);
+	unsigned count = guesses_note(peer, uv_hrtime() / 1000000);
+	stats_add(routes_stats(r), STATS_password_wrong, 1);
+	routes_log_refusal(c, &limit, publisher, "the password is wrong");
+	if (count <= GUESSES_FREE) {
+		conn_respond_error(c, 401, "Wrong credentials",
+				   BASIC_CHALLENGE);
+		return;
+	}
+	stats_add(routes_stats(r), STATS_password_late, 1);
+	if (count == GUESSES_FREE + 1 && log_limit_allows(&guessing))
+		log_event(LOG_WARN, "password_guessing",
+			  LOG_FIELDS(log_text("peer", peer),
+				     log_number("count", count)),
+			  "too many wrong passwords: answers come late now");
+	conn_respond_late(c, 401, "Wrong credentials", BASIC_CHALLENGE);
+}
+
 bool routes_check_password(struct routes *r, struct conn *c)
 {
 	struct span publisher;
@@ -72,7 +145,7 @@ bool routes_check_password(struct routes *r, struct conn *c)
 		return false;
 	if (secret_matches_again(&r->password, password))
 		return true;
-	conn_respond_error(c, 401, "Wrong credentials", BASIC_CHALLENGE);
+	routes_refuse_password(r, c, publisher);
 	return false;
 }
 
@@ -109,13 +182,25 @@ bool routes_trusts_origin(const struct routes *r,
 	return !origin_allows_any(list) && origin_is_allowed(list, origin);
 }
 
+/* Whether a page of another site asks without saying which, where only listed
+ * origins may: a browser leaves Origin out with a GET by an element or a link,
+ * but not Sec-Fetch-Site (W3C Fetch Metadata, 2.3). */
+static bool is_hidden_cross_site(const struct routes *r,
+				 const struct http_request *request)
+{
+	return http_list_has(request->fields[HTTP_SEC_FETCH_SITE],
+			     SPAN("cross-site")) &&
+	       !origin_allows_any(routes_config(r)->allowed_origins);
+}
+
 static bool is_origin_allowed(const struct routes *r,
 			      const struct http_request *request)
 {
 	struct span origin = request->fields[HTTP_ORIGIN];
 
-	return origin.bytes == NULL ||
-	       origin_is_allowed(routes_config(r)->allowed_origins, origin);
+	if (origin.bytes == NULL)
+		return !is_hidden_cross_site(r, request);
+	return origin_is_allowed(routes_config(r)->allowed_origins, origin);
 }
 
 static int append(struct buf *out, const char *text)
@@ -370,6 +455,40 @@ static bool check_method(struct conn *c, enum target target,
 	return false;
 }
 
+/* By ALLOWED_HOSTS, against names that were made to point here. Health tells
+ * nothing, and whoever probes it asks by address; /metrics is for who has the
+ * password; the admin listener serves only these. */
+static bool is_host_allowed(const struct routes *r, const struct conn *c,
+			    enum target target,
+			    const struct http_request *request)
+{
+	return conn_listener(c) == LISTENER_ADMIN || target == TARGET_HEALTH ||
+	       target == TARGET_READINESS ||
+	       host_is_allowed(routes_config(r)->allowed_hosts,
+			       request->fields[HTTP_HOST]);
+}
+
+static void refuse_host(struct routes *r, struct conn *c)
+{
+	static struct log_limit limit = LOG_LIMIT("host_refused");
+
+	stats_add(routes_stats(r), STATS_host_refused, 1);
+	routes_log_refusal(c, &limit, (struct span){0},
+			   "the host is not in ALLOWED_HOSTS");
+	conn_respond_error(c, 421, "This server does not serve that host",
+			   NULL);
+}
+
+static void refuse_origin(struct routes *r, struct conn *c)
+{
+	static struct log_limit limit = LOG_LIMIT("origin_refused");
+
+	stats_add(routes_stats(r), STATS_origin_refused, 1);
+	routes_log_refusal(c, &limit, (struct span){0},
+			   "the origin is not in ALLOWED_ORIGINS");
+	conn_respond_error(c, 403, "Origin is not allowed", NULL);
+}
+
 /* All that can be refused is refused here, so that content is kept for nobody
  * but a publisher. */
 static void on_head(struct conn *c, const struct http_request *request)
@@ -377,9 +496,12 @@ static void on_head(struct conn *c, const struct http_request *request)
 	struct routes *r = routes_of(c);
 	enum target target = target_of(r, conn_listener(c), request->path);
 
+	if (!is_host_allowed(r, c, target, request)) {
+		refuse_host(r, c);
+		return;
+	}
 	if (is_for_pages(target) && !is_origin_allowed(r, request)) {
-		stats_add(routes_stats(r), STATS_origin_refused, 1);
-		conn_respond_error(c, 403, "Origin is not allowed", NULL);
+		refuse_origin(r, c);
 		return;
 	}
 	if (is_preflight(target, request)) {

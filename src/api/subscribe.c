@@ -438,8 +438,7 @@ static bool read_publisher(struct routes *r, struct conn *c,
 		return true;
 	session->secret = secret_match(password);
 	if (session->secret == 0) {
-		conn_respond_error(c, 401, "Wrong credentials",
-				   BASIC_CHALLENGE);
+		routes_refuse_password(r, c, publisher);
 		return false;
 	}
 	wrong = routes_refuse_name(publisher);

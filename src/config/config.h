@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/span.h"
+#include "codec/forwarded.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -69,6 +70,9 @@ struct config {
 	uint64_t auth_cache_ttl_ms;  /* of a yes; 0: none is kept */
 	uint64_t auth_cache_entries; /* yeses kept */
 	const char *allowed_origins; /* a list as in origin.h */
+	const char *allowed_hosts;   /* a list as in host.h */
+	const char *trusted_proxies; /* NULL: nobody; what became of it: */
+	struct forwarded_proxies proxies;
 	uint64_t subscriptions_max;  /* for one connection */
 	uint64_t sse_retry_ms;       /* told to event streams' clients */
 	uint64_t history_size;       /* messages a topic; 0: no history */

@@ -15,6 +15,8 @@ enum config_kind {
 	ADDRESS,
 	LISTENERS,
 	ORIGINS, /* text, a list as in origin.h */
+	HOSTS,   /* the same, as in host.h */
+	PROXIES, /* the same, as in forwarded.h */
 	FLAG,
 	NUMBER,
 	PORT_OR_NONE, /* the admin port: a NUMBER, and whether it is given */

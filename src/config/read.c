@@ -1,6 +1,8 @@
 /* read.c - the readers of the kinds of settings. */
 #include "config/private.h"
 
+#include "codec/forwarded.h"
+#include "codec/host.h"
 #include "codec/origin.h"
 
 #include <arpa/inet.h>
@@ -155,6 +157,12 @@ const char *config_read_setting(struct config *c,
 	case ORIGINS:
 		*(const char **)member = text;
 		return origin_check_list(text);
+	case HOSTS:
+		*(const char **)member = text;
+		return host_check_list(text);
+	case PROXIES:
+		*(const char **)member = text;
+		return forwarded_read_proxies(&c->proxies, text);
 	case LISTENERS:
 		*(const char **)member = text;
 		return config_read_listeners(c, text);

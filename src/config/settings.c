@@ -86,6 +86,13 @@ const struct config_setting config_settings[] = {
 	{"ALLOWED_ORIGINS", ORIGINS, AT(allowed_origins), "*", 0, 0,
 	 "the web origins, separated by commas, whose pages may connect, such "
 	 "as https://example.com; *: any"},
+	{"ALLOWED_HOSTS", HOSTS, AT(allowed_hosts), "*", 0, 0,
+	 "the hosts, separated by commas, that clients may call this server, "
+	 "such as push.example.com; *: any"},
+	{"TRUSTED_PROXIES", PROXIES, AT(trusted_proxies), NULL, 0, 0,
+	 "addresses and networks, such as 10.0.0.0/8, and unix, separated by "
+	 "commas: the proxies that are believed who their clients are; "
+	 "default: none"},
 	{"MAX_SUBSCRIPTIONS", NUMBER, AT(subscriptions_max), "128", 1, 1024,
 	 "for one connection"},
 	{"SSE_RETRY", DURATION, AT(sse_retry_ms), "2", 100, 3600000,

@@ -51,6 +51,8 @@ static void show_value(const struct config *c, const struct config_setting *s,
 	case ADDRESS:
 	case LISTENERS:
 	case ORIGINS:
+	case HOSTS:
+	case PROXIES:
 		show_text(s, *(const char *const *)member, out, cap);
 		break;
 	case FLAG:
@@ -124,6 +126,8 @@ void config_print_help(FILE *out)
 		[ADDRESS] = "ADDRESS",
 		[LISTENERS] = "LIST",
 		[ORIGINS] = "LIST",
+		[HOSTS] = "LIST",
+		[PROXIES] = "LIST",
 		[FLAG] = "true|false",
 		[NUMBER] = "NUMBER",
 		[PORT_OR_NONE] = "NUMBER",

@@ -60,6 +60,12 @@ static const enum stats_counter ending_counters[ENDING_COUNT] = {
 #undef ENDING_COUNTER
 };
 
+static void send_late(struct conn *c)
+{
+	conn_set_deadline(c, DEADLINE_WRITE);
+	conn_mark_dirty(c);
+}
+
 static void on_deadline(struct deadlines *all, struct deadline *d,
 			enum deadline_kind kind);
 
@@ -140,7 +146,7 @@ static void flush_one(struct conn *c)
 		conn_account(c);
 	}
 	if (c->state != CONN_CLOSED && c->writing == NULL &&
-	    conn_write_queued(c) != 0)
+	    c->deadline_kind != DEADLINE_LATE && conn_write_queued(c) != 0)
 		conn_abort(c, ENDING_peer_gone);
 	if (c->wants_room && conn_has_room(c)) {
 		c->wants_room = false;
@@ -605,6 +611,9 @@ static void on_deadline(struct deadlines *all, struct deadline *d,
 	case DEADLINE_LINGER:
 		end_unless_it_takes(c, kind, ENDING_done);
 		break;
+	case DEADLINE_LATE:
+		send_late(c);
+		break;
 	case DEADLINE_KINDS:
 		CHECK(false);
 	}
@@ -795,6 +804,9 @@ void conn_end(struct conn *c, enum ending ending, const char *reason)
 	case CONN_CLOSING:
 	case CONN_FINISHING:
 	case CONN_LINGERING:
+		if (ending == ENDING_going_away &&
+		    c->deadline_kind == DEADLINE_LATE)
+			send_late(c);
 		if (ending == ENDING_going_away)
 			return; /* it is on its way, and has a deadline */
 		break;

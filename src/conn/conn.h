@@ -254,6 +254,12 @@ void conn_respond(struct conn *c, const struct http_response *response);
 void conn_respond_error(struct conn *c, int status, const char *text,
 			const char *fields);
 
+/* The same, ends the connection, and sends the answer only after
+ * CONN_LATE_MS: for who guesses. Nothing is kept meanwhile but the answer. */
+#define CONN_LATE_MS 1000
+void conn_respond_late(struct conn *c, int status, const char *text,
+		       const char *fields);
+
 /* Whether the current request is an opening handshake that may be accepted
  * (RFC 6455 4.2.1). If not, it has been answered: 400, or 426. */
 bool conn_check_upgrade(struct conn *c);

@@ -20,6 +20,7 @@ enum deadline_kind {
 	DEADLINE_CLOSE,  /* the same of what comes before Close; then the
 			    peer's answer to that */
 	DEADLINE_LINGER, /* the peer's end, after ours */
+	DEADLINE_LATE,   /* until an answer that is to be late is sent */
 	DEADLINE_KINDS,
 };
 

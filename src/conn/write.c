@@ -358,6 +358,19 @@ void conn_respond_error(struct conn *c, int status, const char *text,
 	buf_fini(&content);
 }
 
+void conn_respond_late(struct conn *c, int status, const char *text,
+		       const char *fields)
+{
+	struct buf content = {0};
+	struct http_response response =
+		error_response(&content, status, text, fields);
+
+	response.close = true;
+	conn_respond(c, &response);
+	buf_fini(&content);
+	conn_set_deadline(c, DEADLINE_LATE); /* in place of DEADLINE_WRITE */
+}
+
 void conn_respond_last(struct conn *c, int status, const char *text)
 {
 	struct buf content = {0};

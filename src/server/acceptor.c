@@ -27,6 +27,7 @@
 
 static const char refusal[] = "HTTP/1.1 503 Service Unavailable\r\n"
 			      "Content-Type: application/json\r\n"
+			      "X-Content-Type-Options: nosniff\r\n"
 			      "Content-Length: 32\r\n"
 			      "Retry-After: 1\r\n"
 			      "Connection: close\r\n"

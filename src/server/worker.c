@@ -327,7 +327,8 @@ static struct conn_limits limits_of(const struct worker_shared *shared)
 				 [DEADLINE_WRITE] = c->write_timeout_ms,
 				 [DEADLINE_PING] = c->ping_interval_ms,
 				 [DEADLINE_CLOSE] = c->close_timeout_ms,
-				 [DEADLINE_LINGER] = c->close_timeout_ms},
+				 [DEADLINE_LINGER] = c->close_timeout_ms,
+				 [DEADLINE_LATE] = CONN_LATE_MS},
 	};
 }
 

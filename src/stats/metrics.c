@@ -166,6 +166,13 @@ static void write_http(struct page *p)
 	counter(p, "sent_bytes_total", "Bytes written to clients.",
 		STATS_bytes_out);
 	counter(p, "writes_total", "System calls that wrote.", STATS_writes);
+	counter(p, "passwords_wrong_total", "Wrong passwords presented.",
+		STATS_password_wrong);
+	counter(p, "passwords_late_total",
+		"Those answered late, since their address had too many.",
+		STATS_password_late);
+	counter(p, "host_refused_total",
+		"Requests for a host that is not allowed.", STATS_host_refused);
 	counter(p, "origin_refused_total",
 		"Requests from a web origin that is not allowed.",
 		STATS_origin_refused);

@@ -30,6 +30,9 @@
 	X(publish_repeated) /* answered as the first with the same key */      \
 	X(commands)         /* of isimud.v1 */                                 \
 	X(command_errors)   /* those answered with an error */                 \
+	X(password_wrong)   /* presented by publishers and the like */         \
+	X(password_late)    /* those answered late, after too many */          \
+	X(host_refused)     /* requests for a host not allowed */              \
 	X(origin_refused)   /* requests from a web origin not allowed */       \
 	X(bytes_in)         /* read from clients */                            \
 	X(bytes_out)        /* written to clients */                           \
@@ -47,7 +50,7 @@
 #define STATS_STATUSES(X)                                                      \
 	X(101) X(200) X(204) X(303)                                            \
 	X(400) X(401) X(403) X(404) X(405) X(406) X(408) X(413) X(414) X(415)  \
-	X(417) X(422) X(426) X(431)                                            \
+	X(417) X(421) X(422) X(426) X(431)                                            \
 	X(500) X(501) X(503) X(505)
 /* clang-format on */
 

@@ -38,7 +38,7 @@ def publish_secrets(server, hostile):
     mark = MARK.encode() + hostile
     text = mark.decode("utf-8", "replace")
     body = json.dumps({"topic": text, "data": text}).encode()
-    for fields in ({}, {"Authorization": basic(mark)},
+    for fields in ({}, {"Authorization": basic(b"a" + hostile)},
                    {"Authorization": basic("alice", mark)},
                    {"Content-Type": "text/" + MARK}):
         send(server, publish_request(body=body, fields=fields))

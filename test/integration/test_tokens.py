@@ -232,7 +232,8 @@ def test_the_authority_is_told_this_and_nothing_else(start, authority, kind):
         "authorization": [f"Bearer {token()}"],
         "x-forwarded-method": ["GET"],
         "x-forwarded-host": ["push.example:8080"],
-        "x-forwarded-uri": [TARGET], "x-forwarded-for": ["127.0.0.1"]}
+        "x-forwarded-uri": [TARGET], "x-forwarded-for": ["127.0.0.1"],
+        "x-forwarded-proto": ["http"]}
 
 
 @both
@@ -444,7 +445,8 @@ def test_each_topic_of_a_url_is_asked_about_in_order(start, authority, kind):
         assert asked["x-forwarded-method"] == ["GET"]
         assert asked["x-forwarded-host"] == ["localhost"]
         assert asked["x-forwarded-for"] == ["127.0.0.1"]
-        assert len(asked) == 8
+        assert asked["x-forwarded-proto"] == ["http"]
+        assert len(asked) == 9
     assert authority.asked.empty()
 
 

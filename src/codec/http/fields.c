@@ -62,9 +62,14 @@ static struct span take_part(struct span *s, char separator)
 	return http_trim(part);
 }
 
-struct span http_take_element(struct span *list)
+struct span http_list_take(struct span *list)
 {
 	return take_part(list, ',');
+}
+
+struct span http_part_take(struct span *parts, char separator)
+{
+	return take_part(parts, separator);
 }
 
 bool http_list_has(struct span value, struct span token)

@@ -16,8 +16,9 @@
 #define LIST_FIELDS                                                            \
 	(BIT(HTTP_ACCEPT) | BIT(HTTP_ACCESS_CONTROL_REQUEST_HEADERS) |         \
 	 BIT(HTTP_CONNECTION) | BIT(HTTP_CONTENT_ENCODING) |                   \
-	 BIT(HTTP_COOKIE) | BIT(HTTP_SEC_WEBSOCKET_PROTOCOL) |                 \
-	 BIT(HTTP_UPGRADE))
+	 BIT(HTTP_COOKIE) | BIT(HTTP_FORWARDED) | BIT(HTTP_SEC_FETCH_SITE) |   \
+	 BIT(HTTP_X_FORWARDED_FOR) | BIT(HTTP_X_FORWARDED_PROTO) |             \
+	 BIT(HTTP_SEC_WEBSOCKET_PROTOCOL) | BIT(HTTP_UPGRADE))
 
 void http_head_clear(struct http_head *head)
 {
@@ -81,14 +82,18 @@ static const char *const field_names[] = {
 	[HTTP_CONTENT_TYPE] = "content-type",
 	[HTTP_COOKIE] = "cookie",
 	[HTTP_EXPECT] = "expect",
+	[HTTP_FORWARDED] = "forwarded",
 	[HTTP_HOST] = "host",
 	[HTTP_IDEMPOTENCY_KEY] = "idempotency-key",
 	[HTTP_LAST_EVENT_ID] = "last-event-id",
 	[HTTP_ORIGIN] = "origin",
+	[HTTP_SEC_FETCH_SITE] = "sec-fetch-site",
 	[HTTP_SEC_WEBSOCKET_KEY] = "sec-websocket-key",
 	[HTTP_SEC_WEBSOCKET_PROTOCOL] = "sec-websocket-protocol",
 	[HTTP_SEC_WEBSOCKET_VERSION] = "sec-websocket-version",
 	[HTTP_UPGRADE] = "upgrade",
+	[HTTP_X_FORWARDED_FOR] = "x-forwarded-for",
+	[HTTP_X_FORWARDED_PROTO] = "x-forwarded-proto",
 	[FIELD_TRANSFER_ENCODING] = "transfer-encoding",
 	[FIELD_CONTENT_LENGTH] = "content-length",
 };
@@ -109,6 +114,8 @@ static unsigned guess_field(size_t len, unsigned char first)
 		return HTTP_ORIGIN;
 	case NAME_KEY(7, 'u'):
 		return HTTP_UPGRADE;
+	case NAME_KEY(9, 'f'):
+		return HTTP_FORWARDED;
 	case NAME_KEY(10, 'c'):
 		return HTTP_CONNECTION;
 	case NAME_KEY(12, 'c'):
@@ -119,6 +126,12 @@ static unsigned guess_field(size_t len, unsigned char first)
 		return HTTP_LAST_EVENT_ID;
 	case NAME_KEY(14, 'c'):
 		return FIELD_CONTENT_LENGTH;
+	case NAME_KEY(14, 's'):
+		return HTTP_SEC_FETCH_SITE;
+	case NAME_KEY(15, 'x'):
+		return HTTP_X_FORWARDED_FOR;
+	case NAME_KEY(17, 'x'):
+		return HTTP_X_FORWARDED_PROTO;
 	case NAME_KEY(15, 'i'):
 		return HTTP_IDEMPOTENCY_KEY;
 	case NAME_KEY(16, 'c'):
@@ -182,7 +195,7 @@ static void add_codings(struct http_head *head, struct span value)
 {
 	head->has_transfer_encoding = true;
 	while (value.bytes != NULL) {
-		struct span coding = http_take_element(&value);
+		struct span coding = http_list_take(&value);
 
 		if (coding.len == 0)
 			continue;

@@ -82,10 +82,6 @@ bool http_head_is_in_framing(const struct http_head *head);
 int http_head_make_request(struct http_head *head, struct http_request *r,
 			   struct http_verdict *v);
 
-/* Takes the next element, trimmed, off `*list`, which is comma-separated (RFC
- * 9110 5.6.1) and absent behind the last. */
-struct span http_take_element(struct span *list);
-
 /* `s` without spaces and tabs around it (RFC 9110 5.6.3). */
 struct span http_trim(struct span s);
 

@@ -46,14 +46,18 @@ enum http_field {
 	HTTP_CONTENT_TYPE,
 	HTTP_COOKIE,
 	HTTP_EXPECT,
+	HTTP_FORWARDED,
 	HTTP_HOST,
 	HTTP_IDEMPOTENCY_KEY,
 	HTTP_LAST_EVENT_ID,
 	HTTP_ORIGIN,
+	HTTP_SEC_FETCH_SITE,
 	HTTP_SEC_WEBSOCKET_KEY,
 	HTTP_SEC_WEBSOCKET_PROTOCOL,
 	HTTP_SEC_WEBSOCKET_VERSION,
 	HTTP_UPGRADE,
+	HTTP_X_FORWARDED_FOR,
+	HTTP_X_FORWARDED_PROTO,
 	HTTP_FIELD_COUNT,
 	HTTP_FIELD_UNKNOWN = HTTP_FIELD_COUNT,
 };
@@ -70,9 +74,10 @@ struct http_request {
 	struct span query;      /* behind '?', absent without one */
 	/* Values without the space around them; absent if not sent. A list
 	 * field (Accept, Access-Control-Request-Headers, Connection,
-	 * Content-Encoding, Sec-WebSocket-Protocol, Upgrade, Cookie) sent in
-	 * several lines is joined by ", " ("; " for Cookie). Any other field of
-	 * the enum that is sent twice makes the request bad (400). */
+	 * Content-Encoding, Forwarded, Sec-Fetch-Site, Sec-WebSocket-Protocol,
+	 * Upgrade, X-Forwarded-For, X-Forwarded-Proto, Cookie) sent in several
+	 * lines is joined by ", " ("; " for Cookie). Any other field of the
+	 * enum that is sent twice makes the request bad (400). */
 	struct span fields[HTTP_FIELD_COUNT];
 	struct span content;     /* HTTP_REQUEST: all of it; before: empty */
 	bool has_content_length; /* as announced in `content_length` */
@@ -147,6 +152,14 @@ bool http_is_in_request(const struct http *h);
  * 501, 505), and a sentence that says what was wrong (static text). */
 int http_status(const struct http *h);
 const char *http_reason(const struct http *h);
+
+/* Takes the first element, without the space around it, off the comma-separated
+ * list `*list` (RFC 9110 5.6.1), which is absent behind the last one. An empty
+ * element is one too. */
+struct span http_list_take(struct span *list);
+
+/* The same for parts that end at `separator`, where that is not in quotes. */
+struct span http_part_take(struct span *parts, char separator);
 
 /* Whether the comma-separated list `value` (RFC 9110 5.6.1) has `token`,
  * without regard to case. An absent list has none. */

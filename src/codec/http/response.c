@@ -50,6 +50,8 @@ const char *http_reason_phrase(int status)
 		return "Unsupported Media Type";
 	case 417:
 		return "Expectation Failed";
+	case 421:
+		return "Misdirected Request";
 	case 422:
 		return "Unprocessable Content";
 	case 426:
@@ -139,8 +141,10 @@ int http_write_response(struct buf *out, const struct http_response *r)
 	p = put_field(p, SPAN(" "), span_of(http_reason_phrase(r->status)));
 	if (date.bytes != NULL)
 		p = put_field(p, SPAN("Date: "), date);
-	if (has_content)
+	if (has_content) {
 		p = put_field(p, SPAN("Content-Type: "), type);
+		p = put(p, SPAN("X-Content-Type-Options: nosniff\r\n"));
+	}
 	if (may_have_content && !r->is_stream) {
 		p = put(p, SPAN("Content-Length: "));
 		p = decimal_write(p, content_len);

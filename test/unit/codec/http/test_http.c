@@ -37,14 +37,18 @@ static const char *const field_names[HTTP_FIELD_COUNT] = {
 	[HTTP_CONTENT_TYPE] = "content-type",
 	[HTTP_COOKIE] = "cookie",
 	[HTTP_EXPECT] = "expect",
+	[HTTP_FORWARDED] = "forwarded",
 	[HTTP_HOST] = "host",
 	[HTTP_IDEMPOTENCY_KEY] = "idempotency-key",
 	[HTTP_LAST_EVENT_ID] = "last-event-id",
 	[HTTP_ORIGIN] = "origin",
+	[HTTP_SEC_FETCH_SITE] = "sec-fetch-site",
 	[HTTP_SEC_WEBSOCKET_KEY] = "sec-websocket-key",
 	[HTTP_SEC_WEBSOCKET_PROTOCOL] = "sec-websocket-protocol",
 	[HTTP_SEC_WEBSOCKET_VERSION] = "sec-websocket-version",
 	[HTTP_UPGRADE] = "upgrade",
+	[HTTP_X_FORWARDED_FOR] = "x-forwarded-for",
+	[HTTP_X_FORWARDED_PROTO] = "x-forwarded-proto",
 };
 
 /* --- writing down what happens ---------------------------------------------
@@ -1911,6 +1915,7 @@ static void a_response_has_its_fields_and_content(void **state)
 	expect_response(&r, "HTTP/1.1 401 Unauthorized\r\n"
 			    "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 			    "Content-Type: application/json\r\n"
+			    "X-Content-Type-Options: nosniff\r\n"
 			    "Content-Length: 11\r\n"
 			    "A: b\r\nC: d\r\n"
 			    "Connection: close\r\n\r\n{\"error\":1}");
@@ -1936,6 +1941,7 @@ static void a_response_to_head_has_the_length_without_the_content(void **state)
 
 	(void)state;
 	expect_response(&r, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+			    "X-Content-Type-Options: nosniff\r\n"
 			    "Content-Length: 10\r\n\r\n");
 }
 
@@ -1952,10 +1958,12 @@ static void a_stream_has_no_length_and_ends_with_the_connection(void **state)
 	(void)state;
 	expect_response(&r, "HTTP/1.1 200 OK\r\n"
 			    "Content-Type: text/event-stream\r\n"
+			    "X-Content-Type-Options: nosniff\r\n"
 			    "Connection: close\r\n\r\n:\n\n");
 	r.is_head = true;
 	expect_response(&r, "HTTP/1.1 200 OK\r\n"
 			    "Content-Type: text/event-stream\r\n"
+			    "X-Content-Type-Options: nosniff\r\n"
 			    "Connection: close\r\n\r\n");
 }
 
@@ -1972,6 +1980,7 @@ static void a_stream_may_be_in_chunks(void **state)
 	(void)state;
 	expect_response(&r, "HTTP/1.1 200 OK\r\n"
 			    "Content-Type: text/event-stream\r\n"
+			    "X-Content-Type-Options: nosniff\r\n"
 			    "Transfer-Encoding: chunked\r\n"
 			    "Connection: close\r\n\r\n"
 			    "12\r\n0123456789abcdef:\n\r\n");
@@ -1979,12 +1988,14 @@ static void a_stream_may_be_in_chunks(void **state)
 	r.content = SPAN("");
 	expect_response(&r, "HTTP/1.1 200 OK\r\n"
 			    "Content-Type: text/event-stream\r\n"
+			    "X-Content-Type-Options: nosniff\r\n"
 			    "Transfer-Encoding: chunked\r\n"
 			    "Connection: close\r\n\r\n");
 	r.content = SPAN("x");
 	r.is_head = true;
 	expect_response(&r, "HTTP/1.1 200 OK\r\n"
 			    "Content-Type: text/event-stream\r\n"
+			    "X-Content-Type-Options: nosniff\r\n"
 			    "Transfer-Encoding: chunked\r\n"
 			    "Connection: close\r\n\r\n");
 }
