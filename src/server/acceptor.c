@@ -374,8 +374,9 @@ static void notice_the_vanished(const struct acceptor_listener *l,
 	for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
 		if (setsockopt(l->fd, options[i].level, options[i].name,
 			       &options[i].value, sizeof options[i].value) != 0)
-			log_warn("a listener's option %d: %s", options[i].name,
-				 uv_strerror(uv_translate_sys_error(errno)));
+			log_event(LOG_WARN, "socket_option", LOG_NO_FIELDS,
+				  "a listener's option %d: %s", options[i].name,
+				  uv_strerror(uv_translate_sys_error(errno)));
 }
 
 int acceptor_init(struct acceptor *a, struct worker_shared *shared,
