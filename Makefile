@@ -233,9 +233,10 @@ format-check: ## fails if `make format` would change anything
 	clang-format --dry-run --Werror $(C_FILES)
 
 .PHONY: lint
-lint: ## clang-tidy, cppcheck, and the layers' includes
+lint: build/isimud ## clang-tidy, cppcheck, the layers' includes, the binary's hardening
 	@scripts/deps.sh build lint
 	@scripts/layers.sh
+	@scripts/hardening.sh build/isimud
 	@scripts/lint.sh
 
 .PHONY: clean
