@@ -232,6 +232,11 @@ void routes_subscribe(struct routes *r, struct conn *c,
 void routes_accept_client(struct routes *r, struct conn *c,
 			  const struct http_request *request);
 
+/* subscribers.h: on_loss. An event stream gets `reset`, isimud.v1 a gap notice;
+ * a raw WebSocket ends with 4410. */
+void routes_on_loss(struct subscribers *all, struct subscriber *s,
+		    uint64_t from, uint64_t to);
+
 /* The first message of a raw WebSocket that named no topic. */
 void routes_on_raw_message(struct routes *r, struct conn *c,
 			   struct span message);
@@ -298,6 +303,10 @@ void routes_start_session(struct routes *r, struct conn *c,
 			  const struct plan *plan, bool resumes,
 			  uint64_t epoch);
 void routes_on_command(struct routes *r, struct conn *c, struct span message);
+
+/* Tells the client what it lost of a topic. Ends nothing inside the call. */
+void routes_send_gap(struct routes *r, struct conn *c,
+		     const struct topic_key *key, uint64_t from, uint64_t to);
 
 /* The message that waited for a check: what came of that. */
 void routes_on_command_checked(struct routes *r, struct conn *c,

@@ -15,6 +15,9 @@
 
 #define PROJECT_PAGE  "https://github.com/tropicbliss/isimud"
 #define SUBSCRIBE_MAX 65536 /* bytes of a message from a subscriber */
+/* For which history is sent in one iteration of the loop, but for the last
+ * message. */
+#define TURNS_NS UINT64_C(1000000)
 #define BASIC_CHALLENGE                                                        \
 	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
 #define NO_STORE "Cache-Control: no-store\r\n"
@@ -284,6 +287,8 @@ static void show_metrics(struct routes *r, struct conn *c)
 		.acceptor = shared->acceptor,
 		.topics = registry_topics(shared->registry),
 		.history_bytes = registry_history_bytes(shared->registry),
+		.replay_bytes = registry_replay_bytes(shared->registry),
+		.forms_bytes = message_kept_forms(),
 		.receipts_count = receipts_count(shared->receipts),
 		.receipts_bytes = receipts_bytes(shared->receipts),
 		.auth_asked = verdicts_asked(shared->verdicts),
@@ -565,6 +570,30 @@ static void on_message(struct conn *c, bool is_text, struct span message)
 		routes_on_raw_message(routes_of(c), c, message);
 }
 
+/* Gives one of the subscriptions of a URL its turn, if any is behind. */
+static bool catch_up_of_url(struct routes *r, struct client *client)
+{
+	struct session *session = client->session;
+	unsigned count = session == NULL ? 0 : session->several_count;
+
+	if (subscribers_catch_up(&r->subscribers, &client->only))
+		return true;
+	for (unsigned i = 0; i < count; i++)
+		if (subscribers_catch_up(&r->subscribers, &session->several[i]))
+			return true;
+	return false;
+}
+
+/* Returns whether `s` has no more use for room. */
+static bool use_room(struct routes *r, struct subscriber *s)
+{
+	if (subscribers_catch_up(&r->subscribers, s))
+		return false;
+	return !s->is_lossy ||
+	       subscribers_feed(&r->subscribers,
+				CONTAINER_OF(s, struct lossy, subscriber));
+}
+
 /* Takes turns, so that one subscription does not keep all the room there is. */
 static void on_room(struct conn *c)
 {
@@ -573,14 +602,11 @@ static void on_room(struct conn *c)
 	struct routes *r = routes_of(c);
 	unsigned count = session == NULL ? 0 : session->subscribed_count;
 
+	if (catch_up_of_url(r, client))
+		return;
 	for (unsigned i = 0; i < count; i++) {
 		unsigned at = (session->fed + i) % count;
-		struct subscriber *s = session->subscribed[at];
-		if (!s->is_lossy)
-			continue;
-		if (!subscribers_feed(
-			    &r->subscribers,
-			    CONTAINER_OF(s, struct lossy, subscriber))) {
+		if (!use_room(r, session->subscribed[at])) {
 			session->fed = (at + 1) % count;
 			return;
 		}
@@ -625,10 +651,10 @@ static int routes_open(struct worker *w, void **state)
 	if (rv != 0)
 		goto err_routes;
 	rv = subscribers_init(&r->subscribers, w->shared->registry, w->index,
-			      (uint32_t)config->history_size,
 			      config->buffered_max_bytes, &w->stats);
 	if (rv != 0)
 		goto err_routes;
+	r->subscribers.on_loss = routes_on_loss;
 	rv = open_auth(r);
 	if (rv != 0)
 		goto err_subscribers;
@@ -651,7 +677,19 @@ static void routes_deliver(void *state, struct message *first)
 static void routes_flushed(void *state)
 {
 	struct routes *r = state;
-	subscribers_flushed(&r->subscribers);
+	struct subscribers *all = &r->subscribers;
+
+	subscribers_flushed(all);
+	if (!subscribers_has_turns(all))
+		return;
+	uint64_t until_ns = uv_hrtime() + TURNS_NS;
+	do {
+		subscribers_take_turns(all, until_ns);
+		conn_group_flush(&r->worker->group);
+	} while (subscribers_has_turns(all) && uv_hrtime() < until_ns);
+	/* What others wait for has its turn first; then, without waiting. */
+	if (subscribers_has_turns(all))
+		uv_async_send(&r->worker->mailbox.async);
 }
 
 static void routes_notify(void *state, struct mailbox_note *note)

@@ -93,30 +93,41 @@ struct wish {
 	struct span ref;
 	struct topic_key key;
 	bool drops;
-	bool resumes;
 	struct subscribers_resume from;
 };
 
-/* Tells that it is in force, and what came before it. */
+/* Tells that it is in force; what came before it follows. */
 static void welcome(struct routes *r, struct conn *c, const struct wish *wish,
-		    struct subscriber *s, bool is_exact)
+		    const struct subscriber *s, bool is_exact)
 {
 	enum envelope_resumed resumed = ENVELOPE_NOT_ASKED;
-	uint64_t place = s->since;
 	char id[CURSOR_MAX];
 
-	if (wish->resumes)
+	if (wish->from.resumes)
 		resumed = is_exact ? ENVELOPE_RESUMED : ENVELOPE_NOT_RESUMED;
-	if (wish->resumes && is_exact)
-		place = wish->from.after;
-	size_t len = cursor_write(
-		id, registry_epoch(r->worker->shared->registry), place);
+	size_t len =
+		cursor_write(id, registry_epoch(r->worker->shared->registry),
+			     subscribers_since(s));
 	r->page.len = 0;
 	answer(r, c,
 	       envelope_write_subscribed(&r->page, wish->ref,
 					 wish->key.publisher, wish->key.name,
 					 (struct span){id, len}, resumed));
-	subscribers_replay(&r->subscribers, s);
+}
+
+void routes_send_gap(struct routes *r, struct conn *c,
+		     const struct topic_key *key, uint64_t from, uint64_t to)
+{
+	uint64_t epoch = registry_epoch(r->worker->shared->registry);
+	char first[CURSOR_MAX];
+	char last[CURSOR_MAX];
+	struct span from_id = {first, cursor_write(first, epoch, from)};
+	struct span to_id = {last, cursor_write(last, epoch, to)};
+
+	r->page.len = 0;
+	answer(r, c,
+	       envelope_write_gap(&r->page, key->publisher, key->name, from_id,
+				  to_id));
 }
 
 static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
@@ -131,8 +142,7 @@ static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 	s = subscriber_new(session, wish->drops);
 	if (s == NULL)
 		goto no_memory;
-	if (subscribers_add(&r->subscribers, s, c, &wish->key,
-			    wish->resumes ? &wish->from : NULL,
+	if (subscribers_add(&r->subscribers, s, c, &wish->key, &wish->from,
 			    &is_exact) != 0) {
 		subscriber_free(s);
 		goto no_memory;
@@ -175,7 +185,7 @@ static bool read_wish(struct routes *r, struct conn *c,
 	*wish = (struct wish){.ref = command->ref,
 			      .key = {command->publisher, command->topic},
 			      .drops = command->drops,
-			      .resumes = command->since.bytes != NULL};
+			      .from.resumes = command->since.bytes != NULL};
 	if (find(session, &wish->key) != NULL)
 		answer_error(r, c, command->ref, ENVELOPE_already_subscribed,
 			     NULL);
@@ -183,7 +193,7 @@ static bool read_wish(struct routes *r, struct conn *c,
 		 routes_config(r)->subscriptions_max)
 		answer_error(r, c, command->ref,
 			     ENVELOPE_too_many_subscriptions, NULL);
-	else if (wish->resumes &&
+	else if (wish->from.resumes &&
 		 cursor_parse(command->since, 1, &wish->from.epoch,
 			      &wish->from.after) != 0)
 		answer_error(r, c, command->ref, ENVELOPE_bad_command,
@@ -219,11 +229,14 @@ static void ask_and_subscribe(struct routes *r, struct conn *c,
 void routes_start_session(struct routes *r, struct conn *c,
 			  const struct plan *plan, bool resumes, uint64_t epoch)
 {
-	struct wish wish = {.resumes = resumes};
+	struct wish wish = {.drops = false};
 
 	for (unsigned i = 0; i < plan->topics_count; i++) {
 		wish.key = (struct topic_key){plan->publisher, plan->topics[i]};
-		wish.from = (struct subscribers_resume){epoch, r->positions[i]};
+		wish.from =
+			(struct subscribers_resume){.resumes = resumes,
+						    .epoch = epoch,
+						    .after = r->positions[i]};
 		subscribe(r, c, &wish);
 		if (conn_state(c) != CONN_WEBSOCKET)
 			return;

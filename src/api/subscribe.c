@@ -135,20 +135,29 @@ static void prepare(struct routes *r, struct subscriber *all,
 	}
 }
 
-/* Tells an event stream that it can't go on without a loss. */
-static int send_reset(struct routes *r, struct conn *c, struct span topic)
+/* Tells an event stream that messages of a topic were lost; what comes is from
+ * behind number `since` on. */
+static int send_reset(struct routes *r, struct conn *c,
+		      const struct topic_key *key, uint64_t since)
 {
 	struct buf data = {0};
+	char id[CURSOR_MAX];
+	size_t id_len = cursor_write(
+		id, registry_epoch(r->worker->shared->registry), since);
 	const struct span start =
 		SPAN("{\"reason\":\"messages were lost\",\"publisher\":");
 
 	int rv = buf_append(&data, start.bytes, start.len);
 	if (rv == 0)
-		rv = json_write_string(&data, r->plan.publisher);
+		rv = json_write_string(&data, key->publisher);
 	if (rv == 0)
 		rv = buf_append(&data, ",\"topic\":", 9);
 	if (rv == 0)
-		rv = json_write_string(&data, topic);
+		rv = json_write_string(&data, key->name);
+	if (rv == 0)
+		rv = buf_append(&data, ",\"id\":", 6);
+	if (rv == 0)
+		rv = json_write_string(&data, (struct span){id, id_len});
 	if (rv == 0)
 		rv = buf_append(&data, "}", 1);
 	r->page.len = 0;
@@ -162,10 +171,13 @@ static int send_reset(struct routes *r, struct conn *c, struct span topic)
 }
 
 /* A client that can't be told in its protocol is ended. */
-static int tell_loss(struct routes *r, struct conn *c, struct span topic)
+static int tell_loss(struct routes *r, struct conn *c,
+		     const struct subscriber *s)
 {
+	struct topic_key key = subscribers_key(s);
+
 	if (conn_state(c) == CONN_EVENT_STREAM)
-		return send_reset(r, c, topic);
+		return send_reset(r, c, &key, subscribers_since(s));
 	conn_end(c, ENDING_not_resumed, NULL);
 	return UV_ECANCELED;
 }
@@ -176,20 +188,34 @@ static int start_one(struct routes *r, struct conn *c, struct subscriber *s,
 {
 	struct span topic = r->plan.topics[s->ordinal];
 	struct topic_key key = {r->plan.publisher, topic};
-	struct subscribers_resume from = {resume->epoch,
-					  r->positions[s->ordinal]};
+	struct subscribers_resume from = {.resumes = resume->is_wanted,
+					  .epoch = resume->epoch,
+					  .after = r->positions[s->ordinal]};
 	bool is_exact;
 
-	int rv = subscribers_add(&r->subscribers, s, c, &key,
-				 resume->is_wanted ? &from : NULL, &is_exact);
+	int rv = subscribers_add(&r->subscribers, s, c, &key, &from, &is_exact);
 	if (rv == 0 && resume->is_wanted && !is_exact)
-		rv = tell_loss(r, c, topic);
-	if (rv == 0)
-		subscribers_replay(&r->subscribers, s);
+		rv = tell_loss(r, c, s);
 	return rv;
 }
 
-/* What the client has got, once its history was replayed. */
+void routes_on_loss(struct subscribers *all, struct subscriber *s,
+		    uint64_t from, uint64_t to)
+{
+	struct routes *r = CONTAINER_OF(all, struct routes, subscribers);
+	struct topic_key key = subscribers_key(s);
+
+	if (conn_state(s->conn) == CONN_EVENT_STREAM) {
+		if (send_reset(r, s->conn, &key, to) != 0)
+			conn_end_later(s->conn, ENDING_no_memory);
+	} else if (s->form == MESSAGE_ENVELOPE) {
+		routes_send_gap(r, s->conn, &key, from, to);
+	} else {
+		conn_end_later(s->conn, ENDING_not_resumed);
+	}
+}
+
+/* What the client has got, before its history comes. */
 static int write_position(struct routes *r, const struct subscriber *all,
 			  struct buf *out)
 {
@@ -197,8 +223,9 @@ static int write_position(struct routes *r, const struct subscriber *all,
 
 	if (all[0].has_cursor)
 		return subscribers_write_cursor(&r->subscribers, all, out);
-	size_t len = cursor_write(
-		id, registry_epoch(r->worker->shared->registry), all[0].since);
+	size_t len =
+		cursor_write(id, registry_epoch(r->worker->shared->registry),
+			     subscribers_since(&all[0]));
 	return buf_append(out, id, len);
 }
 

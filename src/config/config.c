@@ -39,6 +39,7 @@ static uint64_t default_connections_max(void)
 
 /* At most such parts of the budget are taken, unless more was asked for. */
 #define HISTORY_MEMORY_PART     4
+#define REPLAY_MEMORY_PART      8
 #define IDEMPOTENCY_MEMORY_PART 16
 
 static void limit_to_part(uint64_t *bytes, uint64_t budget, uint64_t part)
@@ -61,6 +62,9 @@ static void complete(struct config *c, config_get_cb get)
 	if (get("HISTORY_BYTES") == NULL)
 		limit_to_part(&c->history_bytes, c->memory_limit_bytes,
 			      HISTORY_MEMORY_PART);
+	if (get("REPLAY_BYTES") == NULL)
+		limit_to_part(&c->replay_bytes, c->memory_limit_bytes,
+			      REPLAY_MEMORY_PART);
 	if (get("IDEMPOTENCY_BYTES") == NULL)
 		limit_to_part(&c->idempotency_bytes, c->memory_limit_bytes,
 			      IDEMPOTENCY_MEMORY_PART);

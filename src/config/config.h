@@ -78,6 +78,7 @@ struct config {
 	uint64_t history_size;       /* messages a topic; 0: no history */
 	uint64_t history_ttl_ms;     /* the same */
 	uint64_t history_bytes;      /* of all topics; the same */
+	uint64_t replay_bytes;       /* beyond it, for who still reads it */
 	const char *history_file;    /* NULL: history ends with the process */
 	uint64_t idempotency_ttl_ms; /* 0: no answer is kept for repeats */
 	uint64_t idempotency_bytes;  /* of all answers kept; the same */

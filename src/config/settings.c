@@ -105,6 +105,10 @@ const struct config_setting config_settings[] = {
 	{"HISTORY_BYTES", BYTES, AT(history_bytes), "64M", 0, 64 * GIB,
 	 "of the messages that all topics keep; 0: none are kept. If it is not "
 	 "given, it is at most a quarter of MEMORY_LIMIT"},
+	{"REPLAY_BYTES", BYTES, AT(replay_bytes), "64M", 0, 64 * GIB,
+	 "of messages that are kept beyond the history, until those who get it "
+	 "after coming back have read them. If it is not given, it is at most "
+	 "an eighth of MEMORY_LIMIT"},
 	{"HISTORY_FILE", TEXT, AT(history_file), NULL, 0, 0,
 	 "a file that the history is saved to when the server ends, and "
 	 "restored from when it starts; default: none"},

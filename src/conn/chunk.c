@@ -28,6 +28,22 @@ struct chunk *chunk_of_part(struct message *m, struct span bytes)
 	return c;
 }
 
+struct chunk *chunk_of_encoding(struct message_encoding *e)
+{
+	struct span bytes = message_encoding_bytes(e);
+	struct chunk *c = malloc(sizeof *c);
+	if (c == NULL) {
+		message_encoding_free(e);
+		return NULL;
+	}
+	memory_charge(sizeof *c);
+	*c = (struct chunk){.refs = 1,
+			    .len = (uint32_t)bytes.len,
+			    .bytes = (const uint8_t *)bytes.bytes,
+			    .encoding = e};
+	return c;
+}
+
 struct chunk *chunk_new(size_t cap)
 {
 	if (cap > UINT32_MAX)
@@ -42,7 +58,7 @@ struct chunk *chunk_new(size_t cap)
 
 void chunk_append(struct chunk *c, const void *bytes, size_t len)
 {
-	CHECK(c->refs == 1 && c->message == NULL && len <= c->cap - c->len);
+	CHECK(c->refs == 1 && c->bytes == c->own && len <= c->cap - c->len);
 	if (len > 0)
 		memcpy(c->own + c->len, bytes, len);
 	c->len += (uint32_t)len;
@@ -60,6 +76,7 @@ void chunk_unref(struct chunk *c)
 		return;
 	if (c->message != NULL)
 		message_unref(c->message, 1);
+	message_encoding_free(c->encoding);
 	memory_credit(sizeof *c + c->cap);
 	free(c);
 }

@@ -2,7 +2,8 @@
  *
  * A chunk is whole units (frames of a WebSocket, blocks of an event stream), a
  * part of one (`is_continued`), or a piece of an HTTP response; it either
- * borrows bytes of a message (and holds a reference to it) or has its own.
+ * borrows bytes of a message (and holds a reference to it), or has its own, or
+ * those of a form that it owns.
  * Its count is not atomic: however many connections of one loop wait to write a
  * message, the message itself is referenced once.
  * Owner: the loop's thread. */
@@ -21,8 +22,11 @@ struct chunk {
 	uint32_t cap;            /* of `own`; 0 if it borrows a message's */
 	bool is_continued;       /* it ends inside a unit, which the next chunk
 				    of the queue goes on with */
-	const uint8_t *bytes;    /* `own`, or the message's */
+	bool is_paced;           /* it was queued because there was room: never
+				    held against the peer (conn.h) */
+	const uint8_t *bytes;    /* `own`, or the message's or encoding's */
 	struct message *message; /* a reference, or NULL */
+	struct message_encoding *encoding; /* owned, or NULL */
 	uint8_t own[];
 };
 
@@ -33,6 +37,9 @@ struct chunk *chunk_of_message(struct message *m);
 /* The same of `bytes`, at most UINT32_MAX, which lie in `m` (message_encode())
  * and end a unit. */
 struct chunk *chunk_of_part(struct message *m, struct span bytes);
+
+/* The same of a whole form, which it takes (even without memory). */
+struct chunk *chunk_of_encoding(struct message_encoding *e);
 
 /* An empty chunk with room for `cap` bytes. NULL without memory. */
 struct chunk *chunk_new(size_t cap);

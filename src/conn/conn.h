@@ -284,7 +284,8 @@ bool conn_uses_chunks(const struct conn *c);
 /* Queues a chunk of whole frames to an open WebSocket, or of whole lines to an
  * event stream, holding it. Never ends the connection inside the call, so it
  * may be used while walking over connections: one that is over its limit, or
- * broken, is ended by the next flush. Does nothing in any other state. */
+ * broken, is ended by the next flush. What is paced (chunk.h) is not held
+ * against the limit, now and later. Does nothing in any other state. */
 void conn_send(struct conn *c, struct chunk *chunk);
 
 /* Queues a copy of `payload` as one text message to a WebSocket, or, whole
@@ -295,6 +296,9 @@ void conn_send_text(struct conn *c, struct span payload);
  * the next conn_send() goes on with, which must follow before the next flush,
  * with nothing else sent between them. The same rules. */
 void conn_send_part(struct conn *c, struct span bytes);
+
+/* Whether what is sent to it may still arrive: it is open, and not doomed. */
+bool conn_can_send(const struct conn *c);
 
 /* Whether little is waiting to be written: under CONN_ROOM_BYTES, and under
  * half of buffered_max_bytes. False for one that is doomed, or neither an open

@@ -125,16 +125,16 @@ unsigned outq_gather(const struct outq *q, uv_buf_t *bufs, unsigned max,
 	return n;
 }
 
-size_t outq_first_bytes(const struct outq *q)
+size_t outq_spared_bytes(const struct outq *q)
 {
+	bool is_oldest = true;
 	size_t bytes = 0;
-	uint32_t i = 0;
 
-	while (i < q->count) {
-		const struct chunk *c = chunk_at(q, i++);
-		bytes += c->len;
-		if (!c->is_continued)
-			break;
+	for (uint32_t i = 0; i < q->count; i++) {
+		const struct chunk *c = chunk_at(q, i);
+		if (is_oldest || c->is_paced)
+			bytes += c->len;
+		is_oldest = is_oldest && c->is_continued;
 	}
 	return bytes - q->head_offset;
 }

@@ -44,8 +44,8 @@ unsigned outq_gather(const struct outq *q, uv_buf_t *bufs, unsigned max,
 		     size_t max_bytes);
 
 /* The bytes left of the oldest unit: a chunk, and those that go on with it
- * (chunk.h: is_continued). */
-size_t outq_first_bytes(const struct outq *q);
+ * (chunk.h: is_continued); and of chunks that are paced. Walks over all. */
+size_t outq_spared_bytes(const struct outq *q);
 
 /* Drops the oldest `len` bytes: they are written. */
 void outq_consume(struct outq *q, size_t len);

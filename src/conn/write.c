@@ -31,7 +31,7 @@ size_t conn_unsent_bytes(const struct conn *c)
 
 /* Small chunks by the thousand cost more than their bytes. The unit that is
  * being written is not held against the peer, however long it is: what was
- * published can be delivered. */
+ * published can be delivered. Nor is what was queued as there was room. */
 static bool is_over_limit(const struct conn *c)
 {
 	size_t max = c->group->limits.buffered_max_bytes;
@@ -39,7 +39,7 @@ static bool is_over_limit(const struct conn *c)
 
 	if (c->outq.count > GATHER_MAX + max / CHUNK_COST_BYTES)
 		return true;
-	return unsent > max && unsent > max + outq_first_bytes(&c->outq);
+	return unsent > max && unsent > max + outq_spared_bytes(&c->outq);
 }
 
 /* Subscribers must keep up; requests are slowed down instead (read.c).
@@ -66,6 +66,11 @@ static bool may_send(const struct conn *c)
 {
 	CHECK_ON_THREAD(c->group->owner);
 	return conn_is_open(c) && c->doomed == ENDING_NONE;
+}
+
+bool conn_can_send(const struct conn *c)
+{
+	return may_send(c);
 }
 
 void conn_write_now(struct conn *c)

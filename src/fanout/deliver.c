@@ -5,8 +5,7 @@
 #include "fanout/members.h"
 #include "fanout/subscribers.h"
 
-#define RUN_MAX_BYTES  65536 /* of a form, joined in one chunk */
-#define JOIN_MAX_BYTES 16384 /* what is longer is sent without a copy */
+#define RUN_MAX_BYTES 65536 /* of a form, joined in one chunk */
 
 /* Messages of one topic in a row that are sent together. */
 struct run {
@@ -50,24 +49,98 @@ static struct local_topic *sort_mail(struct message *m, unsigned worker)
 	return first;
 }
 
+/* --- chunks --------------------------------------------------------------- */
+
+static bool is_long(const struct message *m)
+{
+	return m->frame_len > JOIN_MAX_BYTES;
+}
+
+static struct chunk *chunk_of_copy(const void *bytes, size_t len)
+{
+	struct chunk *chunk = chunk_new(len);
+
+	if (chunk != NULL)
+		chunk_append(chunk, bytes, len);
+	return chunk;
+}
+
+static struct chunk *chunk_of_long(struct message *m, enum message_form form,
+				   const struct message_source *source)
+{
+	struct span bytes = message_encode(m, form, source);
+
+	if (bytes.bytes != NULL)
+		return chunk_of_part(message_ref(m, 1), bytes);
+	struct message_encoding *e = message_encode_apart(m, form, source);
+	return e == NULL ? NULL : chunk_of_encoding(e);
+}
+
+struct chunk *subscribers_chunk_of(struct subscribers *all, struct message *m,
+				   enum message_form form,
+				   const struct message_source *source)
+{
+	if (form == MESSAGE_FRAME)
+		return chunk_of_message(message_ref(m, 1));
+	if (is_long(m))
+		return chunk_of_long(m, form, source);
+	all->text.len = 0;
+	if (message_append(&all->text, m, form, source) != 0)
+		return NULL;
+	return chunk_of_copy(all->text.bytes, all->text.len);
+}
+
+struct chunk *subscribers_body_of(struct subscribers *all, struct message *m,
+				  enum message_form form,
+				  const struct message_source *source)
+{
+	struct chunk *chunk = subscribers_chunk_of(all, m, form, source);
+
+	if (chunk == NULL)
+		return NULL;
+	struct span event = {(const char *)chunk->bytes, chunk->len};
+	struct span body = message_event_body(event, form);
+	chunk->bytes = (const uint8_t *)body.bytes;
+	chunk->len = (uint32_t)body.len;
+	return chunk;
+}
+
 /* --- runs ----------------------------------------------------------------- */
 
-/* The next run, of messages before `end`. One whose form there is no memory for
- * is a run by itself. */
+/* Adds `m` to the run, whose messages, but of frames, are joined in all->batch.
+ * Returns whether there is memory. */
+static bool join(const struct audience *a, struct run *run,
+		 const struct message *m)
+{
+	struct buf *batch = &a->all->batch;
+
+	if (a->form == MESSAGE_FRAME) {
+		run->bytes += m->frame_len;
+		return true;
+	}
+	if (message_append(batch, m, a->form, &a->source) != 0)
+		return false;
+	run->bytes = batch->len;
+	return true;
+}
+
+/* The next run, of messages before `end`. What is long, or what there is no
+ * memory for, is a run by itself. */
 static struct run next_run(const struct audience *a, struct message *first,
 			   const struct message *end)
 {
 	struct run run = {.first = first, .after = first};
 
-	while (run.after != end) {
-		struct span bytes =
-			message_encode(run.after, a->form, &a->source);
+	a->all->batch.len = 0;
+	while (run.after != end && run.bytes <= RUN_MAX_BYTES) {
 		bool is_alone =
-			bytes.bytes == NULL || bytes.len > JOIN_MAX_BYTES;
-		if (run.messages > 0 &&
-		    (is_alone || run.bytes + bytes.len > RUN_MAX_BYTES))
+			is_long(run.after) ||
+			(a->form == MESSAGE_FRAME &&
+			 run.bytes + run.after->frame_len > RUN_MAX_BYTES);
+		if (!is_alone)
+			is_alone = !join(a, &run, run.after);
+		if (is_alone && run.messages > 0)
 			break;
-		run.bytes += bytes.len;
 		run.messages++;
 		run.after = run.after->links[a->all->worker].next;
 		if (is_alone)
@@ -76,31 +149,24 @@ static struct run next_run(const struct audience *a, struct message *first,
 	return run;
 }
 
-/* NULL without memory. */
-static struct chunk *chunk_of(struct message *m, enum message_form form,
-			      const struct message_source *source)
-{
-	struct span bytes = message_encode(m, form, source);
-
-	return bytes.bytes == NULL ? NULL
-				   : chunk_of_part(message_ref(m, 1), bytes);
-}
-
-/* One chunk for all of the run: the message's own bytes if it is only one. Does
- * not use up its references. */
+/* One chunk for all of the run: the message's own bytes if it is a long one, or
+ * the only frame. NULL without memory. Does not use up its references. */
 static struct chunk *chunk_of_run(const struct audience *a,
 				  const struct run *run)
 {
+	const struct buf *batch = &a->all->batch;
+
+	if (a->form != MESSAGE_FRAME && batch->len > 0)
+		return chunk_of_copy(batch->bytes, batch->len);
 	if (run->messages == 1)
-		return chunk_of(run->first, a->form, &a->source);
+		return subscribers_chunk_of(a->all, run->first, a->form,
+					    &a->source);
 	struct chunk *chunk = chunk_new(run->bytes);
 	if (chunk == NULL)
 		return NULL;
 	for (struct message *m = run->first; m != run->after;
-	     m = m->links[a->all->worker].next) {
-		struct span bytes = message_encode(m, a->form, &a->source);
-		chunk_append(chunk, bytes.bytes, bytes.len);
-	}
+	     m = m->links[a->all->worker].next)
+		chunk_append(chunk, m->frame, m->frame_len);
 	return chunk;
 }
 
@@ -116,7 +182,8 @@ static uint64_t send_rest_of_run(const struct audience *a,
 	     m = m->links[a->all->worker].next) {
 		if (m->sequence <= s->since)
 			continue;
-		struct chunk *chunk = chunk_of(m, a->form, &a->source);
+		struct chunk *chunk =
+			subscribers_chunk_of(a->all, m, a->form, &a->source);
 		if (chunk == NULL) {
 			conn_end_later(s->conn, ENDING_no_memory);
 			break;
@@ -134,8 +201,20 @@ static void end_all(const struct audience *a)
 		conn_end_later(a->members[i]->conn, ENDING_no_memory);
 }
 
+/* Whether anybody is there to send to: a long message need not be encoded for
+ * those that are to be ended. */
+static bool is_heard(const struct audience *a)
+{
+	for (uint32_t i = 0; i < a->count; i++)
+		if (conn_can_send(a->members[i]->conn))
+			return true;
+	return false;
+}
+
 static void send_run(const struct audience *a, const struct run *run)
 {
+	if (!is_heard(a))
+		return;
 	struct chunk *chunk = chunk_of_run(a, run);
 	uint64_t sequence = run->first->sequence;
 	uint64_t missed = 0;
@@ -209,15 +288,11 @@ static struct span write_event_start(struct subscribers *all,
 			     text->len - room + before};
 }
 
-/* The body of the event of `m` behind an id with the cursor of `s`: both, or
- * nothing. */
-static void send_event(struct subscribers *all, struct subscriber *s,
-		       struct message *m, struct chunk *body)
+void subscribers_send_event(struct subscribers *all, const struct subscriber *s,
+			    struct chunk *body)
 {
-	if (m->sequence <= s->since)
-		return;
-	s->since = m->sequence;
 	struct span start = {NULL, 0};
+
 	if (body != NULL)
 		start = write_event_start(all, s, body);
 	if (start.bytes == NULL) {
@@ -227,18 +302,6 @@ static void send_event(struct subscribers *all, struct subscriber *s,
 	conn_send_part(s->conn, start);
 	conn_send(s->conn, body); /* nothing, if the part found no memory */
 	stats_add(all->stats, STATS_delivered, 1);
-}
-
-/* NULL without memory. */
-static struct chunk *body_of(struct message *m, enum message_form form,
-			     const struct message_source *source)
-{
-	struct span event = message_encode(m, form, source);
-
-	return event.bytes == NULL
-		       ? NULL
-		       : chunk_of_part(message_ref(m, 1),
-				       message_event_body(event, form));
 }
 
 /* Sends `m` to those that each need a look. Events of a form share a body. */
@@ -257,47 +320,17 @@ static void send_singles(struct subscribers *all,
 				m);
 			continue;
 		}
+		if (m->sequence <= s->since || !conn_can_send(s->conn))
+			continue;
+		s->since = m->sequence;
 		if (bodies[s->form] == NULL)
-			bodies[s->form] =
-				body_of(m, (enum message_form)s->form, &source);
-		send_event(all, s, m, bodies[s->form]);
+			bodies[s->form] = subscribers_body_of(
+				all, m, (enum message_form)s->form, &source);
+		subscribers_send_event(all, s, bodies[s->form]);
 	}
 	for (unsigned form = 0; form < MESSAGE_FORMS; form++)
 		if (bodies[form] != NULL)
 			chunk_unref(bodies[form]);
-}
-
-static void send_alike(struct subscribers *all, const struct subscriber *s,
-		       struct message *m, const struct message_source *source)
-{
-	struct chunk *chunk = chunk_of(m, (enum message_form)s->form, source);
-
-	if (chunk == NULL) {
-		conn_end_later(s->conn, ENDING_no_memory);
-		return;
-	}
-	conn_send(s->conn, chunk);
-	chunk_unref(chunk);
-	stats_add(all->stats, STATS_delivered, 1);
-}
-
-void subscribers_send(struct subscribers *all, struct subscriber *s,
-		      struct message *m)
-{
-	struct message_source source = local_topic_source(all, s->topic);
-
-	if (s->is_lossy) {
-		subscribers_offer(all,
-				  CONTAINER_OF(s, struct lossy, subscriber), m);
-	} else if (s->has_cursor) {
-		struct chunk *body =
-			body_of(m, (enum message_form)s->form, &source);
-		send_event(all, s, m, body);
-		if (body != NULL)
-			chunk_unref(body);
-	} else {
-		send_alike(all, s, m, &source);
-	}
 }
 
 /* --- delivery ------------------------------------------------------------- */

@@ -17,15 +17,6 @@
 
 /* --- what waits ----------------------------------------------------------- */
 
-static struct span encoded(const struct subscribers *all, const struct lossy *l,
-			   struct message *m)
-{
-	struct message_source source =
-		local_topic_source(all, l->subscriber.topic);
-
-	return message_encode(m, MESSAGE_ENVELOPE, &source);
-}
-
 static struct message **slot(const struct lossy *l, uint32_t i)
 {
 	return &l->waiting[(l->head + i) & (l->cap - 1)];
@@ -64,21 +55,21 @@ static void note_bytes(struct lossy *l, size_t more, size_t less)
 }
 
 /* Takes a reference of its own. */
-static int append(struct lossy *l, struct message *m, size_t len)
+static int append(struct lossy *l, struct message *m)
 {
 	if (l->count == l->cap && grow(l) != 0)
 		return UV_ENOMEM;
 	*slot(l, l->count++) = message_ref(m, 1);
-	note_bytes(l, len, 0);
+	note_bytes(l, m->size, 0);
 	return 0;
 }
 
 /* Takes the oldest off, with its reference; an empty ring keeps no memory. */
-static struct message *take_oldest(struct lossy *l, size_t len)
+static struct message *take_oldest(struct lossy *l)
 {
 	struct message *m = *slot(l, 0);
 
-	note_bytes(l, 0, len);
+	note_bytes(l, 0, m->size);
 	l->head = (l->head + 1) & (l->cap - 1);
 	if (--l->count == 0)
 		free_ring(l);
@@ -87,9 +78,8 @@ static struct message *take_oldest(struct lossy *l, size_t len)
 
 void subscribers_forget(struct lossy *l)
 {
-	note_bytes(l, 0, l->bytes);
 	while (l->count > 0)
-		message_unref(take_oldest(l, 0), 1);
+		message_unref(take_oldest(l), 1);
 	l->gap_from = 0;
 	l->gap_to = 0;
 }
@@ -107,8 +97,7 @@ static void lose(struct subscribers *all, struct lossy *l, uint64_t sequence)
 
 static void lose_oldest(struct subscribers *all, struct lossy *l)
 {
-	size_t len = encoded(all, l, *slot(l, 0)).len;
-	struct message *m = take_oldest(l, len);
+	struct message *m = take_oldest(l);
 
 	lose(all, l, m->sequence);
 	message_unref(m, 1);
@@ -163,14 +152,19 @@ static void send_gap(struct subscribers *all, struct lossy *l)
 	l->gap_to = 0;
 }
 
-/* Returns whether there was memory for it. */
+/* There is room, so it is not held against the peer, how long it may be.
+ * Returns whether there was memory for it. */
 static bool send_now(struct subscribers *all, struct lossy *l,
-		     struct message *m, struct span bytes)
+		     struct message *m)
 {
-	struct chunk *chunk = chunk_of_part(message_ref(m, 1), bytes);
+	struct message_source source =
+		local_topic_source(all, l->subscriber.topic);
+	struct chunk *chunk =
+		subscribers_chunk_of(all, m, MESSAGE_ENVELOPE, &source);
 
 	if (chunk == NULL)
 		return false;
+	chunk->is_paced = true;
 	conn_send(l->subscriber.conn, chunk);
 	chunk_unref(chunk);
 	stats_add(all->stats, STATS_delivered, 1);
@@ -179,10 +173,9 @@ static bool send_now(struct subscribers *all, struct lossy *l,
 
 static void send_oldest(struct subscribers *all, struct lossy *l)
 {
-	struct span bytes = encoded(all, l, *slot(l, 0));
-	struct message *m = take_oldest(l, bytes.len);
+	struct message *m = take_oldest(l);
 
-	if (!send_now(all, l, m, bytes))
+	if (!send_now(all, l, m))
 		lose(all, l, m->sequence);
 	message_unref(m, 1);
 }
@@ -195,8 +188,6 @@ static bool has_room(struct conn *c)
 	return conn_has_room(c);
 }
 
-/* What waits fits: it was let in where there was no room, within the limit with
- * more queued than there is now. */
 bool subscribers_feed(struct subscribers *all, struct lossy *l)
 {
 	while (l->gap_from != 0 || l->count > 0) {
@@ -220,11 +211,10 @@ void subscribers_offer(struct subscribers *all, struct lossy *l,
 	if (m->sequence <= l->subscriber.since)
 		return;
 	l->subscriber.since = m->sequence;
-	struct span bytes = encoded(all, l, m);
 	bool is_next = subscribers_feed(all, l) && has_room(c);
-	bool is_taken = bytes.bytes != NULL && make_room(all, l, bytes.len) &&
-			(is_next ? send_now(all, l, m, bytes)
-				 : append(l, m, bytes.len) == 0);
+	bool is_taken =
+		is_next ? send_now(all, l, m)
+			: make_room(all, l, m->size) && append(l, m) == 0;
 	if (!is_taken)
 		lose_up_to(all, l, m);
 	if (!is_taken || !is_next)

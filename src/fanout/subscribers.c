@@ -11,32 +11,23 @@
 #define INDEX_MAX UINT32_MAX
 
 int subscribers_init(struct subscribers *all, struct registry *registry,
-		     unsigned worker, uint32_t history_size,
-		     size_t buffered_max_bytes, struct stats *stats)
+		     unsigned worker, size_t buffered_max_bytes,
+		     struct stats *stats)
 {
 	*all = (struct subscribers){.registry = registry,
 				    .worker = worker,
 				    .stats = stats,
 				    .buffered_max_bytes = buffered_max_bytes};
-	if (history_size == 0)
-		return 0;
-	all->missed = calloc(history_size, sizeof(struct message *));
-	return all->missed == NULL ? UV_ENOMEM : 0;
-}
-
-/* What was found for one that is not there any more. */
-static void forget_missed(struct subscribers *all)
-{
-	while (all->missed_count > 0)
-		message_unref(all->missed[--all->missed_count], 1);
+	list_init(&all->turns);
+	return 0;
 }
 
 void subscribers_fini(struct subscribers *all)
 {
-	forget_missed(all);
-	free(all->missed);
+	CHECK(list_is_empty(&all->turns));
 	buf_fini(&all->text);
 	buf_fini(&all->cursor);
+	buf_fini(&all->batch);
 }
 
 /* --- a topic's members ---------------------------------------------------- */
@@ -85,6 +76,8 @@ static int reserve(struct local_topic *local)
 
 static unsigned group_of(const struct subscriber *s)
 {
+	if (s->is_behind)
+		return GROUP_BEHIND;
 	return s->has_cursor || s->is_lossy ? GROUP_SINGLE : s->form;
 }
 
@@ -166,56 +159,96 @@ static void count_resumed(struct subscribers *all, bool is_exact)
 	stats_add(all->stats, is_exact ? STATS_resumed : STATS_not_resumed, 1);
 }
 
+/* Makes `s`, which has joined, a member. Returns 0 or UV_ENOMEM. */
+static int enter(struct subscribers *all, struct subscriber *s,
+		 const struct registry_join *how)
+{
+	struct local_topic *local = how->member;
+	struct replay *replay = NULL;
+
+	if (reserve(local) != 0)
+		return UV_ENOMEM;
+	if (how->is_behind) {
+		replay = replay_new(s, how->since);
+		if (replay == NULL)
+			return UV_ENOMEM;
+		s->replay = replay;
+		all->behind++;
+	} else {
+		s->since = how->since;
+	}
+	s->topic = local;
+	s->is_behind = how->is_behind;
+	insert(local, s);
+	return 0;
+}
+
 int subscribers_add(struct subscribers *all, struct subscriber *s,
 		    struct conn *c, const struct topic_key *key,
 		    const struct subscribers_resume *resume, bool *is_exact)
 {
-	struct registry_join how = {.missed = all->missed};
+	struct registry_join how = {.member = NULL};
 
 	CHECK(s->topic == NULL);
 	CHECK(!s->is_lossy || s->form == MESSAGE_ENVELOPE);
 	CHECK(!s->has_cursor || s->form >= MESSAGE_EVENT);
-	forget_missed(all);
 	if (resume != NULL) {
-		how.resumes = true;
+		how.resumes = resume->resumes;
 		how.epoch = resume->epoch;
 		how.after = resume->after;
+		how.last = resume->last;
 	}
 	int rv = join(all, key, &how);
 	if (rv != 0)
 		return rv;
-	struct local_topic *local = how.member;
-	all->missed_count = how.missed_count;
-	all->missed_to = how.since;
-	if (reserve(local) != 0) {
-		forget_missed(all);
-		leave(all, local);
-		return UV_ENOMEM;
+	rv = enter(all, s, &how);
+	if (rv != 0) {
+		if (how.is_behind)
+			registry_give_up(all->registry, how.topic, how.since);
+		leave(all, how.member);
+		return rv;
 	}
 	s->conn = c;
-	s->topic = local;
-	s->since = how.missed_count > 0 ? how.after : how.since;
-	insert(local, s);
 	stats_set_gauge(all->stats, STATS_GAUGE_subscriptions, ++all->count);
+	stats_set_gauge(all->stats, STATS_GAUGE_behind, all->behind);
 	stats_add(all->stats, STATS_subscribed, 1);
-	if (resume != NULL)
+	if (how.resumes)
 		count_resumed(all, how.is_exact);
 	if (is_exact != NULL)
 		*is_exact = how.is_exact;
+	if (s->is_behind)
+		conn_wait_for_room(c);
 	return 0;
 }
 
-void subscribers_replay(struct subscribers *all, struct subscriber *s)
+uint64_t subscribers_since(const struct subscriber *s)
 {
-	if (s->topic == NULL || all->missed_count == 0) {
-		forget_missed(all);
-		return;
-	}
-	for (unsigned i = 0; i < all->missed_count; i++)
-		subscribers_send(all, s, all->missed[i]);
-	stats_add(all->stats, STATS_replayed, all->missed_count);
-	s->since = all->missed_to;
-	forget_missed(all);
+	return s->is_behind ? replay_since(s->replay) : s->since;
+}
+
+void subscribers_go_live(struct subscribers *all, struct subscriber *s,
+			 uint64_t since)
+{
+	struct replay *replay = s->replay;
+
+	take_out(s->topic, s);
+	replay_free(replay);
+	s->is_behind = false;
+	s->since = since;
+	insert(s->topic, s);
+	stats_set_gauge(all->stats, STATS_GAUGE_behind, --all->behind);
+}
+
+/* It will not read what it still had to. */
+static void give_up(struct subscribers *all, struct subscriber *s)
+{
+	uint64_t since = replay_since(s->replay);
+
+	registry_give_up(all->registry, s->topic->topic, since);
+	replay_free(s->replay);
+	s->is_behind = false;
+	s->since = since;
+	stats_set_gauge(all->stats, STATS_GAUGE_behind, --all->behind);
 }
 
 void subscribers_remove(struct subscribers *all, struct subscriber *s)
@@ -227,6 +260,8 @@ void subscribers_remove(struct subscribers *all, struct subscriber *s)
 	if (s->is_lossy)
 		subscribers_forget(CONTAINER_OF(s, struct lossy, subscriber));
 	take_out(local, s);
+	if (s->is_behind)
+		give_up(all, s);
 	s->topic = NULL;
 	stats_set_gauge(all->stats, STATS_GAUGE_subscriptions, --all->count);
 	leave(all, local);
@@ -246,7 +281,8 @@ int subscribers_write_cursor(const struct subscribers *all,
 	if (buf_reserve(out, CURSOR_MAX) != 0)
 		return UV_ENOMEM;
 	out->len += cursor_write(out->bytes + out->len,
-				 registry_epoch(all->registry), sibling->since);
+				 registry_epoch(all->registry),
+				 subscribers_since(sibling));
 	while (!sibling->is_last) {
 		sibling++;
 		if (buf_reserve(out, CURSOR_PART_MAX + 1) != 0) {
@@ -254,7 +290,7 @@ int subscribers_write_cursor(const struct subscribers *all,
 			return UV_ENOMEM;
 		}
 		out->len += cursor_write_part(out->bytes + out->len,
-					      sibling->since);
+					      subscribers_since(sibling));
 	}
 	return 0;
 }

@@ -6,6 +6,7 @@
 #ifndef ISIMUD_FANOUT_SUBSCRIBERS_H
 #define ISIMUD_FANOUT_SUBSCRIBERS_H
 
+#include "base/list.h"
 #include "conn/conn.h"
 #include "stats/stats.h"
 #include "topics/message.h"
@@ -17,15 +18,19 @@
 #define SUBSCRIBERS_SAMPLES 64 /* messages timed, a delivery */
 
 struct local_topic; /* the subscribers of one topic; this room alone */
+struct replay;      /* the same */
 
 /* One subscription of one connection; lies in the connection's memory, or in
  * memory that goes with it, and does not move. Zeroed memory is none. */
 struct subscriber {
 	struct conn *conn;
 	struct local_topic *topic; /* NULL: not subscribed */
-	/* Number of the last message it does not get, or that it got: it counts
-	 * on only where has_cursor or is_lossy. */
-	uint64_t since;
+	union {
+		/* Number of the last message it does not get, or that it got:
+		 * it counts on only where has_cursor or is_lossy. */
+		uint64_t since;
+		struct replay *replay; /* while it is behind; heap */
+	};
 	uint32_t index; /* its place in the topic */
 	/* What follows is the caller's to say, before it is subscribed. */
 	uint8_t form; /* enum message_form: what it is sent */
@@ -36,7 +41,10 @@ struct subscriber {
 	bool has_cursor : 1;
 	bool is_last : 1;  /* of that array */
 	bool is_lossy : 1; /* it lies in a struct lossy */
-	uint16_t ordinal;  /* its place in that array */
+	/* It still has to get messages of the history, one after another as
+	 * there is room; what is published meanwhile waits there, too. */
+	bool is_behind : 1;
+	uint16_t ordinal; /* its place in that array */
 };
 
 /* A subscription that would rather lose messages than its connection: what its
@@ -55,13 +63,19 @@ struct lossy {
 	uint32_t head;
 	uint32_t count;
 	uint32_t cap;
-	size_t bytes;      /* of those, as encoded */
+	size_t bytes;      /* of those, as raw messages */
 	uint64_t gap_from; /* dropped before the oldest that waits; 0: none */
 	uint64_t gap_to;
 };
 
 struct subscribers {
 	struct registry *registry;
+	/* A subscriber that was behind has lost what is from `from` to `to`: it
+	 * was dropped before it could be sent, for want of memory, or of room
+	 * (registry.h: replay_bytes). To tell the client; inside the call it
+	 * may be ended only with conn_end_later(). */
+	void (*on_loss)(struct subscribers *all, struct subscriber *s,
+			uint64_t from, uint64_t to);
 	unsigned worker;
 	struct stats *stats;
 	size_t buffered_max_bytes; /* of a connection */
@@ -71,40 +85,56 @@ struct subscribers {
 	unsigned samples;
 	struct buf text;   /* scratch */
 	struct buf cursor; /* the same */
-	/* What the last subscribers_add() found, see subscribers_replay(), and
-	 * the number of the last message before what comes live. */
-	struct message **missed;
-	unsigned missed_count;
-	uint64_t missed_to;
+	struct buf batch;  /* the same: forms that are sent together */
+	struct list turns; /* those behind whose turn comes, by replay->link */
+	size_t behind;     /* how many are behind */
 };
 
-/* `history_size`: as the registry's. Returns 0 or UV_ENOMEM. */
+/* Returns 0 or UV_ENOMEM. `on_loss` is to be set behind it. */
 int subscribers_init(struct subscribers *all, struct registry *registry,
-		     unsigned worker, uint32_t history_size,
-		     size_t buffered_max_bytes, struct stats *stats);
+		     unsigned worker, size_t buffered_max_bytes,
+		     struct stats *stats);
 void subscribers_fini(struct subscribers *all);
 
-/* From where on a subscriber wants to be served. */
+/* From where on a subscriber wants to be served (struct registry_join). */
 struct subscribers_resume {
+	bool resumes;
 	uint64_t epoch;
 	uint64_t after;
+	uint32_t last;
 };
 
 /* Subscribes `c` to a topic; from here on it gets every message of it. `s` must
  * not be subscribed, and says in its members what it is, which stays so.
  * `resume` NULL: only what comes from now on; `*is_exact` is false, and may be
- * NULL. Else it receives whether all above it will come: what was published
- * before waits for subscribers_replay(), which must be the next call here, so
- * that the client can be told first. `s->since` is the number of the last
- * message before those to come. Returns 0, or UV_ENOMEM with nothing changed.
- */
+ * NULL. Else it receives whether all above `after` will come. What was
+ * published before is sent as there is room: it waits for on_room()
+ * (subscribers_catch_up()), so the client can be told first.
+ * subscribers_since() is the number of the last message before those to come.
+ * Returns 0, or UV_ENOMEM with nothing changed. */
 int subscribers_add(struct subscribers *all, struct subscriber *s,
 		    struct conn *c, const struct topic_key *key,
 		    const struct subscribers_resume *resume, bool *is_exact);
 
-/* Sends what subscribers_add() found in the history. Nothing happens if that
- * was not exact. */
-void subscribers_replay(struct subscribers *all, struct subscriber *s);
+/* The number of the last message that `s` got, or does not get; for siblings
+ * (has_cursor), also before it is subscribed. */
+uint64_t subscribers_since(const struct subscriber *s);
+
+/* Gives `s` a turn, if it is behind; to be called from on_room (conn.h), and
+ * not for another of the same connection at once. Returns whether it is. */
+bool subscribers_catch_up(struct subscribers *all, struct subscriber *s);
+
+/* Whether a turn waits. */
+static inline bool subscribers_has_turns(const struct subscribers *all)
+{
+	return !list_is_empty(&all->turns);
+}
+
+/* Sends history to those whose turn it is, each as much as it has room for, or
+ * some tens of kilobytes, until uv_hrtime() is `until_ns`; to one at least. Who
+ * had a turn asks for room, so a flush must follow. Never while messages are
+ * delivered. */
+void subscribers_take_turns(struct subscribers *all, uint64_t until_ns);
 
 /* Nothing happens if `s` is not subscribed. Never called while messages are
  * delivered: endings wait for the flush (conn_send). */

@@ -129,7 +129,8 @@ static int make_tables(struct server *s)
 		.workers = s->workers_count,
 		.history_size = (uint32_t)c->history_size,
 		.history_ttl_ms = c->history_ttl_ms,
-		.history_bytes = c->history_bytes};
+		.history_bytes = c->history_bytes,
+		.replay_bytes = c->replay_bytes};
 	const struct verdicts_options verdicts = {
 		.mailboxes = s->mailboxes,
 		.checks_max = (unsigned)c->auth_checks_max,

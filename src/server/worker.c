@@ -194,6 +194,8 @@ static bool relieve_by_history(const struct worker_shared *shared)
 	if (!memory_measure() && memory_level() < MEMORY_FULL)
 		return true; /* what was given up may be enough */
 	registry_shrink_history(r, registry_history_bytes(r) / 2);
+	if (memory_level() >= MEMORY_SCARCE)
+		registry_shrink_replay(r, registry_replay_bytes(r) / 2);
 	bool is_known = memory_measure();
 	return memory_level() < MEMORY_TIGHT || should_give_history(shared) ||
 	       (!is_known && memory_level() < MEMORY_FULL);

@@ -235,6 +235,17 @@ static void write_subscribing(struct page *p)
 	      p->source->topics);
 	value(p, "history_bytes", "What the history of all topics takes.",
 	      p->source->history_bytes);
+	value(p, "history_forms_bytes",
+	      "What further forms of its messages take besides.",
+	      p->source->forms_bytes);
+	gauge(p, "subscriptions_behind",
+	      "Subscriptions that still get history.", STATS_GAUGE_behind, 1);
+	value(p, "replay_bytes",
+	      "What is kept beyond the history for those that are behind.",
+	      p->source->replay_bytes);
+	counter(p, "replay_lost_total",
+		"Times one that was behind was told that messages were lost.",
+		STATS_replay_lost);
 }
 
 static void write_deliveries(struct page *p)

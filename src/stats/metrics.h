@@ -20,6 +20,8 @@ struct metrics_source {
 	const struct stats *acceptor;
 	size_t topics;
 	size_t history_bytes;  /* of what topics keep */
+	size_t replay_bytes;   /* of what is kept for those behind alone */
+	size_t forms_bytes;    /* of further forms that are kept with it */
 	size_t receipts_count; /* answers kept for repeats (receipts.h) */
 	size_t receipts_bytes;
 	size_t auth_asked;  /* checks of tokens under way (verdicts.h) */

@@ -26,6 +26,7 @@
 	X(replayed)         /* messages of the history queued to them */       \
 	X(resumed)          /* subscriptions that went on without a loss */    \
 	X(not_resumed)      /* those that were told they could not */          \
+	X(replay_lost)      /* times one that was behind lost messages */      \
 	X(dropped)          /* messages that a lossy subscription lost */      \
 	X(publish_repeated) /* answered as the first with the same key */      \
 	X(commands)         /* of isimud.v1 */                                 \
@@ -61,6 +62,7 @@
 	X(event_stream) /* open event streams */                               \
 	X(closing)      /* connections on their way out */                     \
 	X(subscriptions)                                                       \
+	X(behind)               /* subscriptions that still get history */     \
 	X(buffered_bytes)       /* not taken by the kernel yet */              \
 	X(buffered_worst_bytes) /* of the connection that has the most */      \
 	X(mailbox_messages) /* taken at once, the most of the last second */   \

@@ -39,16 +39,16 @@ static int tell(const struct registry *r, struct topic *t, uint64_t now_ns,
 
 	uv_mutex_lock(&t->lock);
 	straighten(ring);
-	uint32_t expired = registry_expired(r, ring, now_ns);
+	uint32_t first = registry_first(r, ring, now_ns);
 	struct registry_topic topic = {
 		.key = registry_key_of(t),
 		.sequence = t->sequence,
 		.subscribers = t->subscribers,
 		.used_ns = t->is_listed ? t->used_ns : now_ns,
-		.messages_count = ring->count - expired,
+		.messages_count = ring->count - first,
 	};
 	if (topic.messages_count > 0)
-		topic.messages = ring->messages + expired;
+		topic.messages = ring->messages + first;
 	int rv = visit(user, &topic);
 	uv_mutex_unlock(&t->lock);
 	return rv;
@@ -277,6 +277,7 @@ static int restore_topic(struct registry *r, struct registry_shard *s,
 	if (t == NULL)
 		return UV_ENOMEM;
 	t->sequence = saved->sequence;
+	t->dropped = saved->sequence;
 	registry_count_topic_locked(r, t, saved->used_ns);
 	*out = t;
 	return 0;
@@ -289,7 +290,13 @@ static void restore_message(struct registry *r, struct topic *t,
 	struct registry_drops drops;
 
 	registry_drops_init(&drops);
-	if (t == NULL || !registry_keep_locked(r, t, m, &drops))
+	if (t == NULL) {
+		message_unref(m, 1);
+		return;
+	}
+	if (t->ring.count == 0)
+		t->dropped = m->sequence - 1;
+	if (!registry_keep_locked(r, t, m, &drops))
 		message_unref(m, 1);
 	registry_drops_free(&drops);
 }

@@ -12,6 +12,7 @@
 #include "codec/websocket.h"
 
 #include <stdlib.h>
+#include <uv.h>
 
 #define OPCODE_TEXT 1
 /* More than any form needs beside the data and the topic's names, escapes left
@@ -30,6 +31,7 @@ struct message_encoding {
 };
 
 static _Atomic size_t kept_forms;
+static _Atomic size_t kept_forms_max = SIZE_MAX;
 
 _Static_assert(SSE_TYPE_MAX_BYTES <= UINT8_MAX, "event_len is a byte");
 
@@ -60,6 +62,7 @@ struct message *message_new_event(struct span data, bool is_json,
 	m->header_len = (uint8_t)header;
 	m->is_json = is_json;
 	m->event_len = (uint8_t)event.len;
+	m->claims = 0;
 	m->sequence = 0;
 	m->accepted_ns = 0;
 	m->frame = payload - header;
@@ -127,18 +130,42 @@ static int write_form(struct buf *out, const struct message *m,
 		rv = sse_write_type(out, message_event(m));
 	if (rv != 0)
 		return rv;
-	return form == MESSAGE_EVENT ? sse_write_data(out, message_data(m))
-				     : write_event_envelope(out, m, source, id);
+	return form == MESSAGE_EVENT || form == MESSAGE_BARE_EVENT
+		       ? sse_write_data(out, message_data(m))
+		       : write_event_envelope(out, m, source, id);
 }
 
 /* Puts what goes before a form of `len` bytes, so that it ends before `end`.
  * Returns its length. */
 static size_t write_start(char *end, enum message_form form, size_t len)
 {
-	return form == MESSAGE_ENVELOPE
-		       ? websocket_write_header((uint8_t *)end, OPCODE_TEXT,
-						len)
-		       : http_write_chunk_start(end, len);
+	if (form == MESSAGE_ENVELOPE)
+		return websocket_write_header((uint8_t *)end, OPCODE_TEXT, len);
+	return message_is_chunked(form) ? http_write_chunk_start(end, len) : 0;
+}
+
+/* Writes a whole form behind `out->len`, after START_MAX bytes of room, and
+ * from `*start` on. Returns 0, or UV_ENOMEM with `out->len` undefined. */
+static int write_whole(struct buf *out, size_t *start, const struct message *m,
+		       enum message_form form,
+		       const struct message_source *source)
+{
+	size_t room = FORM_OVERHEAD + source->publisher.len +
+		      source->topic.len + m->frame_len;
+
+	if (buf_reserve(out, room) != 0)
+		return UV_ENOMEM;
+	out->len += START_MAX;
+	size_t from = out->len;
+	if (write_form(out, m, form, source) != 0 ||
+	    out->len - from >
+		    MESSAGE_MAX_BYTES - START_MAX - strlen(HTTP_CHUNK_END))
+		return UV_ENOMEM;
+	*start = from - write_start(out->bytes + from, form, out->len - from);
+	if (message_is_chunked(form) &&
+	    buf_append(out, HTTP_CHUNK_END, strlen(HTTP_CHUNK_END)) != 0)
+		return UV_ENOMEM;
+	return 0;
 }
 
 /* Makes an encoding of what `out` holds from `start` on, in that memory,
@@ -163,39 +190,22 @@ static struct message_encoding *encode(const struct message *m,
 				       enum message_form form,
 				       const struct message_source *source)
 {
-	const size_t start = sizeof(struct message_encoding) + START_MAX;
-	struct span data = message_data(m);
 	struct buf out = {0};
+	size_t start;
 
-	if (buf_reserve(&out, FORM_OVERHEAD + source->publisher.len +
-				      source->topic.len + data.len) != 0)
+	if (buf_reserve(&out, sizeof(struct message_encoding) + FORM_OVERHEAD +
+				      source->publisher.len +
+				      source->topic.len + m->frame_len) != 0)
 		return NULL;
-	out.len = start;
-	if (write_form(&out, m, form, source) != 0 ||
-	    out.len - start >
-		    MESSAGE_MAX_BYTES - START_MAX - strlen(HTTP_CHUNK_END))
-		goto err;
-	size_t before = write_start(out.bytes + start, form, out.len - start);
-	if (message_is_chunked(form) &&
-	    buf_append(&out, HTTP_CHUNK_END, strlen(HTTP_CHUNK_END)) != 0)
-		goto err;
-	return encoding_of(&out, start - before);
-err:
-	buf_fini(&out);
-	return NULL;
+	out.len = sizeof(struct message_encoding);
+	if (write_whole(&out, &start, m, form, source) != 0) {
+		buf_fini(&out);
+		return NULL;
+	}
+	return encoding_of(&out, start);
 }
 
-/* Counts a form that `m` has from now on; first where it matters to others, so
- * that message_drop() takes nothing off that is not there yet. */
-static void count_form(struct message *m, size_t bytes)
-{
-	atomic_fetch_add_explicit(&kept_forms, bytes, memory_order_relaxed);
-	size_t before = atomic_fetch_add_explicit(&m->further, bytes,
-						  memory_order_acq_rel);
-	if ((before & MESSAGE_IS_KEPT) == 0)
-		atomic_fetch_sub_explicit(&kept_forms, bytes,
-					  memory_order_relaxed);
-}
+/* --- those that the history keeps ----------------------------------------- */
 
 void message_keep(struct message *m)
 {
@@ -210,7 +220,7 @@ void message_keep(struct message *m)
 			      memory_order_relaxed);
 }
 
-size_t message_drop(struct message *m)
+void message_drop(struct message *m)
 {
 	size_t before = atomic_fetch_and_explicit(&m->further, ~MESSAGE_IS_KEPT,
 						  memory_order_acq_rel);
@@ -220,7 +230,6 @@ size_t message_drop(struct message *m)
 	if (bytes > 0)
 		atomic_fetch_sub_explicit(&kept_forms, bytes,
 					  memory_order_relaxed);
-	return bytes;
 }
 
 size_t message_kept_forms(void)
@@ -228,7 +237,53 @@ size_t message_kept_forms(void)
 	return atomic_load_explicit(&kept_forms, memory_order_relaxed);
 }
 
-static void encoding_free(struct message_encoding *e)
+void message_bound_forms(size_t bytes)
+{
+	atomic_store_explicit(&kept_forms_max, bytes, memory_order_relaxed);
+}
+
+static void uncount_kept(size_t bytes)
+{
+	atomic_fetch_sub_explicit(&kept_forms, bytes, memory_order_relaxed);
+}
+
+/* Counts a form that `m` is to have, as if the history kept it. Returns false,
+ * with nothing counted, if it does and there is no room. */
+static bool reserve(const struct message *m, size_t bytes)
+{
+	size_t max =
+		atomic_load_explicit(&kept_forms_max, memory_order_relaxed);
+	size_t all = atomic_fetch_add_explicit(&kept_forms, bytes,
+					       memory_order_relaxed) +
+		     bytes;
+	size_t further =
+		atomic_load_explicit(&m->further, memory_order_relaxed);
+
+	if (all <= max || (further & MESSAGE_IS_KEPT) == 0)
+		return true;
+	uncount_kept(bytes);
+	return false;
+}
+
+/* `m` has the form now. Where the history does not keep it, or has just dropped
+ * it, it does not count after all. */
+static void settle(struct message *m, size_t bytes)
+{
+	size_t before = atomic_fetch_add_explicit(&m->further, bytes,
+						  memory_order_acq_rel);
+
+	if ((before & MESSAGE_IS_KEPT) == 0)
+		uncount_kept(bytes);
+}
+
+/* --- making them ---------------------------------------------------------- */
+
+struct span message_encoding_bytes(const struct message_encoding *e)
+{
+	return (struct span){(const char *)e + e->at, e->len};
+}
+
+void message_encoding_free(struct message_encoding *e)
 {
 	if (e == NULL)
 		return;
@@ -255,6 +310,45 @@ static struct span data_of(struct span chunk)
 	return data;
 }
 
+struct message_encoding *message_encode_apart(
+	const struct message *m, enum message_form form,
+	const struct message_source *source)
+{
+	return encode(m, form, source);
+}
+
+/* Gives the message a form, if there is room; it may get one from somebody
+ * else. Returns what it has then, or NULL. */
+static struct message_encoding *add_form(struct message *m,
+					 enum message_form form,
+					 const struct message_source *source)
+{
+	_Atomic(struct message_encoding *) *slot = &m->forms[form - 1];
+	struct message_encoding *has = NULL;
+	struct message_encoding *mine;
+
+	/* So much at least: what can't be kept need not be made. */
+	if (!reserve(m, m->size))
+		return NULL;
+	uncount_kept(m->size);
+	mine = encode(m, form, source);
+	if (mine == NULL)
+		return NULL;
+	if (!reserve(m, mine->size)) {
+		message_encoding_free(mine);
+		return NULL;
+	}
+	if (atomic_compare_exchange_strong_explicit(slot, &has, mine,
+						    memory_order_acq_rel,
+						    memory_order_acquire)) {
+		settle(m, mine->size);
+		return mine;
+	}
+	uncount_kept(mine->size);
+	message_encoding_free(mine);
+	return has;
+}
+
 static struct span encode_bare(struct message *m, enum message_form form,
 			       const struct message_source *source)
 {
@@ -274,24 +368,28 @@ struct span message_encode(struct message *m, enum message_form form,
 		return (struct span){(const char *)m->frame, m->frame_len};
 	if (form >= MESSAGE_ENCODINGS)
 		return encode_bare(m, form, source);
-	_Atomic(struct message_encoding *) *slot = &m->forms[form - 1];
 	struct message_encoding *e =
-		atomic_load_explicit(slot, memory_order_acquire);
-	if (e == NULL) {
-		struct message_encoding *mine = encode(m, form, source);
-		if (mine == NULL)
-			return (struct span){NULL, 0};
-		/* Somebody else may have been faster. */
-		if (atomic_compare_exchange_strong_explicit(
-			    slot, &e, mine, memory_order_acq_rel,
-			    memory_order_acquire)) {
-			e = mine;
-			count_form(m, mine->size);
-		} else {
-			encoding_free(mine);
-		}
+		atomic_load_explicit(&m->forms[form - 1], memory_order_acquire);
+	if (e == NULL)
+		e = add_form(m, form, source);
+	return e == NULL ? (struct span){NULL, 0} : message_encoding_bytes(e);
+}
+
+int message_append(struct buf *out, const struct message *m,
+		   enum message_form form, const struct message_source *source)
+{
+	size_t before = out->len;
+	size_t start;
+
+	if (form == MESSAGE_FRAME)
+		return buf_append(out, m->frame, m->frame_len);
+	if (write_whole(out, &start, m, form, source) != 0) {
+		out->len = before;
+		return UV_ENOMEM;
 	}
-	return (struct span){(const char *)e + e->at, e->len};
+	memmove(out->bytes + before, out->bytes + start, out->len - start);
+	out->len -= start - before;
+	return 0;
 }
 
 struct span message_event_body(struct span event, enum message_form form)
@@ -318,8 +416,8 @@ void message_unref(struct message *m, unsigned n)
 	if (old > n)
 		return;
 	for (unsigned i = 0; i < MESSAGE_ENCODINGS - 1; i++)
-		encoding_free(atomic_load_explicit(&m->forms[i],
-						   memory_order_relaxed));
+		message_encoding_free(atomic_load_explicit(
+			&m->forms[i], memory_order_relaxed));
 	memory_credit(m->size);
 	free(m);
 }

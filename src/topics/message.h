@@ -10,7 +10,7 @@
  * it is posted), `refs`, `forms` and `further` (Atomic), `sequence` (written
  * once, under its topic's lock, before it is posted anywhere) and each `links`
  * entry (Guarded by the lock of that worker's mailbox until it is taken, then
- * Owner: that worker). */
+ * Owner: that worker), and `claims`. */
 #ifndef ISIMUD_TOPICS_MESSAGE_H
 #define ISIMUD_TOPICS_MESSAGE_H
 
@@ -52,6 +52,7 @@ struct message_link {
 };
 
 struct message_encoding; /* a form but the first; message.c alone */
+struct buf;
 
 struct message {
 	atomic_uint refs;
@@ -59,6 +60,8 @@ struct message {
 	uint8_t header_len;   /* of the frame; behind it is the data */
 	bool is_json;         /* the data is JSON text, and not a string's */
 	uint8_t event_len;    /* of the event's type, behind the data */
+	uint32_t claims;      /* on it in the history (Guarded by the lock of
+				 its topic) */
 	size_t size;          /* of this allocation */
 	uint64_t sequence;    /* its place in the topic, counted from 1 */
 	uint64_t accepted_ns; /* when it was published, by uv_hrtime() */
@@ -86,12 +89,26 @@ struct message *message_new_event(struct span data, bool is_json,
 struct span message_data(const struct message *m);
 struct span message_event(const struct message *m);
 
-/* The bytes of a form; made now if they never were, from `source`, which is the
- * same each time. Valid as long as the message; absent without memory, or if
- * they were longer than MESSAGE_MAX_BYTES. `sequence` must be set. Threads: any
- * that holds a reference. */
+/* The bytes of a form, for all who want it; made now if they never were, from
+ * `source`, which is the same each time. Valid as long as the message; absent
+ * without memory, if they were longer than MESSAGE_MAX_BYTES, or if the history
+ * has the message and has no room for further forms (message_bound_forms). For
+ * long messages: forms of short ones are soon made again. `sequence` must be
+ * set. Threads: any that holds a reference. */
 struct span message_encode(struct message *m, enum message_form form,
 			   const struct message_source *source);
+
+/* The same for the caller alone, charged to memory.h: NULL without memory, or
+ * if they were longer. message_encoding_free() frees it. */
+struct message_encoding *message_encode_apart(
+	const struct message *m, enum message_form form,
+	const struct message_source *source);
+struct span message_encoding_bytes(const struct message_encoding *e);
+void message_encoding_free(struct message_encoding *e);
+
+/* Appends a form to `out`. Returns 0, or UV_ENOMEM with `out` unchanged. */
+int message_append(struct buf *out, const struct message *m,
+		   enum message_form form, const struct message_source *source);
 
 /* Whether a form is an event in a chunk of HTTP's. */
 static inline bool message_is_chunked(enum message_form form)
@@ -106,14 +123,14 @@ struct span message_event_body(struct span event, enum message_form form);
 /* The history keeps `m` from now on: once, while no other thread has it. */
 void message_keep(struct message *m);
 
-/* The history keeps it no longer. Returns the bytes that its forms but the
- * first take, which were a part of message_kept_forms() until now. Threads: any
- * that holds a reference. */
-size_t message_drop(struct message *m);
+/* The history keeps it no longer. Threads: any that holds a reference. */
+void message_drop(struct message *m);
 
-/* What the forms but the first of all messages that the history keeps take, in
- * the process. Never less than it is. Threads: any; takes no lock. */
+/* What the forms but the first of all messages that histories keep take, in the
+ * process; and the most that it may be, from now on. Nobody takes forms back
+ * that there are. Threads: any; takes no lock. */
 size_t message_kept_forms(void);
+void message_bound_forms(size_t bytes);
 
 /* Takes `n` more references. Returns `m`. Threads: any that holds one. */
 struct message *message_ref(struct message *m, unsigned n);

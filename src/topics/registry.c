@@ -14,6 +14,9 @@
 
 #define BUCKET_BITS_MIN 4
 #define NS_PER_MS       1000000
+/* Of history_bytes: what further forms of the messages kept may take besides.
+ */
+#define FORMS_PART 8
 
 /* Hashes both parts with their border, in two passes: the second is keyed by
  * the first, so no pair of parts can be mistaken for another. */
@@ -69,6 +72,7 @@ static void set_options(struct registry *r,
 	r->ttl_ns = (ttl_ms < longest ? ttl_ms : longest) * NS_PER_MS;
 	r->has_history = options->history_size > 0 && ttl_ms > 0 &&
 			 options->history_bytes > 0;
+	message_bound_forms(options->history_bytes / FORMS_PART);
 }
 
 static int fill_random(void *bytes, size_t len)
@@ -91,6 +95,7 @@ int registry_new(struct registry **out, const struct registry_options *options)
 	}
 	set_options(r, options);
 	list_init(&r->by_use);
+	list_init(&r->holding);
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
 		init_lock(&r->shards[i].lock);
 	*out = r;
@@ -193,6 +198,7 @@ static struct topic *topic_new(const struct registry *r, uint64_t hash,
 	t->publisher = copy_key(&at, key->publisher);
 	t->name = copy_key(&at, key->name);
 	list_init(&t->by_use);
+	list_init(&t->holding);
 	return t;
 }
 
@@ -212,6 +218,7 @@ struct topic *registry_insert_locked(struct registry *r,
 	struct topic **bucket = bucket_of(s, hash);
 	t->sequence =
 		atomic_load_explicit(&s->sequence_base, memory_order_relaxed);
+	t->dropped = t->sequence;
 	t->next = *bucket;
 	*bucket = t;
 	s->topics++;
@@ -261,7 +268,6 @@ static int enter(struct registry *r, struct topic *t, unsigned worker,
 	t->subscribers++;
 	join->member = slot->member;
 	join->topic = t;
-	join->since = t->sequence;
 	registry_resume_locked(r, t, join);
 	uv_mutex_unlock(&t->lock);
 	return 0;
@@ -377,6 +383,8 @@ int registry_post(struct registry *r, struct topic *t,
 	unsigned users = (unsigned)workers;
 	if (r->has_history)
 		users += registry_keep_locked(r, t, m, &p->drops);
+	else
+		t->dropped = m->sequence;
 	/* The caller's reference is for one of them. */
 	if (users > 1)
 		message_ref(m, users - 1);

@@ -14,6 +14,9 @@
  * where no history is kept. What it takes by itself while it has no subscriber
  * counts as history too.
  *
+ * What a subscriber that comes back has missed is read from the history message
+ * by message, and not dropped meanwhile: see struct registry_reading.
+ *
  * Its numbers never come back in an epoch: a topic made again goes on above the
  * numbers it, or any other of its shard that is gone, had.
  *
@@ -48,6 +51,9 @@ struct registry_options {
 	uint32_t history_size;   /* messages a topic */
 	uint64_t history_ttl_ms; /* how long each */
 	size_t history_bytes;    /* in all */
+	/* Beside those: of messages that are kept only for subscribers that are
+	 * behind, of all topics. Of what others leave, a topic gets half. */
+	size_t replay_bytes;
 };
 
 /* Returns 0 and `*out`; UV_ENOMEM, or the error of the kernel's random source.
@@ -74,19 +80,24 @@ struct registry_join {
 	bool resumes;
 	uint64_t epoch;
 	uint64_t after;
-	/* In: room for `history_size` messages; not used unless it resumes. */
-	struct message **missed;
+	/* In: of what the history has, it wants so many messages at most, the
+	 * newest, where it does not resume, or can't; 0: none where it does not
+	 * resume, all where it can't. */
+	uint32_t last;
 
 	/* Out: valid until registry_leave(). */
 	struct topic *topic;
-	/* Out: the number of the last message before: the subscriber gets those
-	 * above it, all of which will be posted to the worker. */
+	/* Out: nothing up to this number will come any more. */
 	uint64_t since;
-	/* Out: `missed` and what will be posted is all that was ever published
-	 * above `after`, nothing missing, nothing twice. Else nothing is in
-	 * `missed`: some of it is gone, or the epoch was another. */
-	bool is_exact;         /* false unless it resumes */
-	unsigned missed_count; /* a reference to each, now the caller's */
+	/* Out: what will come is all that was ever published above `after`.
+	 * Else some of it is gone, or the epoch was another. False unless it
+	 * resumes. */
+	bool is_exact;
+	/* Out: the history has messages above `since`. It is to be read with
+	 * registry_read(), which says when the subscriber is not behind any
+	 * more; or given up with registry_give_up(). Until then, of what is
+	 * posted to the worker nothing is meant for it. */
+	bool is_behind;
 };
 
 /* Adds one subscriber on `worker`, called on that worker's thread. Returns 0;
@@ -101,6 +112,27 @@ int registry_join(struct registry *r, const struct topic_key *key,
  * still name the member. Returns whether it was the last. */
 bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
 		    uint64_t *posted);
+
+/* A step of a subscriber that is behind. While it is, the next message that it
+ * has to get is claimed for it: no limit of the history drops it. Claimed
+ * messages that would have been dropped otherwise are no part of the history
+ * any more, and have a bound of their own, replay_bytes. Where that is reached,
+ * or memory is scarce, claims are broken. */
+struct registry_reading {
+	uint64_t since; /* In: what it has got so far. Out: the same */
+	/* Out: the next message, a reference to which is now the caller's.
+	 * NULL: those above the old `since` and up to the new one are lost. */
+	struct message *message;
+	/* Out: it is not behind any more. What is above `since` will be posted;
+	 * what is not may still be in the worker's mailbox. */
+	bool is_live;
+};
+void registry_read(struct registry *r, struct topic *t,
+		   struct registry_reading *reading);
+
+/* The subscriber, which is behind and has got what is up to `since`, will not
+ * read any more: before registry_leave(). */
+void registry_give_up(struct registry *r, struct topic *t, uint64_t since);
 
 /* What became of a publication. */
 struct registry_receipt {
@@ -152,8 +184,16 @@ bool registry_age(struct registry *r, uint64_t now_ns);
  * returns as registry_age() does. */
 bool registry_shrink_history(struct registry *r, size_t bytes);
 
-/* What history takes now. Takes no lock. */
+/* Breaks claims, those of the topic that has had some for longest first, until
+ * at most `bytes` are kept only for subscribers that are behind: memory is
+ * scarce. Stops and returns as registry_age() does. */
+bool registry_shrink_replay(struct registry *r, size_t bytes);
+
+/* What history takes now, without what is kept only for those that are behind;
+ * and that. Take no lock. Further forms are in neither: they have a bound of
+ * their own (message_bound_forms), an eighth of history_bytes. */
 size_t registry_history_bytes(const struct registry *r);
+size_t registry_replay_bytes(const struct registry *r);
 
 /* --- looking ------------------------------------------------------------ */
 

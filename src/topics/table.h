@@ -24,13 +24,19 @@ struct registry_slot {
 	uint64_t posted; /* messages posted for `member` */
 };
 
-/* A topic's last messages, numbered without a gap up to its last. */
+/* A topic's last messages, in the order of their numbers. The first `held` of
+ * them are kept only for subscribers that are behind; the others are the
+ * history. Which message a subscriber has to get next, it claims: it counts in
+ * the message's `claims`. */
 struct registry_ring {
 	struct message **messages; /* a reference to each */
 	uint32_t cap;
 	uint32_t head; /* where the oldest is */
 	uint32_t count;
-	size_t bytes; /* of the messages and of the array */
+	uint32_t held;     /* of those */
+	uint32_t claims;   /* on any of them */
+	size_t bytes;      /* of the array, and of messages not held */
+	size_t held_bytes; /* of messages */
 };
 
 struct topic {
@@ -42,12 +48,14 @@ struct topic {
 	/* Guarded by `lock`; whoever has the shard's lock for writing is alone
 	 * and needs no other. */
 	uint64_t sequence;
+	uint64_t dropped;     /* of the last message that `ring` has no more */
 	uint64_t subscribers; /* on all workers */
 	struct registry_ring ring;
 	/* Changed under registry.by_use_lock besides. */
 	uint64_t used_ns;
 	bool is_listed;
 	struct list by_use;           /* Guarded by registry.by_use_lock */
+	struct list holding;          /* the same */
 	struct registry_slot slots[]; /* a worker each; then the key's bytes */
 };
 
@@ -74,9 +82,12 @@ struct registry {
 	/* What is kept: rings, and topics without subscribers. Apart from what
 	 * every publication reads, and from what few change. */
 	_Alignas(64) _Atomic size_t history_bytes;
+	_Atomic size_t replay_bytes; /* of messages that are held */
 	/* Topics that have messages or no subscriber, those not used for
 	 * longest first. Guarded by `by_use_lock`. */
 	_Alignas(64) struct list by_use;
+	/* Topics that hold messages, those that began first first. The same. */
+	struct list holding;
 	uv_mutex_t by_use_lock; /* taken after all others, and alone */
 };
 
@@ -175,12 +186,13 @@ bool registry_keep_locked(struct registry *r, struct topic *t,
 			  struct message *m, struct registry_drops *drops);
 
 /* Fills in what of `join` comes from the past. Both locks are held. */
-void registry_resume_locked(const struct registry *r, const struct topic *t,
+void registry_resume_locked(const struct registry *r, struct topic *t,
 			    struct registry_join *join);
 
-/* The number of the ring's messages that are too old: the first ones. */
-uint32_t registry_expired(const struct registry *r,
-			  const struct registry_ring *ring, uint64_t now_ns);
+/* Which of the ring's messages is the first that is told: those before it are
+ * only held, or too old. `count` if there is none. */
+uint32_t registry_first(const struct registry *r,
+			const struct registry_ring *ring, uint64_t now_ns);
 
 /* A topic has got its first subscriber, or lost its last, or was made without.
  * Both locks are held, or the shard's for writing. */

@@ -320,7 +320,6 @@ def test_several_topics_resume_each_where_it_was(server, by):
                     str(i) for i in range(topic, 9, 3)]
     final = [n + 3 for n in numbers_of(place)]
     assert numbers_of(rest[-1].id) == final
-    assert numbers_of(again.expect_id()) == final
 
 
 def test_a_stream_may_have_as_many_topics_as_the_setting_says(start):
@@ -543,10 +542,11 @@ def test_last_event_id_resumes_without_a_loss(server):
     for i in range(10):
         server.publish("alice", "resume", str(i))
     assert stream.data_of(4) == list("0123")
+    place = stream.last_event_id
     stream.reconnect()
+    assert stream.expect_id() == place
     events = stream.events(6)
     assert [event.data for event in events] == list("456789")
-    assert stream.expect_id() == events[-1].id
     server.publish("alice", "resume", "live")
     assert stream.data_of(1) == ["live"]
 
@@ -565,8 +565,8 @@ def test_last_event_id_counts_before_since(server):
            for i in range(5)]
     target = sub_target("alice", "both", since=ids[0])
     stream = server.event_stream(target, last_event_id=ids[3])
+    assert stream.expect_id() == ids[3]
     assert stream.data_of(1) == ["4"]
-    stream.expect_id()
     stream = server.event_stream(target, fields={"Last-Event-ID": ""})
     assert stream.data_of(4) == list("1234")
 
@@ -576,7 +576,7 @@ def test_last_event_id_counts_before_since(server):
     "0123456789abcdef-99999999999999999999", "x" * 4000, '"quoted"', "7, 8",
 ], ids=lambda text: ascii(text)[:30])
 def test_what_is_no_id_of_now_is_answered_as_one_too_old(server, last):
-    server.publish("alice", "old", "kept, but not for this one")
+    server.publish("alice", "old", "kept")
     now = server.http().publish("alice", "old", "x").json()["id"]
     fields = {"Last-Event-ID": last.encode().decode("latin-1")}
     target = sub_target("alice", "old")
@@ -588,7 +588,11 @@ def test_what_is_no_id_of_now_is_answered_as_one_too_old(server, last):
     for stream in streams:
         event = stream.event()
         assert event.type == "reset" and not event.has_id
-        assert stream.expect_id() == now
+        place = stream.expect_id()
+        assert place == json.loads(event.data)["id"]
+        got = stream.events(number_of(now) - number_of(place))
+        assert [event.data for event in got][-2:] == ["kept", "x"]
+        assert got[-1].id == now
     # One that is of now is newer.
     stream = server.event_stream(sub_target("alice", "old", since=now),
                                  fields=fields)
@@ -642,8 +646,9 @@ def test_the_newest_place_of_several_topics_is_behind_in_none(server):
         for where in (("since", "lastEventId"), ("lastEventId", "since")):
             again = resumed(server, ["n1", "n2"],
                             dict(zip(where, (ids[older], ids[newer]))))
+            assert again.expect_id() == ids[3]
             assert again.data_of(1) == ["3"]
-            assert again.expect_id() == ids[4]
+            assert again.last_event_id == ids[4]
 
 
 def test_without_a_topic_a_library_s_place_means_nothing(server):
@@ -658,7 +663,8 @@ def test_an_id_of_the_future_is_answered_as_one_too_old(server):
         sub_target("alice", "future"),
         last_event_id=f"{epoch}-{number_of(now) + 1}")
     assert stream.event().type == "reset"
-    assert stream.expect_id() == now
+    assert number_of(stream.expect_id()) == number_of(now) - 1
+    assert stream.event() == ("message", "x", now, True)
 
 
 def test_an_id_of_another_count_of_topics_is_answered_as_one_too_old(server):
@@ -676,12 +682,13 @@ def test_a_reset_comes_before_the_first_message(server):
     reset, new = stream.events(2)
     assert reset.type == "reset" and not reset.has_id
     told = json.loads(reset.data)
-    assert told.keys() == {"reason", "publisher", "topic"} and told["reason"]
+    assert told.keys() == {"reason", "publisher", "topic", "id"}
+    assert told["reason"] and number_of(told["id"]) == number_of(new.id) - 1
     assert (told["publisher"], told["topic"]) == ("alice", "reset")
     assert (new.type, new.data) == ("message", "new")
 
 
-def test_what_follows_a_reset_was_published_from_then_on(start):
+def test_what_follows_a_reset_is_what_the_history_has(start):
     server = start(HISTORY_SIZE=2)
     stream = server.event_stream()
     place = stream.expect_id()
@@ -691,7 +698,8 @@ def test_what_follows_a_reset_was_published_from_then_on(start):
     stream = server.event_stream(last_event_id=place)
     assert stream.event().type == "reset"
     now = stream.expect_id()
-    assert number_of(now) == number_of(place) + 3
+    assert number_of(now) == number_of(place) + 1
+    assert stream.data_of(2) == ["lost 1", "lost 2"]
     server.publish("alice", "news", "x")
     assert stream.data_of(1) == ["x"]
     stream.reconnect()
@@ -708,13 +716,13 @@ def test_a_reset_is_of_the_topic_that_was_lost_alone(start):
     for i in range(3):
         server.publish("alice", "calm", f"kept {i}")
     stream.reconnect()
-    events = stream.events(4)
+    events = stream.events(7)
     assert [event.data for event in events if event.type == "message"] == [
-        f"kept {i}" for i in range(3)]
+        f"kept {i}" for i in range(3)] + [f"lost {i}" for i in range(1, 4)]
     resets = [json.loads(event.data)["topic"] for event in events
               if event.type == "reset"]
     assert resets == ["busy"]
-    assert numbers_of(stream.expect_id())[:2] == [3, 4]
+    assert numbers_of(stream.last_event_id)[:2] == [3, 4]
 
 
 def test_what_is_older_than_history_keeps_is_lost(start):

@@ -43,8 +43,32 @@ static inline int new_registry(uint32_t size, uint64_t ttl_ms, size_t bytes)
 		.history_size = size,
 		.history_ttl_ms = ttl_ms,
 		.history_bytes = bytes,
+		.replay_bytes = bytes,
 	};
 	return registry_new(&registry, &options);
+}
+
+/* Reads what one that has joined missed, of which nothing may be lost, until it
+ * is live: as many as there are, `max` of them into `missed`, with a reference.
+ * `j->since` is the last one's number then. */
+static inline unsigned read_missed(struct registry_join *j,
+				   struct message **missed, unsigned max)
+{
+	struct registry_reading reading = {.since = j->since};
+	unsigned n = 0;
+
+	while (j->is_behind) {
+		registry_read(registry, j->topic, &reading);
+		assert_non_null(reading.message);
+		if (n < max)
+			missed[n] = reading.message;
+		else
+			message_unref(reading.message, 1);
+		n++;
+		j->is_behind = !reading.is_live;
+	}
+	j->since = reading.since;
+	return n;
 }
 
 static inline int close_registry(void **state)

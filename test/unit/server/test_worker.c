@@ -132,9 +132,9 @@ static int app_open(struct worker *w, void **state)
 		free(all);
 		return UV_ENOMEM;
 	}
-	int rv = subscribers_init(all, w->shared->registry, w->index, 0,
-				  1 << 20, &w->stats);
-	CHECK(rv == 0); /* without a history it needs no memory */
+	int rv = subscribers_init(all, w->shared->registry, w->index, 1 << 20,
+				  &w->stats);
+	CHECK(rv == 0);
 	*state = all;
 	atomic_fetch_add(&apps_open, 1);
 	return 0;

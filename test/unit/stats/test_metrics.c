@@ -45,6 +45,8 @@ static struct metrics_source source(unsigned count)
 				       .acceptor = &acceptor,
 				       .topics = 42,
 				       .history_bytes = 43000,
+				       .replay_bytes = 48000,
+				       .forms_bytes = 49000,
 				       .receipts_count = 44,
 				       .receipts_bytes = 45000,
 				       .auth_asked = 46,
@@ -109,6 +111,7 @@ static void every_other_counter_has_its_line_too(void **state)
 		[STATS_replayed] = "replayed_total",
 		[STATS_resumed] = "resumes_total{result=\"exact\"}",
 		[STATS_not_resumed] = "resumes_total{result=\"reset\"}",
+		[STATS_replay_lost] = "replay_lost_total",
 		[STATS_dropped] = "dropped_total",
 		[STATS_publish_repeated] = "publish_repeats_total",
 		[STATS_commands] = "commands_total",
@@ -226,6 +229,8 @@ static void what_the_server_tells_is_shown(void **state)
 	const char *text = write_page(3);
 	assert_has_line(text, "isimud_topics 42");
 	assert_has_line(text, "isimud_history_bytes 43000");
+	assert_has_line(text, "isimud_replay_bytes 48000");
+	assert_has_line(text, "isimud_history_forms_bytes 49000");
 	assert_has_line(text, "isimud_idempotency_keys 44");
 	assert_has_line(text, "isimud_idempotency_bytes 45000");
 	assert_has_line(text, "isimud_auth_checks_running 46");

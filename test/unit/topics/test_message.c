@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "aborts.h"
+#include "base/buf.h"
 #include "base/memory.h"
 #include "oom.h"
 #include "topics/message.h"
@@ -224,9 +225,22 @@ static void assert_form(struct span data, bool is_json, enum message_form form,
 {
 	struct message *m = numbered(data, is_json);
 	struct span bytes = message_encode(m, form, &source);
+	struct message_encoding *apart = NULL;
+	struct buf out = {0};
 
-	assert_int_equal(bytes.len, expected.len);
-	assert_memory_equal(bytes.bytes, expected.bytes, expected.len);
+	assert_true(span_equal(bytes, expected));
+	if (form != MESSAGE_FRAME) {
+		apart = message_encode_apart(m, form, &source);
+		assert_true(
+			span_equal(message_encoding_bytes(apart), expected));
+	}
+	message_encoding_free(apart);
+	assert_int_equal(buf_append(&out, "before", 6), 0);
+	assert_int_equal(message_append(&out, m, form, &source), 0);
+	assert_int_equal(out.len, 6 + expected.len);
+	assert_memory_equal(out.bytes, "before", 6);
+	assert_memory_equal(out.bytes + 6, expected.bytes, expected.len);
+	buf_fini(&out);
 	message_unref(m, 1);
 }
 
@@ -443,14 +457,45 @@ static void forms_count_as_kept_while_the_message_is(void **state)
 	message_keep(late);
 	size_t both = message_kept_forms();
 	assert_in_range(both, one + 16, 2048);
-	assert_int_equal(message_drop(early), one);
+	message_drop(early);
 	assert_int_equal(message_kept_forms(), both - one);
 	message_encode(early, MESSAGE_EVENT, &source);
 	assert_int_equal(message_kept_forms(), both - one);
-	assert_int_equal(message_drop(late), both - one);
+	message_drop(late);
 	assert_int_equal(message_kept_forms(), 0);
 	message_unref(early, 1);
 	message_unref(late, 1);
+}
+
+static void no_more_forms_are_kept_than_may_be(void **state)
+{
+	static char data[10000];
+	struct message *one = numbered((struct span){data, 9000}, false);
+	struct message *two = numbered((struct span){data, 9000}, false);
+	struct message *loose = numbered((struct span){data, 9000}, false);
+
+	(void)state;
+	message_keep(one);
+	message_keep(two);
+	message_bound_forms(15000);
+	assert_non_null(message_encode(one, MESSAGE_EVENT, &source).bytes);
+	size_t kept = message_kept_forms();
+	assert_null(message_encode(two, MESSAGE_EVENT, &source).bytes);
+	assert_null(message_encode(one, MESSAGE_ENVELOPE, &source).bytes);
+	assert_int_equal(message_kept_forms(), kept);
+	/* What nobody keeps has its forms as long as it is sent. */
+	assert_non_null(message_encode(loose, MESSAGE_EVENT, &source).bytes);
+	assert_int_equal(message_kept_forms(), kept);
+	/* What is there stays there. */
+	assert_non_null(message_encode(one, MESSAGE_EVENT, &source).bytes);
+	message_drop(one);
+	assert_non_null(message_encode(two, MESSAGE_EVENT, &source).bytes);
+	message_drop(two);
+	assert_int_equal(message_kept_forms(), 0);
+	message_bound_forms(SIZE_MAX);
+	message_unref(one, 1);
+	message_unref(two, 1);
+	message_unref(loose, 1);
 }
 
 static void without_memory_there_is_no_form_for_now(void **state)
@@ -574,6 +619,7 @@ int main(void)
 		cmocka_unit_test(
 			what_forms_take_is_charged_until_the_message_goes),
 		cmocka_unit_test(forms_count_as_kept_while_the_message_is),
+		cmocka_unit_test(no_more_forms_are_kept_than_may_be),
 		cmocka_unit_test(without_memory_there_is_no_form_for_now),
 		cmocka_unit_test(threads_that_want_a_form_at_once_get_the_same),
 	};

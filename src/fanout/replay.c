@@ -1,0 +1,167 @@
+/* replay.c - history for those that are behind: message by message, as their
+ * connections have room, all of them in turns.
+ *
+ * A subscriber that is behind asks for room; when there is some, it gets a
+ * turn; when that is over, it asks again, until it has caught up. So what one
+ * costs at a time is bounded by the room of its connection, whatever the
+ * history has, and what all cost in an iteration of the loop by a time. */
+#include "base/check.h"
+#include "base/memory.h"
+#include "fanout/members.h"
+#include "fanout/subscribers.h"
+
+#include <stdlib.h>
+
+/* A turn, which the room there is bounds as well. */
+#define TURN_MESSAGES 64
+/* A scratch buffer that grew beyond it is not kept. */
+#define SCRATCH_MAX_BYTES (4 * JOIN_MAX_BYTES)
+
+/* What is kept for one subscriber while it is behind. */
+struct replay {
+	struct list link; /* in subscribers.turns, or in none */
+	struct subscriber *subscriber;
+	uint64_t since; /* it has got what is up to it */
+};
+
+struct replay *replay_new(struct subscriber *s, uint64_t since)
+{
+	struct replay *replay = malloc(sizeof *replay);
+
+	if (replay == NULL)
+		return NULL;
+	memory_charge(sizeof *replay);
+	list_init(&replay->link);
+	replay->subscriber = s;
+	replay->since = since;
+	return replay;
+}
+
+uint64_t replay_since(const struct replay *replay)
+{
+	return replay->since;
+}
+
+void replay_free(struct replay *replay)
+{
+	list_remove(&replay->link);
+	memory_credit(sizeof *replay);
+	free(replay);
+}
+
+/* --- sending -------------------------------------------------------------- */
+
+static void send_paced(struct subscriber *s, struct chunk *chunk)
+{
+	if (chunk == NULL) {
+		conn_end_later(s->conn, ENDING_no_memory);
+		return;
+	}
+	chunk->is_paced = true;
+	conn_send(s->conn, chunk);
+	chunk_unref(chunk);
+}
+
+/* Sends what was joined so far. */
+static void send_batch(struct subscribers *all, struct subscriber *s)
+{
+	struct buf *batch = &all->batch;
+
+	if (batch->len == 0)
+		return;
+	struct chunk *chunk = chunk_new(batch->len);
+	if (chunk != NULL)
+		chunk_append(chunk, batch->bytes, batch->len);
+	send_paced(s, chunk);
+	batch->len = 0;
+	if (batch->cap > SCRATCH_MAX_BYTES)
+		buf_fini(batch);
+}
+
+/* Sends `m`, or joins it to what send_batch() is to send. */
+static void send_message(struct subscribers *all, struct subscriber *s,
+			 struct message *m)
+{
+	struct message_source source = local_topic_source(all, s->topic);
+	enum message_form form = (enum message_form)s->form;
+
+	if (!s->has_cursor && m->frame_len <= JOIN_MAX_BYTES) {
+		if (message_append(&all->batch, m, form, &source) != 0)
+			conn_end_later(s->conn, ENDING_no_memory);
+		return;
+	}
+	send_batch(all, s);
+	if (!s->has_cursor) {
+		send_paced(s, subscribers_chunk_of(all, m, form, &source));
+		return;
+	}
+	struct chunk *body = subscribers_body_of(all, m, form, &source);
+	if (body != NULL)
+		body->is_paced = true;
+	subscribers_send_event(all, s, body);
+	if (body != NULL)
+		chunk_unref(body);
+}
+
+/* The next step of one that is behind. */
+static void step(struct subscribers *all, struct subscriber *s)
+{
+	struct replay *replay = s->replay;
+	uint64_t before = replay->since;
+	struct registry_reading reading = {.since = before};
+
+	registry_read(all->registry, s->topic->topic, &reading);
+	replay->since = reading.since;
+	if (reading.is_live)
+		subscribers_go_live(all, s, reading.since);
+	if (reading.message == NULL) {
+		send_batch(all, s);
+		stats_add(all->stats, STATS_replay_lost, 1);
+		all->on_loss(all, s, before + 1, reading.since);
+		return;
+	}
+	send_message(all, s, reading.message);
+	message_unref(reading.message, 1);
+	stats_add(all->stats, STATS_replayed, 1);
+	if (!s->has_cursor)
+		stats_add(all->stats, STATS_delivered, 1);
+}
+
+/* --- turns ---------------------------------------------------------------- */
+
+bool subscribers_catch_up(struct subscribers *all, struct subscriber *s)
+{
+	if (s->topic == NULL || !s->is_behind)
+		return false;
+	if (list_is_empty(&s->replay->link))
+		list_append(&all->turns, &s->replay->link);
+	return true;
+}
+
+static void take_turn(struct subscribers *all, struct subscriber *s)
+{
+	all->batch.len = 0;
+	for (unsigned n = 0; n < TURN_MESSAGES && s->is_behind; n++) {
+		if (all->batch.len >= JOIN_MAX_BYTES)
+			send_batch(all, s);
+		if (!conn_has_room(s->conn))
+			break;
+		step(all, s);
+	}
+	send_batch(all, s);
+	conn_write_now(s->conn);
+	/* For its next turn, or its siblings'. */
+	conn_wait_for_room(s->conn);
+}
+
+void subscribers_take_turns(struct subscribers *all, uint64_t until_ns)
+{
+	do {
+		struct replay *replay =
+			CONTAINER_OF(all->turns.next, struct replay, link);
+		if (!subscribers_has_turns(all))
+			return;
+		list_remove(&replay->link);
+		take_turn(all, replay->subscriber);
+	} while (uv_hrtime() < until_ns);
+}
