@@ -61,7 +61,7 @@ struct auth {
 	CURLM *multi;           /* NULL: there was no memory for another one */
 	struct list sockets;    /* that `multi` waits for */
 	CURL *request; /* never performed; each transfer is a copy of it */
-	unsigned checks_max;
+	unsigned kept_max;
 	unsigned timeout_ms;
 	struct verdicts *verdicts;
 	unsigned worker;
@@ -468,7 +468,7 @@ static int on_timeout(CURLM *multi, long timeout_ms, void *user)
 /* libcurl's defaults do the rest: GET, any type accepted, no redirects, no
  * netrc, no cookies, no HTTP/0.9, and the environment's proxy variables. HTTP/2
  * is left out: it would bring a second protocol to parse, for no more than the
- * few connections that checks_max saves it from. */
+ * few connections that kept_max saves it from. */
 static bool set_request(CURL *r, const struct auth_options *options)
 {
 	long timeout_ms = (long)options->timeout_ms;
@@ -511,7 +511,7 @@ static bool set_multi(struct auth *a)
 	rv |= (int)curl_multi_setopt(m, CURLMOPT_TIMERDATA, a);
 	/* Idle ones included. */
 	rv |= (int)curl_multi_setopt(m, CURLMOPT_MAXCONNECTS,
-				     (long)a->checks_max);
+				     (long)a->kept_max);
 	return rv == 0;
 }
 
@@ -555,12 +555,12 @@ int auth_open(struct auth **out, uv_loop_t *loop,
 {
 	struct auth *a = calloc(1, sizeof(*a));
 
-	CHECK(options->timeout_ms > 0 && options->checks_max > 0);
+	CHECK(options->timeout_ms > 0 && options->kept_max > 0);
 	if (a == NULL)
 		return UV_ENOMEM;
 	a->owner = uv_thread_self();
 	a->loop = loop;
-	a->checks_max = options->checks_max;
+	a->kept_max = options->kept_max;
 	a->timeout_ms = options->timeout_ms;
 	a->verdicts = options->verdicts;
 	a->worker = options->worker;
@@ -749,7 +749,7 @@ static void make_room(struct auth *a)
 	unsigned transfers =
 		a->counts[INQUIRY_ASKING] + a->counts[INQUIRY_DRAINING];
 
-	if (transfers >= a->checks_max && a->counts[INQUIRY_DRAINING] > 0)
+	if (transfers >= a->kept_max && a->counts[INQUIRY_DRAINING] > 0)
 		drop(oldest(a, INQUIRY_DRAINING));
 }
 

@@ -35,9 +35,10 @@ struct auth_options {
 	const char *url;     /* http or https; borrowed for life */
 	unsigned timeout_ms; /* > 0; for all of a check, the time in the queue
 			      * and name lookup included */
-	unsigned checks_max; /* > 0; connections kept, and a response that
-			      * nobody waits for gives way beyond. The limit on
-			      * checks under way is that of `verdicts`. */
+	unsigned kept_max;   /* > 0; connections kept while no check needs
+			      * them; a response that nobody waits for gives way
+			      * beyond. The limit on checks under way is that of
+			      * `verdicts`. */
 	struct verdicts *verdicts; /* borrowed for life */
 	unsigned worker;           /* the index of its mailbox in `verdicts` */
 };

@@ -5,6 +5,7 @@
  * HTML, 9.2.3). So an event stream is only answered with a status where coming
  * back is no use, and isimud.v1 is told by Close. */
 #include "api/private.h"
+#include "base/log.h"
 #include "codec/sse.h"
 
 #define BEARER_CHALLENGE "WWW-Authenticate: Bearer realm=\"isimud\"\r\n"
@@ -39,6 +40,7 @@ static bool refuse_stream(struct routes *r, struct conn *c, const char *why)
 		return false;
 	conn_stream(c, (struct span){r->page.bytes, r->page.len});
 	conn_end(c, ENDING_refused, why);
+	conn_leave_place(c);
 	return true;
 }
 

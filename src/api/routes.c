@@ -146,8 +146,10 @@ bool routes_check_password(struct routes *r, struct conn *c)
 
 	if (!routes_read_credentials(r, c, &publisher, &password))
 		return false;
-	if (secret_matches_again(&r->password, password))
+	if (secret_matches_again(&r->password, password)) {
+		conn_trust(c);
 		return true;
+	}
 	routes_refuse_password(r, c, publisher);
 	return false;
 }
@@ -262,9 +264,7 @@ static void show_readiness(const struct routes *r, struct conn *c)
 
 	if (atomic_load_explicit(&shared->is_draining, memory_order_relaxed))
 		respond_state(c, false, "draining\n");
-	else if (atomic_load_explicit(&shared->connections,
-				      memory_order_relaxed) >=
-		 shared->config->connections_max)
+	else if (!worker_has_place(shared))
 		respond_state(c, false, "too many connections\n");
 	else if (memory_level() >= MEMORY_TIGHT)
 		respond_state(c, false, "memory is tight\n");
@@ -625,13 +625,22 @@ static void on_end(struct conn *c)
 
 /* --- the application ---------------------------------------------------- */
 
+/* This worker's part of the connections to an authority that are kept. */
+static unsigned kept_checks(const struct config *config)
+{
+	uint64_t part = DESCRIPTORS_CHECKS_KEPT(config->auth_checks_max) /
+			config->workers;
+
+	return part > 0 ? (unsigned)part : 1;
+}
+
 static int open_auth(struct routes *r)
 {
 	const struct config *config = routes_config(r);
 	struct auth_options options = {
 		.url = config->auth_url,
 		.timeout_ms = (unsigned)config->auth_timeout_ms,
-		.checks_max = (unsigned)config->auth_checks_max,
+		.kept_max = kept_checks(config),
 		.verdicts = r->worker->shared->verdicts,
 		.worker = r->worker->index};
 

@@ -329,6 +329,26 @@ static void start_websocket(struct routes *r, struct conn *c,
 	}
 }
 
+/* --- admission ----------------------------------------------------------- */
+
+/* Whether one more subscriber is let in now: the one place where that is
+ * decided. Publishing, health and the like are not asked. Returns false if the
+ * client has been refused. */
+static bool admit(struct routes *r, struct conn *c)
+{
+	const struct worker_shared *shared = r->worker->shared;
+
+	if (atomic_load_explicit(&shared->is_draining, memory_order_relaxed))
+		routes_refuse_for_now(r, c, "The server is going away");
+	else if (memory_level() >= MEMORY_TIGHT)
+		routes_refuse_for_now(r, c, "Memory is tight");
+	else if (!conn_take_place(c))
+		routes_refuse_for_now(r, c, "Too many connections");
+	else
+		return true;
+	return false;
+}
+
 void routes_accept_client(struct routes *r, struct conn *c,
 			  const struct http_request *request)
 {
@@ -336,6 +356,9 @@ void routes_accept_client(struct routes *r, struct conn *c,
 	bool subscribes_later =
 		routes_is_v1(request) || r->plan.topics_count == 0;
 
+	/* Things may have changed while the authority was asked. */
+	if (!admit(r, c))
+		return;
 	if (routes_asks_per_topic(r) && subscribes_later &&
 	    routes_keep_credentials(r, c, request) != 0) {
 		routes_fail_for_now(r, c, routes_no_memory);
@@ -500,10 +523,8 @@ void routes_subscribe(struct routes *r, struct conn *c,
 	}
 	if (!check_kind(r, c, request))
 		return;
-	if (r->plan.topics_count > 0 && memory_level() >= MEMORY_TIGHT) {
-		routes_refuse_for_now(r, c, "Memory is tight");
+	if (!admit(r, c))
 		return;
-	}
 	if (routes_is_v1(request) && !read_publisher(r, c, request))
 		return;
 	routes_authorize(r, c, request);

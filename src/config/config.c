@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <uv.h>
 
 static void say_range(const struct config_setting *s, char *out, size_t cap)
@@ -20,21 +19,6 @@ static void say_range(const struct config_setting *s, char *out, size_t cap)
 	else
 		snprintf(out, cap, " (%" PRIu64 " to %" PRIu64 ")", s->min,
 			 s->max);
-}
-
-/* Descriptors that are not client connections: loops, listeners, logs, and the
- * authority's. */
-#define DESCRIPTORS_RESERVED 128
-
-static uint64_t default_connections_max(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
-	    limit.rlim_max == RLIM_INFINITY || limit.rlim_max > 10000000)
-		return 1000000;
-	if (limit.rlim_max <= 2 * DESCRIPTORS_RESERVED)
-		return limit.rlim_max;
-	return limit.rlim_max - DESCRIPTORS_RESERVED;
 }
 
 /* At most such parts of the budget are taken, unless more was asked for. */
@@ -55,8 +39,9 @@ static void complete(struct config *c, config_get_cb get)
 		c->workers = cgroup_cpus("/");
 	if (c->workers > CONFIG_WORKERS_MAX)
 		c->workers = CONFIG_WORKERS_MAX;
-	if (c->connections_max == 0)
-		c->connections_max = default_connections_max();
+	if (get("AUTH_MAX_CHECKS") == NULL)
+		c->auth_checks_max = descriptors_default_checks(
+			descriptors_limit(), c->auth_checks_max);
 	if (get("MEMORY_LIMIT") == NULL)
 		c->memory_limit_bytes = cgroup_memory_limit("/") / 5 * 4;
 	if (get("HISTORY_BYTES") == NULL)
@@ -74,6 +59,31 @@ static void complete(struct config *c, config_get_cb get)
 		c->listeners[0].port = (unsigned)c->port;
 		c->listeners_count = 1;
 	}
+}
+
+/* Shares out the descriptors. Returns 0, or UV_EINVAL and `error`. */
+static int share_descriptors(struct config *c,
+			     char error[static CONFIG_ERROR_MAX])
+{
+	const struct descriptors_needs needs = {
+		.limit = descriptors_limit(),
+		.workers = c->workers,
+		.listeners = c->listeners_count + c->has_admin_port,
+		.checks = c->auth_url == NULL ? 0 : c->auth_checks_max,
+		.has_admin = c->has_admin_port,
+		.subscribers = c->connections_max};
+	uint64_t least;
+
+	if (!descriptors_share(&needs, &c->shares, &least)) {
+		snprintf(error, CONFIG_ERROR_MAX,
+			 "%" PRIu64 " descriptors (ulimit -n) are too few: "
+			 "these settings need %" PRIu64 ", or fewer WORKERS",
+			 needs.limit, least);
+		return UV_EINVAL;
+	}
+	if (c->connections_max == 0)
+		c->connections_max = c->shares.tcp_subscribers;
+	return 0;
 }
 
 /* Returns NULL, or what is wrong with settings that are fine by themselves. A
@@ -136,7 +146,7 @@ int config_load(struct config *c, config_get_cb get,
 	complete(c, get);
 	const char *wrong = check_together(c);
 	if (wrong == NULL)
-		return 0;
+		return share_descriptors(c, error);
 	snprintf(error, CONFIG_ERROR_MAX, "%s", wrong);
 	return UV_EINVAL;
 }

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/span.h"
 #include "codec/forwarded.h"
+#include "config/descriptors.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -47,9 +48,11 @@ struct config {
 	uint64_t admin_port;      /* on `ip`; 0: any free one */
 	bool has_admin_port;
 	bool homepage;
-	const char *auth_url; /* NULL: subscribing needs no token */
-	uint64_t workers;     /* loop threads, 1 to CONFIG_WORKERS_MAX */
-	uint64_t connections_max;
+	const char *auth_url;     /* NULL: subscribing needs no token */
+	uint64_t workers;         /* loop threads, 1 to CONFIG_WORKERS_MAX */
+	uint64_t connections_max; /* subscribers over TCP; `shares` may allow
+				     fewer */
+	struct descriptors_shares shares;
 	uint64_t memory_limit_bytes; /* for the whole process; 0: none */
 	uint64_t body_max_bytes;     /* of a request's content */
 	uint64_t buffered_max_bytes; /* unsent, for one connection */

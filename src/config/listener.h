@@ -6,6 +6,7 @@ enum listener_kind {
 	LISTENER_TCP,
 	LISTENER_UNIX,
 	LISTENER_ADMIN, /* TCP: health and metrics, and nothing else */
+	LISTENER_KINDS,
 };
 
 /* A connection on its way from the acceptor to a worker. */

@@ -32,7 +32,8 @@ const struct config_setting config_settings[] = {
 	{"WORKERS", NUMBER, AT(workers), NULL, 1, CONFIG_WORKERS_MAX,
 	 "loop threads; default: one for each CPU that the process may use"},
 	{"MAX_CONNECTIONS", NUMBER, AT(connections_max), NULL, 1, 10000000,
-	 "clients at once; default: by the limit of descriptors"},
+	 "subscribers at once, but for those of Unix sockets; default: by the "
+	 "limit of descriptors"},
 	{"MEMORY_LIMIT", BYTES, AT(memory_limit_bytes), NULL, 0, 64 * TIB,
 	 "for the whole process, 0: none; default: 80 % of the cgroup's limit, "
 	 "else none"},
@@ -66,7 +67,8 @@ const struct config_setting config_settings[] = {
 	{"AUTH_TIMEOUT", DURATION, AT(auth_timeout_ms), "5", 10,
 	 CONFIG_DURATION_MAX_MS, "for one check with AUTH_URL"},
 	{"AUTH_MAX_CHECKS", NUMBER, AT(auth_checks_max), "256", 1, 65536,
-	 "checks under way at once"},
+	 "checks under way at once; if it is not given, at most an eighth of "
+	 "the limit of descriptors"},
 	{"AUTH_QUEUE", NUMBER, AT(auth_queue), "4096", 0, 1000000,
 	 "more checks, which wait for their turn within AUTH_TIMEOUT; above "
 	 "it, "

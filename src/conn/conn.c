@@ -98,6 +98,7 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 	list_init(&g->answering);
 	list_init(&g->dirty);
 	list_init(&g->stalled);
+	g->subscribers = g->own_subscribers;
 	g->ping = chunk_new(ping_len);
 	if (g->ping == NULL)
 		return UV_ENOMEM;
@@ -200,12 +201,37 @@ void conn_group_flush(struct conn_group *g)
 		uv_idle_stop(&g->idle);
 }
 
+/* Whether there are bytes of a request that nobody has looked at yet, the
+ * kernel's included. */
+static bool has_unread(const struct conn *c)
+{
+	uv_os_fd_t fd;
+	char byte;
+
+	if (c->state == CONN_REQUEST && c->reading == READING_IN_LINE)
+		return true;
+	return c->state == CONN_REQUEST && c->reading == READING_FLOWING &&
+	       uv_fileno(&c->handle, &fd) == 0 &&
+	       recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* Whether a request has begun to come. */
+static bool is_asking(const struct conn *c)
+{
+	return (c->state == CONN_REQUEST && c->reading != READING_BLOCKED &&
+		http_is_in_request(c->http)) ||
+	       has_unread(c);
+}
+
 void conn_group_end_all(struct conn_group *g)
 {
 	CHECK_ON_THREAD(g->owner);
-	LIST_FOR_EACH_SAFE (it, after, &g->conns)
-		conn_end(CONTAINER_OF(it, struct conn, link), ENDING_going_away,
-			 NULL);
+	g->is_draining = true;
+	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
+		struct conn *c = CONTAINER_OF(it, struct conn, link);
+		if (!is_asking(c))
+			conn_end(c, ENDING_going_away, NULL);
+	}
 }
 
 size_t conn_group_end_some(struct conn_group *g, size_t n)
@@ -232,6 +258,135 @@ void conn_group_abort_all(struct conn_group *g)
 		conn_abort(CONTAINER_OF(it, struct conn, link),
 			   ENDING_going_away);
 }
+
+/* --- making room ---------------------------------------------------------- */
+
+/* Entries of a list of deadlines that are looked at, where the first ones are
+ * none to end; and of those, how many the kernel is asked about. */
+#define LOOKED_AT_MAX   256
+#define ASKED_ABOUT_MAX 32
+
+/* How much a connection would be missed. */
+enum worth {
+	WORTH_NOTHING,
+	WORTH_A_REQUEST, /* it wants more, and has been served before */
+	WORTH_A_MOMENT,  /* it has had no time yet to say what it wants */
+	WORTH_A_FIRST,   /* it wants something for the first time */
+	WORTH_TRUST,     /* conn_trust() was called */
+};
+
+/* So long a client may take to say what it wants, as far away as it is. */
+#define YOUNG_MS 250
+
+static enum worth worth_of(const struct conn *c, uint64_t since_ms)
+{
+	if (c->is_trusted)
+		return WORTH_TRUST;
+	if (has_unread(c))
+		return c->has_asked ? WORTH_A_REQUEST : WORTH_A_FIRST;
+	if (!c->has_asked && since_ms + YOUNG_MS > uv_now(c->group->loop))
+		return WORTH_A_MOMENT;
+	return WORTH_NOTHING;
+}
+
+/* One to end, and why that and no other: what is worth less goes first, and of
+ * those that are worth the same the one that has been quiet for longest. */
+struct candidate {
+	struct conn *conn; /* NULL: none yet */
+	enum worth worth;
+	uint64_t since_ms;
+};
+
+/* Its last sign of life: its deadline has been set since. Returns its worth. */
+static enum worth consider(struct candidate *best, struct conn *c, int kind)
+{
+	uint64_t since_ms =
+		c->deadline.due_ms - c->group->limits.durations_ms[kind];
+	enum worth worth = worth_of(c, since_ms);
+
+	if (best->conn == NULL || worth < best->worth ||
+	    (worth == best->worth && since_ms < best->since_ms))
+		*best = (struct candidate){c, worth, since_ms};
+	return worth;
+}
+
+static bool is_in_room(const struct conn *c, enum conn_room room)
+{
+	return !c->has_place &&
+	       (c->listener == LISTENER_TCP ||
+		(room == CONN_ROOM_CLIENT && c->listener == LISTENER_UNIX));
+}
+
+/* Considers the connections with one kind of deadline, oldest first, as far as
+ * a later one may be worth less. */
+static void consider_list(struct candidate *best, struct conn_group *g,
+			  enum deadline_kind kind, enum conn_room room)
+{
+	int looked_at = 0;
+	int asked_about = 0;
+
+	LIST_FOR_EACH_SAFE (it, after, &g->deadlines.lists[kind]) {
+		struct conn *c = CONTAINER_OF(it, struct conn, deadline.link);
+		if (++looked_at > LOOKED_AT_MAX)
+			return;
+		if (!is_in_room(c, room))
+			continue;
+		if (consider(best, c, (int)kind) == WORTH_NOTHING ||
+		    (!c->is_trusted && ++asked_about == ASKED_ABOUT_MAX))
+			return;
+	}
+}
+
+/* All that may go have a deadline of one of these kinds, and no idle subscriber
+ * has. */
+static struct conn *find_client_to_end(struct conn_group *g,
+				       enum conn_room room)
+{
+	static const enum deadline_kind kinds[] = {
+		DEADLINE_LINGER, DEADLINE_HEAD,  DEADLINE_IDLE,
+		DEADLINE_BODY,   DEADLINE_WRITE, DEADLINE_CLOSE};
+	struct candidate best = {.conn = NULL};
+
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		consider_list(&best, g, kinds[i], room);
+	return best.conn;
+}
+
+/* They are few, and in front of all others. */
+static struct conn *find_admin_to_end(struct conn_group *g)
+{
+	struct candidate best = {.conn = NULL};
+
+	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
+		struct conn *c = CONTAINER_OF(it, struct conn, link);
+		if (c->listener != LISTENER_ADMIN)
+			break;
+		if (c->deadline_kind != DEADLINE_KINDS)
+			consider(&best, c, c->deadline_kind);
+	}
+	return best.conn;
+}
+
+size_t conn_group_others(const struct conn_group *g, enum conn_room room)
+{
+	CHECK_ON_THREAD(g->owner);
+	if (room == CONN_ROOM_ADMIN)
+		return g->others[LISTENER_ADMIN];
+	return g->others[LISTENER_TCP] +
+	       (room == CONN_ROOM_CLIENT ? g->others[LISTENER_UNIX] : 0);
+}
+
+bool conn_group_make_room(struct conn_group *g, enum conn_room room)
+{
+	CHECK_ON_THREAD(g->owner);
+	struct conn *c = room == CONN_ROOM_ADMIN ? find_admin_to_end(g)
+						 : find_client_to_end(g, room);
+	if (c != NULL)
+		conn_abort(c, ENDING_displaced);
+	return c != NULL;
+}
+
+/* --- relief of memory ----------------------------------------------------- */
 
 static bool is_leaving(const struct conn *c)
 {
@@ -363,6 +518,7 @@ int conn_open(struct conn_group *g, struct accepted accepted)
 	g->count++;
 	memory_charge_kernel(KERNEL_CONN_BYTES);
 	g->states[CONN_REQUEST]++;
+	g->others[c->listener]++;
 	list_init(&c->link);
 	list_init(&c->dirty);
 	c->state = CONN_REQUEST;
@@ -374,7 +530,8 @@ int conn_open(struct conn_group *g, struct accepted accepted)
 		conn_abort(c, ENDING_no_memory);
 		return rv;
 	}
-	list_append(&g->conns, &c->link);
+	list_append(c->listener == LISTENER_ADMIN ? g->conns.next : &g->conns,
+		    &c->link);
 	stats_add(g->stats, STATS_accepted, 1);
 	conn_account(c);
 	conn_set_deadline(c, DEADLINE_HEAD);
@@ -430,9 +587,64 @@ const struct http_request *conn_request(const struct conn *c)
 	return http_request(c->http);
 }
 
+static void leave_place(struct conn *c)
+{
+	if (!c->has_place)
+		return;
+	c->has_place = false;
+	c->group->others[c->listener]++;
+	atomic_fetch_sub_explicit(&c->group->subscribers[c->listener], 1,
+				  memory_order_relaxed);
+}
+
+void conn_have_place(struct conn *c)
+{
+	if (c->has_place)
+		return;
+	c->has_place = true;
+	c->group->others[c->listener]--;
+	atomic_fetch_add_explicit(&c->group->subscribers[c->listener], 1,
+				  memory_order_relaxed);
+}
+
+bool conn_take_place(struct conn *c)
+{
+	const struct conn_limits *limits = &c->group->limits;
+	_Atomic size_t *by_door = c->group->subscribers;
+	size_t all = 0;
+
+	CHECK_ON_THREAD(c->group->owner);
+	if (c->has_place)
+		return true;
+	conn_have_place(c);
+	for (int i = 0; i < LISTENER_KINDS; i++)
+		all += atomic_load_explicit(&by_door[i], memory_order_relaxed);
+	if (all <= limits->subscribers_max &&
+	    (c->listener != LISTENER_TCP ||
+	     atomic_load_explicit(&by_door[LISTENER_TCP],
+				  memory_order_relaxed) <=
+		     limits->tcp_subscribers_max))
+		return true;
+	leave_place(c);
+	return false;
+}
+
+void conn_leave_place(struct conn *c)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	leave_place(c);
+}
+
+void conn_trust(struct conn *c)
+{
+	c->is_trusted = true;
+}
+
 void conn_move(struct conn *c, enum conn_state to)
 {
 	CHECK_ON_THREAD(c->group->owner);
+	if (to == CONN_REQUEST || to == CONN_CLOSED)
+		leave_place(c);
 	CHECK(allowed[c->state] & (1u << to));
 	log_event(LOG_DEBUG, "state",
 		  LOG_FIELDS(log_text("from", state_names[c->state]),
@@ -675,7 +887,6 @@ static void on_closed(uv_handle_t *handle)
 {
 	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
 	struct conn_group *g = c->group;
-	enum listener_kind kind = conn_listener(c);
 
 	conn_release_http(c);
 	conn_release_websocket(c);
@@ -685,8 +896,22 @@ static void on_closed(uv_handle_t *handle)
 	free(c);
 	g->count--;
 	g->states[CONN_CLOSED]--;
-	if (g->on_freed != NULL)
-		g->on_freed(g, kind);
+}
+
+/* libuv closes the descriptor at once, and calls back later. */
+static void close_handle(struct conn *c, bool has_unsent)
+{
+	struct conn_group *g = c->group;
+	enum listener_kind kind = conn_listener(c);
+
+	g->others[kind]--;
+	/* What the peer does not read must not occupy the kernel either: a
+	 * reset frees it at once. */
+	if (!has_unsent || kind == LISTENER_UNIX ||
+	    uv_tcp_close_reset(&c->tcp, on_closed) != 0)
+		uv_close(&c->handle, on_closed);
+	if (g->on_closed != NULL)
+		g->on_closed(g, kind);
 }
 
 void conn_abort(struct conn *c, enum ending ending)
@@ -701,12 +926,7 @@ void conn_abort(struct conn *c, enum ending ending)
 	list_remove(&c->link);
 	list_remove(&c->dirty);
 	conn_drop_stash(c);
-	/* What the peer does not read must not occupy the kernel either: a
-	 * reset frees it at once. */
-	if (has_unsent && c->listener != LISTENER_UNIX &&
-	    uv_tcp_close_reset(&c->tcp, on_closed) == 0)
-		return;
-	uv_close(&c->handle, on_closed);
+	close_handle(c, has_unsent);
 }
 
 void conn_finish(struct conn *c)

@@ -101,13 +101,15 @@ struct conn_hooks {
 
 /* Limits, fixed for a group. */
 struct conn_limits {
-	size_t body_max_bytes;     /* of a request's content */
-	size_t message_max_bytes;  /* of a WebSocket message from a client */
-	size_t buffered_max_bytes; /* not written yet, behind the message that
-				      is being written; a WebSocket or an event
-				      stream over it ends with ENDING_slow */
-	unsigned ping_misses_max;  /* pings without a sign of life: bytes, or
-				      progress in what waited before */
+	size_t body_max_bytes;      /* of a request's content */
+	size_t message_max_bytes;   /* of a WebSocket message from a client */
+	size_t buffered_max_bytes;  /* not written yet, behind the message that
+				       is being written; a WebSocket or an event
+				       stream over it ends with ENDING_slow */
+	size_t tcp_subscribers_max; /* see conn_take_place() */
+	size_t subscribers_max;
+	unsigned ping_misses_max; /* pings without a sign of life: bytes, or
+				     progress in what waited before */
 	/* Those that have something to write all through a window must take as
 	 * many bytes a second, or end with ENDING_slow. 0: need not. */
 	uint64_t speed_min;
@@ -139,7 +141,8 @@ struct conn_group {
 	struct conn_limits limits;
 	struct stats *stats;
 	struct deadlines deadlines;
-	struct list conns;     /* all that are not CLOSED, by conn->link */
+	struct list conns;     /* all that are not CLOSED, by conn->link: first
+				  those of LISTENER_ADMIN */
 	struct list line;      /* those whose turn comes, by stash->link */
 	struct conn_turn turn; /* the one under way */
 	const struct conn *has_read; /* a whole buffer, just now */
@@ -159,12 +162,17 @@ struct conn_group {
 	struct buf out; /* scratch: the response being encoded */
 	time_t date_at; /* what `date` tells */
 	char date[32];
-	uint64_t keep_alive_s;      /* what answers promise; 0: nothing */
-	size_t states[CONN_STATES]; /* connections in each state */
-	bool is_draining;           /* answers end their connections */
+	uint64_t keep_alive_s;         /* what answers promise; 0: nothing */
+	size_t states[CONN_STATES];    /* connections in each state */
+	size_t others[LISTENER_KINDS]; /* those that have no place, by door */
+	bool is_draining;              /* answers end their connections */
 	size_t count; /* connections whose memory is not freed yet */
-	/* After each whose memory went; may be NULL. */
-	void (*on_freed)(struct conn_group *g, enum listener_kind kind);
+	/* After each whose descriptor was closed; may be NULL. */
+	void (*on_closed)(struct conn_group *g, enum listener_kind kind);
+	/* Subscribers by each door, of all groups that share the array. Atomic.
+	 */
+	_Atomic size_t *subscribers;
+	_Atomic size_t own_subscribers[LISTENER_KINDS]; /* for one alone */
 	char read_buffer[CONN_READ_BYTES];
 };
 
@@ -193,8 +201,9 @@ void conn_group_flush(struct conn_group *g);
  */
 bool conn_group_is_busy(const struct conn_group *g);
 
-/* Ends all connections: ENDING_going_away for WebSockets and event streams,
- * FINISHING for the others once nothing is pending for them. */
+/* Ends all connections: ENDING_going_away for WebSockets and event streams;
+ * the others at once, but for requests that have begun to come, in the kernel
+ * too: those are answered, and end their connections (`is_draining`). */
 void conn_group_end_all(struct conn_group *g);
 
 /* Ends up to `n` WebSockets and event streams with ENDING_going_away, those
@@ -203,6 +212,23 @@ size_t conn_group_end_some(struct conn_group *g, size_t n);
 
 /* Ends all connections at once, whatever is still to be sent. */
 void conn_group_abort_all(struct conn_group *g);
+
+/* Whom conn_group_make_room() may end. */
+enum conn_room {
+	CONN_ROOM_TCP,    /* those of LISTENER_TCP */
+	CONN_ROOM_CLIENT, /* those of all doors but the next */
+	CONN_ROOM_ADMIN,  /* those of LISTENER_ADMIN */
+};
+
+/* Ends the connection that is missed least, for one more to come
+ * (ENDING_displaced): none that has a place (conn_take_place()); no trusted one
+ * while there is another, none that has just asked for something while there is
+ * another; and of those the one that has been quiet for longest. Its descriptor
+ * is free on return. Returns false if there is none. */
+bool conn_group_make_room(struct conn_group *g, enum conn_room room);
+
+/* How many there are that it may choose from, whether they may go or not. */
+size_t conn_group_others(const struct conn_group *g, enum conn_room room);
 
 /* Where memory is tight (memory.h): ends connections with ENDING_slow that have
  * not read for some time; where it is scarce, those that have the most unsent;
@@ -243,6 +269,22 @@ void conn_peer(const struct conn *c, char out[static CONN_PEER_MAX]);
 
 /* The hooks' own memory in the connection, `user_bytes` long. */
 void *conn_user(struct conn *c);
+
+/* Takes one of the places that subscribers have, for a client that asks to
+ * become one: for a WebSocket or an event stream it is counted from now on, and
+ * never ended to make room. It gives the place back with its end, or when the
+ * request is answered otherwise. Over TCP there are `tcp_subscribers_max` for
+ * all groups that share `subscribers`; by all doors, `subscribers_max`. Returns
+ * whether it has one. conn_upgrade() and conn_stream() take one without asking,
+ * where that was not called. */
+bool conn_take_place(struct conn *c);
+
+/* Gives the place back before its time: the client is told to go. */
+void conn_leave_place(struct conn *c);
+
+/* The client has shown that it may do more than others: it is the last to be
+ * ended to make room, and to have what it sends refused for want of memory. */
+void conn_trust(struct conn *c);
 
 /* The request being answered (on_head, on_request, PENDING). */
 const struct http_request *conn_request(const struct conn *c);

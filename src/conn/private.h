@@ -90,6 +90,9 @@ struct conn {
 	bool is_judged : 1;  /* something was at `judged_at`, and since */
 	bool is_chunked : 1; /* what an event stream is sent is chunks of HTTP
 			      */
+	bool has_place : 1;  /* is counted in group->subscribers */
+	bool is_trusted : 1; /* conn_trust() was called */
+	bool has_asked : 1;  /* a whole request has come */
 	alignas(max_align_t) char user[];
 };
 
@@ -131,6 +134,8 @@ void conn_finish(struct conn *c);
  * and no more reading. */
 void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
 			 const char *reason);
+/* Counts it as a subscriber, unless it is, whatever the limit. */
+void conn_have_place(struct conn *c);
 void conn_release_http(struct conn *c);
 void conn_release_websocket(struct conn *c);
 

@@ -173,6 +173,7 @@ static void on_head(struct conn *c, bool has_more)
 static void on_request(struct conn *c)
 {
 	stats_add(c->group->stats, STATS_requests, 1);
+	c->has_asked = true;
 	if (c->state == CONN_DISCARDING) {
 		conn_move(c, CONN_REQUEST);
 		return;
@@ -368,14 +369,24 @@ static bool is_collecting(const struct conn *c)
 }
 
 /* Where memory is full, whoever takes more of it goes: connections that were
- * idle are many, and were all let in before. */
+ * idle are many, and were all let in before. Those that may be nobody's go
+ * where it is scarce, so that publishers' requests are still read. */
+static bool may_take_memory(const struct conn *c)
+{
+	enum memory_level level = memory_level();
+
+	if (level < MEMORY_SCARCE || c->listener == LISTENER_ADMIN)
+		return true;
+	return level == MEMORY_SCARCE &&
+	       (c->is_trusted || c->reading == READING_BLOCKED);
+}
+
 static void account(struct conn *c)
 {
 	uint32_t before = c->charged;
 
 	conn_account(c);
-	if (c->charged <= before || !is_collecting(c) ||
-	    c->listener == LISTENER_ADMIN || memory_level() != MEMORY_FULL)
+	if (c->charged <= before || !is_collecting(c) || may_take_memory(c))
 		return;
 	/* Nothing more is read, so what was goes at once: the next connection
 	 * of this very iteration may want as much. */

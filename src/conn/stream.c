@@ -33,6 +33,7 @@ void conn_stream(struct conn *c, struct span first)
 	if (c->doomed != ENDING_NONE)
 		return; /* no head, so no stream; the flush ends it */
 	c->is_chunked = response.is_chunked;
+	conn_have_place(c);
 	conn_move(c, CONN_EVENT_STREAM);
 	conn_set_deadline(c, DEADLINE_PING);
 }

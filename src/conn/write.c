@@ -454,6 +454,7 @@ void conn_upgrade(struct conn *c, struct span subprotocol)
 	if (c->doomed != ENDING_NONE)
 		return; /* no 101, so no WebSocket; the flush ends it */
 	stats_add_status(c->group->stats, 101);
+	conn_have_place(c);
 	conn_move(c, CONN_WEBSOCKET);
 	c->was_heard = true;
 	conn_set_deadline(c, DEADLINE_PING);

@@ -1,4 +1,4 @@
-/* acceptor.c - accept4() until EAGAIN, round robin. */
+/* acceptor.c - accept4() in batches, round robin. */
 #include "server/acceptor.h"
 
 #include "base/check.h"
@@ -6,6 +6,7 @@
 #include "base/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,25 +15,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG     4096
-#define ACCEPTS_MAX 256 /* at once, before other listeners have a turn */
-#define RETRY_MS    100
+#define BACKLOG  4096
+#define RETRY_MS 100
+#define ROOM_MS  2
 /* Of a client that acknowledges nothing: the least that is waited, so that a
  * short PING_INTERVAL does not end those on slow links. */
 #define VANISHED_MIN_MS 5000
 #define PROBES          3
 #define IDLE_MAX_S      32767 /* tcp(7): TCP_KEEPIDLE */
 #define UNSENT_MAX      4096  /* bytes, see bound_unsent() */
-#define LINGER_SWEEP_MS 1000
-
-static const char refusal[] = "HTTP/1.1 503 Service Unavailable\r\n"
-			      "Content-Type: application/json\r\n"
-			      "X-Content-Type-Options: nosniff\r\n"
-			      "Content-Length: 32\r\n"
-			      "Retry-After: 1\r\n"
-			      "Connection: close\r\n"
-			      "\r\n"
-			      "{\"error\":\"Too many connections\"}";
 
 /* --- listening ---------------------------------------------------------- */
 
@@ -110,66 +101,6 @@ int acceptor_listen(const struct config_listener *l, struct unix_path *path,
 	return 0;
 }
 
-/* --- over the limit ----------------------------------------------------- */
-
-static void close_lingerer(struct acceptor *a, unsigned i)
-{
-	if (a->lingerers[i] >= 0)
-		close(a->lingerers[i]);
-	a->lingerers[i] = -1;
-}
-
-static void on_sweep(uv_timer_t *timer)
-{
-	struct acceptor *a = CONTAINER_OF(timer, struct acceptor, sweep);
-	for (unsigned i = 0; i < ACCEPTOR_LINGERERS; i++)
-		close_lingerer(a, i);
-}
-
-/* The address of who is at the other end; "" for a Unix socket, and where it is
- * gone. */
-static void name_peer(int fd, char out[static CONN_PEER_MAX])
-{
-	union address name;
-	socklen_t len = sizeof name;
-
-	out[0] = '\0';
-	memset(&name, 0, sizeof name);
-	if (getpeername(fd, &name.any, &len) == 0 &&
-	    name.any.sa_family != AF_UNIX)
-		uv_ip_name(&name.any, out, CONN_PEER_MAX);
-}
-
-static void log_refusal(int fd)
-{
-	static struct log_limit limit = LOG_LIMIT("connection_refused");
-	const char *why = memory_level() >= MEMORY_TIGHT ? "memory is tight"
-							 : "there are too many";
-	char peer[CONN_PEER_MAX];
-
-	if (!log_limit_allows(&limit))
-		return;
-	name_peer(fd, peer);
-	log_event(LOG_INFO, "connection_refused",
-		  LOG_FIELDS(log_text("peer", peer[0] != '\0' ? peer : NULL)),
-		  "refused a connection: %s", why);
-}
-
-static void refuse(struct acceptor *a, int fd)
-{
-	ssize_t sent = send(fd, refusal, sizeof refusal - 1,
-			    MSG_NOSIGNAL | MSG_DONTWAIT);
-	(void)sent; /* a fresh socket has room; if not, so be it */
-	shutdown(fd, SHUT_WR);
-	close_lingerer(a, a->lingerers_next);
-	a->lingerers[a->lingerers_next] = fd;
-	a->lingerers_next = (a->lingerers_next + 1) % ACCEPTOR_LINGERERS;
-	/* Anew each time: the youngest has its moment too. */
-	uv_timer_start(&a->sweep, on_sweep, LINGER_SWEEP_MS, 0);
-	stats_add(&a->stats, STATS_refused, 1);
-	log_refusal(fd);
-}
-
 /* --- accepting ---------------------------------------------------------- */
 
 static void on_readable(uv_poll_t *poll, int status, int events);
@@ -177,18 +108,30 @@ static void on_readable(uv_poll_t *poll, int status, int events);
 static void watch_listeners(struct acceptor *a)
 {
 	for (unsigned i = 0; i < a->listeners_count; i++)
-		if (!uv_is_closing((uv_handle_t *)&a->polls[i]))
-			CHECK(uv_poll_start(&a->polls[i], UV_READABLE,
-					    on_readable) == 0);
+		CHECK(uv_poll_start(&a->polls[i], UV_READABLE, on_readable) ==
+		      0);
+}
+
+/* Takes a descriptor that nobody needs, until an admin does. */
+static void take_spare(struct acceptor *a)
+{
+	if (a->spare < 0)
+		a->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 static void on_retry(uv_timer_t *timer)
 {
-	watch_listeners(CONTAINER_OF(timer, struct acceptor, retry));
+	struct acceptor *a = CONTAINER_OF(timer, struct acceptor, retry);
+
+	take_spare(a);
+	watch_listeners(a);
+	if (a->spare < 0)
+		uv_timer_start(&a->retry, on_retry, RETRY_MS, 0);
 }
 
 /* Waits, so that a lack of descriptors does not make the thread spin: the
- * listening socket stays readable all the while. */
+ * listening socket stays readable all the while. The admin listener goes on as
+ * long as there is a spare for it. */
 static void pause_accepting(struct acceptor *a, int error)
 {
 	if (!a->is_paused)
@@ -201,39 +144,38 @@ static void pause_accepting(struct acceptor *a, int error)
 	a->is_paused = true;
 	stats_add(&a->stats, STATS_accept_paused, 1);
 	for (unsigned i = 0; i < a->listeners_count; i++)
-		if (!uv_is_closing((uv_handle_t *)&a->polls[i]))
+		if (a->spare < 0 || a->listeners[i].kind != LISTENER_ADMIN)
 			uv_poll_stop(&a->polls[i]);
 	uv_timer_start(&a->retry, on_retry, RETRY_MS, 0);
 }
 
-static bool is_full(struct worker_shared *shared, enum listener_kind kind)
+static bool lacks_descriptors(int error)
 {
-	size_t connections = atomic_load_explicit(worker_count_of(shared, kind),
-						  memory_order_relaxed);
-
-	/* A probe is answered however full the server is. */
-	if (kind == LISTENER_ADMIN)
-		return connections >= ADMIN_CONNECTIONS_MAX;
-	return connections >= shared->config->connections_max ||
-	       memory_level() >= MEMORY_TIGHT;
+	return error == EMFILE || error == ENFILE;
 }
 
-static void hand_over(struct acceptor *a, struct accepted accepted)
+static int accept_once(const struct acceptor_listener *l)
 {
-	struct worker_shared *shared = a->shared;
-	_Atomic size_t *count = worker_count_of(shared, accepted.kind);
+	return accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
 
-	if (is_full(shared, accepted.kind)) {
-		refuse(a, accepted.socket);
-		return;
-	}
-	struct worker *w = shared->workers[a->next];
-	a->next = (a->next + 1) % shared->workers_count;
-	atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
-	if (mailbox_post_socket(&w->mailbox, accepted) != 0) {
-		atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
-		close(accepted.socket);
-	}
+/* Accepts one. Returns its descriptor, or -1 and errno. */
+static int accept_one(struct acceptor *a, const struct acceptor_listener *l)
+{
+	int socket = accept_once(l);
+
+	if (socket >= 0 || l->kind != LISTENER_ADMIN ||
+	    !lacks_descriptors(errno) || a->spare < 0)
+		return socket;
+	close(a->spare);
+	a->spare = -1;
+	socket = accept_once(l);
+	int error = errno;
+	take_spare(a);
+	if (a->spare < 0)
+		uv_timer_start(&a->retry, on_retry, RETRY_MS, 0);
+	errno = error;
+	return socket;
 }
 
 static bool is_passing(int error)
@@ -245,73 +187,149 @@ static bool is_passing(int error)
 	       error == EOPNOTSUPP || error == ENETUNREACH || error == EPERM;
 }
 
+/* Hands every worker its part of the batch, one wake-up for all of it. */
+static void hand_over(struct acceptor *a, unsigned count)
+{
+	struct worker_shared *shared = a->shared;
+	unsigned workers = shared->workers_count;
+
+	for (unsigned i = 0; i < workers && i < count; i++) {
+		struct worker *w = shared->workers[(a->next + i) % workers];
+		unsigned part = (count - i + workers - 1) / workers;
+		if (mailbox_post_sockets(&w->mailbox, a->batch + i, part,
+					 workers) == 0)
+			continue;
+		for (unsigned n = 0; n < part; n++)
+			close(a->batch[i + n * workers].socket);
+		atomic_fetch_sub_explicit(
+			&shared->connections[a->batch[i].kind], part,
+			memory_order_relaxed);
+	}
+	a->next = (a->next + count) % workers;
+}
+
+/* Accepts up to `max`. Returns 0, or why there was not one more: EAGAIN, or
+ * what the listener has to wait for. */
+static int accept_batch(struct acceptor *a, const struct acceptor_listener *l,
+			unsigned max)
+{
+	unsigned count = 0;
+	int error = 0;
+
+	while (count < max && error == 0) {
+		int socket = accept_one(a, l);
+		if (socket >= 0)
+			a->batch[count++] = (struct accepted){socket, l->kind};
+		else if (!is_passing(errno))
+			error = errno;
+	}
+	if (count == 0)
+		return error;
+	if (a->is_paused)
+		log_event(LOG_INFO, "accept_resumed", LOG_NO_FIELDS,
+			  "accepting again");
+	a->is_paused = false;
+	atomic_fetch_add_explicit(&a->shared->connections[l->kind], count,
+				  memory_order_relaxed);
+	hand_over(a, count);
+	return error;
+}
+
+/* How many may be accepted by this door now: as many as there are places for,
+ * and a few more, for which workers make room (worker.c). */
+static size_t room_for(const struct acceptor *a, enum listener_kind kind)
+{
+	const struct descriptors_shares *shares = &a->shared->config->shares;
+	const _Atomic size_t *by_door = a->shared->connections;
+	size_t max = DESCRIPTORS_OVER_MAX;
+	size_t now = atomic_load_explicit(&by_door[kind], memory_order_relaxed);
+
+	if (kind == LISTENER_ADMIN) {
+		max += shares->admin;
+	} else {
+		max += shares->clients;
+		now += atomic_load_explicit(
+			&by_door[kind == LISTENER_TCP ? LISTENER_UNIX
+						      : LISTENER_TCP],
+			memory_order_relaxed);
+	}
+	return now < max ? max - now : 0;
+}
+
+/* Lets workers make room first: they have been told by those that came. */
+static void wait_for_room(struct acceptor *a, uv_poll_t *poll)
+{
+	uv_poll_stop(poll);
+	if (!uv_is_active((uv_handle_t *)&a->retry))
+		uv_timer_start(&a->retry, on_retry, ROOM_MS, 0);
+}
+
+/* The loop calls again while there are more, so one that comes alone needs no
+ * second call to find out that it is alone; where many come, as many again are
+ * asked for at once. */
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct acceptor *a = poll->data;
-	const struct acceptor_listener *l = &a->listeners[poll - a->polls];
+	struct acceptor_listener *l = &a->listeners[poll - a->polls];
 	(void)status;
 	(void)events;
 
-	/* The loop calls again while there are more. */
-	for (int i = 0; i < ACCEPTS_MAX; i++) {
-		int socket = accept4(l->fd, NULL, NULL,
-				     SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (socket >= 0) {
-			if (a->is_paused)
-				log_event(LOG_INFO, "accept_resumed",
-					  LOG_NO_FIELDS, "accepting again");
-			a->is_paused = false;
-			hand_over(a, (struct accepted){socket, l->kind});
-		} else if (errno == EAGAIN) {
-			return;
-		} else if (!is_passing(errno)) {
-			pause_accepting(a, errno);
-			return;
-		}
+	size_t room = room_for(a, l->kind);
+	if (room == 0) {
+		wait_for_room(a, poll);
+		return;
 	}
+	if (room > l->expected)
+		room = l->expected;
+	int error = accept_batch(a, l, (unsigned)room);
+	if (error != 0)
+		l->expected = 1;
+	else if (l->expected < ACCEPTOR_BATCH_MAX)
+		l->expected *= 2;
+	if (error != 0 && error != EAGAIN)
+		pause_accepting(a, error);
 }
 
 /* --- life --------------------------------------------------------------- */
 
-/* Closes the listeners of all kinds, or of all but the admin's. A client in the
- * kernel's queue is reset, and tries somebody else. */
-static void close_listeners(struct acceptor *a, bool admin_too)
+/* Those that are in the kernel's queue by now are answered; who comes after
+ * that is reset, and tries somebody else. */
+static void accept_rest(struct acceptor *a, const struct acceptor_listener *l)
+{
+	for (int i = 0; i <= BACKLOG / ACCEPTOR_BATCH_MAX; i++)
+		if (accept_batch(a, l, ACCEPTOR_BATCH_MAX) != 0)
+			return;
+}
+
+static void close_all(struct acceptor *a)
 {
 	for (unsigned i = 0; i < a->listeners_count; i++) {
 		struct acceptor_listener *l = &a->listeners[i];
-		uv_handle_t *handle = (uv_handle_t *)&a->polls[i];
-		if (l->fd < 0 || (l->kind == LISTENER_ADMIN && !admin_too))
-			continue;
-		uv_close(handle, NULL);
+		uv_close((uv_handle_t *)&a->polls[i], NULL);
 		if (l->path != NULL)
 			unix_path_leave(l->path);
 		close(l->fd);
 		l->fd = -1;
 	}
-}
-
-static void close_all(struct acceptor *a)
-{
-	close_listeners(a, true);
 	uv_close((uv_handle_t *)&a->retry, NULL);
-	uv_close((uv_handle_t *)&a->sweep, NULL);
 	uv_close((uv_handle_t *)&a->wake, NULL);
 }
 
+/* The one thing that it is woken for is its end. */
 static void on_wake(uv_async_t *async)
 {
 	struct acceptor *a = CONTAINER_OF(async, struct acceptor, wake);
 
-	if (atomic_load(&a->wish) == ACCEPTOR_STOP)
-		close_all(a);
-	else
-		close_listeners(a, false);
+	for (unsigned i = 0; i < a->listeners_count; i++)
+		accept_rest(a, &a->listeners[i]);
+	close_all(a);
 }
 
 static void acceptor_main(void *arg)
 {
 	struct acceptor *a = arg;
 	pthread_setname_np(pthread_self(), "isi-accept");
+	take_spare(a);
 	watch_listeners(a);
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 }
@@ -319,12 +337,12 @@ static void acceptor_main(void *arg)
 static void init_handles(struct acceptor *a)
 {
 	uv_timer_init(&a->loop, &a->retry);
-	uv_timer_init(&a->loop, &a->sweep);
 	for (unsigned i = 0; i < a->listeners_count; i++) {
 		/* It fails only for what epoll can't watch: no socket does. */
 		CHECK(uv_poll_init(&a->loop, &a->polls[i],
 				   a->listeners[i].fd) == 0);
 		a->polls[i].data = a;
+		a->listeners[i].expected = 1;
 	}
 }
 
@@ -392,8 +410,7 @@ int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 				    shared->config->ping_interval_ms);
 	}
 	a->shared = shared;
-	for (unsigned i = 0; i < ACCEPTOR_LINGERERS; i++)
-		a->lingerers[i] = -1;
+	a->spare = -1;
 	int rv = uv_loop_init(&a->loop);
 	if (rv != 0)
 		goto err_listeners;
@@ -419,15 +436,8 @@ int acceptor_start(struct acceptor *a)
 	return uv_thread_create(&a->thread, acceptor_main, a);
 }
 
-void acceptor_drain(struct acceptor *a)
-{
-	atomic_store(&a->wish, ACCEPTOR_DRAIN);
-	uv_async_send(&a->wake);
-}
-
 void acceptor_stop(struct acceptor *a)
 {
-	atomic_store(&a->wish, ACCEPTOR_STOP);
 	uv_async_send(&a->wake);
 	uv_thread_join(&a->thread);
 }
@@ -439,7 +449,7 @@ void acceptor_fini(struct acceptor *a)
 		close_all(a);
 		uv_run(&a->loop, UV_RUN_DEFAULT);
 	}
-	for (unsigned i = 0; i < ACCEPTOR_LINGERERS; i++)
-		close_lingerer(a, i);
+	if (a->spare >= 0)
+		close(a->spare);
 	CHECK(uv_loop_close(&a->loop) == 0);
 }

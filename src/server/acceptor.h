@@ -1,9 +1,12 @@
 /* acceptor.h - the thread that owns the listening sockets.
  *
- * It accepts what there is, and hands bare descriptors to the workers in turn:
- * libuv forbids accepting on one loop for another. Out of descriptors it
- * pauses, and tries again after a while; over the limit of connections a client
- * gets 503 and is closed. */
+ * It accepts what there is, and hands bare descriptors to the workers in turn,
+ * a batch at a time: libuv forbids accepting on one loop for another. It
+ * refuses nobody: whether a client may subscribe is decided at its request, and
+ * where there are too many connections the worker ends another one (worker.c).
+ * Descriptors are shared out so that they do not run out (descriptors.h); if
+ * they do all the same, as where the whole machine has none, accepting pauses
+ * for a moment, but for the admin listener, which has one in reserve. */
 #ifndef ISIMUD_SERVER_ACCEPTOR_H
 #define ISIMUD_SERVER_ACCEPTOR_H
 
@@ -14,14 +17,16 @@
 #include <uv.h>
 
 #define ACCEPTOR_LISTENERS_MAX (CONFIG_LISTENERS_MAX + 1)
-#define ACCEPTOR_LINGERERS     64
-#define ADMIN_CONNECTIONS_MAX  512
+#define ACCEPTOR_BATCH_MAX     256
 
 /* A listening, non-blocking socket. */
 struct acceptor_listener {
 	int fd;
 	enum listener_kind kind;
 	struct unix_path *path; /* left before `fd` is closed; NULL: none */
+	/* How many it is expected to have waiting: it is asked no more often,
+	 * unless they are all there. */
+	unsigned expected;
 };
 
 /* Makes a listening socket where `l` says: at `path`, which was taken for it,
@@ -31,13 +36,6 @@ struct acceptor_listener {
 int acceptor_listen(const struct config_listener *l, struct unix_path *path,
 		    mode_t mode, int *fd, unsigned *port);
 
-/* What the acceptor is asked for, each more than the one before. */
-enum acceptor_wish {
-	ACCEPTOR_ACCEPT,
-	ACCEPTOR_DRAIN, /* close all listeners but LISTENER_ADMIN */
-	ACCEPTOR_STOP,  /* end the thread */
-};
-
 /* Owner: its thread, once it runs. */
 struct acceptor {
 	struct worker_shared *shared;
@@ -45,19 +43,14 @@ struct acceptor {
 	uv_thread_t thread;
 	uv_loop_t loop;
 	uv_async_t wake;
-	_Atomic int wish; /* enum acceptor_wish */
-	uv_timer_t retry; /* while accepting is paused */
-	uv_timer_t sweep; /* while refused connections linger */
+	uv_timer_t retry; /* while accepting is paused, or the spare is gone */
+	int spare;        /* a descriptor that gives way to an admin; or -1 */
 	bool is_paused;
 	struct acceptor_listener listeners[ACCEPTOR_LISTENERS_MAX];
 	uv_poll_t polls[ACCEPTOR_LISTENERS_MAX];
 	unsigned listeners_count;
-	/* Refused connections: 503 is sent, closing waits a moment, so that the
-	 * answer is not lost to a reset. The oldest makes room for a new one.
-	 */
-	int lingerers[ACCEPTOR_LINGERERS]; /* -1: none */
-	unsigned lingerers_next;
-	struct stats stats; /* Atomic */
+	struct accepted batch[ACCEPTOR_BATCH_MAX]; /* scratch */
+	struct stats stats;                        /* Atomic */
 };
 
 /* Prepares the acceptor; takes the `count` listening sockets, on errors too,
@@ -67,11 +60,8 @@ int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 		  const struct acceptor_listener *listeners, unsigned count);
 int acceptor_start(struct acceptor *a);
 
-/* Stops accepting, but for health and metrics. Threads: the one that started
- * it. */
-void acceptor_drain(struct acceptor *a);
-
-/* Stops accepting and ends the thread. Threads: the same. */
+/* Accepts those that have connected, so that they are answered, closes the
+ * listeners, and ends the thread. Threads: the one that started it. */
 void acceptor_stop(struct acceptor *a);
 void acceptor_fini(struct acceptor *a);
 

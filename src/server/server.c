@@ -17,7 +17,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define STEP_MS 10 /* between looks whether all clients are gone */
+#define STEP_MS     10   /* between looks whether all clients are gone */
+#define REQUESTS_MS 1000 /* for requests that have begun, at the end */
 /* What a worker's thread takes before it has any client: its stack, its read
  * buffer, its part of the allocator. Measured, and rounded up. */
 #define WORKER_OWN_BYTES 262144
@@ -245,42 +246,62 @@ static void wait_for_stop(struct server *s)
 
 /* --- draining ----------------------------------------------------------- */
 
-/* Waits until no client is left, or until `until_ms` (uv_hrtime()). */
-static void wait_until_empty(const struct server *s, uint64_t until_ms)
+typedef size_t (*count_cb)(const struct worker_shared *shared);
+
+/* Waits until `count` says 0, or until `until_ms` (uv_hrtime()). Returns
+ * whether it does. */
+static bool wait_for_none(const struct server *s, count_cb count,
+			  uint64_t until_ms)
 {
-	while (atomic_load(&s->shared.connections) > 0 &&
-	       uv_hrtime() / 1000000 < until_ms)
+	while (count(&s->shared) > 0) {
+		if (uv_hrtime() / 1000000 >= until_ms)
+			return false;
 		uv_sleep(STEP_MS);
+	}
+	return true;
 }
 
-static void wait_until(uint64_t until_ms)
-{
-	while (uv_hrtime() / 1000000 < until_ms)
-		uv_sleep(STEP_MS);
-}
-
-/* The time there is, in tenths: one in which all goes on but /readyz, so that
- * no new client is sent here; seven in which subscribers are ended evenly; one
- * for those that are slow to leave; and one in reserve. */
-static void drain(struct server *s)
+/* Subscribers have the time there is, in tenths: one in which only new ones are
+ * refused and /readyz says so, so that no client is sent here; seven in which
+ * they are ended evenly; one for those that are slow to leave. Publishing and
+ * health are served until the last has left: then, or after nine tenths,
+ * nothing is accepted any more. */
+static void drain_subscribers(struct server *s, uint64_t start_ms)
 {
 	uint64_t all = s->shared.config->drain_ms;
+
+	if (wait_for_none(s, worker_subscribers, start_ms + all / 10))
+		return;
+	s->shared.drain_spread_ms = all * 7 / 10;
+	post_all(s, MAILBOX_DRAIN);
+	wait_for_none(s, worker_subscribers, start_ms + all * 8 / 10);
+}
+
+/* Requests that have begun are answered, in this time at most. */
+static uint64_t rest_ms(const struct server *s, uint64_t start_ms,
+			uint64_t now_ms)
+{
+	const struct config *c = s->shared.config;
+	uint64_t end_ms = start_ms + c->drain_ms * 9 / 10;
+
+	if (c->drain_ms == 0) /* subscribers are told only now */
+		return c->close_timeout_ms + STEP_MS;
+	if (end_ms <= now_ms)
+		return 0;
+	return end_ms - now_ms < REQUESTS_MS ? end_ms - now_ms : REQUESTS_MS;
+}
+
+static void drain(struct server *s)
+{
 	uint64_t start = uv_hrtime() / 1000000;
 
 	atomic_store(&s->shared.is_draining, true);
-	if (all > 0) {
-		s->shared.drain_spread_ms = all * 7 / 10;
-		wait_until(start + all / 10);
-		acceptor_drain(&s->acceptor);
-		post_all(s, MAILBOX_DRAIN);
-		wait_until_empty(s, start + all * 8 / 10);
-	}
+	if (s->shared.config->drain_ms > 0)
+		drain_subscribers(s, start);
 	acceptor_stop(&s->acceptor);
 	post_all(s, MAILBOX_STOP);
-	wait_until_empty(s,
-			 all > 0 ? start + all * 9 / 10
-				 : start + s->shared.config->close_timeout_ms +
-					   STEP_MS);
+	uint64_t now = uv_hrtime() / 1000000;
+	wait_for_none(s, worker_connections, now + rest_ms(s, start, now));
 	post_all(s, MAILBOX_ABORT);
 }
 
@@ -418,6 +439,18 @@ static void set_memory_limit(const struct config *c)
 			  c->memory_limit_bytes, least);
 }
 
+/* What was asked for and can't be had. */
+static void tell_shares(const struct config *c)
+{
+	if (c->connections_max > c->shares.tcp_subscribers)
+		log_event(LOG_WARN, "few_descriptors", LOG_NO_FIELDS,
+			  "MAX_CONNECTIONS is %" PRIu64 ", but %" PRIu64
+			  " descriptors (ulimit -n) allow %" PRIu64
+			  " subscribers",
+			  c->connections_max, descriptors_limit(),
+			  c->shares.tcp_subscribers);
+}
+
 static int start(struct server *s)
 {
 	const struct config *c = s->shared.config;
@@ -455,6 +488,7 @@ int server_run(const struct config *config, const struct worker_app *app)
 
 	block_signals(&s);
 	raise_descriptor_limit();
+	tell_shares(config);
 	s.shared.workers = s.workers;
 	int rv = handover_claim(&s.handover, config, &s.signals);
 	if (rv != 0 && rv != UV_ECANCELED)

@@ -31,13 +31,43 @@ static void on_wake(uv_async_t *async)
 
 static void count_out(struct worker *w, enum listener_kind kind)
 {
-	atomic_fetch_sub_explicit(worker_count_of(w->shared, kind), 1,
+	atomic_fetch_sub_explicit(&w->shared->connections[kind], 1,
 				  memory_order_relaxed);
 }
 
-static void on_freed(struct conn_group *g, enum listener_kind kind)
+static void on_closed(struct conn_group *g, enum listener_kind kind)
 {
 	count_out(worker_of(g), kind);
+}
+
+static size_t sum(const _Atomic size_t by_door[static LISTENER_KINDS])
+{
+	size_t all = 0;
+
+	for (int kind = 0; kind < LISTENER_KINDS; kind++)
+		all += atomic_load_explicit(&by_door[kind],
+					    memory_order_relaxed);
+	return all;
+}
+
+size_t worker_subscribers(const struct worker_shared *shared)
+{
+	return sum(shared->subscribers);
+}
+
+bool worker_has_place(const struct worker_shared *shared)
+{
+	const struct descriptors_shares *shares = &shared->config->shares;
+
+	return atomic_load_explicit(&shared->subscribers[LISTENER_TCP],
+				    memory_order_relaxed) <
+		       shares->tcp_subscribers &&
+	       worker_subscribers(shared) < shares->subscribers;
+}
+
+size_t worker_connections(const struct worker_shared *shared)
+{
+	return sum(shared->connections);
 }
 
 static void dump(struct worker *w, size_t mail_count)
@@ -183,7 +213,7 @@ static void drain(struct worker *w)
 	}
 }
 
-/* --- mail --------------------------------------------------------------- */
+/* --- relief --------------------------------------------------------------- */
 
 /* Whoever is connected counts for more than who may come back. Returns whether
  * that has to do, for now. */
@@ -214,6 +244,92 @@ void worker_ask_relief(struct worker_shared *shared)
 				   MAILBOX_RELIEVE);
 }
 
+/* --- room for connections ------------------------------------------------- */
+
+/* Where connections are too many, and what there may be of those that are no
+ * subscribers. */
+struct excess {
+	enum conn_room room;
+	size_t others_max;
+};
+
+static size_t less(size_t a, size_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+/* Whether there are more connections than there may be. `kind`: by which door
+ * one has come. Where memory is tight, those that do not subscribe are no more
+ * than the reserve: a new one is let in, for it may publish, and another goes.
+ */
+static bool is_over(const struct worker_shared *shared, enum listener_kind kind,
+		    struct excess *excess)
+{
+	const struct descriptors_shares *shares = &shared->config->shares;
+	size_t tcp = atomic_load_explicit(&shared->connections[LISTENER_TCP],
+					  memory_order_relaxed);
+	size_t admin = atomic_load_explicit(
+		&shared->connections[LISTENER_ADMIN], memory_order_relaxed);
+	size_t clients = less(worker_connections(shared), admin);
+	size_t subscribers = worker_subscribers(shared);
+
+	if (kind == LISTENER_ADMIN) {
+		*excess = (struct excess){CONN_ROOM_ADMIN, shares->admin};
+		return admin > shares->admin;
+	}
+	if (kind == LISTENER_TCP && tcp > shares->tcp) {
+		size_t of_tcp =
+			atomic_load_explicit(&shared->subscribers[LISTENER_TCP],
+					     memory_order_relaxed);
+		*excess = (struct excess){CONN_ROOM_TCP,
+					  less(shares->tcp, of_tcp)};
+		return true;
+	}
+	if (clients > shares->clients) {
+		*excess = (struct excess){CONN_ROOM_CLIENT,
+					  less(shares->clients, subscribers)};
+		return true;
+	}
+	*excess = (struct excess){CONN_ROOM_CLIENT, shares->reserve};
+	return memory_level() >= MEMORY_TIGHT &&
+	       clients > subscribers + shares->reserve;
+}
+
+/* Ends connections of this worker while there are too many, but never those
+ * that came last: each worker keeps its part of what there may be, so that who
+ * has just come is not ended for somebody who waits in another's mailbox.
+ * Returns whether there are no more than there may be. */
+static bool make_room(struct worker *w, enum listener_kind kind)
+{
+	struct excess excess;
+
+	while (is_over(w->shared, kind, &excess)) {
+		size_t part = excess.others_max / w->shared->workers_count;
+		if (conn_group_others(&w->group, excess.room) <=
+			    (part > 0 ? part : 1) ||
+		    !conn_group_make_room(&w->group, excess.room))
+			return false;
+	}
+	return true;
+}
+
+/* Some have come by the doors in `kinds`, a bit each. */
+static void make_room_for(struct worker *w, unsigned kinds)
+{
+	bool is_enough = true;
+
+	for (int kind = 0; kind < LISTENER_KINDS; kind++)
+		if (kinds & (1u << kind))
+			is_enough &= make_room(w, (enum listener_kind)kind);
+	for (unsigned i = 0; !is_enough && i < w->shared->workers_count; i++)
+		if (i != w->index)
+			mailbox_post_order(&w->shared->workers[i]->mailbox,
+					   MAILBOX_MAKE_ROOM);
+}
+
+/* --- mail ------------------------------------------------------------------
+ */
+
 static void adopt(struct worker *w, struct accepted accepted)
 {
 	size_t before = w->group.count;
@@ -228,7 +344,7 @@ static void adopt(struct worker *w, struct accepted accepted)
 	log_event(LOG_DEBUG, "connection_dropped",
 		  LOG_FIELDS(log_text("error", uv_err_name(rv))),
 		  "a connection was dropped: %s", uv_strerror(rv));
-	if (w->group.count == before) /* else on_freed() will count it */
+	if (w->group.count == before) /* else on_closed() has counted it */
 		count_out(w, accepted.kind);
 }
 
@@ -238,6 +354,9 @@ static void obey(struct worker *w, unsigned orders, size_t mail_count)
 		dump(w, mail_count);
 	if (orders & MAILBOX_DRAIN)
 		start_draining(w);
+	if (orders & MAILBOX_MAKE_ROOM) /* another worker has none to end */
+		for (int kind = 0; kind < LISTENER_KINDS; kind++)
+			make_room(w, (enum listener_kind)kind);
 	if (orders & MAILBOX_RELIEVE) {
 		conn_group_relieve(&w->group);
 		atomic_store(&w->shared->is_relief_asked, false);
@@ -265,8 +384,14 @@ static void hand_over(struct worker *w, struct mailbox_note *notes)
 
 static void handle_mail(struct worker *w, const struct mail *mail)
 {
-	for (size_t i = 0; i < mail->sockets_count; i++)
+	unsigned kinds = 0;
+
+	for (size_t i = 0; i < mail->sockets_count; i++) {
 		adopt(w, mail->sockets[i]);
+		kinds |= 1u << mail->sockets[i].kind;
+	}
+	if (kinds != 0)
+		make_room_for(w, kinds);
 	if (mail->messages != NULL)
 		w->shared->app->deliver(w->state, mail->messages);
 	if (w->mail_most < mail->messages_count)
@@ -320,6 +445,8 @@ static struct conn_limits limits_of(const struct worker_shared *shared)
 		.body_max_bytes = c->body_max_bytes,
 		.message_max_bytes = shared->app->message_max_bytes,
 		.buffered_max_bytes = c->buffered_max_bytes,
+		.tcp_subscribers_max = c->shares.tcp_subscribers,
+		.subscribers_max = c->shares.subscribers,
 		.ping_misses_max = PING_MISSES_MAX,
 		.speed_min = c->speed_min,
 		.speed_window_ms = SPEED_WINDOW_MS,
@@ -348,7 +475,8 @@ static int open_all(struct worker *w)
 		app->close(w->state);
 		return rv;
 	}
-	w->group.on_freed = on_freed;
+	w->group.on_closed = on_closed;
+	w->group.subscribers = w->shared->subscribers;
 	uv_timer_init(&w->loop, &w->drain);
 	uv_timer_init(&w->loop, &w->aging);
 	if (w->index == 0)

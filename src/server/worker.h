@@ -51,10 +51,10 @@ struct worker_shared {
 	unsigned workers_count;
 	const struct stats *acceptor;
 	uint64_t drain_spread_ms; /* for MAILBOX_DRAIN */
-	/* Handed to workers and not yet gone; those of LISTENER_ADMIN are
-	 * counted for themselves. */
-	_Atomic size_t connections;
-	_Atomic size_t admin_connections;
+	/* By door: accepted and not closed yet; and those of them that are, or
+	 * ask to be, a WebSocket or an event stream. */
+	_Atomic size_t connections[LISTENER_KINDS];
+	_Atomic size_t subscribers[LISTENER_KINDS];
 	_Atomic bool is_draining;     /* from the first signal to stop on */
 	_Atomic bool is_relief_asked; /* MAILBOX_RELIEVE is on its way */
 };
@@ -66,13 +66,14 @@ struct worker_shared {
 /* Whether the loops of all workers turn. Threads: any. */
 bool worker_all_turn(const struct worker_shared *shared);
 
-/* The count that a connection of this kind is in. */
-static inline _Atomic size_t *worker_count_of(struct worker_shared *shared,
-					      enum listener_kind kind)
-{
-	return kind == LISTENER_ADMIN ? &shared->admin_connections
-				      : &shared->connections;
-}
+/* The subscribers of all doors. Threads: any. */
+size_t worker_subscribers(const struct worker_shared *shared);
+
+/* Whether one more subscriber would be let in over TCP. Threads: any. */
+bool worker_has_place(const struct worker_shared *shared);
+
+/* All connections, of all doors. Threads: any. */
+size_t worker_connections(const struct worker_shared *shared);
 
 /* Memory is tight: gives up half of the history, or a part of that if it is a
  * lot of work; once little is left and that is not enough, makes every worker

@@ -33,6 +33,7 @@
 	X(busy, 1013, "too many clients are being checked, connect again")     \
 	X(not_resumed, 4410, "messages were lost since then")                  \
 	X(too_big, 1009, "the message is too big")                             \
+	X(displaced, 0, "quiet for longest, it made room for another")         \
 	X(no_memory, 1011, "the server is out of memory")
 
 enum ending {

@@ -110,21 +110,34 @@ void mailbox_post_message(struct mailbox *m, void *member,
 	unlock_and_wake(m);
 }
 
-int mailbox_post_socket(struct mailbox *m, struct accepted socket)
+/* Makes room for `count` more sockets. Returns 0 or UV_ENOMEM. */
+static int grow_sockets(struct mailbox *m, size_t count)
+{
+	size_t cap = m->sockets_cap == 0 ? 64 : m->sockets_cap;
+
+	while (cap < m->sockets_count + count)
+		cap *= 2;
+	if (cap == m->sockets_cap)
+		return 0;
+	struct accepted *grown = realloc(m->sockets, cap * sizeof *grown);
+	if (grown == NULL)
+		return UV_ENOMEM;
+	m->sockets = grown;
+	m->sockets_cap = cap;
+	return 0;
+}
+
+int mailbox_post_sockets(struct mailbox *m, const struct accepted *sockets,
+			 size_t count, size_t stride)
 {
 	uv_mutex_lock(&m->lock);
-	if (m->sockets_count == m->sockets_cap) {
-		size_t cap = m->sockets_cap == 0 ? 64 : 2 * m->sockets_cap;
-		struct accepted *grown =
-			realloc(m->sockets, cap * sizeof *grown);
-		if (grown == NULL) {
-			uv_mutex_unlock(&m->lock);
-			return UV_ENOMEM;
-		}
-		m->sockets = grown;
-		m->sockets_cap = cap;
+	int rv = grow_sockets(m, count);
+	if (rv != 0) {
+		uv_mutex_unlock(&m->lock);
+		return rv;
 	}
-	m->sockets[m->sockets_count++] = socket;
+	for (size_t i = 0; i < count; i++)
+		m->sockets[m->sockets_count++] = sockets[i * stride];
 	unlock_and_wake(m);
 	return 0;
 }

@@ -8,9 +8,9 @@
  * Bounded: publications by `max_bytes` of memory, which posters ask for first
  * (mailbox_has_room); a few may pass it together, since asking and posting are
  * two steps. Who has several to post reserves room for all (mailbox_reserve).
- * Sockets by MAX_CONNECTIONS. Notes by what their posters allow. Threads:
- * posting, any; the rest, the worker that owns the loop. Lock order: the last
- * of all (registry.h). */
+ * Sockets by the descriptors there are. Notes by what their posters allow.
+ * Threads: posting, any; the rest, the worker that owns the loop. Lock order:
+ * the last of all (registry.h). */
 #ifndef ISIMUD_TOPICS_MAILBOX_H
 #define ISIMUD_TOPICS_MAILBOX_H
 
@@ -22,12 +22,14 @@
 
 /* Things to do that need no data; a bit each, merged until taken. */
 enum mailbox_order {
-	MAILBOX_STOP = 1,    /* end all connections, then the loop */
-	MAILBOX_DUMP = 2,    /* log what the worker has */
-	MAILBOX_DRAIN = 4,   /* end all connections, spread over time */
-	MAILBOX_RELIEVE = 8, /* memory is scarce: end the worst laggards */
-	MAILBOX_ABORT = 16,  /* end all connections without a word */
-	MAILBOX_HANG = 32,   /* debug builds: stand still, for a test */
+	MAILBOX_STOP = 1,       /* end all connections, then the loop */
+	MAILBOX_DUMP = 2,       /* log what the worker has */
+	MAILBOX_DRAIN = 4,      /* end all connections, spread over time */
+	MAILBOX_RELIEVE = 8,    /* memory is scarce: end the worst laggards */
+	MAILBOX_ABORT = 16,     /* end all connections without a word */
+	MAILBOX_HANG = 32,      /* debug builds: stand still, for a test */
+	MAILBOX_MAKE_ROOM = 64, /* there are more connections than there may be
+				 */
 };
 
 /* Something to tell a worker, at the start of a heap block that the poster
@@ -103,9 +105,16 @@ void mailbox_unreserve(struct mailbox *m, size_t size);
 void mailbox_post_message(struct mailbox *m, void *member,
 			  struct message *message);
 
-/* Posts an accepted socket. Returns 0 (the mailbox has it), or UV_ENOMEM (it is
- * still the caller's). */
-int mailbox_post_socket(struct mailbox *m, struct accepted socket);
+/* Posts accepted sockets: `count` of an array, each `stride` behind the one
+ * before. Returns 0 (the mailbox has them), or UV_ENOMEM (they are still the
+ * caller's). */
+int mailbox_post_sockets(struct mailbox *m, const struct accepted *sockets,
+			 size_t count, size_t stride);
+
+static inline int mailbox_post_socket(struct mailbox *m, struct accepted socket)
+{
+	return mailbox_post_sockets(m, &socket, 1, 1);
+}
 
 void mailbox_post_order(struct mailbox *m, enum mailbox_order order);
 

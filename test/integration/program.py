@@ -55,12 +55,22 @@ PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 LIBC = ctypes.CDLL(None)
 
 
+def holding(descriptors):
+    """A command that takes so many descriptors and then runs another with
+    them."""
+    if not descriptors:
+        return []
+    return ["bash", "-c", f"for ((i = 0; i < {descriptors}; i++)); do "
+            'exec {fd}<&0; done; exec "$@"', "bash"]
+
+
 class Program:
     """A running process; its stderr is read line by line by a thread. With
-    `obeys_modes` those of files count even if it is root's."""
+    `obeys_modes` those of files count even if it is root's; `held` descriptors
+    are taken from the start."""
 
     def __init__(self, path, settings, arguments=(), nofile=None,
-                 cgroup=None, obeys_modes=False):
+                 cgroup=None, obeys_modes=False, held=0):
         def limit():
             if obeys_modes and os.geteuid() == 0:
                 for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
@@ -75,7 +85,8 @@ class Program:
         self.ended = False
         self.news = threading.Condition()
         self.process = subprocess.Popen(
-            WRAPPER + [path, *map(str, arguments)], env=environment(settings),
+            holding(held) + WRAPPER + [path, *map(str, arguments)],
+            env=environment(settings),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             preexec_fn=limit if nofile or cgroup or obeys_modes else None)
@@ -129,10 +140,10 @@ class Server(Program):
     """A program that listens, and all the clients a test has of it."""
 
     def __init__(self, path=ISIMUD, nofile=None, cgroup=None,
-                 obeys_modes=False, **settings):
+                 obeys_modes=False, held=0, **settings):
         settings = {"PASSWORD": PASSWORD, "PORT": 0, "WORKERS": 2,
                     "DRAIN_SECONDS": 0, **settings}
-        super().__init__(path, settings, (), nofile, cgroup, obeys_modes)
+        super().__init__(path, settings, (), nofile, cgroup, obeys_modes, held)
         self.workers_count = int(settings["WORKERS"])
         self.clients = []
         self.publishers = {}

@@ -389,7 +389,9 @@ def test_a_request_that_is_too_slow_is_answered_as_documented(start):
 def test_too_many_connections_are_answered_as_documented(start):
     server = start(MAX_CONNECTIONS=1)
     server.websocket()
-    checked(None, server.http().response(), 503)
+    client = server.http()
+    client.send(handshake())
+    checked("/sub", client.response(), 503)
 
 
 @pytest.mark.parametrize("path, method, operation", OPENAPI.operations(),

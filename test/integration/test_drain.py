@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from client import (DEADLINE, SCALE, CLOSE, TEXT, Http, close_frame,
-                    publish_request)
+from client import (DEADLINE, SCALE, CLOSE, TEXT, close_frame, handshake,
+                    publish_request, sub_target)
 from program import Server
 
 CROWD = 2000 // SCALE
@@ -159,9 +159,12 @@ def test_a_crowd_is_ended_evenly_and_misses_nothing(start):
     assert not crowd.closes()
     while not crowd.closes():
         crowd.read(0.1)
-    # From here on nobody is let in but probes.
-    with pytest.raises(ConnectionError):
-        Http(server.address).ask("GET", "/")
+    # Nobody subscribes any more, but publishing goes on, on new connections
+    # too.
+    refused = server.http()
+    refused.send(handshake(sub_target("bob", "other")))
+    assert refused.response().status == 503
+    assert server.http().publish("bob", "nobody's", "x").status == 200
     half.send(whole[-5:])
     response = half.response()
     assert (response.status, response.field("Connection")) == (200, "close")
@@ -185,15 +188,14 @@ def test_a_crowd_is_ended_evenly_and_misses_nothing(start):
 
 def test_readyz_is_503_at_once_on_the_main_port_too(start):
     server = start(DRAIN_SECONDS=10 * SCALE)
-    server.subscribe()
+    subscriber = server.subscribe()
     assert server.ask("GET", "/readyz").status == 200
     server.terminate()
-    # The first tenth: all else goes on as if nothing had happened.
+    # The first tenth: nobody is told to go yet.
     server.wait_until(
         lambda: server.ask("GET", "/readyz").body == b"draining\n",
         "readyz says 503")
     assert server.ask("GET", "/healthz").status == 200
-    subscriber = server.subscribe()
     server.publish("alice", "news", "still here")
     assert subscriber.receive() == "still here"
     server.close_clients()
@@ -214,13 +216,94 @@ def test_each_stop_signal_drains_within_the_window(start, number):
     assert "stopped" in server.lines[-1]
 
 
-def test_a_drain_ends_soon_after_its_last_client(start):
-    """The first tenth is waited for in any case, the other nine are not."""
-    server = start(DRAIN_SECONDS=20)
+def test_without_a_subscriber_it_ends_at_once(start):
+    """Neither idle publishers nor probes hold it up."""
+    server = start(DRAIN_SECONDS=20 * SCALE, ADMIN_PORT=0)
+    idle = [server.http() for _ in range(20)]
+    for client in idle[:10]:
+        assert client.publish().status == 200
+    probe = server.http(to=server.admin)
+    assert probe.ask("GET", "/healthz").status == 200
     begin = time.monotonic()
     server.terminate()
     assert server.wait() == 0
-    assert 2 <= time.monotonic() - begin < 2 + 4 * SCALE
+    assert time.monotonic() - begin < SCALE
+    for client in idle:
+        assert client.read_to_end() == b""
+
+
+def test_it_ends_soon_after_its_last_subscriber(start):
+    server = start(DRAIN_SECONDS=20 * SCALE)
+    subscriber = server.subscribe()
+    idle = server.http()
+    server.terminate()
+    server.wait_for_line("draining")
+    assert idle.publish(data="x").status == 200
+    assert subscriber.receive() == "x"
+    begin = time.monotonic()
+    subscriber.close()
+    assert server.wait() == 0
+    assert time.monotonic() - begin < SCALE
+
+
+def test_requests_that_have_begun_are_answered_at_the_end(start):
+    server = start(DRAIN_SECONDS=20 * SCALE)
+    request = publish_request("alice", "news", "x")
+    half = [server.http() for _ in range(10)]
+    for i, client in enumerate(half):
+        client.send(request[:10 + 20 * i])
+    server.wait_until(lambda: server.total("http") == len(half), "all came")
+    begin = time.monotonic()
+    server.terminate()
+    server.wait_for_line("draining")
+    for i, client in enumerate(half[:-1]):
+        client.send(request[10 + 20 * i:])
+        response = client.response()
+        assert response.status == 200
+        client.close()
+    # The last is never finished; it is not waited for long.
+    assert server.wait() == 0
+    assert time.monotonic() - begin < 1 + 2 * SCALE
+
+
+def test_requests_that_nobody_has_read_are_answered_at_the_end(start):
+    """Those of a burst that comes with the signal."""
+    for _ in range(5):
+        server = start(DRAIN_SECONDS=20 * SCALE)
+        clients = [server.http() for _ in range(50)]
+        for client in clients:
+            client.send(publish_request("alice", "news", "x"))
+        server.terminate()
+        for client in clients:
+            assert client.response().status == 200
+            client.close()
+        assert server.wait() == 0
+
+
+def test_publishing_goes_on_until_the_last_subscriber_has_left(start, tmp_path):
+    """Who is refused then is refused for the time of a start."""
+    path = f"{tmp_path}/socket"
+    server = start(DRAIN_SECONDS=2 * SCALE, CLOSE_TIMEOUT=60,
+                   LISTEN=f"127.0.0.1:0,unix:{path}")
+    deaf = [server.subscribe(read=False) for _ in range(10)]
+    begin = time.monotonic()
+    server.terminate()
+    server.wait_for_line("draining")
+    last = {}
+    for to in (None, path):
+        while True:
+            try:
+                assert server.http(to=to).publish(
+                    topic="quiet", data="x").status == 200
+            except (ConnectionError, EOFError, FileNotFoundError):
+                break
+            last[to] = time.monotonic()
+            if time.monotonic() - begin > 2 * SCALE * 0.75:
+                break
+    assert last[None] - begin > 2 * SCALE * 0.7
+    assert server.wait() == 0
+    assert time.monotonic() - begin < 2 * SCALE + SCALE
+    assert len(deaf) == 10
 
 
 def test_subscribers_that_do_not_answer_close_do_not_hold_it_up(start):

@@ -355,16 +355,17 @@ def test_what_a_crash_left_half_written_is_removed(lives, path):
 
 
 def test_a_start_that_fails_keeps_it(start, path, lives):
-    """As where descriptors run out after it was read."""
+    """As where descriptors run out after it was read: others than the server
+    knew of have them."""
     content, epoch = saved_file(start, path)
     ended = set()
-    for nofile in range(8, 64):
+    for held in range(50, 0, -1):
         with open(path, "wb") as file:
             file.write(content)
         unlock(path)
         program = Program(ISIMUD, {"PASSWORD": "secret", "PORT": 0,
                                    "WORKERS": 2, "DRAIN_SECONDS": 0,
-                                   "HISTORY_FILE": path}, nofile=nofile)
+                                   "HISTORY_FILE": path}, nofile=64, held=held)
         with program.news:
             program.news.wait_for(lambda: program.ended or any(
                 "listening" in line for line in program.lines), DEADLINE)

@@ -185,10 +185,10 @@ def test_lines_about_ends_are_held_down_and_the_rest_is_counted(start, format):
 def test_refused_connections_are_told_of_but_held_down(start):
     server = start(MAX_CONNECTIONS=1)
     server.websocket()
+    client = server.http()
     for _ in range(100):
-        client = server.http()
+        client.send(handshake())
         assert client.response().status == 503
-        client.close()
     lines = [line for line in server.lines if "refused" in line]
     assert 1 <= len(lines) <= 40
     server.close_clients()

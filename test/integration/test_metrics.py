@@ -100,8 +100,13 @@ def test_a_publication_that_finds_no_room_is_counted_as_full(start):
     """MEMORY_LIMIT is below what the program needs to start."""
     server = start(MEMORY_LIMIT="1M", ADMIN_PORT=0, WORKERS=1)
     assert server.ask_admin("GET", "/readyz").body == b"memory is tight\n"
-    assert server.http().response().status == 503
+    client = server.http()
+    client.send(handshake())
+    assert client.response().status == 503
     assert server.metrics()["isimud_connections_refused_total"] == 1
+    assert server.http().publish().status == 503
+    assert server.metrics()[
+        'isimud_publishes_total{result="full"}'] == 1
 
 
 def test_deliveries_and_subscriptions_are_counted(start):

@@ -384,8 +384,9 @@ def test_random_bytes_harm_nobody(start):
 
 @pytest.fixture
 def crowded(start):
-    """A server that has no descriptor left, and the clients that crowd it."""
-    server = start(nofile=64, MAX_CONNECTIONS=1000, WORKERS=1)
+    """A server that has no descriptor left, and the clients that crowd it: 38
+    are taken that it did not reckon with."""
+    server = start(nofile=64, held=38, WORKERS=1, ADMIN_PORT=0)
     crowd = [server.http() for _ in range(100)]
     server.wait_for_stat("accept_paused")
     return server, crowd
@@ -409,6 +410,12 @@ def test_without_descriptors_the_log_is_not_flooded(crowded):
     server, _ = crowded
     assert len([line for line in server.lines
                 if " warn " in line or " error " in line]) < 10
+
+
+def test_without_descriptors_probes_are_answered(crowded):
+    server, _ = crowded
+    for _ in range(20):
+        assert server.ask_admin("GET", "/healthz").status == 200
 
 
 def test_once_clients_leave_accepting_goes_on(crowded):

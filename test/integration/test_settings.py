@@ -505,37 +505,6 @@ def test_each_worker_is_a_thread_of_the_set_number(start):
     assert len(server.report()[1]) == 3
 
 
-def test_connections_over_the_limit_are_answered_503_and_closed(start):
-    server = start(MAX_CONNECTIONS=2)
-    kept = [server.http() for _ in range(2)]
-    for client in kept:
-        assert client.ask("GET", "/").status == 303
-    refused = server.http()
-    assert refused.response().status == 503
-    refused.wait_until_ended()
-    for client in kept:
-        assert client.ask("GET", "/").status == 303
-
-
-def test_a_place_under_the_limit_is_free_again_when_its_client_leaves(start):
-    server = start(MAX_CONNECTIONS=1)
-    first = server.http()
-    assert first.ask("GET", "/").status == 303
-    first.close()
-
-    def is_served():
-        client = server.http()
-        client.send_while_open(request("GET", "/"))
-        try:
-            return client.response().status == 303
-        except (ConnectionError, EOFError):
-            return False
-        finally:
-            client.close()
-
-    server.wait_until(is_served, "a free place")
-
-
 def test_a_full_mailbox_is_answered_503_and_nothing_else_is_lost(start):
     server = start(MAX_MAILBOX="1K", WORKERS=1)
     subscriber = server.subscribe()

@@ -486,7 +486,7 @@ static void open_worker(struct world *w, unsigned worker, unsigned timeout_ms)
 {
 	struct auth_options options = {.url = w->url,
 				       .timeout_ms = timeout_ms,
-				       .checks_max = CHECKS_MAX,
+				       .kept_max = CHECKS_MAX,
 				       .verdicts = w->verdicts,
 				       .worker = worker};
 
@@ -1080,7 +1080,7 @@ static void a_url_of_another_scheme_is_not_asked(void **state)
 	struct world *w = *state;
 	struct auth_options options = {.url = w->url,
 				       .timeout_ms = LONG_MS,
-				       .checks_max = 1,
+				       .kept_max = 1,
 				       .verdicts = w->verdicts};
 
 	start_authority(w, answer, "220 ready\r\n");
@@ -1997,7 +1997,7 @@ static void opening_returns_what_fails(void **state)
 	struct world *w = *state;
 	struct auth_options options = {.url = "http://auth.test",
 				       .timeout_ms = 1,
-				       .checks_max = 1,
+				       .kept_max = 1,
 				       .verdicts = w->verdicts};
 	int n = 0;
 

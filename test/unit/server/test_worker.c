@@ -25,7 +25,12 @@
 
 static const struct config config = {
 	.workers = WORKERS,
-	.connections_max = 100,
+	.shares = {.admin = 2,
+		   .clients = 100,
+		   .subscribers = 90,
+		   .tcp = 100,
+		   .tcp_subscribers = 90,
+		   .reserve = 10},
 	.body_max_bytes = 65536,
 	.buffered_max_bytes = 1 << 22,
 	.mailbox_max_bytes = 1 << 22,
@@ -292,7 +297,7 @@ static struct client *post_client(struct factory *f)
 	assert_true(f->clients_count < CLIENTS_MAX);
 	struct client *c = &f->clients[f->clients_count++];
 	*c = (struct client){.fd = fd, .reads = true};
-	atomic_fetch_add(&f->shared.connections, 1);
+	atomic_fetch_add(&f->shared.connections[LISTENER_TCP], 1);
 	assert_int_equal(
 		mailbox_post_socket(f->mailboxes[f->next++ % WORKERS],
 				    (struct accepted){server, LISTENER_TCP}),
@@ -372,11 +377,11 @@ static void a_socket_is_served_and_counted(void **state)
 	send_text(a, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
 	send_text(b, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
 	AWAIT(f, responses(a) == 1 && responses(b) == 1);
-	assert_int_equal(f->shared.connections, 2);
+	assert_int_equal(f->shared.connections[LISTENER_TCP], 2);
 	close_client(a);
-	AWAIT(f, f->shared.connections == 1);
+	AWAIT(f, f->shared.connections[LISTENER_TCP] == 1);
 	close_client(b);
-	AWAIT(f, f->shared.connections == 0);
+	AWAIT(f, f->shared.connections[LISTENER_TCP] == 0);
 	for (int w = 0; w < WORKERS; w++)
 		assert_int_equal(
 			stats_get(&f->workers[w]->stats, STATS_accepted), 1);
@@ -386,12 +391,12 @@ static void a_descriptor_that_is_no_socket_is_not_counted(void **state)
 {
 	struct factory *f = *state;
 
-	atomic_fetch_add(&f->shared.connections, 1);
+	atomic_fetch_add(&f->shared.connections[LISTENER_TCP], 1);
 	assert_int_equal(
 		mailbox_post_socket(f->mailboxes[0],
 				    (struct accepted){-1, LISTENER_TCP}),
 		0);
-	AWAIT(f, f->shared.connections == 0);
+	AWAIT(f, f->shared.connections[LISTENER_TCP] == 0);
 }
 
 static void orders_are_carried_out_beside_connections(void **state)
@@ -472,7 +477,7 @@ static void stopping_ends_all_connections_first(void **state)
 	for (unsigned w = 0; w < WORKERS; w++)
 		worker_join(f->workers[w]);
 	f->started = 0;
-	assert_int_equal(f->shared.connections, 0);
+	assert_int_equal(f->shared.connections[LISTENER_TCP], 0);
 	assert_int_equal(registry_topics(f->shared.registry), 0);
 }
 
