@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/digest.h"
+#include "base/name.h"
 #include "codec/json/json.h"
 #include "codec/sse.h"
 
@@ -533,7 +534,7 @@ static void restore_topic(struct loading *l, struct registry_topic *t)
 /* What the server would take from a client. */
 static bool is_name(struct span name)
 {
-	return name.len <= HISTORY_FILE_NAME_MAX_BYTES && json_is_utf8(name);
+	return name.len <= NAME_MAX_BYTES && json_is_utf8(name);
 }
 
 static void load_topic(struct loading *l)

@@ -13,9 +13,6 @@
 #include "topics/registry.h"
 
 #define HISTORY_FILE_ERROR_MAX 256
-#define HISTORY_FILE_NAME_MAX_BYTES                                            \
-	1024 /* of a publisher's or topic's name                               \
-	      */
 
 /* Whether history can be saved to `path`: writes some bytes to what
  * history_file_save() would write, and removes that, as it does one that a

@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/memory.h"
+#include "base/name.h"
 #include "boxes.h"
 #include "codec/sse.h"
 #include "oom.h"
@@ -330,7 +331,7 @@ static void a_registry_without_topics_is_saved_with_its_numbers(void **state)
 static void keys_and_data_of_any_length_and_bytes_come_back(void **state)
 {
 	static char large[300000];
-	static char name[HISTORY_FILE_NAME_MAX_BYTES];
+	static char name[NAME_MAX_BYTES];
 	static const size_t lens[] = {0, 1, 100, 65535, 65536, sizeof large};
 	static const size_t name_lens[] = {0, 1, 2, 100, 1023, sizeof name};
 	struct topic_key key = {{"a\0\xc3\xa9", 4}, {name, 0}};
@@ -861,7 +862,7 @@ static void a_topic_that_is_there_twice_is_refused(void **state)
 
 static void names_that_no_client_could_give_are_refused(void **state)
 {
-	static char name[HISTORY_FILE_NAME_MAX_BYTES + 1];
+	static char name[NAME_MAX_BYTES + 1];
 	struct topic_key keys[] = {
 		{SPAN("alice"), {name, sizeof name}},
 		{{name, sizeof name}, SPAN("news")},
