@@ -8,7 +8,7 @@ import re
 import pytest
 
 import browser
-from authority import refuse
+from authority import allow, answer, refuse
 from client import DEADLINE, basic, sub_target
 from program import ROOT
 
@@ -281,6 +281,41 @@ def test_a_token_that_is_refused_is_the_end(start, authority, visit, ours):
     assert page.notes(1) == [["error", 2]]  # CLOSED: it does not try again
     open_websocket(page, ws_url(server, target), ["bearer.no"])
     assert page.notes(3)[1:] == [["error"], ["close", 1006, ""]]
+
+
+def test_isimud_v1_tells_a_page_why_its_token_is_refused(
+        start, authority, visit, ours):
+    server = start(AUTH_URL=authority.url)
+    authority.rules.update({"no": answer(401), "forbidden": answer(403),
+                            "away": answer(503)})
+    for token, code in (("no", 4401), ("forbidden", 4403), ("away", 1013)):
+        page = visit(ours)
+        open_websocket(page, ws_url(server), ["isimud.v1", f"bearer.{token}"])
+        opened, closed = page.notes(2)
+        assert opened == ["open", "isimud.v1"]
+        assert closed[:2] == ["close", code] and closed[2]
+
+
+def test_an_event_source_outlives_an_outage_of_the_authority(
+        start, authority, visit, ours):
+    """And nothing is blocked by CORS, nor is an empty message raised."""
+    server = start(AUTH_URL=authority.url, SSE_RETRY=0.1, AUTH_MAX_CHECKS=1,
+                   ALLOWED_ORIGINS=ours.origin)
+    authority.rules["some"] = answer(503)
+    page = visit(ours)
+    open_stream(page, http_url(server, sub_target(
+        "alice", "news", access_token="some")))
+    page.notes_until(
+        """notes.filter(note => note[0] == "close").length == 3""")
+    authority.rules["some"] = allow
+    server.wait_until(lambda: server.total("event_stream") == 1, "it is back")
+    server.publish("alice", "news", "x")
+    notes = page.notes_until("""notes.some(note => note[0] == "message")""")
+    assert [note[1] for note in notes if note[0] == "message"] == ["x"]
+    assert all(note[1] == 0 for note in notes if note[0] == "error")
+    codes = {json.loads(note[1])["code"] for note in notes
+             if note[0] == "close"}
+    assert codes == {1013}
 
 
 # --- connecting again --------------------------------------------------------
