@@ -1,5 +1,5 @@
 /* fuzz_fields.c - fuzzes the reading of queries, percent-coding, Accept, lists
- * and origins.
+ * origins, hosts, and what proxies say.
  *
  * The input is two values, divided at its first line feed; a head could hold
  * most such values, but these functions must bear any. What is read must lie
@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "codec/forwarded.h"
+#include "codec/host.h"
 #include "codec/json/json.h"
 #include "codec/origin.h"
 
@@ -180,6 +182,63 @@ static void check_origins(const char *list, struct span origin)
 		      !origin_is_allowed("null", origin));
 }
 
+/* --- proxies and hosts ---------------------------------------------------- */
+
+static void check_address(struct span text)
+{
+	struct forwarded_address a;
+	struct forwarded_address again;
+	char written[FORWARDED_TEXT_MAX];
+
+	if (!forwarded_read_address(text, &a))
+		return;
+	forwarded_write_address(&a, written);
+	CHECK(forwarded_read_address(span_of(written), &again));
+	CHECK(memcmp(&a, &again, sizeof a) == 0);
+}
+
+static bool is_address(const char *text)
+{
+	struct forwarded_address a;
+
+	return forwarded_read_address(span_of(text), &a);
+}
+
+/* Whoever is not trusted is himself, whatever he says; else it is an address.
+ */
+static void check_proxies(const char *list, struct span value)
+{
+	static const char *const peers[] = {"10.0.0.1", "2001:db8::1", ""};
+	const struct forwarded_fields fields[] = {
+		{.x_for = value, .x_proto = value},
+		{.forwarded = value},
+		{.x_for = value, .forwarded = value}};
+	struct forwarded_proxies p;
+	char client[FORWARDED_TEXT_MAX];
+
+	if (forwarded_read_proxies(&p, list) != NULL)
+		CHECK(forwarded_read_proxies(&p, "10.0.0.0/8,unix") == NULL);
+	for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
+		for (size_t f = 0; f < sizeof fields / sizeof fields[0]; f++) {
+			forwarded_find_client(&p, peers[i], &fields[f], client);
+			(void)forwarded_find_scheme(&p, peers[i], &fields[f]);
+			if (!forwarded_trusts(&p, peers[i]))
+				CHECK(strcmp(client, peers[i]) == 0);
+			else
+				CHECK(is_address(client) ||
+				      strcmp(client, peers[i]) == 0);
+		}
+}
+
+static void check_hosts(const char *list, struct span host)
+{
+	if (host_check_list(list) != NULL)
+		return;
+	CHECK(host_is_allowed("*", host));
+	if (host_is_allowed(list, host) && host.bytes != NULL)
+		CHECK(strchr(list, '*') != NULL || host.len > 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const uint8_t *end = size == 0 ? NULL : memchr(data, '\n', size);
@@ -202,6 +261,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_list(value, other);
 	check_list(value, SPAN("bearer."));
 	check_origins(text, other);
+	check_address(value);
+	check_proxies(text, other);
+	check_hosts(text, other);
 	/* They are copy_of()'s own. */
 	free((void *)(uintptr_t)value.bytes);
 	free((void *)(uintptr_t)other.bytes);

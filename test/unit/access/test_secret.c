@@ -8,14 +8,20 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "access/secret.h"
+#include "base/digest.h"
+#include "oom.h"
 
-#define READERS  3
-#define SETTINGS 2000
+#define READERS         3
+#define MAYBE_NO_PTRACE (-1)
+#define SETTINGS        2000
 
 static bool matches(const char *candidate)
 {
@@ -274,6 +280,129 @@ static void a_failed_loading_keeps_the_old_password(void **state)
 	assert_true(matches("old"));
 }
 
+/* --- how long a comparison takes, in instructions ------------------------- */
+
+#ifndef OOM_SANITIZED
+struct comparison {
+	bool (*compare)(const struct comparison *c);
+	struct span candidate;
+	const uint8_t *a;
+	const uint8_t *b;
+};
+
+static bool compare_password(const struct comparison *c)
+{
+	return secret_matches(c->candidate);
+}
+
+static bool compare_digests(const struct comparison *c)
+{
+	return digest_equal(c->a, c->b);
+}
+
+/* The child stops, compares, and ends; each of its steps is counted. No clock
+ * is asked, so a busy machine alters nothing. */
+static long count_steps(const struct comparison *c)
+{
+	long steps = 0;
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+			_exit(2);
+		raise(SIGSTOP);
+		(void)c->compare(c);
+		_exit(0);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		return MAYBE_NO_PTRACE;
+	if (!WIFSTOPPED(status))
+		return MAYBE_NO_PTRACE;
+	while (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) == 0 &&
+	       waitpid(child, &status, 0) == child && WIFSTOPPED(status))
+		steps++;
+	return steps;
+}
+
+static void assert_steps(const struct comparison *c, long expected)
+{
+	assert_int_equal(count_steps(c), expected);
+}
+
+/* T10: however much of it is right. */
+static void every_wrong_password_of_a_length_takes_as_many_steps(void **state)
+{
+	static const char *const wrong[] = {
+		"xxxxxxxxxxxx",
+		"sxxxxxxxxxxx",
+		"secret-passx",
+		"xecret-pass1",
+		"secret-pass2",
+		"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"};
+	struct comparison c = {.compare = compare_password};
+
+	(void)state;
+	secret_set(SPAN("secret-pass1"));
+	assert_true(matches("secret-pass1")); /* what is made once is made */
+	c.candidate = SPAN("yyyyyyyyyyyy");
+	long steps = count_steps(&c);
+	if (steps == MAYBE_NO_PTRACE)
+		skip();
+	assert_true(steps > 100);
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		c.candidate = span_of(wrong[i]);
+		assert_steps(&c, steps);
+	}
+	/* The password itself has no way of its own either. */
+	c.candidate = SPAN("secret-pass1");
+	assert_steps(&c, steps);
+}
+
+static void digests_take_as_many_steps_wherever_they_differ(void **state)
+{
+	uint8_t a[DIGEST_SHA256_BYTES] = {0};
+	uint8_t b[DIGEST_SHA256_BYTES] = {0};
+	struct comparison c = {.compare = compare_digests, .a = a, .b = b};
+
+	(void)state;
+	assert_true(digest_equal(a, b));
+	long steps = count_steps(&c);
+	if (steps == MAYBE_NO_PTRACE)
+		skip();
+	for (size_t i = 0; i < sizeof b; i++) {
+		b[i] ^= 0x80;
+		assert_steps(&c, steps);
+		b[i] ^= 0x80;
+	}
+	memset(b, 0xff, sizeof b);
+	assert_steps(&c, steps);
+}
+
+/* That counting can tell at all. */
+static bool compare_carelessly(const struct comparison *c)
+{
+	for (size_t i = 0; i < DIGEST_SHA256_BYTES; i++)
+		if (((const volatile uint8_t *)c->a)[i] != c->b[i])
+			return false;
+	return true;
+}
+
+static void a_comparison_that_stops_early_is_noticed(void **state)
+{
+	uint8_t a[DIGEST_SHA256_BYTES] = {0};
+	uint8_t b[DIGEST_SHA256_BYTES] = {0};
+	struct comparison c = {.compare = compare_carelessly, .a = a, .b = b};
+
+	(void)state;
+	long steps = count_steps(&c);
+	if (steps == MAYBE_NO_PTRACE)
+		skip();
+	b[3] = 1;
+	assert_true(count_steps(&c) < steps);
+}
+#endif
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -293,6 +422,13 @@ int main(void)
 		cmocka_unit_test(while_it_is_replaced_others_may_compare),
 		cmocka_unit_test(loading_again_takes_what_the_file_has_now),
 		cmocka_unit_test(a_failed_loading_keeps_the_old_password),
+#ifndef OOM_SANITIZED
+		cmocka_unit_test(
+			every_wrong_password_of_a_length_takes_as_many_steps),
+		cmocka_unit_test(
+			digests_take_as_many_steps_wherever_they_differ),
+		cmocka_unit_test(a_comparison_that_stops_early_is_noticed),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* test_registry.c - what src/topics/registry.c promises where no history is
  * kept. */
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -943,6 +945,91 @@ static void however_workers_come_and_go_they_miss_no_message(void **state)
 	cmocka_unit_test_setup_teardown(f, open_registry_with_small_mailboxes, \
 					close_registry)
 
+/* --- names that are made to collide (T15) --------------------------------- */
+
+#ifdef OOM_SANITIZED
+#define COLLIDING_BITS 13
+#else
+#define COLLIDING_BITS 18 /* 262,144 names */
+#endif
+#define NAME_LEN (2 * COLLIDING_BITS)
+/* Times as long; a chain of all of them would take thousands. */
+#define SLOWER_MAX 8
+
+/* The `i`th name. "Aa" and "BB" have the same h * 31 + c, so all names of these
+ * pairs have, in any order; the others differ from each other by that. */
+static void make_name(char name[static NAME_LEN], unsigned i, bool collides)
+{
+	for (unsigned bit = 0; bit < COLLIDING_BITS; bit++)
+		memcpy(name + 2 * (size_t)bit,
+		       (i >> bit & 1) == 0 ? "Aa"
+		       : collides          ? "BB"
+					   : "Bc",
+		       2);
+}
+
+static uint32_t unkeyed_hash(const char *name)
+{
+	uint32_t h = 0;
+
+	for (size_t i = 0; i < NAME_LEN; i++)
+		h = h * 31 + (unsigned char)name[i];
+	return h;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Joins and leaves all; the CPU time that it took. */
+static uint64_t time_names(bool collides)
+{
+	const unsigned count = 1u << COLLIDING_BITS;
+	struct topic **topics = calloc(count, sizeof(struct topic *));
+	char name[NAME_LEN];
+
+	assert_non_null(topics);
+	uint64_t from = now_ns();
+	for (unsigned i = 0; i < count; i++) {
+		make_name(name, i, collides);
+		struct topic_key key = {{"alice", 5}, {name, NAME_LEN}};
+		topics[i] = join(&key, 0);
+	}
+	for (unsigned i = 0; i < count; i++)
+		leave(topics[i], 0);
+	uint64_t took = now_ns() - from;
+	free(topics);
+	return took;
+}
+
+static void names_that_collide_without_a_key_cost_no_more(void **state)
+{
+	char name[NAME_LEN];
+	uint64_t best[2] = {UINT64_MAX, UINT64_MAX};
+
+	(void)state;
+	make_name(name, 0, true);
+	uint32_t hash = unkeyed_hash(name);
+	for (unsigned i = 1; i < 1u << COLLIDING_BITS; i++) {
+		make_name(name, i, true);
+		assert_int_equal(unkeyed_hash(name), hash);
+	}
+	/* By turns, and the best of each: others use the machine. */
+	for (int turn = 0; turn < 3; turn++)
+		for (int collides = 0; collides < 2; collides++) {
+			uint64_t took = time_names(collides);
+			if (took < best[collides])
+				best[collides] = took;
+		}
+	if (best[true] > SLOWER_MAX * best[false])
+		fail_msg("%" PRIu64 " ns against %" PRIu64, best[true],
+			 best[false]);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -982,6 +1069,7 @@ int main(void)
 		TEST(publishing_and_leaving_need_no_memory),
 		TEST(all_workers_get_a_topics_messages_in_one_order),
 		TEST(however_workers_come_and_go_they_miss_no_message),
+		TEST(names_that_collide_without_a_key_cost_no_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
