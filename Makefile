@@ -11,7 +11,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := all
 
 # Every flavour has its own objects and programs, in build/FLAVOUR.
-FLAVOURS := release debug asan tsan fuzz
+FLAVOURS := release debug asan tsan fuzz cover
 FLAVOUR  ?= release
 OUT      := build/$(FLAVOUR)
 PYTHON   ?= /usr/bin/python3
@@ -41,9 +41,13 @@ CFLAGS_fuzz    := -O1 -g -DISIMUD_DEBUG -fno-omit-frame-pointer \
                   -fsanitize=fuzzer-no-link,address,undefined \
                   -fno-sanitize-recover=all
 
+# The fuzz targets, to see which lines their inputs reach.
+CFLAGS_cover   := -O0 -g -DISIMUD_DEBUG -fsanitize=fuzzer-no-link \
+                  -fprofile-instr-generate -fcoverage-mapping
+
 CC := gcc
 # The compiler of a flavour.
-CC_OF = $(if $(filter fuzz,$(1)),clang,$(CC))
+CC_OF = $(if $(filter fuzz cover,$(1)),clang,$(CC))
 
 # V=1 shows the commands.
 Q := $(if $(V),,@)
@@ -101,10 +105,12 @@ build/$(1)/unit/%: build/$(1)/test/unit/%.o $$(ROOM_OBJ_$(1)) | deps-test
 	@$$(call SAY,LD $$@)
 	$$(Q)$$(LD_OF_$(1)) -o $$@ $$^ $$(PKG_LIBS) -lcmocka -pthread
 
-build/$(1)/fuzz/%: build/$(1)/test/fuzz/%.o $$(ROOM_OBJ_$(1))
+build/$(1)/fuzz/%: build/$(1)/test/fuzz/%.o build/$(1)/test/fuzz/alloc.o \
+                   $$(ROOM_OBJ_$(1))
 	@mkdir -p $$(@D)
 	@$$(call SAY,LD $$@)
-	$$(Q)$$(LD_OF_$(1)) -fsanitize=fuzzer -o $$@ $$^ $$(PKG_LIBS) -pthread
+	$$(Q)$$(LD_OF_$(1)) -fsanitize=fuzzer -Wl,--wrap=malloc,--wrap=calloc \
+	  -Wl,--wrap=realloc -o $$@ $$^ $$(PKG_LIBS) -pthread
 
 # All that a run of the tests needs.
 .PHONY: programs-$(1)
@@ -126,7 +132,8 @@ AS_IT_IS := all install build/% clean format help
 
 # Objects of tests need the tests' packages first, too.
 $(foreach flavour,$(FLAVOURS),$(UNIT:%.c=build/$(flavour)/%.o)): | deps-test
-$(FUZZ:%.c=build/fuzz/%.o) $(SRC:%.c=build/fuzz/%.o): | deps-fuzz
+$(foreach flavour,fuzz cover,$(FUZZ:%.c=build/$(flavour)/%.o) \
+  $(SRC:%.c=build/$(flavour)/%.o)): | deps-fuzz
 
 .PHONY: deps deps-build deps-test deps-fuzz
 deps: ## installs the packages that building needs, if any is missing
@@ -173,7 +180,7 @@ valgrind: programs-debug ## the unit tests and a part of the integration tests u
 	@scripts/sanitize.sh valgrind "$(T)" $(call UNIT_BIN,debug)
 
 .PHONY: fuzz
-fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, fields, websocket, json, envelope or sse (default: each) for S=60 seconds
+fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, handshake, fields, websocket, json, envelope, sse or history_file (default: each) for S=60 seconds
 	@scripts/fuzz.sh "$(F)" "$(or $(S),60)"
 
 .PHONY: tcp-fuzz soak
@@ -197,6 +204,10 @@ oom: build/oom/fail.so build/$(OOM)/isimud ## fails each allocation of a run (EV
 	@scripts/deps.sh test
 	@ISIMUD=$(CURDIR)/build/$(OOM)/isimud FLAVOUR=$(OOM) $(PYTHON) test/oom/oom.py --every $(or $(EVERY),1) \
 	  --burst $(or $(BURST),1) $(if $(SCENE),--scene $(SCENE)) $(if $(SEED),--seed $(SEED))
+
+.PHONY: fuzz-coverage
+fuzz-coverage: $(FUZZ:test/fuzz/%.c=build/cover/fuzz/%) ## how many lines of each parser the kept inputs reach; fails below 95 %
+	@scripts/fuzz_coverage.sh
 
 .PHONY: image image-test
 # ENGINE=start runs a dockerd of its own, where no container engine runs.

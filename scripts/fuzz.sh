@@ -2,7 +2,8 @@
 # Fuzzes each target of test/fuzz, or one, for a while.
 # usage: make fuzz F=json S=60   (which builds them, then fuzz.sh TARGET|'' SECONDS)
 #
-# The kept corpus, test/fuzz/corpus/TARGET, is only read: what libFuzzer finds
+# The kept corpus, test/fuzz/corpus/TARGET, is only read, as are the large inputs
+# that fuzz_seeds.py makes: what libFuzzer finds
 # new goes to build/fuzz/corpus/TARGET, which the next run starts from too. An
 # input that crashes, hangs or leaks is copied to the kept corpus as crash-SHA1
 # (or timeout-, leak-, oom-), so that every later run tries it, and the run fails.
@@ -45,6 +46,7 @@ keep() {
 	echo "kept as $kept/${2##*/}" >&2
 }
 
+scripts/fuzz_seeds.py build/fuzz/seeds
 summary=
 failed=no
 for name in $targets; do
@@ -53,15 +55,17 @@ for name in $targets; do
 	crashes=build/fuzz/crashes/$name
 	log=build/fuzz/fuzz_$name.log
 	kept=test/fuzz/corpus/$name
+	seeds=build/fuzz/seeds/$name
 	dictionary=test/fuzz/$name.dict
 	rm -rf "$crashes"
 	mkdir -p "$scratch" "$crashes"
 	echo "fuzz: $name for $seconds s (log: $log)"
 	set -- "$scratch"
 	[ ! -d "$kept" ] || set -- "$@" "$kept"
+	[ ! -d "$seeds" ] || set -- "$@" "$seeds"
 	[ ! -f "$dictionary" ] || set -- "$@" "-dict=$dictionary"
 	if "$program" -max_total_time="$seconds" -timeout=10 \
-		-rss_limit_mb=1024 -max_len="$(longest "$kept")" -print_final_stats=1 \
+		-rss_limit_mb=1024 -max_len="$(longest "$kept" "$seeds")" -print_final_stats=1 \
 		-artifact_prefix="$crashes/" "$@" >"$log" 2>&1; then
 		verdict=ok
 	else

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "base/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
@@ -134,6 +135,32 @@ static void check_refusal(const struct envelope_command *c,
 	buf_fini(&out);
 }
 
+/* Whichever allocation fails, it is told, and nothing half-written is left. */
+static void read_without_memory(struct span text)
+{
+	bool has_failed = true;
+
+	for (unsigned nth = 1; has_failed && nth < 20; nth++) {
+		struct envelope_command c = {0};
+		struct buf out = {0};
+		enum envelope_error code;
+		struct json_error error;
+
+		alloc_fail_at(nth);
+		int rv = envelope_read(&c, text, &code, &error);
+		if (rv == 0)
+			rv = envelope_write_subscribed(&out, c.ref, c.publisher,
+						       c.topic, c.since,
+						       ENVELOPE_NOT_RESUMED);
+		has_failed = alloc_end();
+		CHECK(rv == 0 || out.len == 0);
+		if (rv != 0 && !has_failed)
+			check_error(&error, code);
+		buf_fini(&out);
+		buf_fini(&c.memory);
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	struct span text = {(const char *)bytes, len};
@@ -153,5 +180,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 		}
 	}
 	buf_fini(&command.memory);
+	read_without_memory(text);
 	return 0;
 }

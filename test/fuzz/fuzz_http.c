@@ -9,9 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "base/check.h"
 
-#define CONTENT_MAX_BYTES 2000
+/* Byte by byte through a long input takes too long. */
+#define LONG_BYTES 65536
+
+/* Of short inputs and of long ones. */
+static size_t content_max_bytes;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -64,8 +69,8 @@ static void check_request(const struct http_request *r)
 	CHECK(!r->is_chunked ||
 	      (!r->has_content_length && r->content_length == 0 &&
 	       r->minor_version == 1));
-	CHECK(r->content_length <= CONTENT_MAX_BYTES);
-	CHECK(r->content.len <= CONTENT_MAX_BYTES);
+	CHECK(r->content_length <= content_max_bytes);
+	CHECK(r->content.len <= content_max_bytes);
 	for (unsigned i = 0; i < HTTP_FIELD_COUNT; i++) {
 		check_field(r->fields[i]);
 		fields_len += r->fields[i].len;
@@ -156,21 +161,20 @@ static size_t piece_len(enum cut cut, const uint8_t *data, size_t size,
 	return len < size - at ? len : size - at;
 }
 
-static void read_all(const uint8_t *data, size_t size, enum cut cut,
-		     struct buf *story)
+/* Returns whether no request was bad. */
+static bool read_all(struct http *h, const uint8_t *data, size_t size,
+		     enum cut cut, struct buf *story)
 {
-	struct http *h = http_new(CONTENT_MAX_BYTES);
 	size_t at = 0;
 
-	CHECK(h != NULL);
 	for (size_t piece = 0; at < size; piece++) {
 		size_t len = piece_len(cut, data, size, at, piece);
 
 		if (!read_piece(h, data + at, len, at, story))
-			break;
+			return false;
 		at += len;
 	}
-	http_free(h);
+	return true;
 }
 
 /* Values reach these only from a request, but they must bear anything. */
@@ -182,27 +186,115 @@ static void read_values(const uint8_t *data, size_t size)
 	struct span password;
 
 	(void)http_list_has(value, SPAN("close"));
+	if (http_list_has_exactly(value, SPAN("close")))
+		CHECK(http_list_has(value, SPAN("CLOSE")));
+	if (http_is_media_type(value, SPAN("application/json")))
+		CHECK(http_is_json(value));
+	(void)http_is_json(value);
 	(void)http_is_media_type(value, SPAN("text/plain"));
 	CHECK(http_bearer_token(value).len <= HTTP_BEARER_MAX_BYTES);
 	if (http_basic_credentials(value, &memory, &username, &password) == 0)
 		CHECK(username.len + 1 + password.len == memory.len);
 	buf_fini(&memory);
+	alloc_fail_at(1);
+	(void)http_basic_credentials(value, &memory, &username, &password);
+	alloc_end();
+	buf_fini(&memory);
+}
+
+/* The parser was another connection's, which ended anywhere. */
+static void read_again(struct http *h, const uint8_t *data, size_t size,
+		       enum cut cut, const struct buf *expected)
+{
+	struct buf story = {0};
+
+	http_reset(h);
+	CHECK(!http_is_in_request(h));
+	read_all(h, data, size, cut, &story);
+	CHECK(span_equal((struct span){expected->bytes, expected->len},
+			 (struct span){story.bytes, story.len}));
+	buf_fini(&story);
+}
+
+/* Whichever allocation fails, it is 500, or nobody needed it. */
+static void read_without_memory(const uint8_t *data, size_t size)
+{
+	for (unsigned nth = 1; nth < 40; nth++) {
+		struct http_request const *r;
+		char *copy = malloc(size + 1);
+		size_t at = 0;
+
+		CHECK(copy != NULL);
+		memcpy(copy, data, size);
+		alloc_fail_at(nth);
+		struct http *h = http_new(content_max_bytes);
+		enum http_event event = HTTP_MORE;
+		while (h != NULL && event != HTTP_BAD &&
+		       (at < size || event == HTTP_HEAD)) {
+			size_t used;
+
+			event = http_read(h, copy + at, size - at, &used);
+			at += used;
+			if (event == HTTP_MORE)
+				break;
+			r = http_request(h);
+			if (event == HTTP_REQUEST && r->content.len > 100)
+				http_release_content(h);
+		}
+		bool has_failed = alloc_end();
+		CHECK(h != NULL || has_failed);
+		http_free(h);
+		free(copy);
+		if (!has_failed)
+			return;
+	}
+}
+
+/* Content that nobody wants is checked all the same. */
+static void read_discarding(const uint8_t *data, size_t size)
+{
+	struct http *h = http_new(content_max_bytes);
+	enum http_event event = HTTP_MORE;
+	size_t at = 0;
+
+	CHECK(h != NULL);
+	while (event != HTTP_BAD && (at < size || event == HTTP_HEAD)) {
+		size_t used;
+
+		event = http_read(h, (const char *)data + at, size - at, &used);
+		at += used;
+		if (event == HTTP_MORE)
+			break;
+		if (event == HTTP_HEAD)
+			http_discard_content(h);
+		if (event == HTTP_REQUEST)
+			CHECK(http_request(h)->content.len == 0);
+		CHECK(http_memory(h) > 0);
+	}
+	http_free(h);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct buf whole = {0};
 
-	read_all(data, size, WHOLE, &whole);
-	for (enum cut cut = BYTES; cut <= FROM_INPUT; cut++) {
-		struct buf story = {0};
-
-		read_all(data, size, cut, &story);
-		CHECK(span_equal((struct span){whole.bytes, whole.len},
-				 (struct span){story.bytes, story.len}));
-		buf_fini(&story);
-	}
+	content_max_bytes = size < LONG_BYTES ? 2000 : 2 << 20;
+	struct http *h = http_new(content_max_bytes);
+	CHECK(h != NULL);
+	read_all(h, data, size, WHOLE, &whole);
+	for (enum cut cut = BYTES; cut <= FROM_INPUT; cut++)
+		if (cut != BYTES || size < LONG_BYTES)
+			read_again(h, data, size, cut, &whole);
+	struct buf half = {0};
+	http_reset(h);
+	read_all(h, data, size / 2, WHOLE, &half);
+	read_again(h, data, size, WHOLE, &whole);
+	buf_fini(&half);
+	http_free(h);
 	buf_fini(&whole);
+	if (size < LONG_BYTES)
+		read_without_memory(data, size);
+	read_discarding(data, size);
 	read_values(data, size);
 	return 0;
 }

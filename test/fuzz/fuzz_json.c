@@ -10,6 +10,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "alloc.h"
 #include "base/check.h"
 #include "base/name.h"
 #include "codec/sse.h"
@@ -253,8 +254,9 @@ static bool are_publications(const cJSON *root)
 {
 	if (!cJSON_IsArray(root))
 		return is_publication(root);
+	size_t count = 0;
 	for (root = root->child; root != NULL; root = root->next) {
-		if (!is_publication(root))
+		if (!is_publication(root) || ++count > JSON_PUBLICATIONS_MAX)
 			return false;
 	}
 	return true;
@@ -349,6 +351,53 @@ static void check_subscription(const struct known *known)
 	buf_fini(&s.memory);
 }
 
+/* No allocation fails unnoticed. */
+static void read_without_memory(struct span text)
+{
+	bool has_failed = true;
+
+	for (unsigned nth = 1; has_failed && nth < 20; nth++) {
+		struct json_publications p = {0};
+		struct json_subscription s = {0};
+		struct json_error error;
+		struct buf out = {0};
+
+		alloc_fail_at(nth);
+		int rv = json_read_publications(&p, text, &error);
+		if (rv == 0 && p.count > 0 &&
+		    json_write_string(&out, p.all[0].topic) != 0)
+			rv = 500;
+		if (rv != 0 && rv != 500)
+			rv = json_read_subscription(&s, text, &error);
+		if (json_write_error(&out, "text \"\n") != 0)
+			rv = 500;
+		has_failed = alloc_end();
+		/* What is wrong anyway may be told as that. */
+		CHECK(has_failed ? rv != 0 : rv != 500);
+		json_publications_fini(&p);
+		buf_fini(&s.memory);
+		buf_fini(&out);
+	}
+}
+
+/* What one text left behind is no part of the next. */
+static void read_again(struct span text)
+{
+	static struct json_publications kept;
+	struct json_publications fresh = {0};
+	struct json_error error;
+	int status = json_read_publications(&fresh, text, &error);
+
+	CHECK(json_read_publications(&kept, text, &error) == status);
+	if (status == 0) {
+		CHECK(kept.count == fresh.count);
+		for (size_t i = 0; i < fresh.count; i++)
+			CHECK(span_equal(kept.all[i].data.text,
+					 fresh.all[i].data.text));
+	}
+	json_publications_fini(&fresh);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	struct known known = {.text = {(const char *)bytes, len}};
@@ -358,5 +407,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	check_members(&known);
 	check_subscription(&known);
 	cJSON_Delete(known.root);
+	if (len < 4096) /* it is read twenty times */
+		read_without_memory((struct span){(const char *)bytes, len});
+	read_again((struct span){(const char *)bytes, len});
 	return 0;
 }

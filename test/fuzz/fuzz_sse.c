@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "base/check.h"
 
 #define PARTS_MAX 4
@@ -182,12 +183,48 @@ static void check_cursor(struct span text, unsigned parts)
 	free(copy);
 }
 
+/* A type that is taken is one line, which a client reads as it is. */
+static void check_type(struct span type)
+{
+	struct buf out = {0};
+	struct client c = {0};
+
+	if (sse_refuse_type(type) != NULL)
+		return;
+	CHECK(memchr(type.bytes, '\n', type.len) == NULL);
+	CHECK(memchr(type.bytes, '\r', type.len) == NULL);
+	CHECK(sse_write_type(&out, type) == 0);
+	CHECK(sse_write_data(&out, SPAN("x")) == 0);
+	read_stream(&c, span_of_buf(&out));
+	CHECK(c.events == 1);
+	CHECK(span_equal(span_of_buf(&c.types[0]), type));
+	fini(&c);
+	buf_fini(&out);
+}
+
+static void write_without_memory(struct span data)
+{
+	int (*const writers[])(struct buf *, struct span) = {
+		sse_write_data, sse_write_id, sse_write_type};
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct buf out = {0};
+
+		alloc_fail_at(1);
+		int rv = writers[i](&out, data);
+		CHECK(alloc_end() == (rv != 0) && (rv == 0 || out.len == 0));
+		buf_fini(&out);
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	if (len == 0)
 		return 0;
 	struct span rest = {(const char *)bytes + 1, len - 1};
 	check_events(rest);
+	check_type(rest);
+	write_without_memory(rest);
 	check_cursor(rest, 1 + bytes[0] % PARTS_MAX);
 	return 0;
 }

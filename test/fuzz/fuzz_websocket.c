@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
 #include "codec/websocket.h"
@@ -20,6 +21,7 @@ struct record {
 	size_t limit;
 	unsigned messages_left; /* until one is refused; 0: none is */
 	bool pauses;            /* at each message */
+	bool is_silent;         /* nothing is written down */
 	bool has_ended;         /* by a refusal, or the answer to a Close */
 	struct buf events;
 	struct websocket_result result;
@@ -28,6 +30,8 @@ struct record {
 
 static void put(struct record *r, char kind, struct span bytes)
 {
+	if (r->is_silent)
+		return;
 	CHECK(buf_append(&r->events, &kind, 1) == 0);
 	CHECK(buf_append(&r->events, &bytes.len, sizeof(bytes.len)) == 0);
 	CHECK(buf_append(&r->events, bytes.bytes, bytes.len) == 0);
@@ -130,11 +134,9 @@ static void check_end(const struct record *r)
 }
 
 /* Feeds pieces of one byte or, up to `piece_max`, of random lengths. */
-static void run(struct record *r, struct span stream, size_t piece_max)
+static void feed(struct record *r, struct websocket *ws, struct span stream,
+		 size_t piece_max)
 {
-	struct websocket *ws = websocket_new(r->limit);
-
-	CHECK(ws != NULL);
 	while (stream.len > 0 && r->result.outcome == WEBSOCKET_OPEN) {
 		size_t max = piece_max < stream.len ? piece_max : stream.len;
 		size_t len = max == stream.len ? max : 1 + (size_t)rand() % max;
@@ -147,9 +149,44 @@ static void run(struct record *r, struct span stream, size_t piece_max)
 		stream.bytes += len;
 		stream.len -= len;
 	}
+}
+
+/* `ws`: NULL, or one that was another connection's. Returns one that may serve
+ * the next connection, as the pool of conn/read.c does; or NULL. */
+static struct websocket *run(struct record *r, struct websocket *ws,
+			     struct span stream, size_t piece_max)
+{
+	if (ws == NULL)
+		ws = websocket_new(r->limit);
+	CHECK(ws != NULL);
+	feed(r, ws, stream, piece_max);
 	r->is_idle = websocket_is_idle(ws);
+	CHECK(websocket_memory(ws) > 0);
 	check_end(r);
+	if (r->is_idle && r->result.outcome == WEBSOCKET_OPEN)
+		return ws;
 	websocket_free(ws);
+	return NULL;
+}
+
+/* Whichever allocation fails, it is 1011. */
+static void run_without_memory(struct span stream, size_t limit)
+{
+	for (unsigned nth = 1; nth < 30; nth++) {
+		struct record r = {.limit = limit, .is_silent = true};
+
+		alloc_fail_at(nth);
+		struct websocket *ws = websocket_new(limit);
+		if (ws != NULL)
+			feed(&r, ws, stream, SIZE_MAX);
+		bool has_failed = alloc_end();
+		CHECK(ws != NULL || has_failed);
+		if (r.result.outcome == WEBSOCKET_FAILED && !has_failed)
+			CHECK(r.result.code != 1011);
+		websocket_free(ws);
+		if (!has_failed)
+			return;
+	}
 }
 
 static void check_same(const struct record *a, const struct record *b)
@@ -170,6 +207,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const size_t limits[] = {0, 8, 125, 1000, 65536, SIZE_MAX};
 	struct record first = {0};
+	struct websocket *pooled = NULL;
 	struct span stream;
 	size_t piece_maxes[] = {SIZE_MAX, 1, 8, 4096};
 
@@ -185,7 +223,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		/* Byte by byte through a long stream takes too long. */
 		if (piece_maxes[i] < 4096 && stream.len > 4096)
 			continue;
-		run(&r, stream, piece_maxes[i]);
+		pooled = run(&r, pooled, stream, piece_maxes[i]);
 		if (i == 0) {
 			first = r;
 			continue;
@@ -193,6 +231,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_same(&first, &r);
 		buf_fini(&r.events);
 	}
+	websocket_free(pooled);
 	buf_fini(&first.events);
+	if (stream.len <= 4096)
+		run_without_memory(stream, limits[data[0] % 6]);
 	return 0;
 }
