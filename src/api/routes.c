@@ -677,10 +677,11 @@ err_routes:
 	return rv;
 }
 
-static void routes_deliver(void *state, struct message *first)
+static bool routes_deliver(void *state, struct message *first,
+			   uint64_t until_ns)
 {
 	struct routes *r = state;
-	subscribers_deliver(&r->subscribers, first);
+	return subscribers_deliver(&r->subscribers, first, until_ns);
 }
 
 static void routes_flushed(void *state)

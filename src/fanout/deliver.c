@@ -6,6 +6,9 @@
 #include "fanout/subscribers.h"
 
 #define RUN_MAX_BYTES 65536 /* of a form, joined in one chunk */
+/* Subscribers that need a look, times messages, at once. */
+#define SINGLES_MAX 4096
+#define SENT_CLOCK  256 /* messages, times subscribers, between looks at it */
 
 /* Messages of one topic in a row that are sent together. */
 struct run {
@@ -24,29 +27,31 @@ struct audience {
 	uint32_t count;
 };
 
-/* Hangs each message on the topic it is for, keeping the order. Returns the
- * topics that have some. */
-static struct local_topic *sort_mail(struct message *m, unsigned worker)
+static void wait_for_turn(struct subscribers *all, struct local_topic *local)
 {
-	struct local_topic *first = NULL;
-	struct local_topic **end = &first;
+	if (all->waiting == NULL)
+		all->waiting_end = &all->waiting;
+	local->next = NULL;
+	*all->waiting_end = local;
+	all->waiting_end = &local->next;
+}
 
+/* Hangs each message on the topic it is for, keeping the order. */
+static void sort_mail(struct subscribers *all, struct message *m)
+{
 	while (m != NULL) {
-		struct message_link *link = &m->links[worker];
+		struct message_link *link = &m->links[all->worker];
 		struct message *next = link->next;
 		struct local_topic *local = link->member;
 		if (local->first == NULL) {
 			local->end = &local->first;
-			local->next = NULL;
-			*end = local;
-			end = &local->next;
+			wait_for_turn(all, local);
 		}
 		*local->end = m;
 		local->end = &link->next;
 		link->next = NULL;
 		m = next;
 	}
-	return first;
 }
 
 /* --- chunks --------------------------------------------------------------- */
@@ -370,24 +375,49 @@ static void drop_batch(const struct run *batch, unsigned worker)
 	}
 }
 
-/* In batches, each a run of frames, so that all that is done with a message is
- * done while the processor's caches have it. */
-static void deliver_topic(struct subscribers *all, struct local_topic *local)
+/* Where each message needs a look at many subscribers, few messages are much.
+ */
+static void shorten(const struct subscribers *all,
+		    const struct local_topic *local, struct run *batch)
+{
+	uint32_t singles =
+		local->ends[GROUP_SINGLE] - local->ends[GROUP_SINGLE - 1];
+	uint64_t most = singles == 0 ? UINT64_MAX : 1 + SINGLES_MAX / singles;
+	struct message *m = batch->first;
+
+	if (batch->messages <= most)
+		return;
+	batch->messages = most;
+	batch->bytes = 0;
+	while (most-- > 0) {
+		batch->bytes += m->frame_len;
+		m = m->links[all->worker].next;
+	}
+	batch->after = m;
+}
+
+/* Sends a batch, a run of frames, so that all that is done with a message is
+ * done while the processor's caches have it; then it is the next topic's turn.
+ * Returns how often something was sent. */
+static uint64_t deliver_batch(struct subscribers *all)
 {
 	const struct audience raw = {.all = all, .form = MESSAGE_FRAME};
-	struct message *m = local->first;
+	struct local_topic *local = all->waiting;
+	uint32_t count = local_topic_count(local);
+	struct run batch = next_run(&raw, local->first, NULL);
 
-	local->first = NULL;
-	while (m != NULL) {
-		struct run batch = next_run(&raw, m, NULL);
-		local->taken += batch.messages;
-		if (local_topic_count(local) > 0)
-			send_batch(all, local, &batch);
-		m = batch.after;
-		drop_batch(&batch, all->worker);
-	}
-	if (local->topic == NULL && local->taken == local->posted)
+	all->waiting = local->next;
+	shorten(all, local, &batch);
+	local->taken += batch.messages;
+	if (count > 0)
+		send_batch(all, local, &batch);
+	local->first = batch.after;
+	drop_batch(&batch, all->worker);
+	if (local->first != NULL)
+		wait_for_turn(all, local);
+	else if (local->topic == NULL && local->taken == local->posted)
 		local_topic_free(local);
+	return batch.messages * (1 + count);
 }
 
 void subscribers_flushed(struct subscribers *all)
@@ -400,12 +430,19 @@ void subscribers_flushed(struct subscribers *all)
 			      1);
 }
 
-void subscribers_deliver(struct subscribers *all, struct message *first)
+bool subscribers_deliver(struct subscribers *all, struct message *first,
+			 uint64_t until_ns)
 {
-	struct local_topic *local = sort_mail(first, all->worker);
-	while (local != NULL) {
-		struct local_topic *next = local->next;
-		deliver_topic(all, local);
-		local = next;
+	uint64_t sent = 0;
+
+	sort_mail(all, first);
+	while (all->waiting != NULL) {
+		sent += deliver_batch(all);
+		if (sent < SENT_CLOCK)
+			continue;
+		sent = 0;
+		if (uv_hrtime() > until_ns)
+			break;
 	}
+	return all->waiting == NULL;
 }

@@ -30,7 +30,7 @@ struct local_topic {
 	 * `topic` is NULL it is freed when they are all that ever were. */
 	uint64_t taken;
 	uint64_t posted;
-	/* During subscribers_deliver(): what is for it, and the next topic that
+	/* What was taken for it and is not sent yet, and the next topic that
 	 * has something. */
 	struct message *first;
 	struct message **end;

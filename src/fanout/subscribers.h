@@ -83,8 +83,12 @@ struct subscribers {
 	/* When messages of the last delivery were accepted: some of them. */
 	uint64_t accepted_ns[SUBSCRIBERS_SAMPLES];
 	unsigned samples;
-	struct buf text;   /* scratch */
-	struct buf cursor; /* the same */
+	/* Topics with messages that were taken and not sent yet, those whose
+	 * turn comes first first. */
+	struct local_topic *waiting;
+	struct local_topic **waiting_end; /* nothing if none waits */
+	struct buf text;                  /* scratch */
+	struct buf cursor;                /* the same */
 	struct buf batch;  /* the same: forms that are sent together */
 	struct list turns; /* those behind whose turn comes, by replay->link */
 	size_t behind;     /* how many are behind */
@@ -159,7 +163,10 @@ void subscribers_flushed(struct subscribers *all);
 /* Hands messages that were taken from the mailbox to the connections, in order,
  * and gives their references up. Messages of one topic are sent as one chunk
  * where they are small, so that a burst costs a connection as much as one
- * message. */
-void subscribers_deliver(struct subscribers *all, struct message *first);
+ * message. Topics take turns; after `until_ns` (uv_hrtime(); UINT64_MAX: never)
+ * it stops, soon and not at once. Returns whether all is sent; if not, the rest
+ * waits for the next call, `first` NULL or further messages. */
+bool subscribers_deliver(struct subscribers *all, struct message *first,
+			 uint64_t until_ns);
 
 #endif

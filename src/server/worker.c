@@ -382,6 +382,25 @@ static void hand_over(struct worker *w, struct mailbox_note *notes)
 	}
 }
 
+/* Deliveries have a budget in each iteration too. Where connections may be
+ * ended there is none: what was answered 200 before comes before Close. */
+static uint64_t deliver_until(const struct worker *w, const struct mail *mail)
+{
+	if (mail->orders != 0 || w->group.is_draining || w->is_stopping)
+		return UINT64_MAX;
+	return uv_hrtime() + CONN_ROUND_NS;
+}
+
+/* As long as there is more to deliver than time, messages stay where they count
+ * against MAX_MAILBOX. */
+static bool take_mail(struct worker *w, struct mail *mail)
+{
+	if (!w->is_behind)
+		return mailbox_take(&w->mailbox, mail);
+	mailbox_take_but_messages(&w->mailbox, mail);
+	return true;
+}
+
 static void handle_mail(struct worker *w, const struct mail *mail)
 {
 	unsigned kinds = 0;
@@ -392,8 +411,9 @@ static void handle_mail(struct worker *w, const struct mail *mail)
 	}
 	if (kinds != 0)
 		make_room_for(w, kinds);
-	if (mail->messages != NULL)
-		w->shared->app->deliver(w->state, mail->messages);
+	if (mail->messages != NULL || w->is_behind)
+		w->is_behind = !w->shared->app->deliver(
+			w->state, mail->messages, deliver_until(w, mail));
 	if (w->mail_most < mail->messages_count)
 		w->mail_most = mail->messages_count;
 	hand_over(w, mail->notes);
@@ -423,16 +443,16 @@ static void on_prepare(uv_prepare_t *prepare)
 
 	conn_group_take_turns(&w->group);
 	do {
-		if (mailbox_take(&w->mailbox, &mail))
+		if (take_mail(w, &mail))
 			handle_mail(w, &mail);
 		if (w->group.is_draining)
 			drain(w);
 		conn_group_flush(&w->group);
 		if (w->shared->app->flushed != NULL)
 			w->shared->app->flushed(w->state);
-	} while (mailbox_is_waiting(&w->mailbox) &&
+	} while (mailbox_is_waiting(&w->mailbox) && !w->is_behind &&
 		 !conn_group_is_busy(&w->group) && ++rounds < MAIL_ROUNDS_MAX);
-	if (rounds == MAIL_ROUNDS_MAX)
+	if (rounds == MAIL_ROUNDS_MAX || w->is_behind)
 		uv_async_send(&w->mailbox.async);
 	else if (w->is_stopping && w->group.count == 0)
 		close_all(w);

@@ -27,13 +27,16 @@ struct worker_app {
 	size_t message_max_bytes; /* of a WebSocket message from a client */
 	/* Makes what the application keeps for a worker. 0 or a UV_E…. */
 	int (*open)(struct worker *w, void **state);
-	/* Hands over messages from the mailbox, with their references. NULL
-	 * for an application without a registry. */
-	void (*deliver)(void *state, struct message *first);
+	/* Hands over messages from the mailbox, with their references, or none,
+	 * NULL. It shall stop soon after `until_ns` (uv_hrtime()), and return
+	 * false if something is left, for which it is called again. NULL for an
+	 * application without a registry. */
+	bool (*deliver)(void *state, struct message *first, uint64_t until_ns);
 	/* Takes a note from the mailbox. NULL for an application that posts
 	 * none. */
 	void (*notify)(void *state, struct mailbox_note *note);
-	/* What was delivered is written. NULL where nobody wants to know. */
+	/* What was delivered is written, or as much of it as there was time
+	 * for. NULL where nobody wants to know. */
 	void (*flushed)(void *state);
 	/* No connection is left. Closes handles; the loop runs on until they
 	 * are gone. */
@@ -103,6 +106,7 @@ struct worker {
 	size_t mail_most; /* messages taken at once since the last tick */
 	void *state;      /* the application's */
 	bool is_stopping;
+	bool is_behind; /* messages were taken that are not delivered */
 	struct conn_group group;
 };
 

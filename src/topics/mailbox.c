@@ -172,24 +172,31 @@ bool mailbox_is_waiting(const struct mailbox *m)
 	return atomic_load_explicit(&m->is_waiting, memory_order_relaxed);
 }
 
-bool mailbox_take(struct mailbox *m, struct mail *mail)
+static void take_messages(struct mailbox *m, struct mail *mail)
+{
+	atomic_store_explicit(&m->bytes, 0, memory_order_relaxed);
+	mail->messages = m->first;
+	mail->messages_count = m->count;
+	m->first = NULL;
+	m->end = &m->first;
+	m->count = 0;
+}
+
+static bool take(struct mailbox *m, struct mail *mail, bool wants_messages)
 {
 	memset(mail, 0, sizeof *mail);
 	if (!mailbox_is_waiting(m))
 		return false;
 
 	uv_mutex_lock(&m->lock);
-	atomic_store_explicit(&m->is_waiting, false, memory_order_relaxed);
-	atomic_store_explicit(&m->bytes, 0, memory_order_relaxed);
-	mail->messages = m->first;
-	mail->messages_count = m->count;
 	mail->sockets = m->sockets;
 	mail->sockets_count = m->sockets_count;
 	mail->notes = m->first_note;
 	mail->orders = m->orders;
-	m->first = NULL;
-	m->end = &m->first;
-	m->count = 0;
+	if (wants_messages || m->orders != 0)
+		take_messages(m, mail);
+	atomic_store_explicit(&m->is_waiting, m->first != NULL,
+			      memory_order_relaxed);
 	m->first_note = NULL;
 	m->notes_end = &m->first_note;
 	m->orders = 0;
@@ -202,4 +209,14 @@ bool mailbox_take(struct mailbox *m, struct mail *mail)
 	m->taken_cap = cap;
 	uv_mutex_unlock(&m->lock);
 	return true;
+}
+
+bool mailbox_take(struct mailbox *m, struct mail *mail)
+{
+	return take(m, mail, true);
+}
+
+bool mailbox_take_but_messages(struct mailbox *m, struct mail *mail)
+{
+	return take(m, mail, false);
 }

@@ -127,4 +127,8 @@ bool mailbox_is_waiting(const struct mailbox *m);
 /* Takes all there is. Returns false, `mail` then empty, if there is nothing. */
 bool mailbox_take(struct mailbox *m, struct mail *mail);
 
+/* The same, but messages stay inside, and count against `max_bytes`, unless
+ * there are orders, which follow what was posted before. */
+bool mailbox_take_but_messages(struct mailbox *m, struct mail *mail);
+
 #endif

@@ -186,7 +186,8 @@ static void deliver(struct office *o, unsigned worker)
 {
 	struct mail mail;
 	if (mailbox_take(&o->mailboxes[worker], &mail))
-		subscribers_deliver(&o->subscribers[worker], mail.messages);
+		assert_true(subscribers_deliver(&o->subscribers[worker],
+						mail.messages, UINT64_MAX));
 }
 
 /* Lets all go that is charged, so that what is not credited shows. */
@@ -493,6 +494,92 @@ static void one_that_is_ending_disturbs_nobody(void **state)
 	expect_texts(o, &a, "one;");
 	expect_texts(o, &c, "one;");
 	assert_int_equal(o->subscribers[0].count, 2);
+}
+
+/* --- turns ---------------------------------------------------------------- */
+
+static unsigned deliver_some(struct office *o, bool *is_all)
+{
+	struct mail mail;
+	uint64_t before = stats_get(&o->l.stats, STATS_delivered);
+
+	mailbox_take(&o->mailboxes[0], &mail);
+	*is_all = subscribers_deliver(&o->subscribers[0], mail.messages, 0);
+	return (unsigned)(stats_get(&o->l.stats, STATS_delivered) - before);
+}
+
+/* However much is posted for one. */
+static void topics_take_turns_when_there_is_no_time(void **state)
+{
+	struct office *o = *state;
+	struct reader busy = subscribe(o, 0, "busy");
+	struct reader quiet = subscribe(o, 0, "quiet");
+	char texts[3 * 600 + 1] = "";
+	bool is_all;
+
+	for (unsigned i = 0; i < 600; i++) {
+		assert_int_equal(publish(o, "busy", "b"), 1);
+		memcpy(texts + 2 * i, "b;", 3);
+	}
+	publish(o, "quiet", "q");
+	assert_int_equal(deliver_some(o, &is_all), 600);
+	assert_false(is_all);
+	/* What comes meanwhile is behind what waits. */
+	publish(o, "quiet", "r");
+	assert_int_equal(deliver_some(o, &is_all), 2);
+	assert_true(is_all);
+	expect_texts(o, &busy, texts);
+	expect_texts(o, &quiet, "q;r;");
+}
+
+static void those_that_need_a_look_get_few_messages_at_once(void **state)
+{
+	struct office *o = *state;
+	struct reader r[CLIENTS_MAX / 2];
+	unsigned many = sizeof r / sizeof r[0];
+	unsigned posted = 1000;
+	unsigned delivered = 0;
+	unsigned calls = 0;
+	bool is_all = false;
+
+	for (unsigned i = 0; i < many; i++) {
+		r[i] = connect_to(o, 0, STREAM, false);
+		r[i].member->subscriber.form = MESSAGE_EVENT;
+		r[i].member->subscriber.has_cursor = true;
+		r[i].member->subscriber.is_last = true;
+		join(&r[i], "news");
+	}
+	for (unsigned i = 0; i < posted; i++)
+		publish(o, "news", "x");
+	while (!is_all) {
+		unsigned some = deliver_some(o, &is_all);
+		assert_in_range(some, 1, 4096 + many);
+		delivered += some;
+		calls++;
+	}
+	assert_int_equal(delivered, many * posted);
+	assert_true(calls > 4);
+}
+
+static void one_that_leaves_with_messages_waiting_gets_no_more(void **state)
+{
+	struct office *o = *state;
+	struct reader busy = subscribe(o, 0, "busy");
+	struct reader quiet = subscribe(o, 0, "quiet");
+	bool is_all;
+
+	for (unsigned i = 0; i < 600; i++)
+		publish(o, "busy", "b");
+	publish(o, "quiet", "q");
+	deliver_some(o, &is_all);
+	assert_false(is_all);
+	leave(&quiet);
+	leave(&busy);
+	join(&quiet, "quiet");
+	publish(o, "quiet", "r");
+	deliver_some(o, &is_all);
+	assert_true(is_all);
+	expect_texts(o, &quiet, "r;");
 }
 
 /* --- runs ----------------------------------------------------------------- */
@@ -1752,6 +1839,9 @@ int main(void)
 			mail_from_before_does_not_reach_it_while_others_stay),
 		WITH_OFFICE(a_connection_that_ends_with_mail_waiting_has_left),
 		WITH_OFFICE(one_that_is_ending_disturbs_nobody),
+		WITH_OFFICE(topics_take_turns_when_there_is_no_time),
+		WITH_OFFICE(those_that_need_a_look_get_few_messages_at_once),
+		WITH_OFFICE(one_that_leaves_with_messages_waiting_gets_no_more),
 		WITH_OFFICE(a_burst_of_small_messages_is_one_write),
 		WITH_OFFICE(long_messages_are_not_copied),
 		WITH_OFFICE(long_bursts_keep_their_order),

@@ -145,9 +145,9 @@ static int app_open(struct worker *w, void **state)
 	return 0;
 }
 
-static void app_deliver(void *state, struct message *first)
+static bool app_deliver(void *state, struct message *first, uint64_t until_ns)
 {
-	subscribers_deliver(state, first);
+	return subscribers_deliver(state, first, until_ns);
 }
 
 static void app_notify(void *state, struct mailbox_note *note)

@@ -170,6 +170,30 @@ static void everything_is_taken_at_once(void **state)
 	assert_int_equal(mail.orders, 0);
 }
 
+static void messages_may_be_left_and_count(void **state)
+{
+	char member;
+	struct mail mail;
+
+	(void)state;
+	mailbox_post_message(&box, &member, message_of(10));
+	size_t bytes = atomic_load(&box.bytes);
+	assert_int_equal(mailbox_post_socket(&box, tcp(1000)), 0);
+	assert_true(mailbox_take_but_messages(&box, &mail));
+	assert_null(mail.messages);
+	assert_int_equal(mail.sockets_count, 1);
+	assert_int_equal(atomic_load(&box.bytes), bytes);
+	assert_true(mailbox_is_waiting(&box));
+	/* Orders follow what was posted before. */
+	mailbox_post_order(&box, MAILBOX_STOP);
+	assert_true(mailbox_take_but_messages(&box, &mail));
+	assert_int_equal(mail.orders, MAILBOX_STOP);
+	assert_int_equal(mail.messages_count, 1);
+	drop_messages(mail.messages);
+	assert_int_equal(atomic_load(&box.bytes), 0);
+	assert_false(mailbox_is_waiting(&box));
+}
+
 static void what_is_posted_after_a_take_is_for_the_next(void **state)
 {
 	struct message *later = message_of(10);
@@ -654,6 +678,7 @@ int main(void)
 		TEST(a_new_mailbox_has_nothing_to_take),
 		TEST(messages_are_taken_in_the_order_of_posting),
 		TEST(everything_is_taken_at_once),
+		TEST(messages_may_be_left_and_count),
 		TEST(what_is_posted_after_a_take_is_for_the_next),
 		TEST(a_message_brings_the_posters_reference_to_the_taker),
 		TEST(sockets_are_taken_in_the_order_of_posting),
