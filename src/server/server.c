@@ -32,6 +32,7 @@ struct server {
 	struct mailbox *mailboxes[CONFIG_WORKERS_MAX];
 	struct handover handover;
 	struct rotation rotation;
+	uint64_t look_due_ms; /* of `rotation`, while draining */
 	struct unix_path paths[CONFIG_LISTENERS_MAX]; /* of listeners[i] */
 	sigset_t signals;
 };
@@ -250,12 +251,17 @@ typedef size_t (*count_cb)(const struct worker_shared *shared);
 
 /* Waits until `count` says 0, or until `until_ms` (uv_hrtime()). Returns
  * whether it does. */
-static bool wait_for_none(const struct server *s, count_cb count,
-			  uint64_t until_ms)
+static bool wait_for_none(struct server *s, count_cb count, uint64_t until_ms)
 {
 	while (count(&s->shared) > 0) {
-		if (uv_hrtime() / 1000000 >= until_ms)
+		uint64_t now_ms = uv_hrtime() / 1000000;
+		if (now_ms >= until_ms)
 			return false;
+		/* Publishers are served all the while. */
+		if (now_ms >= s->look_due_ms) {
+			rotation_look(&s->rotation, s->shared.config);
+			s->look_due_ms = now_ms + ROTATION_LOOK_MS;
+		}
 		uv_sleep(STEP_MS);
 	}
 	return true;

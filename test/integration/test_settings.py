@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from client import DEADLINE, basic, publish_request, request
+from client import DEADLINE, SCALE, basic, publish_request, request
 from program import ISIMUD, LISTENING, WRAPPER, environment
 
 GOOD = {"PASSWORD": "secret", "PORT": 0}
@@ -360,6 +360,18 @@ def test_a_changed_file_is_read_without_a_signal(start, tmp_path):
     wait_until_taken(server, "new")
     assert publish_with(server, "old") == 401
     assert "PASSWORD_FILE has changed" in server.text()
+
+
+def test_so_it_is_while_draining(start, tmp_path):
+    path = password_file(tmp_path, b"old\n")
+    server = start(PASSWORD=None, PASSWORD_FILE=path, DRAIN_SECONDS=40 * SCALE)
+    subscriber = server.subscribe()
+    server.terminate()
+    server.wait_for_line("draining on SIGTERM")
+    path.write_bytes(b"new\n")
+    wait_until_taken(server, "new")
+    assert publish_with(server, "old") == 401
+    subscriber.close()
 
 
 def test_so_is_a_link_that_is_swapped_as_kubernetes_does(start, tmp_path):
