@@ -14,8 +14,14 @@
 
 #include <stdatomic.h>
 
+/* ThreadSanitizer's deadlock detector ends the process where a thread has more
+ * than 64 locks, as batch.c may with all shards of 6 bits and a topic. */
+#ifdef __SANITIZE_THREAD__
+#define REGISTRY_SHARD_BITS 5
+#else
 #define REGISTRY_SHARD_BITS 6
-#define REGISTRY_SHARDS     (1 << REGISTRY_SHARD_BITS)
+#endif
+#define REGISTRY_SHARDS (1 << REGISTRY_SHARD_BITS)
 
 /* A worker in a topic. Guarded by the topic's lock. */
 struct registry_slot {

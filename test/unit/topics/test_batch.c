@@ -191,6 +191,35 @@ static void a_reservation_outlives_the_mail(void **state)
 	assert_true(mailbox_has_room(&boxes[0], BOX_BYTES - 500));
 }
 
+/* So many that they are in all shards. */
+static void a_batch_may_be_of_very_many_topics(void **state)
+{
+	enum {
+		TOPICS = 600
+	};
+	static char names[TOPICS][8];
+	static struct registry_item items[TOPICS];
+
+	(void)state;
+	for (size_t i = 0; i < TOPICS; i++) {
+		int len = snprintf(names[i], sizeof names[i], "%zu", i);
+		items[i] = (struct registry_item){
+			.key = {SPAN("alice"), {names[i], (size_t)len}},
+			.message = message(1)};
+	}
+	for (unsigned round = 1; round <= 2; round++) {
+		assert_int_equal(registry_publish_all(registry, items, TOPICS),
+				 0);
+		for (size_t i = 0; i < TOPICS; i++) {
+			assert_int_equal(items[i].receipt.sequence, round);
+			items[i].message = message(1);
+		}
+	}
+	for (size_t i = 0; i < TOPICS; i++)
+		message_unref(items[i].message, 1);
+	assert_int_equal(registry_topics(registry), TOPICS);
+}
+
 static void without_history_all_get_numbers(void **state)
 {
 	struct registry_item items[3];
@@ -299,6 +328,7 @@ int main(void)
 		WITH(all_are_published_in_order),
 		WITH(none_is_published_if_one_finds_no_room),
 		WITH(an_empty_mailbox_takes_any_batch),
+		WITH(a_batch_may_be_of_very_many_topics),
 		WITH(what_is_reserved_nobody_else_has),
 		WITH(a_reservation_outlives_the_mail),
 		cmocka_unit_test_setup_teardown(without_history_all_get_numbers,
