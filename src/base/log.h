@@ -108,14 +108,6 @@ void log_write(enum log_level level, const char *event,
 	       const struct log_field *fields, size_t count, const char *format,
 	       ...) __attribute__((format(printf, 5, 6)));
 
-/* Lines that have no event of their own yet. */
-#define log_note(level, ...)                                                   \
-	log_event(level, "note", LOG_NO_FIELDS, __VA_ARGS__)
-#define log_debug(...) log_note(LOG_DEBUG, __VA_ARGS__)
-#define log_info(...)  log_note(LOG_INFO, __VA_ARGS__)
-#define log_warn(...)  log_note(LOG_WARN, __VA_ARGS__)
-#define log_error(...) log_note(LOG_ERROR, __VA_ARGS__)
-
 /* --- the thread ----------------------------------------------------------- */
 
 /* Starts it; it takes no signals. Returns 0 or a negative errno. */

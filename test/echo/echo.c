@@ -89,7 +89,7 @@ int main(void)
 	char error[CONFIG_ERROR_MAX];
 
 	if (config_load(&config, get_setting, error) != 0) {
-		log_error("%s", error);
+		log_event(LOG_ERROR, "settings", LOG_NO_FIELDS, "%s", error);
 		return 2;
 	}
 	log_set_level((enum log_level)config.log_level);

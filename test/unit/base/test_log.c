@@ -209,16 +209,18 @@ static void arguments_of_a_debug_line_are_made_only_if_it_is_written(
 	assert_int_equal(times_made, 1);
 }
 
-static void levels_are_found_by_their_exact_names(void **state)
+static void levels_are_found_by_their_names_in_any_case(void **state)
 {
-	static const char *const others[] = {
-		"", "DEBUG", "Info", "warning", "info ", "inf", "4", "trace"};
+	static const char *const others[] = {"",    "warning", "info ",
+					     "inf", "4",       "trace"};
 
 	(void)state;
 	assert_int_equal(log_level_of("debug"), LOG_DEBUG);
 	assert_int_equal(log_level_of("info"), LOG_INFO);
 	assert_int_equal(log_level_of("warn"), LOG_WARN);
 	assert_int_equal(log_level_of("error"), LOG_ERROR);
+	assert_int_equal(log_level_of("DEBUG"), LOG_DEBUG);
+	assert_int_equal(log_level_of("Info"), LOG_INFO);
 	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
 		assert_int_equal(log_level_of(others[i]), -1);
 }
@@ -699,7 +701,7 @@ int main(void)
 		TEST(each_level_has_its_name_in_the_line),
 		TEST(lines_below_the_level_are_dropped),
 		TEST(arguments_of_a_debug_line_are_made_only_if_it_is_written),
-		TEST(levels_are_found_by_their_exact_names),
+		TEST(levels_are_found_by_their_names_in_any_case),
 		TEST(printable_ascii_but_the_backslash_stays_as_it_is),
 		TEST(every_other_byte_is_written_in_hex),
 		TEST(a_client_cannot_forge_a_line),
