@@ -42,7 +42,7 @@ LABEL org.opencontainers.image.title="isimud" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /rootfs/ /
 # `docker stop` waits 10 seconds, unless told otherwise; then it kills.
-ENV IP=0.0.0.0 DRAIN_SECONDS=8
+ENV IP=:: DRAIN_SECONDS=8
 EXPOSE 3000
 USER 65532:65532
 HEALTHCHECK --interval=10s --timeout=4s --start-period=5s --retries=3 \

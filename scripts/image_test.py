@@ -179,7 +179,7 @@ def check_image(engine):
     image = engine.inspect("image", IMAGE)
     config = image["Config"]
     assert config["User"] == "65532:65532"
-    assert "IP=0.0.0.0" in config["Env"]
+    assert "IP=::" in config["Env"]
     assert list(config["ExposedPorts"]) == ["3000/tcp"]
     assert config["Entrypoint"] == ["/usr/bin/isimud"]
     assert config["Labels"]["org.opencontainers.image.title"] == "isimud"

@@ -45,9 +45,17 @@ static socklen_t make_address(const struct config_listener *l,
 	inet_pton(AF_INET6, l->address, &out->v6.sin6_addr);
 	out->v6.sin6_family = AF_INET6;
 	out->v6.sin6_port = htons((uint16_t)l->port);
-	if (IN6_IS_ADDR_UNSPECIFIED(&out->v6.sin6_addr))
-		out->v6.sin6_addr = in6addr_loopback;
-	return sizeof out->v6;
+	if (!IN6_IS_ADDR_UNSPECIFIED(&out->v6.sin6_addr))
+		return sizeof out->v6;
+	out->v6.sin6_addr = in6addr_loopback;
+	if (l->is_v6_only)
+		return sizeof out->v6;
+	/* It takes IPv4 too, which loopback has everywhere; IPv6 may be off. */
+	memset(out, 0, sizeof *out);
+	out->v4.sin_family = AF_INET;
+	out->v4.sin_port = htons((uint16_t)l->port);
+	out->v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	return sizeof out->v4;
 }
 
 static int64_t now_ms(void)

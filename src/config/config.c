@@ -59,6 +59,7 @@ static void complete(struct config *c, config_get_cb get)
 		c->listeners[0].port = (unsigned)c->port;
 		c->listeners_count = 1;
 	}
+	config_tell_families_apart(c);
 }
 
 /* Shares out the descriptors. Returns 0, or UV_EINVAL and `error`. */

@@ -31,6 +31,9 @@ struct config_listener {
 	bool is_unix;
 	char address[108]; /* numeric IPv4 or IPv6; or a path, as sun_path */
 	unsigned port;     /* 0: any free one; nothing if is_unix */
+	/* IPv6, and another listener has the same port of IPv4: takes none of
+	 * its clients, who would come as ::ffff:1.2.3.4 else. */
+	bool is_v6_only;
 };
 
 struct config {

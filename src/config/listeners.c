@@ -90,14 +90,30 @@ const char *config_read_listeners(struct config *c, const char *text)
 	}
 }
 
+static bool is_v6(const struct config_listener *l)
+{
+	return !l->is_unix && strchr(l->address, ':') != NULL;
+}
+
+void config_tell_families_apart(struct config *c)
+{
+	for (unsigned i = 0; i < c->listeners_count; i++) {
+		struct config_listener *l = &c->listeners[i];
+		for (unsigned n = 0; is_v6(l) && n < c->listeners_count; n++) {
+			const struct config_listener *other = &c->listeners[n];
+			if (!other->is_unix && !is_v6(other) &&
+			    other->port == l->port)
+				l->is_v6_only = true;
+		}
+	}
+}
+
 void config_name_listener(const struct config_listener *l, unsigned port,
 			  char out[static CONFIG_LISTENER_TEXT_MAX])
 {
-	bool is_v6 = !l->is_unix && strchr(l->address, ':') != NULL;
-
 	if (l->is_unix)
 		snprintf(out, CONFIG_LISTENER_TEXT_MAX, "unix:%s", l->address);
 	else
 		snprintf(out, CONFIG_LISTENER_TEXT_MAX,
-			 is_v6 ? "[%s]:%u" : "%s:%u", l->address, port);
+			 is_v6(l) ? "[%s]:%u" : "%s:%u", l->address, port);
 }

@@ -50,6 +50,9 @@ const char *config_read_setting(struct config *c,
 				const struct config_setting *s,
 				const char *text);
 
+/* Says of each listener whether it is_v6_only. */
+void config_tell_families_apart(struct config *c);
+
 /* Reads a list of listeners, separated by commas. */
 const char *config_read_listeners(struct config *c, const char *text);
 

@@ -337,18 +337,15 @@ static void consider_list(struct candidate *best, struct conn_group *g,
 	}
 }
 
-/* All that may go have a deadline of one of these kinds, and no idle subscriber
- * has. */
+/* All that may go have a deadline, of any kind but that of idle subscribers. */
 static struct conn *find_client_to_end(struct conn_group *g,
 				       enum conn_room room)
 {
-	static const enum deadline_kind kinds[] = {
-		DEADLINE_LINGER, DEADLINE_HEAD,  DEADLINE_IDLE,
-		DEADLINE_BODY,   DEADLINE_WRITE, DEADLINE_CLOSE};
 	struct candidate best = {.conn = NULL};
 
-	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-		consider_list(&best, g, kinds[i], room);
+	for (int kind = 0; kind < DEADLINE_KINDS; kind++)
+		if (kind != DEADLINE_PING)
+			consider_list(&best, g, (enum deadline_kind)kind, room);
 	return best.conn;
 }
 

@@ -63,15 +63,47 @@ static unsigned port_of(int fd)
 	}
 }
 
+/* Whatever the machine's default is (net.ipv6.bindv6only). */
+static int set_family(int fd, const union address *address, bool is_v6_only)
+{
+	int only = is_v6_only;
+
+	if (address->any.sa_family != AF_INET6)
+		return 0;
+	return setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only);
+}
+
 /* Accepted sockets inherit TCP_NODELAY. */
-static int bind_tcp(int fd, const union address *address, socklen_t len)
+static int bind_tcp(int fd, const union address *address, socklen_t len,
+		    bool is_v6_only)
 {
 	int one = 1;
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+	if (set_family(fd, address, is_v6_only) != 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0 ||
 	    bind(fd, &address->any, len) != 0)
 		return uv_translate_sys_error(errno);
 	return 0;
+}
+
+static int make_socket(const union address *address)
+{
+	return socket(address->any.sa_family,
+		      SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+static bool is_any_v6(const union address *address)
+{
+	return address->any.sa_family == AF_INET6 &&
+	       IN6_IS_ADDR_UNSPECIFIED(&address->ip6.sin6_addr);
+}
+
+static void address_of_any_v4(unsigned port, union address *out, socklen_t *len)
+{
+	memset(out, 0, sizeof *out);
+	out->ip4.sin_family = AF_INET;
+	out->ip4.sin_port = htons((uint16_t)port);
+	*len = sizeof out->ip4;
 }
 
 int acceptor_listen(const struct config_listener *l, struct unix_path *path,
@@ -83,12 +115,17 @@ int acceptor_listen(const struct config_listener *l, struct unix_path *path,
 	int rv = l->is_unix ? 0 : address_of(l, &address, &len);
 	if (rv != 0)
 		return rv;
-	*fd = socket(address.any.sa_family,
-		     SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	*fd = make_socket(&address);
+	if (*fd < 0 && errno == EAFNOSUPPORT && is_any_v6(&address) &&
+	    !l->is_v6_only) {
+		/* A kernel without IPv6: all addresses are those of IPv4. */
+		address_of_any_v4(l->port, &address, &len);
+		*fd = make_socket(&address);
+	}
 	if (*fd < 0)
 		return uv_translate_sys_error(errno);
 	rv = l->is_unix ? unix_path_bind(path, *fd, mode)
-			: bind_tcp(*fd, &address, len);
+			: bind_tcp(*fd, &address, len, l->is_v6_only);
 	if (rv == 0 && listen(*fd, BACKLOG) != 0)
 		rv = uv_translate_sys_error(errno);
 	if (rv != 0) {

@@ -194,9 +194,18 @@ def has_ipv6():
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
-@pytest.mark.parametrize("ip", ["::", "::1", "0:0:0:0:0:0:0:0"])
-def test_ipv6_is_asked(ip):
+def test_ipv6_is_asked():
     with Fake(OK, ("::1", 0)) as fake:
+        assert_well(healthcheck(IP="::1", PORT=fake.port))
+        assert_well(healthcheck(LISTEN=f"[::1]:{fake.port}"))
+        both = f"[::]:{fake.port},0.0.0.0:{fake.port}"
+        assert_well(healthcheck(LISTEN=both))
+
+
+@pytest.mark.parametrize("ip", ["::", "0:0:0:0:0:0:0:0"])
+def test_all_addresses_are_asked_by_ipv4_which_is_everywhere(ip):
+    """A container may have IPv6 switched off."""
+    with Fake(OK, ("127.0.0.1", 0)) as fake:
         assert_well(healthcheck(IP=ip, PORT=fake.port))
         assert_well(healthcheck(LISTEN=f"[{ip}]:{fake.port}"))
 

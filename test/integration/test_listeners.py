@@ -168,3 +168,25 @@ def test_a_unix_client_that_is_gone_is_forgotten(start, path):
         server.subscribe().close()
     server.wait_until_empty()
     assert server.stats()["topics"] == 0
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_both_families_listen_on_one_port_side_by_side(start):
+    port = free_port()
+    server = start(LISTEN=f"0.0.0.0:{port},[::]:{port}")
+    for ip in ("127.0.0.1", "::1"):
+        assert server.http(to=(ip, port)).publish().status == 200
+
+
+def test_all_addresses_of_ipv6_alone_are_those_of_ipv4_too(start):
+    server = start(IP="::", ADMIN_PORT=0)
+    port = server.address[1]
+    for ip in ("127.0.0.1", "::1"):
+        assert server.http(to=(ip, port)).publish().status == 200
+        assert server.http(to=(ip, server.admin[1])).ask(
+            "GET", "/healthz").status == 200
