@@ -1,10 +1,13 @@
-"""isimud behind nginx and Caddy, with the very files of scripts/proxy/: only
+"""isimud behind nginx, Caddy, HAProxy, Apache and Envoy, with the very files of scripts/proxy/: only
 names, ports, paths and time-outs are replaced. All goes through TLS."""
+import atexit
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 
 import pytest
@@ -102,13 +105,77 @@ def caddy_command(folder, port, replacements):
             "--config", f"{folder}/Caddyfile"]
 
 
-COMMANDS = {"nginx": nginx_command, "caddy": caddy_command}
+def haproxy_command(folder, port, replacements):
+    """The certificate and its key in one file, and no `global`."""
+    tls = replacements.pop("/etc/ssl/isimud")
+    pem = folder / "haproxy.pem"
+    pem.write_text(open(f"{tls}/cert.pem").read()
+                   + open(f"{tls}/key.pem").read())
+    (folder / "haproxy.cfg").write_text(configuration("haproxy.cfg", {
+        **replacements, "bind :443": f"bind 127.0.0.1:{port}",
+        "/etc/ssl/isimud/haproxy.pem": str(pem)}))
+    return [path_of("haproxy"), "-db", "-f", f"{folder}/haproxy.cfg"]
+
+
+APACHE_MODULES = """authz_core headers http2 lbmethod_byrequests log_config
+    mime mpm_event proxy proxy_balancer proxy_http rewrite slotmem_shm
+    socache_shmcb ssl unixd""".split()
+
+
+def apache_command(folder, port, replacements):
+    """Writes what Debian's apache2.conf has around a site."""
+    modules = "/usr/lib/apache2/modules"
+    # Its user can't look into pytest's folders.
+    public = tempfile.mkdtemp(prefix="isimud-away-")
+    os.chmod(public, 0o755)
+    atexit.register(shutil.rmtree, public)
+    away = os.path.join(public, "isimud-away.txt")
+    with open(away, "w") as file:
+        file.write("retry: 2000\n\n")
+    os.chmod(away, 0o644)
+    replacements.pop("75s")
+    site = configuration("apache.conf", {
+        **replacements, "*:443": f"127.0.0.1:{port}",
+        "127.0.0.1:3001": f"127.0.0.1:{free_port()}",
+        "Timeout 75": f"Timeout {TIMEOUT}",
+        "/etc/apache2/isimud-away.txt": away,
+        "/var/log/apache2/isimud.log": f"{folder}/access.log"})
+    loads = "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n"
+                    for name in APACHE_MODULES
+                    if os.path.exists(f"{modules}/mod_{name}.so"))
+    (folder / "apache.conf").write_text(
+        f"{loads}ServerRoot {folder}\nServerName {NAME}\n"
+        f"DefaultRuntimeDir {folder}\nPidFile {folder}/pid\n"
+        f"ErrorLog {folder}/stderr\nMutex file:{folder}\n"
+        f"TypesConfig /dev/null\nListen 127.0.0.1:{port}\n"
+        "User www-data\nGroup www-data\n" + site)
+    return [path_of("apache2"), "-D", "FOREGROUND", "-f",
+            f"{folder}/apache.conf"]
+
+
+def envoy_command(folder, port, replacements):
+    host, _, backend = replacements.pop("127.0.0.1:3000").partition(":")
+    (folder / "envoy.yaml").write_text(configuration("envoy.yaml", {
+        **replacements, "address: 127.0.0.1, port_value: 3000":
+        f"address: {host}, port_value: {backend}",
+        "address: 0.0.0.0, port_value: 443":
+        f"address: 127.0.0.1, port_value: {port}"}))
+    return [path_of("envoy"), "-c", f"{folder}/envoy.yaml",
+            "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
+
+
+COMMANDS = {"nginx": nginx_command, "caddy": caddy_command,
+            "haproxy": haproxy_command, "apache": apache_command,
+            "envoy": envoy_command}
+# What a proxy is called where that is not its name.
+PROGRAMS = {"apache": "apache2"}
 
 
 class Proxy:
     """A running proxy, and all the clients a test has of it."""
 
     def __init__(self, kind, folder, tls, backend):
+        self.kind = kind
         self.folder = folder
         self.address = ("127.0.0.1", free_port())
         self.context = ssl.create_default_context(cafile=tls / "ca.pem")
@@ -122,7 +189,8 @@ class Proxy:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stderr,
                 stderr=stderr, env={"PATH": os.environ["PATH"],
-                                    "HOME": str(folder)})
+                                    "HOME": str(folder)},
+                start_new_session=True)
 
     def is_listening(self):
         assert self.process.poll() is None, (self.folder / "stderr").read_text()
@@ -151,6 +219,10 @@ class Proxy:
     def stop(self):
         for client in self.clients:
             client.close()
+        if self.process.poll() is not None:
+            return
+        if self.kind == "apache":  # it waits for its subscribers
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.terminate()
         try:
             self.process.wait(DEADLINE)
@@ -162,7 +234,7 @@ class Proxy:
 def front(request, tls, tmp_path):
     """front(address) starts the proxy before what listens there."""
     proxies = []
-    path_of(request.param)
+    path_of(PROGRAMS.get(request.param, request.param))
 
     def start_one(backend):
         proxy = Proxy(request.param, tmp_path, tls, backend)
@@ -199,12 +271,14 @@ def test_a_message_goes_from_https_to_wss(server, front):
 
 
 def test_isimuds_own_refusals_come_through(server, front):
-    client = front(server.address).http()
-    assert client.publish(body=b"no JSON", fields=HOST).status == 400
-    assert client.publish(fields={"Content-Type": "a/b", **HOST}).status == 415
+    proxy = front(server.address)  # Apache ends connections after some errors
+    assert proxy.http().publish(body=b"no JSON", fields=HOST).status == 400
+    assert proxy.http().publish(
+        fields={"Content-Type": "a/b", **HOST}).status == 415
+    client = proxy.http()
     assert client.ask("GET", "/sub", HOST).error()
-    assert client.ask("PUT", "/pub", HOST).field("Allow") == "OPTIONS, POST"
-    too_large = client.publish(data="x" * (2 << 20), fields=HOST)
+    assert proxy.http().ask("PUT", "/pub", HOST).field("Allow") == "OPTIONS, POST"
+    too_large = proxy.http().publish(data="x" * (2 << 20), fields=HOST)
     assert too_large.status == 413 and too_large.error()
 
 
@@ -318,6 +392,33 @@ def test_comments_keep_an_idle_stream_past_the_proxys_time_out(
     stream.expect("data: still there")
 
 
+def test_an_event_source_tries_again_while_isimud_is_away(front):
+    port = free_port()  # nobody listens there
+    proxy = front(("127.0.0.1", port))
+    answer = CurlAnswer(proxy, "/sub?publisher=alice&topic=news",
+                        "Accept: text/event-stream")
+    assert answer.status == 200
+    assert answer.type.startswith("text/event-stream")
+    assert "retry: 2000\n" in answer.text
+    assert CurlAnswer(proxy, "/topics", "Accept: */*").status in (502, 503)
+
+
+class CurlAnswer:
+    """The whole answer to a GET, of any length and coding."""
+
+    def __init__(self, proxy, target, field):
+        port = proxy.address[1]
+        done = subprocess.run(
+            ["curl", "-sS", "-k", "--resolve", f"{NAME}:{port}:127.0.0.1",
+             "--noproxy", "*", "-H", field, "--max-time", str(DEADLINE),
+             "-w", "\n%{http_code} %{content_type}",
+             f"https://{NAME}:{port}{target}"],
+            capture_output=True, text=True, timeout=2 * DEADLINE)
+        self.text, _, last = done.stdout.rpartition("\n")
+        status, _, self.type = last.partition(" ")
+        self.status = int(status)
+
+
 # --- idle subscribers --------------------------------------------------------
 
 
@@ -352,11 +453,17 @@ def recorder():
             self.head = b""
 
         def run(self):
+            while not self.head or self.head.startswith(b"GET /readyz"):
+                self.answer_one()
+
+        def answer_one(self):
+            """HAProxy's checks come too."""
             peer, _ = self.listener.accept()
+            self.head = b""
             with peer:
                 while b"\r\n\r\n" not in self.head:
                     self.head += peer.recv(65536)
-                peer.sendall(b"HTTP/1.1 404 Not Found\r\n"
+                peer.sendall(b"HTTP/1.1 200 OK\r\n"
                              b"Content-Length: 0\r\n\r\n")
 
     one = Recorder()
