@@ -160,8 +160,8 @@ dry_run() {
 		--warnings-as-errors -f - "$@"
 }
 
-# The pod that a Deployment on standard input would make: pod security is
-# enforced on pods, on Deployments it only warns.
+# The pod that a Deployment or StatefulSet on standard input would make: pod
+# security is enforced on pods, on those it only warns.
 pods_of() {
 	"$kubectl" create --dry-run=client -o json -f - |
 		python3 -c '
@@ -171,8 +171,12 @@ while text[at:].strip():
     at += len(text[at:]) - len(text[at:].lstrip())
     one, at = decoder.raw_decode(text, at)
     for item in one.get("items", [one]):
-        if item["kind"] == "Deployment":
+        if item["kind"] in ("Deployment", "StatefulSet"):
             pod = item["spec"]["template"]
+            for claim in item["spec"].get("volumeClaimTemplates", []):
+                name = claim["metadata"]["name"]
+                pod["spec"]["volumes"].append({"name": name,
+                    "persistentVolumeClaim": {"claimName": name}})
             pod.update(apiVersion="v1", kind="Pod")
             pod["metadata"]["name"] = item["metadata"]["name"]
             print(json.dumps(pod))
