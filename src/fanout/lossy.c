@@ -113,14 +113,15 @@ static void lose_up_to(struct subscribers *all, struct lossy *l,
 }
 
 /* Drops the oldest until a further `len` bytes are within the limit. Returns
- * whether they are: the queue alone may be too long. */
+ * whether they are: the queue alone may be too long. A message alone is never
+ * too much. */
 static bool make_room(struct subscribers *all, struct lossy *l, size_t len)
 {
 	for (;;) {
 		size_t waiting =
 			l->shared_bytes != NULL ? *l->shared_bytes : l->bytes;
-		if (conn_unsent_bytes(l->subscriber.conn) + waiting + len <=
-		    all->buffered_max_bytes)
+		size_t before = conn_unsent_bytes(l->subscriber.conn) + waiting;
+		if (before == 0 || before + len <= all->buffered_max_bytes)
 			return true;
 		if (l->count == 0)
 			return false;

@@ -1486,6 +1486,19 @@ static void a_burst_is_not_held_against_a_lossy_one_that_reads(void **state)
 	assert_int_equal(a.member->lossy_bytes, 0);
 }
 
+static void a_message_alone_is_not_too_much_for_a_lossy_one(void **state)
+{
+	struct office *o = *state;
+	struct reader a = subscribe_lossy(o, 2, false);
+	struct account account = fresh_account();
+
+	set_limit(o, 10000);
+	message_unref(publish_filling(o, sibling_topics[0], 20000), 1);
+	deliver(o, 0);
+	WAIT_UNTIL(&o->l, (read_account(&a, &account), account.next[0] == 2));
+	assert_int_equal(account.lost, 0);
+}
+
 /* Fills the queue so that nothing more is sent. */
 static void stall(struct office *o, struct reader *r, uint64_t *n)
 {
@@ -1870,6 +1883,7 @@ int main(void)
 		WITH_HISTORY(several_topics_resume_each_from_its_number),
 		WITH_OFFICE(a_lossy_one_that_reads_loses_nothing),
 		WITH_OFFICE(a_burst_is_not_held_against_a_lossy_one_that_reads),
+		WITH_OFFICE(a_message_alone_is_not_too_much_for_a_lossy_one),
 		WITH_OFFICE(
 			what_a_lossy_one_loses_at_the_end_is_told_all_the_same),
 		WITH_OFFICE(the_oldest_goes_first),
