@@ -48,6 +48,7 @@ def test_the_answer_has_these_fields_and_no_others(server):
     assert fields == {"content-type": ["text/event-stream"],
                       "cache-control": ["no-store, no-transform"],
                       "x-accel-buffering": ["no"],
+                      "x-content-type-options": ["nosniff"],
                       "transfer-encoding": ["chunked"],
                       "connection": ["close"]}
     assert answer.field("Date")
