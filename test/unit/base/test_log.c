@@ -549,7 +549,8 @@ static void nobody_waits_for_a_reader_that_does_not_read(void **state)
 	uint64_t stop_took = now_ms() - from;
 	uint64_t lost = log_dropped() - before;
 
-	/* Now somebody reads. */
+	/* Now somebody reads, and for the rest there is room. */
+	fcntl(pipe_ends[0], F_SETPIPE_SZ, 1 << 20);
 	char *all = read_until("event=log_dropped count=");
 	bool is_stopped = log_stop();
 	give_pipe_back();
