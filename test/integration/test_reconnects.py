@@ -24,6 +24,7 @@ import pytest
 from client import (CLOSE, DEADLINE, PONG, SCALE, TEXT, EventStream, basic,
                     close_frame, frame, handshake, publish_request, request,
                     sub_target)
+from relay import Relay
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("FLAVOUR") == "valgrind",
@@ -263,10 +264,11 @@ class Client:
     """
 
     def __init__(self, loop, truth, address, topics, may_reset=False,
-                 offline=0.03):
+                 offline=0.03, link=None):
         self.loop = loop
         self.truth = truth
         self.address = address
+        self.link = link  # the way there until the end, if not the address
         self.topics = topics
         self.may_reset = may_reset
         self.offline = offline
@@ -300,7 +302,8 @@ class Client:
         self.socket.settimeout(DEADLINE)
         if self.is_deaf:  # so that little waits in the kernel
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.socket.connect(self.address)
+        self.socket.connect(self.address if self.link is None or self.is_final
+                            else self.link.address)
         self.socket.sendall(self.hello(rng))
         self.socket.setblocking(False)
         if not self.is_deaf:
@@ -594,9 +597,11 @@ def run(server, seconds, may_reset, offline, pause):
         os.urandom(4)).decode()
     loop, truth = Loop(seed), Truth()
     truth.epoch = epoch_of(server)
+    links = [Relay(server.address, speed) for speed in (1_000_000, 100_000)]
     clients = [Client(loop, truth, server.address,
                       [TOPICS[i % len(TOPICS)]] if i % 3 else
-                      loop.random.sample(TOPICS, 3), may_reset, offline)
+                      loop.random.sample(TOPICS, 3), may_reset, offline,
+                      links[i // 4 % 2] if i % 4 == 0 else None)
                for i in range(CLIENTS)]
     publishers = [kind(loop, truth, server.address, pause)
                   for kind in (HttpPublisher, HttpPublisher, V1Publisher)]
@@ -606,6 +611,8 @@ def run(server, seconds, may_reset, offline, pause):
     finally:
         for one in publishers + clients:
             one.hang_up()
+        for link in links:
+            link.close()
     truth.check()
     for client in clients:
         client.check()

@@ -7,7 +7,8 @@
 
 #define EVERY_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-#define ESCAPE_MAX 6 /* bytes of an escape */
+#define ESCAPE_MAX  6    /* bytes of an escape */
+#define ESCAPES_MAX 1024 /* made at once */
 
 /* U+2028 and U+2029 end a line in scripts before ES2019: the first two of their
  * three bytes; the third is 0xa8 or 0xa9. */
@@ -69,14 +70,15 @@ static size_t verbatim_length(struct span text)
 static size_t make_escape(const char *at, char out[static ESCAPE_MAX],
 			  size_t *len)
 {
-	static const char characters[] = "\"\\\b\f\n\r\t";
+	static const char characters[] = {
+		['"'] = '"',  ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f',
+		['\n'] = 'n', ['\r'] = 'r',  ['\t'] = 't'};
 	static const char digits[] = "0123456789abcdef";
-	const char *found = *at == '\0' ? NULL : strchr(characters, *at);
 	unsigned char byte = (unsigned char)*at;
 
 	out[0] = '\\';
-	if (found != NULL) {
-		out[1] = "\"\\bfnrt"[found - characters];
+	if (byte < sizeof characters && characters[byte] != '\0') {
+		out[1] = characters[byte];
 		*len = 2;
 		return 1;
 	}
@@ -91,19 +93,34 @@ static size_t make_escape(const char *at, char out[static ESCAPE_MAX],
 	return is_control ? 1 : 3;
 }
 
+/* Appends the escapes that `text` begins with, some thousand of them at most.
+ * Returns how many of its bytes those are, or 0 without memory. */
+static size_t append_escapes(struct buf *out, struct span text)
+{
+	size_t max = text.len < ESCAPES_MAX ? text.len : ESCAPES_MAX;
+	size_t used = 0;
+
+	if (buf_reserve(out, max * ESCAPE_MAX) != 0)
+		return 0;
+	while (used < max && is_escaped(text.bytes + used, text.len - used)) {
+		size_t len;
+		used += make_escape(text.bytes + used, out->bytes + out->len,
+				    &len);
+		out->len += len;
+	}
+	return used;
+}
+
 static int append_escaped(struct buf *out, struct span text)
 {
 	while (text.len > 0) {
-		char escape[ESCAPE_MAX];
-		size_t len;
 		size_t used = verbatim_length(text);
-		int rv = buf_append(out, text.bytes, used);
-		if (rv == 0 && used < text.len) {
-			used += make_escape(text.bytes + used, escape, &len);
-			rv = buf_append(out, escape, len);
-		}
-		if (rv != 0)
-			return rv;
+		if (buf_append(out, text.bytes, used) != 0)
+			return -ENOMEM;
+		if (used == 0)
+			used = append_escapes(out, text);
+		if (used == 0)
+			return -ENOMEM;
 		text.bytes += used;
 		text.len -= used;
 	}
