@@ -52,6 +52,12 @@ static const char *read_parameter(struct routes *r, struct plan *plan,
 	}
 	if (http_query_is_name(name, "since") && value.len > 0)
 		return decode(r, value, &plan->since);
+	if (http_query_is_name(name, "last")) {
+		plan->has_last = true;
+		return cursor_parse_last(value, &plan->last) == 0
+			       ? NULL
+			       : "last must be a number, at most 65536";
+	}
 	if (http_query_is_name(name, "lastEventId") && value.len > 0)
 		return decode(r, value, &plan->seen[0]);
 	if (http_query_is_name(name, "Last-Event-ID") && value.len > 0)
@@ -82,6 +88,8 @@ const char *routes_read_plan(struct routes *r, struct span query)
 		return wrong;
 	if ((plan->publisher.bytes != NULL) != (plan->topics_count > 0))
 		return "publisher and topic go together";
+	if (plan->has_last && plan->topics_count == 0)
+		return "last needs a topic";
 	if (plan->since.bytes == NULL)
 		return NULL;
 	if (plan->topics_count == 0)

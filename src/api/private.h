@@ -34,6 +34,8 @@ struct plan {
 	struct span topics[CURSOR_PARTS_MAX];
 	unsigned topics_count;
 	struct span since; /* absent, or not empty */
+	bool has_last;
+	uint32_t last; /* so many of the history, where `since` is not exact */
 	/* The same by names that clients' libraries use, of which nobody has
 	 * checked that they are ids: lastEventId, Last-Event-ID. */
 	struct span seen[2];

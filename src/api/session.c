@@ -185,7 +185,8 @@ static bool read_wish(struct routes *r, struct conn *c,
 	*wish = (struct wish){.ref = command->ref,
 			      .key = {command->publisher, command->topic},
 			      .drops = command->drops,
-			      .from.resumes = command->since.bytes != NULL};
+			      .from.resumes = command->since.bytes != NULL,
+			      .from.last = command->last};
 	if (find(session, &wish->key) != NULL)
 		answer_error(r, c, command->ref, ENVELOPE_already_subscribed,
 			     NULL);
@@ -236,7 +237,8 @@ void routes_start_session(struct routes *r, struct conn *c,
 		wish.from =
 			(struct subscribers_resume){.resumes = resumes,
 						    .epoch = epoch,
-						    .after = r->positions[i]};
+						    .after = r->positions[i],
+						    .last = plan->last};
 		subscribe(r, c, &wish);
 		if (conn_state(c) != CONN_WEBSOCKET)
 			return;

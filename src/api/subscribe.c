@@ -170,7 +170,8 @@ static int send_reset(struct routes *r, struct conn *c,
 	return rv;
 }
 
-/* A client that can't be told in its protocol is ended. */
+/* A client that can't be told in its protocol is ended, unless it named what it
+ * wants then. */
 static int tell_loss(struct routes *r, struct conn *c,
 		     const struct subscriber *s)
 {
@@ -178,6 +179,8 @@ static int tell_loss(struct routes *r, struct conn *c,
 
 	if (conn_state(c) == CONN_EVENT_STREAM)
 		return send_reset(r, c, &key, subscribers_since(s));
+	if (r->plan.has_last)
+		return 0;
 	conn_end(c, ENDING_not_resumed, NULL);
 	return UV_ECANCELED;
 }
@@ -190,7 +193,8 @@ static int start_one(struct routes *r, struct conn *c, struct subscriber *s,
 	struct topic_key key = {r->plan.publisher, topic};
 	struct subscribers_resume from = {.resumes = resume->is_wanted,
 					  .epoch = resume->epoch,
-					  .after = r->positions[s->ordinal]};
+					  .after = r->positions[s->ordinal],
+					  .last = r->plan.last};
 	bool is_exact;
 
 	int rv = subscribers_add(&r->subscribers, s, c, &key, &from, &is_exact);

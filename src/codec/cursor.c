@@ -97,3 +97,21 @@ int cursor_parse(struct span text, unsigned parts, uint64_t *epoch,
 			return -EINVAL;
 	return text.len == 0 ? 0 : -EINVAL;
 }
+
+int cursor_parse_last(struct span text, uint32_t *last)
+{
+	uint32_t n = 0;
+
+	if (text.len == 0 || (text.bytes[0] == '0' && text.len > 1))
+		return -EINVAL;
+	for (size_t i = 0; i < text.len; i++) {
+		char digit = text.bytes[i];
+		if (digit < '0' || digit > '9')
+			return -EINVAL;
+		n = 10 * n + (uint32_t)(digit - '0');
+		if (n > CURSOR_LAST_MAX)
+			return -EINVAL;
+	}
+	*last = n;
+	return 0;
+}

@@ -33,4 +33,10 @@ size_t cursor_write_part(char *out, uint64_t sequence);
 int cursor_parse(struct span text, unsigned parts, uint64_t *epoch,
 		 uint64_t *sequences);
 
+/* Reads how many of its last messages a client wants of a topic: a decimal
+ * number from 0 to CURSOR_LAST_MAX without leading zeros. Returns 0, or
+ * -EINVAL. */
+#define CURSOR_LAST_MAX 65536
+int cursor_parse_last(struct span text, uint32_t *last);
+
 #endif

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/name.h"
+#include "codec/cursor.h"
 
 /* Bytes of a message's envelope but for what differs, and some more. */
 #define MESSAGE_OVERHEAD 128
@@ -29,6 +30,7 @@ enum member {
 	PUBLISHER,
 	TOPIC,
 	SINCE,
+	LAST,
 	SLOW,
 	DATA,
 	EVENT,
@@ -45,7 +47,7 @@ static const struct {
 	unsigned optional;
 } commands[] = {
 	[ENVELOPE_SUBSCRIBE] = {"subscribe", BIT(PUBLISHER) | BIT(TOPIC),
-				BIT(SINCE) | BIT(SLOW)},
+				BIT(SINCE) | BIT(LAST) | BIT(SLOW)},
 	[ENVELOPE_UNSUBSCRIBE] = {"unsubscribe", BIT(PUBLISHER) | BIT(TOPIC),
 				  0},
 	[ENVELOPE_PUBLISH] = {"publish", BIT(TOPIC) | BIT(DATA), BIT(EVENT)},
@@ -87,6 +89,7 @@ static int find_members(struct json_member members[static MEMBERS],
 		[PUBLISHER] = {"publisher", .kinds = JSON_ANY},
 		[TOPIC] = {"topic", .kinds = JSON_ANY},
 		[SINCE] = {"since", .kinds = JSON_ANY},
+		[LAST] = {"last", .kinds = JSON_ANY},
 		[SLOW] = {"slow", .kinds = JSON_ANY},
 		[DATA] = {"data", .kinds = JSON_ANY},
 		[EVENT] = {"event", .kinds = JSON_ANY},
@@ -144,7 +147,8 @@ static int check_members(struct json_member members[static MEMBERS],
 		struct json_member *m = &members[i];
 		if ((allowed & BIT(i)) == 0)
 			m->value = (struct span){0};
-		else if (m->value.bytes != NULL && !m->is_string && i != DATA)
+		else if (m->value.bytes != NULL && !m->is_string && i != DATA &&
+			 i != LAST)
 			return refuse(error, "`%s` must be a string", m->name);
 		else if (m->value.bytes == NULL && (required & BIT(i)) != 0)
 			return refuse(error, "missing member `%s`", m->name);
@@ -166,6 +170,17 @@ static int take_slow(struct envelope_command *command, struct span slow,
 	return refuse(error, "`slow` must be \"close\" or \"drop\"");
 }
 
+static int take_last(struct envelope_command *command,
+		     const struct json_member *last, struct json_error *error)
+{
+	if (last->value.bytes == NULL ||
+	    (!last->is_string &&
+	     cursor_parse_last(last->raw, &command->last) == 0))
+		return 0;
+	return refuse(error, "`last` must be a number, at most %d",
+		      CURSOR_LAST_MAX);
+}
+
 static int take_members(struct envelope_command *command,
 			const struct json_member members[static MEMBERS],
 			struct json_error *error)
@@ -173,6 +188,8 @@ static int take_members(struct envelope_command *command,
 	command->publisher = members[PUBLISHER].value;
 	command->topic = members[TOPIC].value;
 	command->since = members[SINCE].value;
+	if (take_last(command, &members[LAST], error) != 0)
+		return -1;
 	command->data.text = members[DATA].value;
 	command->data.is_json =
 		command->data.text.bytes != NULL && !members[DATA].is_string;

@@ -42,7 +42,8 @@ enum envelope_type {
 };
 
 /* A command. Which members it must have, and may have:
- *   subscribe    publisher, topic; since (string), slow ("close" or "drop")
+ *   subscribe    publisher, topic; since (string), last (cursor.h), slow ("close" or
+ *                "drop")
  *   unsubscribe  publisher, topic
  *   publish      topic, data (any value); event (json.h)
  *   ping
@@ -56,6 +57,7 @@ struct envelope_command {
 	struct span publisher; /* decoded, UTF-8, may hold U+0000; or absent */
 	struct span topic;     /* the same */
 	struct span since;     /* the same */
+	uint32_t last;         /* 0 where there is none */
 	bool drops;            /* "slow": "drop" */
 	struct json_data data; /* as in a publication (json.h); or absent */
 	struct buf memory;     /* what all of it lies in; reused */

@@ -50,7 +50,10 @@ def wait_until_gone(server, topic):
     server.wait_until(lambda: tell(server, topic) is None, f"no topic {topic}")
 
 
-def stream(server, *topics, last="", **parameters):
+def stream(server, *topics, last="", last_=None, **parameters):
+    """`last`: an id, for Last-Event-ID; `last_`: the number of the URL."""
+    if last_ is not None:
+        parameters["last"] = last_
     return server.event_stream(sub_target("alice", *topics, **parameters),
                                last_event_id=last)
 
@@ -291,6 +294,74 @@ def test_an_empty_since_is_none(server):
     socket = raw(server, "empty", since="")
     server.publish("alice", "empty", "b")
     assert socket.receive() == "b"
+
+
+# --- the last ones -----------------------------------------------------------
+
+
+def test_last_begins_with_so_many_of_the_history(start):
+    server = start(HISTORY_SIZE=4)
+    ids = publish(server, "news", *"abcdef")
+    for last, data in ((0, ""), (1, "f"), (3, "def"), (4, "cdef"), (9, "cdef"),
+                       (65536, "cdef")):
+        events = stream(server, "news", last_=last)
+        place = place_of(events)
+        assert number_of(place) == number_of(ids[-1]) - len(data)
+        socket = v1(server)
+        answer = socket.command("subscribe", publisher="alice", topic="news",
+                                last=last)
+        assert answer["id"] == place and "resumed" not in answer
+        plain, of_url = raw(server, "news", last=last), v1(server, "news",
+                                                           last=last)
+        assert of_url.receive_json()["id"] == place
+        publish(server, "news", "live")
+        want = list(data) + ["live"]
+        assert events.data_of(len(want)) == want
+        assert [plain.receive() for _ in want] == want
+        for one in (socket, of_url):
+            assert [one.receive_json()["data"] for _ in want] == want
+        for one in (events, socket, plain, of_url):
+            one.close()
+        ids = publish(server, "news", *"abcdef")
+
+
+def test_last_counts_only_where_since_is_not_exact(start):
+    server = start(HISTORY_SIZE=4)
+    ids = publish(server, "news", *"abcdef")
+    for since, is_exact, data in ((ids[3], True, "ef"), (ids[0], False, "f")):
+        events = stream(server, "news", since=since, last_=1)
+        if not is_exact:
+            assert events.event().type == "reset"
+        assert events.data_of(len(data)) == list(data)
+        socket = v1(server)
+        answer = socket.command("subscribe", publisher="alice", topic="news",
+                                since=since, last=1)
+        assert answer["resumed"] is is_exact
+        assert [socket.receive_json()["data"] for _ in data] == list(data)
+        # It said what it wants instead, so that it is not ended.
+        socket = raw(server, "news", since=since, last=1)
+        assert [socket.receive() for _ in data] == list(data)
+
+
+def test_last_of_several_topics_is_of_each(server):
+    topics = names("last")
+    for topic in topics:
+        publish(server, topic, f"{topic} a", f"{topic} b")
+    events = stream(server, *topics, last_=1)
+    assert sorted(events.data_of(3)) == [f"{topic} b" for topic in topics]
+
+
+@pytest.mark.parametrize("last", ["", "x", "-1", "01", "1.0", "65537", "1e1"])
+def test_what_is_no_number_of_messages_is_an_error(server, last):
+    answer = server.ask("GET", sub_target("alice", "news", last=last),
+                        EventStream.ACCEPT)
+    assert (answer.status, answer.error()) == (
+        400, "last must be a number, at most 65536")
+    for value in (last, -1, 1.5, 65537, None, [1]):
+        answer = v1(server).command("subscribe", ref=1, publisher="alice",
+                                    topic="news", last=value)
+        assert (answer["type"], answer["code"]) == ("error", "bad_command")
+    assert server.ask("GET", "/sub?last=1", EventStream.ACCEPT).status == 400
 
 
 # --- several topics ----------------------------------------------------------

@@ -159,9 +159,27 @@ static void nothing_is_read_behind_the_text(void **state)
 	assert_int_equal(read[0], 12);
 }
 
+static void a_count_is_a_plain_number_up_to_the_most(void **state)
+{
+	static const char *const wrong[] = {
+		"",    "00",  "01", "-1",    "+1",    "1 ",        " 1",
+		"1.0", "1e1", "x",  "\"1\"", "65537", "4294967296"};
+	uint32_t last = 7;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+		assert_int_equal(cursor_parse_last(span_of(wrong[i]), &last),
+				 -EINVAL);
+	assert_int_equal(cursor_parse_last(SPAN("0"), &last), 0);
+	assert_int_equal(last, 0);
+	assert_int_equal(cursor_parse_last(SPAN("65536"), &last), 0);
+	assert_int_equal(last, CURSOR_LAST_MAX);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_count_is_a_plain_number_up_to_the_most),
 		cmocka_unit_test(
 			an_epoch_has_sixteen_digits_and_a_number_no_leading_zeros),
 		cmocka_unit_test(the_longest_cursor_fits),
