@@ -42,8 +42,8 @@ enum envelope_type {
 };
 
 /* A command. Which members it must have, and may have:
- *   subscribe    publisher, topic; since (string), last (cursor.h), slow ("close" or
- *                "drop")
+ *   subscribe    publisher, topic; since (string), last (cursor.h),
+ *                slow ("close" or "drop")
  *   unsubscribe  publisher, topic
  *   publish      topic, data (any value); event (json.h)
  *   ping
