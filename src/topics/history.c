@@ -31,6 +31,8 @@
  * publication has to look for a topic that can lose something. */
 #define SPARE_BYTES 65536
 #define SPARE_PART  16 /* of what there may be, at most */
+/* Of history_bytes: what topics that never had a message may take. */
+#define UNUSED_PART 16
 /* Of REGISTRY_DROPS_MAX. */
 #define DROPS_RESERVE 8
 /* Times REGISTRY_DROPS_MAX messages that one who leaves makes free. */
@@ -271,14 +273,54 @@ static ptrdiff_t size_of(const struct registry *r, const struct topic *t)
 	return (ptrdiff_t)registry_topic_size(r, &key);
 }
 
-void registry_uncount_topic_locked(struct registry *r, const struct topic *t)
+/* Nobody lists or counts an unused topic any more. */
+static void forget_unused_locked(struct registry *r, struct topic *t)
 {
+	unlist_locked(r, t);
+	t->is_unused = false;
 	count_bytes(r, -size_of(r, t));
+	atomic_fetch_sub_explicit(&r->unused_bytes, (size_t)size_of(r, t),
+				  memory_order_relaxed);
+}
+
+static void count_unused_locked(struct registry *r, struct topic *t,
+				uint64_t now_ns)
+{
+	count_bytes(r, size_of(r, t));
+	atomic_fetch_add_explicit(&r->unused_bytes, (size_t)size_of(r, t),
+				  memory_order_relaxed);
+	uv_mutex_lock(&r->by_use_lock);
+	list_append(&r->unused, &t->by_use);
+	t->used_ns = now_ns;
+	t->is_unused = true;
+	uv_mutex_unlock(&r->by_use_lock);
+}
+
+void registry_use_locked(struct registry *r, struct topic *t)
+{
+	t->was_used = true;
+	if (!t->is_unused)
+		return;
+	forget_unused_locked(r, t);
+	count_bytes(r, size_of(r, t));
+	touch_locked(r, t, uv_hrtime());
+}
+
+void registry_uncount_topic_locked(struct registry *r, struct topic *t)
+{
+	if (t->is_unused)
+		forget_unused_locked(r, t);
+	else
+		count_bytes(r, -size_of(r, t));
 }
 
 void registry_count_topic_locked(struct registry *r, struct topic *t,
 				 uint64_t now_ns)
 {
+	if (!t->was_used) {
+		count_unused_locked(r, t, now_ns);
+		return;
+	}
 	count_bytes(r, size_of(r, t));
 	touch_locked(r, t, now_ns);
 }
@@ -529,8 +571,9 @@ void registry_give_up(struct registry *r, struct topic *t, uint64_t since)
 
 /* --- dropping ------------------------------------------------------------ */
 
-/* Returns the first topic of a list, by_use or holding, if it was not used for
- * `age_ns` or more, and locks its shard for writing; NULL if there is none. */
+/* Returns the first topic of a list, by_use, unused or holding, if it was not
+ * used for `age_ns` or more, and locks its shard for writing; NULL if there is
+ * none. */
 static struct topic *lock_first(struct registry *r, const struct list *list,
 				uint64_t now_ns, uint64_t age_ns)
 {
@@ -544,11 +587,11 @@ static struct topic *lock_first(struct registry *r, const struct list *list,
 
 		uv_mutex_lock(&r->by_use_lock);
 		if (!list_is_empty(list))
-			t = list == &r->by_use
+			t = list == &r->holding
 				    ? CONTAINER_OF(list->next, struct topic,
-						   by_use)
+						   holding)
 				    : CONTAINER_OF(list->next, struct topic,
-						   holding);
+						   by_use);
 		if (t != NULL && registry_age_of(now_ns, t->used_ns) >= age_ns)
 			s = registry_shard_of(r, t->hash);
 		uv_mutex_unlock(&r->by_use_lock);
@@ -612,13 +655,33 @@ static void drop_down_to(struct registry *r, struct topic *t, size_t bytes,
 	count_bytes(r, -(ptrdiff_t)(had - ring->bytes));
 }
 
-/* Makes the topic not used for longest lose something. Returns how much work it
- * was; 0 if there is nothing to lose. */
+/* Forgets the topic that was left first of those that never had a message, if
+ * that is `age_ns` or more ago. Returns how much work it was; 0 if there is
+ * none. */
+static size_t forget_unused(struct registry *r, uint64_t now_ns,
+			    uint64_t age_ns)
+{
+	struct topic *t = lock_first(r, &r->unused, now_ns, age_ns);
+
+	if (t == NULL)
+		return 0;
+	struct registry_shard *s = registry_shard_of(r, t->hash);
+	forget_unused_locked(r, t);
+	size_t work = 1 + registry_remove_locked(r, s, t);
+	uv_rwlock_wrunlock(&s->lock);
+	return work;
+}
+
+/* Makes one that never had a message go, or the topic not used for longest lose
+ * something. Returns how much work it was; 0 if there is nothing to lose. */
 static size_t evict(struct registry *r, size_t bytes)
 {
 	struct registry_drops drops;
-	struct topic *t = lock_first(r, &r->by_use, 0, 0);
+	size_t done = forget_unused(r, 0, 0);
 
+	if (done > 0)
+		return done;
+	struct topic *t = lock_first(r, &r->by_use, 0, 0);
 	if (t == NULL)
 		return 0;
 	struct registry_shard *s = registry_shard_of(r, t->hash);
@@ -636,6 +699,10 @@ void registry_bound(struct registry *r)
 {
 	size_t max = r->options.history_bytes;
 
+	while (atomic_load_explicit(&r->unused_bytes, memory_order_relaxed) >
+		       max / UNUSED_PART &&
+	       forget_unused(r, 0, 0) > 0)
+		;
 	while (registry_history_bytes(r) > max && evict(r, max) > 0)
 		;
 }
@@ -715,6 +782,8 @@ bool registry_age(struct registry *r, uint64_t now_ns)
 	while (work < STEP_MAX) {
 		size_t done = retire_oldest(r, now_ns, r->ttl_ns + TOUCH_NS);
 		if (done == 0)
+			done = forget_unused(r, now_ns, r->ttl_ns + TOUCH_NS);
+		if (done == 0)
 			return false;
 		work += done;
 	}
@@ -723,6 +792,6 @@ bool registry_age(struct registry *r, uint64_t now_ns)
 
 void registry_forget_all(struct registry *r)
 {
-	while (retire_oldest(r, 0, 0) > 0)
+	while (forget_unused(r, 0, 0) > 0 || retire_oldest(r, 0, 0) > 0)
 		;
 }

@@ -278,6 +278,7 @@ static int restore_topic(struct registry *r, struct registry_shard *s,
 		return UV_ENOMEM;
 	t->sequence = saved->sequence;
 	t->dropped = saved->sequence;
+	t->was_used = true;
 	registry_count_topic_locked(r, t, saved->used_ns);
 	*out = t;
 	return 0;

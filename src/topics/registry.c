@@ -95,6 +95,7 @@ int registry_new(struct registry **out, const struct registry_options *options)
 	}
 	set_options(r, options);
 	list_init(&r->by_use);
+	list_init(&r->unused);
 	list_init(&r->holding);
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
 		init_lock(&r->shards[i].lock);
@@ -262,7 +263,7 @@ static int enter(struct registry *r, struct topic *t, unsigned worker,
 	}
 	if (slot->member == NULL)
 		*slot = (struct registry_slot){.member = join->member};
-	if (t->subscribers == 0 && t->is_listed)
+	if (t->subscribers == 0 && (t->is_listed || t->is_unused))
 		registry_uncount_topic_locked(r, t);
 	slot->subscribers++;
 	t->subscribers++;
@@ -377,6 +378,8 @@ int registry_post(struct registry *r, struct topic *t,
 		uv_mutex_unlock(&t->lock);
 		return UV_ENOBUFS;
 	}
+	if (!t->was_used)
+		registry_use_locked(r, t);
 	m->sequence = ++t->sequence;
 	p->receipt->sequence = m->sequence;
 	p->receipt->subscribers = t->subscribers;
@@ -404,8 +407,10 @@ struct topic *registry_make_locked(struct registry *r, struct registry_shard *s,
 	if (t != NULL)
 		return t;
 	t = registry_insert_locked(r, s, hash, key);
-	if (t != NULL)
-		registry_count_topic_locked(r, t, now_ns);
+	if (t == NULL)
+		return NULL;
+	t->was_used = true; /* or is about to be */
+	registry_count_topic_locked(r, t, now_ns);
 	return t;
 }
 

@@ -12,7 +12,8 @@
  * without a subscriber goes away once it has been without one, and silent, for
  * the time that messages are kept; sooner if those bytes are needed; at once
  * where no history is kept. What it takes by itself while it has no subscriber
- * counts as history too.
+ * counts as history too; those that never had a message get a sixteenth of the
+ * bytes at most, and go first.
  *
  * What a subscriber that comes back has missed is read from the history message
  * by message, and not dropped meanwhile: see struct registry_reading.

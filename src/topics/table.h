@@ -60,6 +60,10 @@ struct topic {
 	/* Changed under registry.by_use_lock besides. */
 	uint64_t used_ns;
 	bool is_listed;
+	bool was_used; /* it had a message, ever */
+	/* It had none, nor has it a subscriber: it is in registry.unused, by
+	 * `by_use`. The same. */
+	bool is_unused;
 	struct list by_use;           /* Guarded by registry.by_use_lock */
 	struct list holding;          /* the same */
 	struct registry_slot slots[]; /* a worker each; then the key's bytes */
@@ -88,10 +92,15 @@ struct registry {
 	/* What is kept: rings, and topics without subscribers. Apart from what
 	 * every publication reads, and from what few change. */
 	_Alignas(64) _Atomic size_t history_bytes;
+	_Atomic size_t unused_bytes; /* of those, what `unused` takes */
 	_Atomic size_t replay_bytes; /* of messages that are held */
 	/* Topics that have messages or no subscriber, those not used for
 	 * longest first. Guarded by `by_use_lock`. */
 	_Alignas(64) struct list by_use;
+	/* Topics without a subscriber that never had a message: whoever may
+	 * subscribe can make any number of them. Those left first first. The
+	 * same. */
+	struct list unused;
 	/* Topics that hold messages, those that began first first. The same. */
 	struct list holding;
 	uv_mutex_t by_use_lock; /* taken after all others, and alone */
@@ -200,9 +209,12 @@ void registry_resume_locked(const struct registry *r, struct topic *t,
 uint32_t registry_first(const struct registry *r,
 			const struct registry_ring *ring, uint64_t now_ns);
 
+/* A topic has its first message. Both locks are held. */
+void registry_use_locked(struct registry *r, struct topic *t);
+
 /* A topic has got its first subscriber, or lost its last, or was made without.
  * Both locks are held, or the shard's for writing. */
-void registry_uncount_topic_locked(struct registry *r, const struct topic *t);
+void registry_uncount_topic_locked(struct registry *r, struct topic *t);
 void registry_count_topic_locked(struct registry *r, struct topic *t,
 				 uint64_t now_ns);
 

@@ -358,8 +358,9 @@ def test_once_subscribed_topics_take_no_more_than_history_may(start):
     before = server.rss_bytes()
     come_and_go(server, 500, 2000 // SCALE)
     metrics = server.metrics()
-    assert metrics["isimud_history_bytes"] <= 256 << 10
-    assert metrics["isimud_topics"] > 100
+    # Nobody published to them: a sixteenth.
+    assert 8 << 10 < metrics["isimud_history_bytes"] <= 16 << 10
+    assert metrics["isimud_topics"] > 5
     if SCALE == 1:
         assert server.rss_bytes() - before < 1 << 20
 

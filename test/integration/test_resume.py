@@ -771,3 +771,18 @@ def test_a_replay_longer_than_max_buffered_comes_whole(start):
     server.http().publish_all("alice", "news", data)
     events.reconnect()
     assert events.data_of(len(data)) == data
+
+
+def test_who_comes_and_goes_with_long_names_makes_nobody_lose_history(start):
+    """One anonymous client could push out all there was."""
+    server = start(HISTORY_BYTES="100K", ADMIN_PORT=0)
+    publish(server, "news", *["x" * 1000] * 60)
+    assert history_of(server, "news") == 60
+    socket = v1(server)
+    for i in range(300):
+        topic = f"{i} " + "y" * 1000
+        for type in "subscribe", "unsubscribe":
+            answer = socket.command(type, publisher="alice", topic=topic)
+            assert answer["type"] == type + "d"
+        assert server.metrics()["isimud_history_bytes"] <= 100 << 10
+    assert history_of(server, "news") == 60
