@@ -417,20 +417,38 @@ static void answer_preflight(struct conn *c, enum target target)
 	conn_respond(c, &response);
 }
 
-/* OPTIONS is answered where it may be a preflight. */
 static const char *allowed_methods(enum target target)
 {
 	switch (target) {
-	case TARGET_NONE: /* CONNECT: of all that is here */
+	case TARGET_NONE: /* of all that is here */
 		return "Allow: GET, HEAD, OPTIONS, POST, PUT\r\n";
 	case TARGET_PUBLISH:
 		return "Allow: OPTIONS, POST\r\n";
 	case TARGET_PUBLISH_TEXT:
 		return "Allow: OPTIONS, POST, PUT\r\n";
 	default:
-		return is_for_pages(target) ? "Allow: GET, HEAD, OPTIONS\r\n"
-					    : "Allow: GET, HEAD\r\n";
+		return "Allow: GET, HEAD, OPTIONS\r\n";
 	}
+}
+
+/* OPTIONS of a path, or of the server itself, which `*` is (RFC 9110 9.3.7),
+ * and `/`: HAProxy's checks are `OPTIONS / HTTP/1.0`. */
+static bool asks_for_methods(enum target target,
+			     const struct http_request *request)
+{
+	return request->method == HTTP_METHOD_OPTIONS &&
+	       (target != TARGET_NONE || span_equal(request->path, SPAN("*")) ||
+		span_equal(request->path, SPAN("/")));
+}
+
+static void answer_options(struct conn *c, enum target target)
+{
+	struct http_response response = {
+		.status = 204,
+		.fields = allowed_methods(target),
+	};
+
+	conn_respond(c, &response);
 }
 
 static bool is_allowed(enum target target, enum http_method method)
@@ -511,6 +529,10 @@ static void on_head(struct conn *c, const struct http_request *request)
 	}
 	if (is_preflight(target, request)) {
 		answer_preflight(c, target);
+		return;
+	}
+	if (asks_for_methods(target, request)) {
+		answer_options(c, target);
 		return;
 	}
 	if (!check_method(c, target, request))

@@ -101,8 +101,9 @@ void config_tell_families_apart(struct config *c)
 		struct config_listener *l = &c->listeners[i];
 		for (unsigned n = 0; is_v6(l) && n < c->listeners_count; n++) {
 			const struct config_listener *other = &c->listeners[n];
+			/* Of ports 0 each is another. */
 			if (!other->is_unix && !is_v6(other) &&
-			    other->port == l->port)
+			    other->port == l->port && l->port != 0)
 				l->is_v6_only = true;
 		}
 	}

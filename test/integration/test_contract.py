@@ -389,6 +389,30 @@ def test_a_wrong_method_is_answered_405_with_allow(server, method, path,
     assert method not in response.field("Allow").replace(" ", "").split(",")
 
 
+READ, ALL = "GET, HEAD, OPTIONS", "GET, HEAD, OPTIONS, POST, PUT"
+METHODS = {"/": READ, "*": ALL, "/sub": READ, "/topics": READ,
+           "/topics/a": READ, "/healthz": READ, "/readyz": READ,
+           "/metrics": READ, "/pub": "OPTIONS, POST",
+           "/pub/a": "OPTIONS, POST, PUT"}
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("path", METHODS)
+def test_options_tells_the_methods(server, path, version):
+    """HAProxy's checks are OPTIONS / HTTP/1.0, without Host."""
+    response = server.ask("OPTIONS", path, {
+        "Host": None if version == "1.0" else "localhost"}, version=version)
+    assert response.status == 204
+    assert response.field("Allow") == METHODS[path]
+
+
+def test_options_of_the_root_tells_the_server_s_without_a_homepage(start):
+    server = start(HOMEPAGE="false", ADMIN_PORT=0)
+    for ask in (server.ask, server.ask_admin):
+        assert ask("OPTIONS", "/").field("Allow") == ALL
+        assert ask("OPTIONS", "/nope").status == 404
+
+
 def test_a_log_holds_no_secret_and_no_raw_client_byte(start):
     server = start(LOG_LEVEL="debug", PASSWORD="open-sesame")
     value = basic("alice", "open-sesame")

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from client import DEADLINE, PING, TEXT, frame, subscription
+from client import DEADLINE, PING, TEXT, Http, frame, subscription
 from program import ISIMUD, WRAPPER, Server, environment
 
 
@@ -190,3 +190,43 @@ def test_all_addresses_of_ipv6_alone_are_those_of_ipv4_too(start):
         assert server.http(to=(ip, port)).publish().status == 200
         assert server.http(to=(ip, server.admin[1])).ask(
             "GET", "/healthz").status == 200
+
+
+# Runs a program as on a kernel without IPv6: socket(AF_INET6) fails with
+# EAFNOSUPPORT, by a filter of seccomp(2).
+WITHOUT_IPV6 = """#!/usr/bin/python3
+import ctypes, os, platform, struct, sys
+NO_NEW_PRIVS, SET_SECCOMP, FILTER = 38, 22, 2
+LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
+SOCKET = {{"x86_64": 41, "aarch64": 198}}[platform.machine()]
+FAIL, ALLOW = 0x00050000 | 97, 0x7fff0000
+code = b"".join(struct.pack("HBBI", *one) for one in [
+    (LOAD, 0, 0, 0), (EQUAL, 0, 3, SOCKET),  # the number of the call
+    (LOAD, 0, 0, 16), (EQUAL, 0, 1, 10),     # its first argument: AF_INET6
+    (RETURN, 0, 0, FAIL), (RETURN, 0, 0, ALLOW)])
+kept = ctypes.create_string_buffer(code)
+program = ctypes.create_string_buffer(
+    struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(kept)))
+prctl = ctypes.CDLL(None).prctl
+assert prctl(NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+assert prctl(SET_SECCOMP, FILTER, ctypes.byref(program)) == 0
+os.execv("{program}", ["{program}", *sys.argv[1:]])
+"""
+
+
+def test_where_the_kernel_has_no_ipv6_all_addresses_are_those_of_ipv4(
+        start, tmp_path):
+    wrapped = tmp_path / "isimud"
+    wrapped.write_text(WITHOUT_IPV6.format(program=ISIMUD))
+    wrapped.chmod(0o755)
+    server = start(path=str(wrapped), IP="::", ADMIN_PORT=0)
+    assert Http(("127.0.0.1", server.address[1])).publish().status == 200
+    assert Http(server.admin).ask("GET", "/readyz").status == 200
+
+
+def test_of_ports_that_the_kernel_picks_each_is_another(start):
+    server = start(LISTEN="127.0.0.1:0,[::]:0")
+    ports = [address[1] for address in server.addresses]
+    assert len(set(ports)) == 2
+    for ip in ("127.0.0.1", "::1"):
+        assert Http((ip, ports[1])).publish().status == 200

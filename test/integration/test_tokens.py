@@ -279,11 +279,10 @@ def test_the_uri_is_that_of_what_was_asked_for(start, authority):
 
 def test_the_address_is_told_but_for_unix_sockets(start, authority, tmp_path):
     path = f"{tmp_path}/s"
-    # [::] takes IPv4, too, where no other listener does.
     server = start(AUTH_URL=authority.url,
-                   LISTEN=f"[::1]:0,[::]:0,unix:{path}")
-    v6, (_, port), unix = server.addresses
-    for to, expected in [(v6, ["::1"]),
+                   LISTEN=f"127.0.0.1:0,[::1]:0,[::]:0,unix:{path}")
+    v4, v6, (_, port), unix = server.addresses
+    for to, expected in [(v4, ["127.0.0.1"]), (v6, ["::1"]),
                          (("::1", port), ["::1"]), (unix, None),
                          (("127.0.0.1", port), ["127.0.0.1"])]:
         for kind in "websocket", "stream":
