@@ -316,8 +316,9 @@ def differ(what, documented, found):
     return [f"{what}: {documented!r} in the document, {found!r} in the source"]
 
 
-# isimud.v1 has a message for what ends a raw WebSocket with these.
-OF_RAW_ALONE = {4410}
+# isimud.v1 has a message for what ends a raw WebSocket with the one, and tells
+# by Close what refuses the handshake of a raw one with a status.
+OF_ANOTHER = {"raw": {4401, 4403, 4408}, "v1": {4410}}
 
 
 def check_source(openapi, asyncapi, source):
@@ -325,9 +326,7 @@ def check_source(openapi, asyncapi, source):
     yield from differ("error codes", set(codes), source.error_codes())
     yield from differ("statuses", openapi.statuses(), source.statuses())
     for channel in asyncapi.tree["channels"]:
-        found = source.close_codes()
-        if channel != "raw":
-            found -= OF_RAW_ALONE
+        found = source.close_codes() - OF_ANOTHER.get(channel, set())
         yield from differ(f"close codes of {channel}",
                           asyncapi.close_codes(channel), found)
     close = openapi.tree["components"]["schemas"]["Close"]["properties"]["code"]

@@ -380,6 +380,11 @@ def test_what_any_request_may_get_is_as_documented(server, sent, status):
     checked(None, client.response(), status)
 
 
+def test_a_host_that_is_not_served_is_answered_as_documented(start):
+    server = start(ALLOWED_HOSTS="push.example.com")
+    checked(None, server.http().ask("GET", "/"), 421)
+
+
 def test_a_request_that_is_too_slow_is_answered_as_documented(start):
     client = start(HEADER_TIMEOUT=0.1).http()
     client.send(b"GET / HTTP/1.1\r\n")
