@@ -13,7 +13,7 @@ base
 codec stats
 config
 topics cli
-access conn
+access cluster conn
 fanout server
 api
 main.c
@@ -26,6 +26,7 @@ cJSON.h codec/json
 cjson/ codec/json
 curl/ access
 openssl/ base
+nats cluster
 '
 
 find . -name '*.[ch]' | sed 's|^\./||' | sort | xargs awk \

@@ -17,6 +17,7 @@ at_least libuv 1.44       # uv_try_write() without a queue of its own
 at_least libllhttp 9.2    # the request smuggling fixes up to CVE-2024-27982
 at_least libcjson 1.7.15
 at_least libcurl 7.87     # CURLOPT_QUICK_EXIT
+at_least libnats 3.4      # named consumers
 at_least libcrypto 3.0    # EVP_MD_fetch()
 echo '#include <wslay/wslay.h>' | ${CC:-cc} -E - > /dev/null 2>&1 || {
 	echo "isimud needs wslay >= 1.1.1" >&2

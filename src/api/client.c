@@ -81,6 +81,8 @@ void routes_forget_session(struct routes *r, struct client *client)
 	client->session = NULL;
 	if (session->check != NULL)
 		auth_check_cancel(session->check);
+	routes_forget_publishing(session);
+	routes_forget_wait(session);
 	forget_subscriptions(r, session);
 	drop_text(session->token);
 	drop_text(session->cookie);

@@ -9,6 +9,8 @@
  * refuse.c     GET /sub that can't be served
  * client.c     what is kept of a client
  * session.c    isimud.v1
+ * replicate.c  publishing by way of the log
+ * wait.c       clients that are ahead of this node
  *
  * Owner: everything here belongs to one worker's thread. */
 #ifndef ISIMUD_API_PRIVATE_H
@@ -18,6 +20,7 @@
 #include "access/secret.h"
 #include "api/routes.h"
 #include "base/name.h"
+#include "cluster/bus.h"
 #include "codec/cursor.h"
 #include "codec/envelope.h"
 #include "codec/json/json.h"
@@ -43,6 +46,14 @@ struct plan {
 	bool has_envelopes;
 };
 
+/* What is published, in order. */
+struct batch {
+	struct span publisher;
+	const struct json_publication *all;
+	size_t count;
+	bool is_array;
+};
+
 /* What a worker keeps for all its clients. */
 struct routes {
 	struct worker *worker;
@@ -60,6 +71,9 @@ struct routes {
 	struct buf query;
 	struct buf uri;
 	struct buf key_uri;
+	struct buf record; /* what goes to the log */
+	struct list waits; /* clients that are ahead of this node, by link */
+	uv_timer_t *look;  /* for those; NULL without a cluster */
 	struct plan plan;
 	uint64_t positions[CURSOR_PARTS_MAX];
 	uint64_t other_positions[CURSOR_PARTS_MAX];
@@ -81,9 +95,11 @@ struct session {
 	char *host;
 	char *peer;         /* its address, where a proxy told it */
 	const char *scheme; /* by which it came; static text */
-	/* The message whose subscription is being checked; reading is paused
-	 * meanwhile. */
+	/* The message whose subscription is being checked, or the `ref` of what
+	 * is being published; reading is paused meanwhile. */
 	struct buf waiting;
+	struct bus_request *publishing; /* waits for the log, or NULL */
+	struct log_wait *wait;          /* the same */
 
 	/* Who publishes by isimud.v1: the handshake had its credentials. Heap;
 	 * absent: nobody may. */
@@ -196,6 +212,44 @@ void routes_publish(struct routes *r, struct conn *c,
 int routes_publish_one(struct routes *r, const struct topic_key *key,
 		       struct json_data data, struct registry_receipt *receipt);
 
+/* What is in r->page, as 200. */
+void routes_answer_receipts(struct routes *r, struct conn *c, bool is_repeated);
+
+/* Answers a request whose key was used before; false if it is not known. */
+bool routes_answer_repeated(struct routes *r, struct conn *c,
+			    const struct receipts_request *key);
+
+/* replicate.c */
+
+/* Publishes by way of the log, with the identity of a key or NULL. Returns 0:
+ * it is answered later; UV_E2BIG, UV_ENOTCONN or UV_ENOBUFS (bus.h), or
+ * UV_ENOMEM. */
+int routes_replicate(struct routes *r, struct conn *c, const struct batch *b,
+		     const struct receipts_request *key);
+
+/* The bus is done with a request: answers its client, if it is still there. */
+void routes_on_replicated(struct routes *r, struct mailbox_note *note);
+
+/* The client has gone. */
+void routes_forget_publishing(struct session *session);
+
+/* wait.c */
+
+/* Where a client was, maybe on another node. */
+struct routes_place {
+	uint64_t highest; /* number, 0: none */
+	bool is_foreign;  /* an id of another epoch */
+};
+
+/* Whether this node may be behind the client of a GET /sub: then it waits, and
+ * routes_subscribe() is called again; or it has been refused. */
+bool routes_wait_for_log(struct routes *r, struct conn *c,
+			 const struct routes_place *place);
+bool routes_is_waiting(struct conn *c);
+void routes_forget_wait(struct session *session);
+int routes_open_waits(struct routes *r); /* 0 or UV_ENOMEM */
+void routes_close_waits(struct routes *r);
+
 /* topics.c */
 void routes_show_topics(struct routes *r, struct conn *c,
 			const struct http_request *request);
@@ -236,6 +290,7 @@ void routes_accept_client(struct routes *r, struct conn *c,
 
 /* subscribers.h: on_loss. An event stream gets `reset`, isimud.v1 a gap notice;
  * a raw WebSocket ends with 4410. */
+void routes_on_reset(struct subscribers *all, struct subscriber *s);
 void routes_on_loss(struct subscribers *all, struct subscriber *s,
 		    uint64_t from, uint64_t to);
 
@@ -305,6 +360,15 @@ void routes_start_session(struct routes *r, struct conn *c,
 			  const struct plan *plan, bool resumes,
 			  uint64_t epoch);
 void routes_on_command(struct routes *r, struct conn *c, struct span message);
+
+/* Answers to commands. */
+void routes_answer_error(struct routes *r, struct conn *c, struct span ref,
+			 enum envelope_error code, const char *text);
+void routes_answer_published(struct routes *r, struct conn *c, struct span ref,
+			     uint64_t epoch,
+			     const struct registry_receipt *receipt);
+void routes_send_reset(struct routes *r, struct conn *c,
+		       const struct topic_key *key, uint64_t since);
 
 /* Tells the client what it lost of a topic. Ends nothing inside the call. */
 void routes_send_gap(struct routes *r, struct conn *c,

@@ -1,6 +1,5 @@
 /* publish.c - POST /pub and POST /pub/TOPIC. */
 #include "api/private.h"
-#include "base/decimal.h"
 #include "base/memory.h"
 #include "topics/receipts.h"
 
@@ -8,7 +7,6 @@
 #include <stdlib.h>
 
 #define KEY_MAX_BYTES 255 /* of an Idempotency-Key */
-#define RECEIPT_MAX   (CURSOR_MAX + DECIMAL_MAX + 32) /* bytes, as JSON */
 #define RETRY         "Retry-After: 1\r\n"
 
 static const struct span folder = {"/pub/", 5};
@@ -144,27 +142,6 @@ int routes_publish_one(struct routes *r, const struct topic_key *key,
 	return rv;
 }
 
-static char *put(char *p, struct span text)
-{
-	memcpy(p, text.bytes, text.len);
-	return p + text.len;
-}
-
-/* Appends a receipt to r->page, which has RECEIPT_MAX bytes left. */
-static void write_receipt(struct routes *r,
-			  const struct registry_receipt *receipt)
-{
-	char *p = r->page.bytes + r->page.len;
-
-	p = put(p, SPAN("{\"id\":\""));
-	p += cursor_write(p, registry_epoch(r->worker->shared->registry),
-			  receipt->sequence);
-	p = put(p, SPAN("\",\"subscribers\":"));
-	p = decimal_write(p, receipt->subscribers);
-	*p++ = '}';
-	r->page.len = (size_t)(p - r->page.bytes);
-}
-
 /* A client's mistake; or a full machine. */
 static int refused(struct json_error *error, int status, const char *text)
 {
@@ -231,18 +208,20 @@ static int read_plain(struct routes *r, const struct http_request *request,
 	return read_event(r, request->query, &p->data, error);
 }
 
-/* What is published, in order. */
-struct batch {
-	struct span publisher;
-	const struct json_publication *all;
-	size_t count;
-	bool is_array;
-};
-
 /* Bytes that all receipts may have. */
 static size_t receipts_max(const struct batch *b)
 {
 	return b->count * (RECEIPT_MAX + 1) + 2;
+}
+
+/* Appends a receipt to r->page, which has RECEIPT_MAX bytes left. */
+static void add_receipt(struct routes *r,
+			const struct registry_receipt *receipt)
+{
+	char *at = r->page.bytes + r->page.len;
+	uint64_t epoch = registry_epoch(r->worker->shared->registry);
+
+	r->page.len += (size_t)(receipt_write(at, epoch, receipt) - at);
 }
 
 static int publish_single(struct routes *r, const struct batch *b)
@@ -252,7 +231,7 @@ static int publish_single(struct routes *r, const struct batch *b)
 
 	int rv = routes_publish_one(r, &key, b->all[0].data, &receipt);
 	if (rv == 0)
-		write_receipt(r, &receipt);
+		add_receipt(r, &receipt);
 	return rv;
 }
 
@@ -286,7 +265,7 @@ static int publish_several(struct routes *r, const struct batch *b)
 	for (size_t i = 0; rv == 0 && i < b->count; i++) {
 		if (i > 0)
 			r->page.bytes[r->page.len++] = ',';
-		write_receipt(r, &items[i].receipt);
+		add_receipt(r, &items[i].receipt);
 	}
 	if (rv == 0)
 		count_published(r, b->count);
@@ -316,14 +295,21 @@ static int publish_all(struct routes *r, const struct batch *b)
 	return rv;
 }
 
+void routes_answer_receipts(struct routes *r, struct conn *c, bool is_repeated)
+{
+	conn_respond(c, &(struct http_response){
+				.status = 200,
+				.content_type = "application/json",
+				.content = {r->page.bytes, r->page.len},
+				.fields = is_repeated ? "Idempotency-Replayed: "
+							"true\r\n"
+						      : NULL});
+}
+
 static void respond(struct routes *r, struct conn *c, int rv)
 {
 	if (rv == 0)
-		conn_respond(c,
-			     &(struct http_response){
-				     .status = 200,
-				     .content_type = "application/json",
-				     .content = {r->page.bytes, r->page.len}});
+		routes_answer_receipts(r, c, false);
 	else if (rv == UV_ENOBUFS)
 		refuse_as_full(r, c);
 	else
@@ -334,11 +320,58 @@ static void respond(struct routes *r, struct conn *c, int rv)
 static void repeat(struct routes *r, struct conn *c)
 {
 	stats_add(routes_stats(r), STATS_publish_repeated, 1);
-	conn_respond(c, &(struct http_response){
-				.status = 200,
-				.content_type = "application/json",
-				.content = {r->page.bytes, r->page.len},
-				.fields = "Idempotency-Replayed: true\r\n"});
+	routes_answer_receipts(r, c, true);
+}
+
+/* What receipts_begin() has found. */
+static void answer_found(struct routes *r, struct conn *c, int found)
+{
+	if (found == UV_EEXIST)
+		repeat(r, c);
+	else if (found == UV_EINVAL)
+		refuse(r, c, 422,
+		       "Idempotency-Key was used for another request");
+	else
+		conn_respond_error(c, 500, "Internal server error", NULL);
+}
+
+bool routes_answer_repeated(struct routes *r, struct conn *c,
+			    const struct receipts_request *key)
+{
+	struct receipts *receipts = r->worker->shared->receipts;
+	uint64_t now_ms = uv_hrtime() / 1000000;
+	int rv = receipts_begin(receipts, key, now_ms, 0, &r->page);
+
+	if (rv == 0)
+		receipts_end(receipts, key, now_ms, (struct span){0});
+	else
+		answer_found(r, c, rv);
+	return rv != 0;
+}
+
+/* The log has it first: routes_on_replicated() answers. */
+static void respond_later(struct routes *r, struct conn *c,
+			  const struct batch *b,
+			  const struct receipts_request *key)
+{
+	switch (routes_replicate(r, c, b, key)) {
+	case 0:
+		break;
+	case UV_E2BIG:
+		refuse(r, c, 413,
+		       "A batch has at most 1024 publications, and fits one "
+		       "message of the log");
+		break;
+	case UV_ENOTCONN:
+		stats_add(routes_stats(r), STATS_publish_full, 1);
+		conn_respond_error(c, 503, "The log can't be reached", RETRY);
+		break;
+	case UV_ENOBUFS:
+		refuse_as_full(r, c);
+		break;
+	default:
+		conn_respond_error(c, 500, "Internal server error", NULL);
+	}
 }
 
 /* Path and query, which stand side by side. */
@@ -363,22 +396,18 @@ static void publish_once(struct routes *r, struct conn *c,
 	receipts_identify(&id, b->publisher,
 			  request->fields[HTTP_IDEMPOTENCY_KEY],
 			  target_of(request), request->content);
-	switch (receipts_begin(receipts, &id, now_ms, receipts_max(b),
-			       &r->page)) {
-	case 0:
-		break;
-	case UV_EEXIST:
-		repeat(r, c);
-		return;
-	case UV_EINVAL:
-		refuse(r, c, 422,
-		       "Idempotency-Key was used for another request");
-		return;
-	default:
-		conn_respond_error(c, 500, "Internal server error", NULL);
+	int rv = receipts_begin(receipts, &id, now_ms, receipts_max(b),
+				&r->page);
+	if (rv != 0) {
+		answer_found(r, c, rv);
 		return;
 	}
-	int rv = publish_all(r, b);
+	if (r->worker->shared->bus != NULL) {
+		receipts_end(receipts, &id, now_ms, (struct span){0});
+		respond_later(r, c, b, &id);
+		return;
+	}
+	rv = publish_all(r, b);
 	struct span receipt = {r->page.bytes, r->page.len};
 	receipts_end(receipts, &id, now_ms,
 		     rv == 0 ? receipt : (struct span){0});
@@ -391,6 +420,8 @@ static void publish_batch(struct routes *r, struct conn *c,
 {
 	if (request->fields[HTTP_IDEMPOTENCY_KEY].bytes != NULL)
 		publish_once(r, c, request, b);
+	else if (r->worker->shared->bus != NULL)
+		respond_later(r, c, b, NULL);
 	else
 		respond(r, c, publish_all(r, b));
 }

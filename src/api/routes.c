@@ -268,6 +268,11 @@ static void show_readiness(const struct routes *r, struct conn *c)
 		respond_state(c, false, "too many connections\n");
 	else if (memory_level() >= MEMORY_TIGHT)
 		respond_state(c, false, "memory is tight\n");
+	else if (shared->bus != NULL && !bus_is_warm(shared->bus))
+		respond_state(c, false, "joining the log\n");
+	else if (shared->bus != NULL &&
+		 bus_lag_ms(shared->bus) > shared->config->bus_lag_ms)
+		respond_state(c, false, "behind the log\n");
 	else
 		respond_state(c, true, "ready\n");
 }
@@ -686,7 +691,10 @@ static int routes_open(struct worker *w, void **state)
 	if (rv != 0)
 		goto err_routes;
 	r->subscribers.on_loss = routes_on_loss;
-	rv = open_auth(r);
+	r->subscribers.on_reset = routes_on_reset;
+	rv = routes_open_waits(r);
+	if (rv == 0)
+		rv = open_auth(r);
 	if (rv != 0)
 		goto err_subscribers;
 	*state = r;
@@ -727,7 +735,11 @@ static void routes_flushed(void *state)
 static void routes_notify(void *state, struct mailbox_note *note)
 {
 	struct routes *r = state;
-	auth_take_note(r->auth, note);
+
+	if (note->kind == MAILBOX_NOTE_PUBLISHED)
+		routes_on_replicated(r, note);
+	else
+		auth_take_note(r->auth, note);
 }
 
 static void routes_close(void *state)
@@ -735,6 +747,7 @@ static void routes_close(void *state)
 	struct routes *r = state;
 
 	auth_close(r->auth);
+	routes_close_waits(r);
 	subscribers_fini(&r->subscribers);
 	buf_fini(&r->page);
 	buf_fini(&r->fields);
@@ -742,6 +755,7 @@ static void routes_close(void *state)
 	buf_fini(&r->query);
 	buf_fini(&r->uri);
 	buf_fini(&r->key_uri);
+	buf_fini(&r->record);
 	json_publications_fini(&r->publications);
 	buf_fini(&r->subscription.memory);
 	buf_fini(&r->command.memory);

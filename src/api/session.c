@@ -18,7 +18,7 @@ static void answer(struct routes *r, struct conn *c, int written)
 		conn_send_text(c, (struct span){r->page.bytes, r->page.len});
 }
 
-static void answer_error(struct routes *r, struct conn *c, struct span ref,
+void routes_answer_error(struct routes *r, struct conn *c, struct span ref,
 			 enum envelope_error code, const char *text)
 {
 	stats_add(routes_stats(r), STATS_command_errors, 1);
@@ -118,7 +118,7 @@ static void welcome(struct routes *r, struct conn *c, const struct wish *wish,
 void routes_send_gap(struct routes *r, struct conn *c,
 		     const struct topic_key *key, uint64_t from, uint64_t to)
 {
-	uint64_t epoch = registry_epoch(r->worker->shared->registry);
+	uint64_t epoch = r->subscribers.epoch;
 	char first[CURSOR_MAX];
 	char last[CURSOR_MAX];
 	struct span from_id = {first, cursor_write(first, epoch, from)};
@@ -128,6 +128,18 @@ void routes_send_gap(struct routes *r, struct conn *c,
 	answer(r, c,
 	       envelope_write_gap(&r->page, key->publisher, key->name, from_id,
 				  to_id));
+}
+
+void routes_send_reset(struct routes *r, struct conn *c,
+		       const struct topic_key *key, uint64_t since)
+{
+	char id[CURSOR_MAX];
+	size_t len = cursor_write(id, r->subscribers.epoch, since);
+
+	r->page.len = 0;
+	answer(r, c,
+	       envelope_write_reset(&r->page, key->publisher, key->name,
+				    (struct span){id, len}));
 }
 
 static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
@@ -152,7 +164,7 @@ static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 	return;
 
 no_memory:
-	answer_error(r, c, wish->ref, ENVELOPE_no_memory, NULL);
+	routes_answer_error(r, c, wish->ref, ENVELOPE_no_memory, NULL);
 }
 
 static void unsubscribe(struct routes *r, struct conn *c,
@@ -163,7 +175,8 @@ static void unsubscribe(struct routes *r, struct conn *c,
 	struct subscriber **at = find(session, &key);
 
 	if (at == NULL) {
-		answer_error(r, c, command->ref, ENVELOPE_not_subscribed, NULL);
+		routes_answer_error(r, c, command->ref, ENVELOPE_not_subscribed,
+				    NULL);
 		return;
 	}
 	subscribers_remove(&r->subscribers, *at);
@@ -188,17 +201,17 @@ static bool read_wish(struct routes *r, struct conn *c,
 			      .from.resumes = command->since.bytes != NULL,
 			      .from.last = command->last};
 	if (find(session, &wish->key) != NULL)
-		answer_error(r, c, command->ref, ENVELOPE_already_subscribed,
-			     NULL);
+		routes_answer_error(r, c, command->ref,
+				    ENVELOPE_already_subscribed, NULL);
 	else if (session->subscribed_count ==
 		 routes_config(r)->subscriptions_max)
-		answer_error(r, c, command->ref,
-			     ENVELOPE_too_many_subscriptions, NULL);
+		routes_answer_error(r, c, command->ref,
+				    ENVELOPE_too_many_subscriptions, NULL);
 	else if (wish->from.resumes &&
 		 cursor_parse(command->since, 1, &wish->from.epoch,
 			      &wish->from.after) != 0)
-		answer_error(r, c, command->ref, ENVELOPE_bad_command,
-			     "`since` must be an id");
+		routes_answer_error(r, c, command->ref, ENVELOPE_bad_command,
+				    "`since` must be an id");
 	else
 		return true;
 	return false;
@@ -219,10 +232,11 @@ static void ask_and_subscribe(struct routes *r, struct conn *c,
 	case ROUTES_CHECKING:
 		break;
 	case ROUTES_BUSY:
-		answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
+		routes_answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
 		break;
 	case ROUTES_NO_MEMORY:
-		answer_error(r, c, command->ref, ENVELOPE_no_memory, NULL);
+		routes_answer_error(r, c, command->ref, ENVELOPE_no_memory,
+				    NULL);
 		break;
 	}
 }
@@ -254,44 +268,82 @@ static bool may_publish(const struct session *session)
 	       secret_is_valid(session->secret);
 }
 
+void routes_answer_published(struct routes *r, struct conn *c, struct span ref,
+			     uint64_t epoch,
+			     const struct registry_receipt *receipt)
+{
+	char id[CURSOR_MAX];
+	size_t len = cursor_write(id, epoch, receipt->sequence);
+
+	r->page.len = 0;
+	answer(r, c,
+	       envelope_write_published(&r->page, ref, (struct span){id, len},
+					receipt->subscribers));
+}
+
+/* The log has it first: routes_on_replicated() answers. */
+static void publish_later(struct routes *r, struct conn *c,
+			  const struct envelope_command *command)
+{
+	struct session *session = session_of(c);
+	const struct json_publication one = {.topic = command->topic,
+					     .data = command->data};
+	const struct batch batch = {session->publisher, &one, 1, false};
+	enum envelope_error code = ENVELOPE_no_memory;
+
+	int rv = buf_append(&session->waiting, command->ref.bytes,
+			    command->ref.len);
+	memory_charge(session->waiting.cap);
+	if (rv == 0)
+		rv = routes_replicate(r, c, &batch, NULL);
+	if (rv == 0) {
+		conn_pause(c);
+		return;
+	}
+	routes_drop_waiting(session);
+	if (rv == UV_ENOTCONN || rv == UV_ENOBUFS) {
+		stats_add(routes_stats(r), STATS_publish_full, 1);
+		code = ENVELOPE_busy;
+	}
+	routes_answer_error(r, c, command->ref, code, NULL);
+}
+
 static void publish(struct routes *r, struct conn *c,
 		    const struct envelope_command *command)
 {
 	const struct session *session = session_of(c);
 	struct topic_key key = {session->publisher, command->topic};
 	struct registry_receipt receipt;
-	char id[CURSOR_MAX];
 
 	if (!may_publish(session)) {
 		stats_add(routes_stats(r), STATS_publish_denied, 1);
-		answer_error(r, c, command->ref, ENVELOPE_forbidden,
-			     "the handshake had no credentials that may "
-			     "publish");
+		routes_answer_error(r, c, command->ref, ENVELOPE_forbidden,
+				    "the handshake had no credentials that may "
+				    "publish");
 		return;
 	}
 	if (memory_level() == MEMORY_FULL) {
 		worker_ask_relief(r->worker->shared);
 		stats_add(routes_stats(r), STATS_publish_full, 1);
-		answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
+		routes_answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
+		return;
+	}
+	if (r->worker->shared->bus != NULL) {
+		publish_later(r, c, command);
 		return;
 	}
 	int rv = routes_publish_one(r, &key, command->data, &receipt);
 	if (rv != 0) {
 		stats_add(routes_stats(r), STATS_publish_full, 1);
-		answer_error(r, c, command->ref,
-			     rv == UV_ENOBUFS ? ENVELOPE_busy
-					      : ENVELOPE_no_memory,
-			     NULL);
+		routes_answer_error(r, c, command->ref,
+				    rv == UV_ENOBUFS ? ENVELOPE_busy
+						     : ENVELOPE_no_memory,
+				    NULL);
 		return;
 	}
-	size_t len =
-		cursor_write(id, registry_epoch(r->worker->shared->registry),
-			     receipt.sequence);
-	r->page.len = 0;
-	answer(r, c,
-	       envelope_write_published(&r->page, command->ref,
-					(struct span){id, len},
-					receipt.subscribers));
+	routes_answer_published(r, c, command->ref,
+				registry_epoch(r->worker->shared->registry),
+				&receipt);
 }
 
 /* --- commands ----------------------------------------------------------- */
@@ -311,7 +363,7 @@ void routes_on_command(struct routes *r, struct conn *c, struct span message)
 
 	stats_add(routes_stats(r), STATS_commands, 1);
 	if (envelope_read(command, message, &code, &error) != 0) {
-		answer_error(r, c, command->ref, code, error.text);
+		routes_answer_error(r, c, command->ref, code, error.text);
 		return;
 	}
 	switch (command->type) {
@@ -340,14 +392,15 @@ void routes_on_command_checked(struct routes *r, struct conn *c,
 
 	/* It was read before: only memory can be missing now. */
 	if (envelope_read(command, message, &code, &error) != 0)
-		answer_error(r, c, command->ref, code, error.text);
+		routes_answer_error(r, c, command->ref, code, error.text);
 	else if (verdict == AUTH_NO || verdict == AUTH_FORBIDDEN)
-		answer_error(r, c, command->ref, ENVELOPE_forbidden, NULL);
+		routes_answer_error(r, c, command->ref, ENVELOPE_forbidden,
+				    NULL);
 	else if (verdict != AUTH_YES)
-		answer_error(r, c, command->ref,
-			     verdict == AUTH_BUSY ? ENVELOPE_busy
-						  : ENVELOPE_auth_failed,
-			     NULL);
+		routes_answer_error(r, c, command->ref,
+				    verdict == AUTH_BUSY ? ENVELOPE_busy
+							 : ENVELOPE_auth_failed,
+				    NULL);
 	else if (read_wish(r, c, command, &wish))
 		subscribe(r, c, &wish);
 }

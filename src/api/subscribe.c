@@ -13,7 +13,8 @@
 /* Where a client goes on. */
 struct resume {
 	bool is_wanted;
-	uint64_t epoch; /* its places: r->positions */
+	bool is_foreign; /* an id of another epoch was among them */
+	uint64_t epoch;  /* its places: r->positions */
 };
 
 /* Checks that it can be served, in one way or the other. Returns false if it
@@ -71,8 +72,10 @@ static void read_place(struct routes *r, struct span id, struct resume *resume)
 		resume->epoch = ~ours;
 		memset(r->positions, 0, count * sizeof r->positions[0]);
 	}
-	if (cursor_parse(id, count, &epoch, r->other_positions) != 0 ||
-	    epoch != ours)
+	if (cursor_parse(id, count, &epoch, r->other_positions) != 0)
+		return;
+	resume->is_foreign |= epoch != ours;
+	if (epoch != ours)
 		return;
 	if (resume->epoch == ours &&
 	    is_older(r->other_positions, r->positions, count))
@@ -142,8 +145,7 @@ static int send_reset(struct routes *r, struct conn *c,
 {
 	struct buf data = {0};
 	char id[CURSOR_MAX];
-	size_t id_len = cursor_write(
-		id, registry_epoch(r->worker->shared->registry), since);
+	size_t id_len = cursor_write(id, r->subscribers.epoch, since);
 	const struct span start =
 		SPAN("{\"reason\":\"messages were lost\",\"publisher\":");
 
@@ -216,6 +218,21 @@ void routes_on_loss(struct subscribers *all, struct subscriber *s,
 		routes_send_gap(r, s->conn, &key, from, to);
 	} else {
 		conn_end_later(s->conn, ENDING_not_resumed);
+	}
+}
+
+void routes_on_reset(struct subscribers *all, struct subscriber *s)
+{
+	struct routes *r = CONTAINER_OF(all, struct routes, subscribers);
+	struct topic_key key = subscribers_key(s);
+
+	if (conn_state(s->conn) == CONN_EVENT_STREAM) {
+		if (send_reset(r, s->conn, &key, s->since) != 0)
+			conn_end_later(s->conn, ENDING_no_memory);
+	} else if (s->form == MESSAGE_ENVELOPE) {
+		routes_send_reset(r, s->conn, &key, s->since);
+	} else {
+		conn_end_later(s->conn, ENDING_renewed);
 	}
 }
 
@@ -510,13 +527,27 @@ no_memory:
 	return false;
 }
 
+/* The place that the client names, as far as this node may be behind it. */
+static struct routes_place place_of(struct routes *r,
+				    const struct http_request *request)
+{
+	struct resume resume = read_resume(r, request);
+	struct routes_place place = {.is_foreign = resume.is_foreign};
+
+	for (unsigned i = 0; resume.is_wanted && i < r->plan.topics_count; i++)
+		if (r->positions[i] > place.highest)
+			place.highest = r->positions[i];
+	return place;
+}
+
 void routes_subscribe(struct routes *r, struct conn *c,
 		      const struct http_request *request)
 {
 	const char *wrong = routes_read_plan(r, request->query);
 
 	/* One of an earlier request, that was refused. */
-	routes_forget_session(r, conn_user(c));
+	if (!routes_is_waiting(c))
+		routes_forget_session(r, conn_user(c));
 	if (wrong == routes_no_memory) {
 		routes_fail_for_now(r, c, wrong);
 		return;
@@ -528,6 +559,9 @@ void routes_subscribe(struct routes *r, struct conn *c,
 	if (!check_kind(r, c, request))
 		return;
 	if (!admit(r, c))
+		return;
+	const struct routes_place place = place_of(r, request);
+	if (routes_wait_for_log(r, c, &place))
 		return;
 	if (routes_is_v1(request) && !read_publisher(r, c, request))
 		return;

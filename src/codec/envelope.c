@@ -334,6 +334,16 @@ int envelope_write_gap(struct buf *out, struct span publisher,
 	return end(&o);
 }
 
+int envelope_write_reset(struct buf *out, struct span publisher,
+			 struct span topic, struct span id)
+{
+	struct object o = begin(out, "reset");
+
+	add_topic(&o, publisher, topic);
+	add_string(&o, "id", id);
+	return end(&o);
+}
+
 int envelope_write_subscribed(struct buf *out, struct span ref,
 			      struct span publisher, struct span topic,
 			      struct span id, enum envelope_resumed resumed)

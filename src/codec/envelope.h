@@ -26,6 +26,7 @@
 	X(forbidden, "this is not allowed")                                    \
 	X(auth_failed, "the authority did not answer")                         \
 	X(busy, "try again later")                                             \
+	X(unknown_outcome, "it may have been published")                       \
 	X(no_memory, "the server is out of memory")
 
 enum envelope_error {
@@ -85,6 +86,11 @@ int envelope_write_message(struct buf *out, struct span publisher,
  * dropped, first and last. */
 int envelope_write_gap(struct buf *out, struct span publisher,
 		       struct span topic, struct span from, struct span to);
+
+/* {"type":"reset","publisher":…,"topic":…,"id":ID}: the topic has begun anew
+ * behind `id`; what was published before may be lost. */
+int envelope_write_reset(struct buf *out, struct span publisher,
+			 struct span topic, struct span id);
 
 /* {"type":"subscribed","ref":…,"publisher":…,"topic":…,"id":ID,"resumed":bool}:
  * `id` is that of the last message before those to come; `resumed` is left out

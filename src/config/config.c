@@ -95,6 +95,12 @@ static const char *check_together(const struct config *c)
 {
 	if (c->auth_per_topic && c->auth_url == NULL)
 		return "AUTH_PER_TOPIC needs AUTH_URL";
+	if (c->nats_url != NULL && c->history_file != NULL)
+		return "HISTORY_FILE and NATS_URL exclude each other: with "
+		       "NATS_URL the history is in the log";
+	if (c->nats_url == NULL &&
+	    (c->nats_creds != NULL || c->nats_ca != NULL))
+		return "NATS_CREDS and NATS_CA need NATS_URL";
 	if (c->auth_cookie &&
 	    (c->auth_url == NULL ||
 	     origin_is_allowed(c->allowed_origins, SPAN("null"))))

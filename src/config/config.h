@@ -88,7 +88,16 @@ struct config {
 	const char *history_file;    /* NULL: history ends with the process */
 	uint64_t idempotency_ttl_ms; /* 0: no answer is kept for repeats */
 	uint64_t idempotency_bytes;  /* of all answers kept; the same */
-	uint64_t log_level;          /* enum log_level */
+	const char *nats_url;        /* NULL: one process, no cluster */
+	const char *nats_creds;      /* NULL: none */
+	const char *nats_ca;         /* NULL: none */
+	const char *bus_stream;
+	bool bus_create;
+	uint64_t bus_replicas;
+	uint64_t bus_timeout_ms;
+	uint64_t bus_pending_bytes;
+	uint64_t bus_lag_ms;
+	uint64_t log_level; /* enum log_level */
 	bool log_is_json;
 };
 

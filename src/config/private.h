@@ -11,7 +11,9 @@
 enum config_kind {
 	SECRET, /* text that is never shown */
 	TEXT,
-	URL, /* text that is shown without credentials */
+	URL,  /* text that is shown without credentials */
+	URLS, /* the same, several, separated by commas: of NATS servers */
+	NAME, /* of a stream */
 	ADDRESS,
 	LISTENERS,
 	ORIGINS, /* text, a list as in origin.h */

@@ -137,6 +137,49 @@ static const char *read_format(const char *text, bool *is_json)
 }
 
 /* Reads `text` into the member of `s`. Returns NULL, or what is wrong. */
+#define SERVERS_MAX 16
+
+/* A URL of a NATS server, of `len` bytes: nats:// or tls://, then a host. */
+static bool is_server(const char *url, size_t len)
+{
+	static const char *const schemes[] = {"nats://", "tls://"};
+
+	for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+		size_t n = strlen(schemes[i]);
+		if (len > n && strncasecmp(url, schemes[i], n) == 0)
+			return memchr(url, ' ', len) == NULL;
+	}
+	return false;
+}
+
+static const char *check_servers(const char *text)
+{
+	for (unsigned i = 0; i < SERVERS_MAX; i++) {
+		size_t len = strcspn(text, ",");
+		if (!is_server(text, len))
+			break;
+		if (text[len] == '\0')
+			return NULL;
+		text += len + 1;
+	}
+	return "must be 1 to 16 URLs with commas between, such as "
+	       "nats://10.0.0.1:4222,tls://nats.example:4222";
+}
+
+/* What JetStream takes for a stream's name. */
+static const char *check_name(const char *text)
+{
+	size_t len = strlen(text);
+
+	for (size_t i = 0; i < len; i++)
+		if (!isalnum((unsigned char)text[i]) && text[i] != '-' &&
+		    text[i] != '_')
+			len = 0;
+	return len > 0 && len <= 64 ? NULL
+				    : "must be 1 to 64 letters, digits, - and "
+				      "_";
+}
+
 const char *config_read_setting(struct config *c,
 				const struct config_setting *s,
 				const char *text)
@@ -152,6 +195,12 @@ const char *config_read_setting(struct config *c,
 	case URL:
 		*(const char **)member = text;
 		return NULL;
+	case URLS:
+		*(const char **)member = text;
+		return check_servers(text);
+	case NAME:
+		*(const char **)member = text;
+		return check_name(text);
 	case ADDRESS:
 		return read_address(text, member);
 	case ORIGINS:

@@ -121,6 +121,28 @@ const struct config_setting config_settings[] = {
 	{"IDEMPOTENCY_BYTES", BYTES, AT(idempotency_bytes), "16M", 0, GIB,
 	 "of the answers kept for that; above it, the oldest go. If it is not "
 	 "given, it is at most a sixteenth of MEMORY_LIMIT"},
+	{"NATS_URL", URLS, AT(nats_url), NULL, 0, 0,
+	 "the servers, separated by commas, whose JetStream several isimud "
+	 "share as their log, such as nats://10.0.0.1:4222; default: none, and "
+	 "this isimud is alone"},
+	{"NATS_CREDS", TEXT, AT(nats_creds), NULL, 0, 0,
+	 "a credentials file for NATS_URL; default: none"},
+	{"NATS_CA", TEXT, AT(nats_ca), NULL, 0, 0,
+	 "a file of the certificates that may vouch for NATS_URL's servers, "
+	 "which then must speak TLS; default: none"},
+	{"BUS_STREAM", NAME, AT(bus_stream), "ISIMUD", 0, 0,
+	 "the name of the JetStream stream that is the log"},
+	{"BUS_CREATE", FLAG, AT(bus_create), "false", 0, 0,
+	 "whether the stream is made where it is missing"},
+	{"BUS_REPLICAS", NUMBER, AT(bus_replicas), "3", 1, 5,
+	 "the replicas of a stream that BUS_CREATE makes"},
+	{"BUS_TIMEOUT", DURATION, AT(bus_timeout_ms), "5", 100, 60000,
+	 "for a publication to be in the log"},
+	{"BUS_PENDING", BYTES, AT(bus_pending_bytes), "16M", KIB, 64 * GIB,
+	 "of publications that wait for the log; above it, publishing is "
+	 "refused"},
+	{"BUS_LAG", DURATION, AT(bus_lag_ms), "5", 100, CONFIG_DURATION_MAX_MS,
+	 "behind the log for so long, and /readyz says no"},
 	{"LOG_LEVEL", LEVEL, AT(log_level), "info", 0, 0,
 	 "the least important lines to write"},
 	{"LOG_FORMAT", FORMAT, AT(log_is_json), "text", 0, 0,

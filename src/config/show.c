@@ -22,6 +22,24 @@ static void show_url(const char *url, char *out, size_t cap)
 		 rest[len] == '\0' ? "" : "?***");
 }
 
+/* Each of several, with commas between. */
+static void show_urls(const char *urls, char *out, size_t cap)
+{
+	char one[LOG_LINE_MAX];
+	size_t at = 0;
+
+	for (;;) {
+		size_t len = strcspn(urls, ",");
+		snprintf(one, sizeof one, "%.*s", (int)len, urls);
+		show_url(one, out + at, cap - at);
+		at += strlen(out + at);
+		if (urls[len] == '\0' || at + 1 >= cap)
+			return;
+		out[at++] = ',';
+		urls += len + 1;
+	}
+}
+
 static void show_text(const struct config_setting *s, const char *text,
 		      char *out, size_t cap)
 {
@@ -29,6 +47,8 @@ static void show_text(const struct config_setting *s, const char *text,
 		out[0] = '\0';
 	else if (s->kind == URL)
 		show_url(text, out, cap);
+	else if (s->kind == URLS)
+		show_urls(text, out, cap);
 	else
 		snprintf(out, cap, "%s", s->kind == SECRET ? "***" : text);
 }
@@ -48,6 +68,8 @@ static void show_value(const struct config *c, const struct config_setting *s,
 	case SECRET:
 	case TEXT:
 	case URL:
+	case URLS:
+	case NAME:
 	case ADDRESS:
 	case LISTENERS:
 	case ORIGINS:
@@ -123,6 +145,8 @@ void config_print_help(FILE *out)
 		[SECRET] = "TEXT",
 		[TEXT] = "PATH",
 		[URL] = "URL",
+		[URLS] = "LIST",
+		[NAME] = "NAME",
 		[ADDRESS] = "ADDRESS",
 		[LISTENERS] = "LIST",
 		[ORIGINS] = "LIST",

@@ -36,10 +36,11 @@ static void wait_for_turn(struct subscribers *all, struct local_topic *local)
 	all->waiting_end = &local->next;
 }
 
-/* Hangs each message on the topic it is for, keeping the order. */
-static void sort_mail(struct subscribers *all, struct message *m)
+/* Hangs each message on the topic it is for, keeping the order, up to one that
+ * is_reset. Returns that, or NULL. */
+static struct message *sort_mail(struct subscribers *all, struct message *m)
 {
-	while (m != NULL) {
+	while (m != NULL && !m->is_reset) {
 		struct message_link *link = &m->links[all->worker];
 		struct message *next = link->next;
 		struct local_topic *local = link->member;
@@ -52,6 +53,7 @@ static void sort_mail(struct subscribers *all, struct message *m)
 		link->next = NULL;
 		m = next;
 	}
+	return m;
 }
 
 /* --- chunks --------------------------------------------------------------- */
@@ -430,12 +432,35 @@ void subscribers_flushed(struct subscribers *all)
 			      1);
 }
 
+/* Takes a reset off the mail, once all before it is delivered; returns what is
+ * behind it. */
+static struct message *take_reset(struct subscribers *all, struct message *m)
+{
+	struct message_link *link = &m->links[all->worker];
+	struct message *next = link->next;
+	struct local_topic *local = link->member;
+
+	all->epoch = m->epoch;
+	if (local != NULL) {
+		local->taken++;
+		subscribers_reset(all, local, m->sequence);
+		if (local->topic == NULL && local->taken == local->posted)
+			local_topic_free(local);
+	}
+	message_unref(m, 1);
+	return next;
+}
+
 bool subscribers_deliver(struct subscribers *all, struct message *first,
 			 uint64_t until_ns)
 {
 	uint64_t sent = 0;
 
-	sort_mail(all, first);
+	while ((first = sort_mail(all, first)) != NULL) {
+		while (all->waiting != NULL)
+			deliver_batch(all);
+		first = take_reset(all, first);
+	}
 	while (all->waiting != NULL) {
 		sent += deliver_batch(all);
 		if (sent < SENT_CLOCK)

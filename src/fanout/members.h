@@ -53,6 +53,10 @@ struct message_source local_topic_source(const struct subscribers *all,
 void subscribers_go_live(struct subscribers *all, struct subscriber *s,
 			 uint64_t since);
 
+/* The topic has begun anew behind number `base`: all are told. */
+void subscribers_reset(struct subscribers *all, struct local_topic *local,
+		       uint64_t base);
+
 /* deliver.c */
 /* A chunk of a message in a form: its own bytes where it is long and has them,
  * or may keep them; else others. NULL without memory. */

@@ -103,14 +103,17 @@ static void send_message(struct subscribers *all, struct subscriber *s,
 		chunk_unref(body);
 }
 
-/* The next step of one that is behind. */
-static void step(struct subscribers *all, struct subscriber *s)
+/* The next step of one that is behind. Returns whether there was one. */
+static bool step(struct subscribers *all, struct subscriber *s)
 {
 	struct replay *replay = s->replay;
 	uint64_t before = replay->since;
-	struct registry_reading reading = {.since = before};
+	struct registry_reading reading = {.epoch = all->epoch,
+					   .since = before};
 
 	registry_read(all->registry, s->topic->topic, &reading);
+	if (reading.is_void)
+		return false;
 	replay->since = reading.since;
 	if (reading.is_live)
 		subscribers_go_live(all, s, reading.since);
@@ -118,13 +121,14 @@ static void step(struct subscribers *all, struct subscriber *s)
 		send_batch(all, s);
 		stats_add(all->stats, STATS_replay_lost, 1);
 		all->on_loss(all, s, before + 1, reading.since);
-		return;
+		return true;
 	}
 	send_message(all, s, reading.message);
 	message_unref(reading.message, 1);
 	stats_add(all->stats, STATS_replayed, 1);
 	if (!s->has_cursor)
 		stats_add(all->stats, STATS_delivered, 1);
+	return true;
 }
 
 /* --- turns ---------------------------------------------------------------- */
@@ -144,9 +148,8 @@ static void take_turn(struct subscribers *all, struct subscriber *s)
 	for (unsigned n = 0; n < TURN_MESSAGES && s->is_behind; n++) {
 		if (all->batch.len >= JOIN_MAX_BYTES)
 			send_batch(all, s);
-		if (!conn_has_room(s->conn))
+		if (!conn_has_room(s->conn) || !step(all, s))
 			break;
-		step(all, s);
 	}
 	send_batch(all, s);
 	conn_write_now(s->conn);

@@ -15,6 +15,7 @@ int subscribers_init(struct subscribers *all, struct registry *registry,
 		     struct stats *stats)
 {
 	*all = (struct subscribers){.registry = registry,
+				    .epoch = registry_epoch(registry),
 				    .worker = worker,
 				    .stats = stats,
 				    .buffered_max_bytes = buffered_max_bytes};
@@ -52,7 +53,7 @@ struct message_source local_topic_source(const struct subscribers *all,
 {
 	struct topic_key key = registry_key_of(local->topic);
 
-	return (struct message_source){.epoch = registry_epoch(all->registry),
+	return (struct message_source){.epoch = all->epoch,
 				       .publisher = key.publisher,
 				       .topic = key.name};
 }
@@ -198,13 +199,16 @@ int subscribers_add(struct subscribers *all, struct subscriber *s,
 		how.after = resume->after;
 		how.last = resume->last;
 	}
+	if (all->epoch != registry_epoch(all->registry))
+		return UV_EAGAIN;
 	int rv = join(all, key, &how);
 	if (rv != 0)
 		return rv;
 	rv = enter(all, s, &how);
 	if (rv != 0) {
 		if (how.is_behind)
-			registry_give_up(all->registry, how.topic, how.since);
+			registry_give_up(all->registry, how.topic, all->epoch,
+					 how.since);
 		leave(all, how.member);
 		return rv;
 	}
@@ -239,12 +243,30 @@ void subscribers_go_live(struct subscribers *all, struct subscriber *s,
 	stats_set_gauge(all->stats, STATS_GAUGE_behind, --all->behind);
 }
 
+void subscribers_reset(struct subscribers *all, struct local_topic *local,
+		       uint64_t base)
+{
+	/* What these still had to get is void, and their claims with it. */
+	while (local->ends[GROUP_BEHIND] > local->ends[GROUP_SINGLE])
+		subscribers_go_live(
+			all, local->members[local->ends[GROUP_BEHIND] - 1],
+			base);
+	for (uint32_t i = 0; i < local_topic_count(local); i++) {
+		struct subscriber *s = local->members[i];
+		if (s->is_lossy)
+			subscribers_forget(
+				CONTAINER_OF(s, struct lossy, subscriber));
+		s->since = base;
+		all->on_reset(all, s);
+	}
+}
+
 /* It will not read what it still had to. */
 static void give_up(struct subscribers *all, struct subscriber *s)
 {
 	uint64_t since = replay_since(s->replay);
 
-	registry_give_up(all->registry, s->topic->topic, since);
+	registry_give_up(all->registry, s->topic->topic, all->epoch, since);
 	replay_free(s->replay);
 	s->is_behind = false;
 	s->since = since;
@@ -280,8 +302,7 @@ int subscribers_write_cursor(const struct subscribers *all,
 
 	if (buf_reserve(out, CURSOR_MAX) != 0)
 		return UV_ENOMEM;
-	out->len += cursor_write(out->bytes + out->len,
-				 registry_epoch(all->registry),
+	out->len += cursor_write(out->bytes + out->len, all->epoch,
 				 subscribers_since(sibling));
 	while (!sibling->is_last) {
 		sibling++;

@@ -76,6 +76,13 @@ struct subscribers {
 	 * may be ended only with conn_end_later(). */
 	void (*on_loss)(struct subscribers *all, struct subscriber *s,
 			uint64_t from, uint64_t to);
+	/* The topic of `s` has begun anew, in another epoch: what was published
+	 * before may be lost, and what comes is above `s->since`. The same
+	 * rules. */
+	void (*on_reset)(struct subscribers *all, struct subscriber *s);
+	/* Of all that was delivered here: registry_epoch() is ahead of it while
+	 * the news is in the mailbox. */
+	uint64_t epoch;
 	unsigned worker;
 	struct stats *stats;
 	size_t buffered_max_bytes; /* of a connection */
@@ -94,7 +101,7 @@ struct subscribers {
 	size_t behind;     /* how many are behind */
 };
 
-/* Returns 0 or UV_ENOMEM. `on_loss` is to be set behind it. */
+/* Returns 0 or UV_ENOMEM. `on_loss` and `on_reset` are to be set behind it. */
 int subscribers_init(struct subscribers *all, struct registry *registry,
 		     unsigned worker, size_t buffered_max_bytes,
 		     struct stats *stats);

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/version.h"
 #include "server/acceptor.h"
+#include "server/apply.h"
 #include "server/handover.h"
 
 #include <inttypes.h>
@@ -31,6 +32,7 @@ struct server {
 	struct worker *workers[CONFIG_WORKERS_MAX];
 	struct mailbox *mailboxes[CONFIG_WORKERS_MAX];
 	struct handover handover;
+	struct apply apply;
 	struct rotation rotation;
 	uint64_t look_due_ms; /* of `rotation`, while draining */
 	struct unix_path paths[CONFIG_LISTENERS_MAX]; /* of listeners[i] */
@@ -132,6 +134,7 @@ static int make_tables(struct server *s)
 		.history_size = (uint32_t)c->history_size,
 		.history_ttl_ms = c->history_ttl_ms,
 		.history_bytes = c->history_bytes,
+		.is_log = c->nats_url != NULL,
 		.replay_bytes = c->replay_bytes};
 	const struct verdicts_options verdicts = {
 		.mailboxes = s->mailboxes,
@@ -420,6 +423,9 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 		handover_note_draining(&s->handover);
 		note_on_paths(s, LOCKFILE_DRAINING);
 		drain(s);
+		/* It posts to the workers, so they go after it. */
+		bus_stop(s->shared.bus);
+		s->shared.bus = NULL;
 	} else {
 		log_start_failed(rv);
 	}
@@ -457,6 +463,49 @@ static void tell_shares(const struct config *c)
 			  c->shares.tcp_subscribers);
 }
 
+#define BUS_TRIES 30 /* one a second: servers start in any order */
+
+/* Joins the cluster, if there is one. SERVER_… or 0. */
+static int start_bus(struct server *s)
+{
+	const struct config *c = s->shared.config;
+	const struct timespec second = {.tv_sec = 1};
+	char error[BUS_ERROR_MAX];
+	int rv;
+
+	if (c->nats_url == NULL)
+		return 0;
+	apply_init(&s->apply, &s->shared, s->mailboxes);
+	const struct bus_options options = {
+		.servers = c->nats_url,
+		.creds = c->nats_creds,
+		.ca = c->nats_ca,
+		.stream = c->bus_stream,
+		.creates = c->bus_create,
+		.replicas = (unsigned)c->bus_replicas,
+		.timeout_ms = c->bus_timeout_ms,
+		.pending_bytes = c->bus_pending_bytes,
+		.history_ttl_ms = c->history_ttl_ms,
+		.body_max_bytes = c->body_max_bytes,
+		.mailboxes = s->mailboxes,
+		.sink = apply_sink(&s->apply)};
+	for (unsigned i = 1;; i++) {
+		rv = bus_start(&s->shared.bus, &options, error);
+		if (rv == 0)
+			return 0;
+		if (rv == UV_EINVAL || i == BUS_TRIES)
+			break;
+		if (i == 1)
+			log_event(LOG_WARN, "start_failed", LOG_NO_FIELDS,
+				  "%s; trying again", error);
+		int number = sigtimedwait(&s->signals, NULL, &second);
+		if (number == SIGTERM || number == SIGINT)
+			return UV_ECANCELED;
+	}
+	log_event(LOG_ERROR, "start_failed", LOG_NO_FIELDS, "%s", error);
+	return rv;
+}
+
 static int start(struct server *s)
 {
 	const struct config *c = s->shared.config;
@@ -475,6 +524,10 @@ static int start(struct server *s)
 		handover_restore(&s->handover, c, s->shared.registry,
 				 s->workers_count);
 		rv = start_workers(s);
+	}
+	if (rv == 0) {
+		rv = start_bus(s);
+		is_logged = rv != 0;
 	}
 	if (rv == 0)
 		return serve(s, listeners, ports, count);
@@ -503,11 +556,16 @@ int server_run(const struct config *config, const struct worker_app *app)
 		rv = start(&s);
 		stop_workers(&s);
 		handover_save(&s.handover, s.shared.registry);
+		bus_stop(s.shared.bus);
 		free_workers(&s);
+		apply_fini(&s.apply);
 	}
 	if (rv == 0 || rv == UV_ECANCELED) {
 		log_event(LOG_INFO, "stopped", LOG_NO_FIELDS, "stopped");
 		return 0;
 	}
-	return rv == UV_EADDRINUSE || rv == UV_EBUSY ? SERVER_CONFLICT : 1;
+	/* The latter is start_bus()'s, of a stream that does not fit. */
+	return rv == UV_EADDRINUSE || rv == UV_EBUSY || rv == UV_EINVAL
+		       ? SERVER_CONFLICT
+		       : 1;
 }

@@ -10,6 +10,7 @@
 #define ISIMUD_SERVER_WORKER_H
 
 #include "access/verdicts.h"
+#include "cluster/bus.h"
 #include "config/config.h"
 #include "conn/conn.h"
 #include "stats/stats.h"
@@ -50,6 +51,7 @@ struct worker_shared {
 	struct registry *registry; /* its own locks, as the next two */
 	struct verdicts *verdicts;
 	struct receipts *receipts;
+	struct bus *bus; /* NULL: this process is alone */
 	struct worker *const *workers;
 	unsigned workers_count;
 	const struct stats *acceptor;

@@ -32,6 +32,7 @@
 	X(refused, 1013, "not now, connect again later")                       \
 	X(busy, 1013, "too many clients are being checked, connect again")     \
 	X(not_resumed, 4410, "messages were lost since then")                  \
+	X(renewed, 1012, "messages may be lost, connect again")                \
 	X(too_big, 1009, "the message is too big")                             \
 	X(displaced, 0, "quiet for longest, it made room for another")         \
 	X(no_memory, 1011, "the server is out of memory")

@@ -233,6 +233,12 @@ static void drop_ring_locked(struct registry *r, struct topic *t,
 	*ring = (struct registry_ring){0};
 }
 
+void registry_drop_history_locked(struct registry *r, struct topic *t,
+				  struct registry_drops *drops)
+{
+	drop_ring_locked(r, t, drops);
+}
+
 void registry_drops_free(struct registry_drops *drops)
 {
 	struct registry_ring *ring = &drops->ring;
@@ -476,7 +482,7 @@ void registry_resume_locked(const struct registry *r, struct topic *t,
 		ring->count > 0 ? registry_first(r, ring, uv_hrtime()) : 0;
 	uint32_t told = ring->count - first;
 
-	join->is_exact = join->resumes && join->epoch == r->epoch &&
+	join->is_exact = join->resumes && join->epoch == t->epoch &&
 			 is_exact(t, first, join->after);
 	if (join->is_exact)
 		join->since = join->after;
@@ -505,6 +511,11 @@ static void read_locked(const struct registry *r, struct topic *t,
 {
 	struct registry_ring *ring = &t->ring;
 
+	reading->is_void = reading->epoch != t->epoch;
+	reading->is_live = false;
+	reading->message = NULL;
+	if (reading->is_void)
+		return;
 	if (reading->since < t->dropped) {
 		skip_lost(r, t, reading);
 		return;
@@ -549,7 +560,8 @@ void registry_read(struct registry *r, struct topic *t,
 	registry_drops_free(&drops);
 }
 
-void registry_give_up(struct registry *r, struct topic *t, uint64_t since)
+void registry_give_up(struct registry *r, struct topic *t, uint64_t epoch,
+		      uint64_t since)
 {
 	struct registry_shard *s = registry_shard_of(r, t->hash);
 	struct registry_drops drops;
@@ -560,7 +572,7 @@ void registry_give_up(struct registry *r, struct topic *t, uint64_t since)
 		registry_drops_init(&drops);
 		uv_rwlock_rdlock(&s->lock);
 		uv_mutex_lock(&t->lock);
-		if (i == 0 && since >= t->dropped)
+		if (i == 0 && epoch == t->epoch && since >= t->dropped)
 			unclaim(&t->ring, first_above(&t->ring, since));
 		is_all = release_locked(r, t, &drops);
 		uv_mutex_unlock(&t->lock);

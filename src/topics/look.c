@@ -241,7 +241,7 @@ int registry_visit_all(struct registry *r, registry_visit_cb visit, void *user)
 void registry_set_epoch(struct registry *r, uint64_t epoch,
 			uint64_t last_sequence)
 {
-	r->epoch = epoch;
+	atomic_store(&r->epoch, epoch);
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++) {
 		CHECK(r->shards[i].topics == 0);
 		r->shards[i].sequence_base = last_sequence;
@@ -297,6 +297,7 @@ static void restore_message(struct registry *r, struct topic *t,
 	}
 	if (t->ring.count == 0)
 		t->dropped = m->sequence - 1;
+	m->epoch = t->epoch;
 	if (!registry_keep_locked(r, t, m, &drops))
 		message_unref(m, 1);
 	registry_drops_free(&drops);

@@ -36,6 +36,10 @@ enum mailbox_order {
  * gives away: free() is all that it needs. */
 struct mailbox_note {
 	struct mailbox_note *next;
+	enum {
+		MAILBOX_NOTE_VERDICT,   /* a struct verdicts_note */
+		MAILBOX_NOTE_PUBLISHED, /* a struct bus_request */
+	} kind;
 };
 
 /* What was taken. */

@@ -62,6 +62,8 @@ struct message *message_new_event(struct span data, bool is_json,
 	m->header_len = (uint8_t)header;
 	m->is_json = is_json;
 	m->event_len = (uint8_t)event.len;
+	m->is_reset = false;
+	m->epoch = 0;
 	m->claims = 0;
 	m->sequence = 0;
 	m->accepted_ns = 0;
@@ -121,7 +123,7 @@ static int write_form(struct buf *out, const struct message *m,
 		      const struct message_source *source)
 {
 	char text[CURSOR_MAX];
-	struct span id = {text, cursor_write(text, source->epoch, m->sequence)};
+	struct span id = {text, cursor_write(text, m->epoch, m->sequence)};
 
 	if (form == MESSAGE_ENVELOPE)
 		return write_envelope(out, m, source, id);

@@ -39,7 +39,7 @@ enum message_form {
 
 /* What a form has from the topic. Borrowed. */
 struct message_source {
-	uint64_t epoch;
+	uint64_t epoch; /* of what is told besides: a message has its own */
 	struct span publisher;
 	struct span topic;
 };
@@ -60,10 +60,13 @@ struct message {
 	uint8_t header_len;   /* of the frame; behind it is the data */
 	bool is_json;         /* the data is JSON text, and not a string's */
 	uint8_t event_len;    /* of the event's type, behind the data */
+	bool is_reset;        /* no publication: the topic begins anew behind
+				 it (registry_renew()) */
 	uint32_t claims;      /* on it in the history (Guarded by the lock of
 				 its topic) */
 	size_t size;          /* of this allocation */
 	uint64_t sequence;    /* its place in the topic, counted from 1 */
+	uint64_t epoch;       /* which life of the numbers that is one of */
 	uint64_t accepted_ns; /* when it was published, by uv_hrtime() */
 	uint8_t *frame;       /* inside this allocation */
 	/* Bytes of the further forms; MESSAGE_IS_KEPT besides. */

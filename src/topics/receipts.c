@@ -3,9 +3,11 @@
 #include "topics/receipts.h"
 
 #include "base/check.h"
+#include "base/decimal.h"
 #include "base/list.h"
 #include "base/memory.h"
 #include "base/siphash.h"
+#include "codec/cursor.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -325,6 +327,25 @@ size_t receipts_count(const struct receipts *all)
 size_t receipts_bytes(const struct receipts *all)
 {
 	return atomic_load_explicit(&all->bytes, memory_order_relaxed);
+}
+
+static char *put(char *at, struct span text)
+{
+	memcpy(at, text.bytes, text.len);
+	return at + text.len;
+}
+
+char *receipt_write(char *at, uint64_t epoch,
+		    const struct registry_receipt *receipt)
+{
+	_Static_assert(CURSOR_MAX + DECIMAL_MAX + 32 <= RECEIPT_MAX,
+		       "the longest receipt fits");
+	at = put(at, SPAN("{\"id\":\""));
+	at += cursor_write(at, epoch, receipt->sequence);
+	at = put(at, SPAN("\",\"subscribers\":"));
+	at = decimal_write(at, receipt->subscribers);
+	*at++ = '}';
+	return at;
 }
 
 /* --- requests ------------------------------------------------------------ */

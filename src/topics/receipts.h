@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/span.h"
+#include "topics/registry.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -30,6 +31,13 @@ int receipts_new(struct receipts **out, uint64_t ttl_ms, size_t max_bytes);
 
 /* No request may be under way. NULL is fine. */
 void receipts_free(struct receipts *all);
+
+#define RECEIPT_MAX 96 /* bytes */
+
+/* Writes {"id":"EPOCH-SEQ","subscribers":N} to `at`, which has RECEIPT_MAX
+ * bytes. Returns its end. */
+char *receipt_write(char *at, uint64_t epoch,
+		    const struct registry_receipt *receipt);
 
 /* One request that has a key. */
 struct receipts_request {

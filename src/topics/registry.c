@@ -86,13 +86,15 @@ int registry_new(struct registry **out, const struct registry_options *options)
 		aligned_alloc(_Alignof(struct registry), sizeof *r);
 	if (r == NULL)
 		return UV_ENOMEM;
+	uint64_t epoch;
 	memset(r, 0, sizeof *r);
 	if (fill_random(&r->key, sizeof r->key) != 0 ||
-	    fill_random(&r->epoch, sizeof r->epoch) != 0 ||
+	    fill_random(&epoch, sizeof epoch) != 0 ||
 	    uv_mutex_init(&r->by_use_lock) != 0) {
 		free(r);
 		return UV_EIO;
 	}
+	atomic_init(&r->epoch, epoch);
 	set_options(r, options);
 	list_init(&r->by_use);
 	list_init(&r->unused);
@@ -119,7 +121,7 @@ void registry_free(struct registry *r)
 
 uint64_t registry_epoch(const struct registry *r)
 {
-	return r->epoch;
+	return atomic_load_explicit(&r->epoch, memory_order_relaxed);
 }
 
 struct topic_key registry_key_of(const struct topic *t)
@@ -220,6 +222,7 @@ struct topic *registry_insert_locked(struct registry *r,
 	t->sequence =
 		atomic_load_explicit(&s->sequence_base, memory_order_relaxed);
 	t->dropped = t->sequence;
+	t->epoch = registry_epoch(r);
 	t->next = *bucket;
 	*bucket = t;
 	s->topics++;
@@ -236,8 +239,9 @@ size_t registry_remove_locked(const struct registry *r,
 	*at = t->next;
 	s->topics--;
 	/* Nobody counts it up meanwhile: that takes the read lock. */
-	if (s->sequence_base < t->sequence)
-		s->sequence_base = t->sequence;
+	uint64_t last = r->options.is_log ? t->dropped : t->sequence;
+	if (s->sequence_base < last)
+		s->sequence_base = last;
 	uv_mutex_destroy(&t->lock);
 	memory_credit(registry_topic_size(r, &key));
 	free(t);
@@ -269,6 +273,9 @@ static int enter(struct registry *r, struct topic *t, unsigned worker,
 	t->subscribers++;
 	join->member = slot->member;
 	join->topic = t;
+	/* The topic had nothing else of what is applied. */
+	if (r->options.is_log && t->sequence < registry_applied(r))
+		t->sequence = registry_applied(r);
 	registry_resume_locked(r, t, join);
 	uv_mutex_unlock(&t->lock);
 	return 0;
@@ -367,6 +374,29 @@ static void post_locked(struct registry *r, struct topic *t, struct message *m,
 	}
 }
 
+/* Keeps and posts what has its number. The topic is locked; it has `workers`
+ * workers. */
+static void place_locked(struct registry *r, struct topic *t,
+			 struct registry_posting *p, unsigned workers)
+{
+	struct message *m = p->message;
+	unsigned users = workers;
+
+	m->epoch = t->epoch;
+	p->receipt->sequence = m->sequence;
+	p->receipt->subscribers = t->subscribers;
+	if (r->has_history)
+		users += registry_keep_locked(r, t, m, &p->drops);
+	else
+		t->dropped = m->sequence;
+	/* The caller's reference is for one of them. */
+	if (users > 1)
+		message_ref(m, users - 1);
+	if (users > 0)
+		p->message = NULL;
+	post_locked(r, t, m, workers);
+}
+
 int registry_post(struct registry *r, struct topic *t,
 		  struct registry_posting *p)
 {
@@ -381,19 +411,7 @@ int registry_post(struct registry *r, struct topic *t,
 	if (!t->was_used)
 		registry_use_locked(r, t);
 	m->sequence = ++t->sequence;
-	p->receipt->sequence = m->sequence;
-	p->receipt->subscribers = t->subscribers;
-	unsigned users = (unsigned)workers;
-	if (r->has_history)
-		users += registry_keep_locked(r, t, m, &p->drops);
-	else
-		t->dropped = m->sequence;
-	/* The caller's reference is for one of them. */
-	if (users > 1)
-		message_ref(m, users - 1);
-	if (users > 0)
-		p->message = NULL;
-	post_locked(r, t, m, (unsigned)workers);
+	place_locked(r, t, p, (unsigned)workers);
 	uv_mutex_unlock(&t->lock);
 	return 0;
 }
@@ -464,4 +482,140 @@ int registry_publish(struct registry *r, const struct topic_key *key,
 	registry_drops_free(&p.drops);
 	registry_bound(r);
 	return rv;
+}
+
+/* --- a log's numbers ------------------------------------------------------ */
+
+uint64_t registry_applied(const struct registry *r)
+{
+	return atomic_load_explicit(&r->applied, memory_order_acquire);
+}
+
+void registry_reach(struct registry *r, uint64_t number)
+{
+	atomic_store_explicit(&r->applied, number, memory_order_release);
+}
+
+static unsigned count_members(const struct registry *r, const struct topic *t)
+{
+	unsigned workers = 0;
+
+	for (unsigned w = 0; w < r->options.workers; w++)
+		workers += t->slots[w].member != NULL;
+	return workers;
+}
+
+static void apply_to(struct registry *r, struct topic *t,
+		     struct registry_posting *p)
+{
+	uv_mutex_lock(&t->lock);
+	CHECK(p->message->sequence > t->sequence);
+	t->sequence = p->message->sequence;
+	place_locked(r, t, p, count_members(r, t));
+	uv_mutex_unlock(&t->lock);
+}
+
+/* Where there is history, or else nobody has it and it is gone at once. */
+static void apply_to_new(struct registry *r, uint64_t hash,
+			 const struct topic_key *key,
+			 struct registry_posting *p)
+{
+	struct registry_shard *s = registry_shard_of(r, hash);
+
+	uv_rwlock_wrlock(&s->lock);
+	struct topic *t = registry_find_locked(s, hash, key);
+	if (t == NULL && r->has_history) {
+		t = registry_insert_locked(r, s, hash, key);
+		if (t != NULL)
+			registry_count_topic_locked(r, t,
+						    p->message->accepted_ns);
+	}
+	if (t != NULL)
+		apply_to(r, t, p);
+	else /* no topic of this shard is known from before it */
+		s->sequence_base = p->message->sequence;
+	uv_rwlock_wrunlock(&s->lock);
+}
+
+void registry_apply(struct registry *r, const struct topic_key *key,
+		    struct message *m)
+{
+	uint64_t hash = registry_hash(r, key);
+	struct registry_shard *s = registry_shard_of(r, hash);
+	struct registry_receipt receipt;
+	struct registry_posting p = {.message = m, .receipt = &receipt};
+
+	registry_drops_init(&p.drops);
+	uv_rwlock_rdlock(&s->lock);
+	struct topic *t = registry_find_locked(s, hash, key);
+	if (t != NULL)
+		apply_to(r, t, &p);
+	uv_rwlock_rdunlock(&s->lock);
+	if (t == NULL)
+		apply_to_new(r, hash, key, &p);
+	if (p.message != NULL)
+		message_unref(p.message, 1);
+	registry_drops_free(&p.drops);
+	registry_bound(r);
+}
+
+/* A message that says so, for those that have subscribed; NULL without memory,
+ * which ends the process: nobody may go on as if nothing was lost. */
+static struct message *reset_of(const struct registry *r, uint64_t epoch,
+				uint64_t base)
+{
+	struct message *m = message_new(SPAN(""), false, r->options.workers);
+
+	CHECK(m != NULL);
+	m->is_reset = true;
+	m->sequence = base;
+	m->epoch = epoch;
+	m->accepted_ns = uv_hrtime();
+	return m;
+}
+
+static void renew_topic(struct registry *r, struct topic *t, uint64_t epoch,
+			uint64_t base)
+{
+	struct registry_drops drops;
+
+	registry_drops_init(&drops);
+	uv_mutex_lock(&t->lock);
+	registry_drop_history_locked(r, t, &drops);
+	t->epoch = epoch;
+	t->sequence = base;
+	t->dropped = base;
+	unsigned workers = count_members(r, t);
+	if (workers > 0) {
+		struct message *m = reset_of(r, epoch, base);
+		message_ref(m, workers);
+		post_locked(r, t, m, workers);
+		message_unref(m, 1);
+	}
+	uv_mutex_unlock(&t->lock);
+	registry_drops_free(&drops);
+}
+
+void registry_renew(struct registry *r, uint64_t epoch, uint64_t base)
+{
+	atomic_store_explicit(&r->epoch, epoch, memory_order_relaxed);
+	registry_reach(r, base);
+	for (unsigned i = 0; i < REGISTRY_SHARDS; i++) {
+		struct registry_shard *s = &r->shards[i];
+		uv_rwlock_wrlock(&s->lock);
+		s->sequence_base = base;
+		size_t buckets =
+			s->buckets == NULL ? 0 : (size_t)1 << s->bucket_bits;
+		for (size_t b = 0; b < buckets; b++)
+			for (struct topic *t = s->buckets[b]; t != NULL;
+			     t = t->next)
+				renew_topic(r, t, epoch, base);
+		uv_rwlock_wrunlock(&s->lock);
+	}
+	/* Behind those: whoever subscribes from then on is in the new epoch. */
+	struct message *m = reset_of(r, epoch, base);
+	message_ref(m, r->options.workers);
+	for (unsigned w = 0; w < r->options.workers; w++)
+		mailbox_post_message(r->options.mailboxes[w], NULL, m);
+	message_unref(m, 1);
 }

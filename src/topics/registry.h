@@ -55,6 +55,9 @@ struct registry_options {
 	/* Beside those: of messages that are kept only for subscribers that are
 	 * behind, of all topics. Of what others leave, a topic gets half. */
 	size_t replay_bytes;
+	/* Numbers come from a log that others share: registry_apply() in place
+	 * of registry_publish(). */
+	bool is_log;
 };
 
 /* Returns 0 and `*out`; UV_ENOMEM, or the error of the kernel's random source.
@@ -64,7 +67,8 @@ int registry_new(struct registry **out, const struct registry_options *options);
 /* No subscriber may be left; history goes. NULL is fine. */
 void registry_free(struct registry *r);
 
-/* Which life of the numbers this is (cursor.h). Fixed once threads run. */
+/* Which life of the numbers this is (cursor.h). Changes by registry_renew()
+ * alone. */
 uint64_t registry_epoch(const struct registry *r);
 
 /* Of a topic that has a subscriber: lives as long as that. */
@@ -120,7 +124,11 @@ bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
  * any more, and have a bound of their own, replay_bytes. Where that is reached,
  * or memory is scarce, claims are broken. */
 struct registry_reading {
+	uint64_t epoch; /* In: that of `since` */
 	uint64_t since; /* In: what it has got so far. Out: the same */
+	/* Out: the topic has begun anew, in another epoch, and nothing else is
+	 * set: it waits for the message that says so, and claims nothing. */
+	bool is_void;
 	/* Out: the next message, a reference to which is now the caller's.
 	 * NULL: those above the old `since` and up to the new one are lost. */
 	struct message *message;
@@ -131,9 +139,10 @@ struct registry_reading {
 void registry_read(struct registry *r, struct topic *t,
 		   struct registry_reading *reading);
 
-/* The subscriber, which is behind and has got what is up to `since`, will not
- * read any more: before registry_leave(). */
-void registry_give_up(struct registry *r, struct topic *t, uint64_t since);
+/* The subscriber, which is behind and has got what is up to `since` of `epoch`,
+ * will not read any more: before registry_leave(). */
+void registry_give_up(struct registry *r, struct topic *t, uint64_t epoch,
+		      uint64_t since);
 
 /* What became of a publication. */
 struct registry_receipt {
@@ -168,6 +177,27 @@ struct registry_item {
  * topic can't be made, and then nobody gets anything. */
 int registry_publish_all(struct registry *r, struct registry_item *items,
 			 size_t count);
+
+/* --- a log's numbers (options: is_log); one thread calls these -------------
+ */
+
+/* Gives `m` the place that the log has given it, `m->sequence`, above all
+ * before; keeps it, and posts it to every worker that has a subscriber, room or
+ * not. Takes the caller's reference. `m->accepted_ns` is set. Without memory
+ * for the topic, which then has no subscriber, it counts as dropped. */
+void registry_apply(struct registry *r, const struct topic_key *key,
+		    struct message *m);
+
+/* All numbers up to this one are applied, or were of no topic. */
+void registry_reach(struct registry *r, uint64_t number);
+uint64_t registry_applied(const struct registry *r); /* threads: any */
+
+/* What the topics have and had is void: numbers go on in `epoch`, above `base`,
+ * and whoever has subscribed is posted a message that is_reset, in line: behind
+ * all of before, and before all of the new epoch. A last one follows, for each
+ * worker, without a member. Ends the process if there is no memory for these.
+ */
+void registry_renew(struct registry *r, uint64_t epoch, uint64_t base);
 
 /* --- history ------------------------------------------------------------ */
 

@@ -53,6 +53,7 @@ struct topic {
 	uv_mutex_t lock;
 	/* Guarded by `lock`; whoever has the shard's lock for writing is alone
 	 * and needs no other. */
+	uint64_t epoch; /* of its numbers */
 	uint64_t sequence;
 	uint64_t dropped;     /* of the last message that `ring` has no more */
 	uint64_t subscribers; /* on all workers */
@@ -85,7 +86,9 @@ struct registry {
 	/* Immutable once threads run. */
 	struct siphash_key key;
 	struct registry_options options;
-	uint64_t epoch;
+	_Atomic uint64_t epoch; /* changes only by registry_renew() */
+	/* Atomic: of a log, the number up to which all is applied. */
+	_Atomic uint64_t applied;
 	uint64_t ttl_ns;
 	bool has_history;
 	struct registry_shard shards[REGISTRY_SHARDS];
@@ -193,6 +196,10 @@ struct topic *registry_make_locked(struct registry *r, struct registry_shard *s,
 /* The number of a message that no topic has, for want of history. (registry.c)
  */
 uint64_t registry_number_without(struct registry_shard *s);
+
+/* Drops all that the topic keeps, claimed or not. Both locks are held. */
+void registry_drop_history_locked(struct registry *r, struct topic *t,
+				  struct registry_drops *drops);
 
 /* Keeps `m`, the topic's newest; takes a reference of the caller's if so. Both
  * locks are held. Returns whether it is kept: not if it is too large, or

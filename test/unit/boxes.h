@@ -54,7 +54,8 @@ static inline int new_registry(uint32_t size, uint64_t ttl_ms, size_t bytes)
 static inline unsigned read_missed(struct registry_join *j,
 				   struct message **missed, unsigned max)
 {
-	struct registry_reading reading = {.since = j->since};
+	struct registry_reading reading = {.epoch = registry_epoch(registry),
+					   .since = j->since};
 	unsigned n = 0;
 
 	while (j->is_behind) {

@@ -805,6 +805,7 @@ static void put_form(struct office *o, struct buf *out, const char *topic,
 	struct message *m = message_new(span_of(text), true, 0);
 	assert_non_null(m);
 	m->sequence = n;
+	m->epoch = source.epoch;
 	struct span bytes = message_encode(m, form, &source);
 	assert_non_null(bytes.bytes);
 	assert_int_equal(buf_append(out, bytes.bytes, bytes.len), 0);

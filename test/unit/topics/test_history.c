@@ -128,7 +128,8 @@ static void leave(const struct registry_join *j)
 	uint64_t posted;
 
 	if (j->is_behind)
-		registry_give_up(registry, j->topic, j->since);
+		registry_give_up(registry, j->topic, registry_epoch(registry),
+				 j->since);
 	registry_leave(registry, j->topic, 0, &posted);
 }
 
@@ -352,7 +353,8 @@ static struct registry_join stay_behind(const struct topic_key *key,
 /* Reads one message, which must be there. */
 static void read_next(struct registry_join *j)
 {
-	struct registry_reading reading = {.since = j->since};
+	struct registry_reading reading = {.epoch = registry_epoch(registry),
+					   .since = j->since};
 
 	assert_true(j->is_behind);
 	registry_read(registry, j->topic, &reading);
@@ -373,7 +375,8 @@ static void read_all(struct registry_join *j)
 /* Reads that something was lost. Returns the number of the last such. */
 static uint64_t read_loss(struct registry_join *j)
 {
-	struct registry_reading reading = {.since = j->since};
+	struct registry_reading reading = {.epoch = registry_epoch(registry),
+					   .since = j->since};
 
 	registry_read(registry, j->topic, &reading);
 	assert_null(reading.message);
@@ -1109,7 +1112,8 @@ static void come(struct worker *w, unsigned key, struct client *c)
 static void catch_up(const struct worker *w, unsigned key, struct client *c,
 		     unsigned max)
 {
-	struct registry_reading reading = {.since = c->last};
+	struct registry_reading reading = {.epoch = registry_epoch(registry),
+					   .since = c->last};
 
 	for (unsigned i = 0; i < max && c->is_behind; i++) {
 		registry_read(registry, w->locals[key].topic, &reading);
@@ -1131,7 +1135,8 @@ static void go(struct worker *w, unsigned key, struct client *c)
 	uint64_t posted;
 
 	if (c->is_behind)
-		registry_give_up(registry, w->locals[key].topic, c->last);
+		registry_give_up(registry, w->locals[key].topic,
+				 registry_epoch(registry), c->last);
 	if (registry_leave(registry, w->locals[key].topic, w->index, &posted))
 		take_mail(w);
 	c->is_in = false;

@@ -217,6 +217,7 @@ static struct message *numbered(struct span data, bool is_json)
 
 	assert_non_null(m);
 	m->sequence = 42;
+	m->epoch = 0x1f;
 	return m;
 }
 
@@ -289,6 +290,7 @@ static void assert_event_form(bool is_json, enum message_form form,
 
 	assert_non_null(m);
 	m->sequence = 42;
+	m->epoch = 0x1f;
 	assert_true(span_equal(message_data(m), SPAN("1")));
 	assert_true(span_equal(message_event(m), SPAN("g\"l")));
 	bytes = message_encode(m, form, &source);

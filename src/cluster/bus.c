@@ -1,0 +1,386 @@
+/* bus.c - the bus's thread, its clock, and what other threads call. */
+#include "cluster/bus.h"
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "cluster/private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#define NS_A_MS 1000000ULL
+
+/* --- connecting ---------------------------------------------------------- */
+
+static void on_wake(void *user)
+{
+	struct bus *b = user;
+	uv_async_send(&b->wake);
+}
+
+/* To one server; `b->server` says which. */
+static int connect_to(struct bus *b, char error[static NATS_ERROR_MAX])
+{
+	char name[32];
+
+	snprintf(name, sizeof name, "isimud-%016llx",
+		 (unsigned long long)b->node);
+	struct nats_options options = {
+		.servers = &b->servers[b->server],
+		.servers_count = 1,
+		.creds = b->options.creds,
+		.ca = b->options.ca,
+		.name = name,
+		.timeout_ms = BUS_CONNECT_MS,
+		.wake = on_wake,
+		.user = b,
+	};
+	return nats_connect(&b->nats, &options, error);
+}
+
+static void try_connect(struct bus *b)
+{
+	char error[NATS_ERROR_MAX];
+	char server[NATS_SERVER_MAX];
+
+	if (connect_to(b, error) != 0) {
+		log_event(LOG_WARN, "bus_unreachable", LOG_NO_FIELDS,
+			  "bus: a server can't be reached: %s", error);
+		bus_next_server(b);
+		uv_update_time(&b->loop);
+		b->connect_ms = uv_now(&b->loop) + BUS_TICK_MS;
+		return;
+	}
+	uv_update_time(&b->loop);
+	nats_server(b->nats, server);
+	log_event(LOG_INFO, "bus_connected", LOG_NO_FIELDS,
+		  "bus: connected to %s", server);
+	log_join(b, "connected");
+}
+
+/* --- the loop ------------------------------------------------------------- */
+
+static void handle(struct bus *b, struct nats_mail *m)
+{
+	const char *doubt;
+
+	switch (m->event) {
+	case NATS_RECORD:
+		log_on_record(b, m);
+		break;
+	case NATS_HEARTBEAT:
+		log_on_heartbeat(b, m);
+		break;
+	case NATS_FLOW:
+		nats_respond(b->nats, m);
+		break;
+	case NATS_ACK:
+		doubt = window_on_ack(b, m);
+		if (doubt != NULL)
+			log_join(b, doubt);
+		break;
+	case NATS_NODE:
+		break;
+	case NATS_LOST:
+		bus_disconnect(b, "the connection is gone");
+		break;
+	}
+}
+
+/* Messages that were taken before a join may be of the consumer before. */
+static void take_mail(struct bus *b)
+{
+	while (b->nats != NULL) {
+		struct nats *from = b->nats;
+		uint64_t consumer = b->consumers;
+		struct nats_mail *m = nats_take(from);
+		if (m == NULL)
+			return;
+		while (m != NULL) {
+			struct nats_mail *next = m->next;
+			bool is_stale =
+				b->nats != from || (m->event <= NATS_FLOW &&
+						    b->consumers != consumer);
+			if (!is_stale)
+				handle(b, m);
+			nats_mail_free(m);
+			m = next;
+		}
+	}
+}
+
+static void stop(struct bus *b)
+{
+	b->is_stopping = true;
+	atomic_store(&b->is_up, false);
+	window_give_up(b);
+	nats_close(b->nats);
+	b->nats = NULL;
+	uv_close((uv_handle_t *)&b->tick, NULL);
+	uv_close((uv_handle_t *)&b->wake, NULL);
+}
+
+static void on_async(uv_async_t *async)
+{
+	struct bus *b = async->data;
+
+	if (b->is_stopping)
+		return;
+	take_mail(b);
+	window_fill(b);
+	if (atomic_load(&b->wants_stop))
+		stop(b);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+	struct bus *b = timer->data;
+	uint64_t now = uv_now(&b->loop);
+
+	take_mail(b);
+	if (b->nats == NULL && now >= b->connect_ms)
+		try_connect(b);
+	else if (b->nats != NULL && b->away_ms != 0 &&
+		 b->state == BUS_STATE_JOIN && now - b->away_ms > BUS_AWAY_MS &&
+		 b->wait_until_ms == 0) {
+		b->away_ms = now;
+		bus_disconnect(b, "not live for too long: another server");
+	}
+	if (b->nats != NULL)
+		log_tick(b);
+	window_tick(b);
+	window_fill(b);
+}
+
+static void bus_main(void *arg)
+{
+	struct bus *b = arg;
+
+	prctl(PR_SET_NAME, "isi-bus");
+	uv_update_time(&b->loop);
+	log_join(b, "the start");
+	uv_run(&b->loop, UV_RUN_DEFAULT);
+}
+
+/* --- start and stop ------------------------------------------------------- */
+
+static int split_servers(struct bus *b)
+{
+	char *rest = strdup(b->options.servers);
+	char *server;
+
+	b->servers_text = rest;
+	if (rest == NULL)
+		return UV_ENOMEM;
+	char *next = rest;
+	while ((server = strsep(&next, ",")) != NULL) {
+		if (*server == '\0' || b->servers_count == BUS_SERVERS_MAX)
+			return UV_EINVAL;
+		b->servers[b->servers_count++] = server;
+	}
+	return 0;
+}
+
+static int check_server(struct bus *b, char error[static BUS_ERROR_MAX])
+{
+	const struct bus_options *o = &b->options;
+	char text[NATS_ERROR_MAX];
+	struct nats_stream stream;
+
+	if (nats_max_payload(b->nats) < o->body_max_bytes + 1024) {
+		snprintf(error, BUS_ERROR_MAX,
+			 "the server's max_payload (%zu) must be at least "
+			 "MAX_BODY and 1 KiB (%zu)",
+			 nats_max_payload(b->nats), o->body_max_bytes + 1024);
+		return UV_EINVAL;
+	}
+	int rv = nats_find_stream(b->nats, o->stream, &stream, text);
+	if (rv == UV_ENOENT && o->creates) {
+		log_want_stream(o, &stream);
+		rv = nats_make_stream(b->nats, o->stream, &stream, text);
+		if (rv == 0)
+			log_event(LOG_INFO, "bus_stream", LOG_NO_FIELDS,
+				  "bus: made the stream %s", o->stream);
+		else /* another node may have been faster */
+			rv = nats_find_stream(b->nats, o->stream, &stream,
+					      text);
+	} else if (rv == UV_ENOENT) {
+		snprintf(error, BUS_ERROR_MAX,
+			 "there is no stream %s: make it, or set BUS_CREATE",
+			 o->stream);
+		return UV_EINVAL;
+	}
+	if (rv != 0) {
+		snprintf(error, BUS_ERROR_MAX, "the stream %s: %s", o->stream,
+			 text);
+		return rv;
+	}
+	return log_check_stream(o, &stream, error);
+}
+
+static void free_bus(struct bus *b)
+{
+	nats_close(b->nats);
+	buf_fini(&b->scratch);
+	uv_mutex_destroy(&b->lock);
+	free(b->servers_text);
+	free(b);
+	nats_fini();
+}
+
+int bus_start(struct bus **out, const struct bus_options *options,
+	      char error[static BUS_ERROR_MAX])
+{
+	char text[NATS_ERROR_MAX];
+	struct bus *b = calloc(1, sizeof *b);
+	int rv = UV_ENOMEM;
+
+	snprintf(error, BUS_ERROR_MAX, "no memory");
+	if (b == NULL)
+		return rv;
+	b->options = *options;
+	b->end = &b->first;
+	if (uv_mutex_init(&b->lock) != 0) {
+		free(b);
+		return rv;
+	}
+	b->node = bus_random();
+	rv = split_servers(b);
+	if (rv != 0) {
+		snprintf(error, BUS_ERROR_MAX,
+			 "NATS_URL must be 1 to %d URLs with commas between",
+			 BUS_SERVERS_MAX);
+		goto err_bus;
+	}
+	rv = uv_loop_init(&b->loop);
+	if (rv != 0)
+		goto err_bus;
+	rv = uv_async_init(&b->loop, &b->wake, on_async);
+	if (rv != 0)
+		goto err_loop;
+	uv_timer_init(&b->loop, &b->tick);
+	b->wake.data = b;
+	b->tick.data = b;
+	uv_timer_start(&b->tick, on_tick, BUS_TICK_MS, BUS_TICK_MS);
+	for (unsigned i = 0; i < b->servers_count && b->nats == NULL; i++) {
+		rv = connect_to(b, text);
+		if (rv != 0)
+			bus_next_server(b);
+	}
+	if (b->nats == NULL)
+		snprintf(error, BUS_ERROR_MAX,
+			 "no server of NATS_URL can be reached: %s", text);
+	else
+		rv = check_server(b, error);
+	if (rv != 0)
+		goto err_handles;
+	atomic_store(&b->behind_ms, uv_hrtime() / NS_A_MS);
+	b->away_ms = uv_now(&b->loop);
+	rv = uv_thread_create(&b->thread, bus_main, b);
+	if (rv == 0) {
+		*out = b;
+		return 0;
+	}
+err_handles:
+	nats_close(b->nats);
+	b->nats = NULL;
+	uv_close((uv_handle_t *)&b->tick, NULL);
+	uv_close((uv_handle_t *)&b->wake, NULL);
+	uv_run(&b->loop, UV_RUN_DEFAULT); /* lets the handles go */
+err_loop:
+	uv_loop_close(&b->loop);
+err_bus:
+	free_bus(b);
+	return rv;
+}
+
+void bus_stop(struct bus *b)
+{
+	if (b == NULL)
+		return;
+	atomic_store(&b->wants_stop, true);
+	uv_async_send(&b->wake);
+	uv_thread_join(&b->thread);
+	uv_loop_close(&b->loop);
+	window_fini(&b->window);
+	free_bus(b);
+}
+
+/* --- for other threads ---------------------------------------------------- */
+
+int bus_publish(struct bus *b, struct bus_request *r)
+{
+	size_t bytes = sizeof *r + r->len;
+	bool was_empty;
+
+	if (!atomic_load_explicit(&b->is_up, memory_order_relaxed))
+		return UV_ENOTCONN;
+	if (atomic_fetch_add_explicit(&b->pending_bytes, bytes,
+				      memory_order_relaxed) +
+		    bytes >
+	    b->options.pending_bytes) {
+		atomic_fetch_sub_explicit(&b->pending_bytes, bytes,
+					  memory_order_relaxed);
+		return UV_ENOBUFS;
+	}
+	memory_charge(bytes);
+	r->next = NULL;
+	r->due_ms = uv_hrtime() / NS_A_MS + b->options.timeout_ms;
+	uv_mutex_lock(&b->lock);
+	was_empty = b->first == NULL;
+	*b->end = r;
+	b->end = &r->next;
+	uv_mutex_unlock(&b->lock);
+	if (was_empty)
+		uv_async_send(&b->wake);
+	return 0;
+}
+
+static uint64_t get(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+bool bus_is_warm(const struct bus *b)
+{
+	return atomic_load_explicit(&b->is_warm, memory_order_acquire);
+}
+
+uint64_t bus_markers(const struct bus *b)
+{
+	return get(&b->markers);
+}
+
+uint64_t bus_lag_ms(const struct bus *b)
+{
+	uint64_t behind_ms = get(&b->behind_ms);
+	uint64_t now = uv_hrtime() / NS_A_MS;
+
+	return behind_ms == 0 || now < behind_ms ? 0 : now - behind_ms;
+}
+
+void bus_status(const struct bus *b, struct bus_status *out)
+{
+	*out = (struct bus_status){
+		.is_up = atomic_load(&b->is_up),
+		.is_warm = bus_is_warm(b),
+		.lag_ms = bus_lag_ms(b),
+		.sequence = get(&b->sequence),
+		.pending_bytes = atomic_load_explicit(&b->pending_bytes,
+						      memory_order_relaxed),
+		.records_in = get(&b->records_in),
+		.publications_in = get(&b->publications_in),
+		.records_out = get(&b->records_out),
+		.publications_out = get(&b->publications_out),
+		.joins = get(&b->joins),
+		.epochs = get(&b->epochs),
+		.lost_records = get(&b->lost_records),
+		.divergences = get(&b->divergences),
+		.unknown = get(&b->unknown),
+		.resends = get(&b->resends),
+		.warm_up_ms = get(&b->warm_up_ms),
+	};
+}

@@ -1,0 +1,148 @@
+/* bus.h - this node's place in the cluster: it writes publications to the log,
+ * reads the log, and hands all that it has to the registry in order.
+ *
+ *             connected         log judged            all is read
+ *    DOWN ---------------> JOIN -----------> WARMING ------------> LIVE
+ *     ^                     ^ |                                      |
+ *     |  connection lost,   | | nobody vouches for it: 3 s           |
+ *     +--- nothing heard ---+-+--------- a doubt about the log ------+
+ *
+ * One thread, `isi-bus`, and one connection. Workers touch a bounded queue and
+ * atomics alone, so that a server that hangs costs them nothing. The log is one
+ * stream of records (record.h). Publications that wait while WINDOW_RECORDS are
+ * not acknowledged go together in one record.
+ *
+ * An epoch lives in the log: a marker, renewed each second by whoever has seen
+ * none for a second. It is replaced, by exactly one node, where the log is not
+ * what it was: shorter than what was applied, another record where one was
+ * applied, no marker, or none renewed for longer than anybody here lives.
+ *
+ * Lock order: the queue's lock is a leaf; mailbox_post_note() comes after. */
+#ifndef ISIMUD_CLUSTER_BUS_H
+#define ISIMUD_CLUSTER_BUS_H
+
+#include "cluster/record.h"
+#include "topics/mailbox.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct bus; /* opaque */
+
+/* Who applies the log. All is called on the bus's thread. */
+struct bus_sink {
+	/* Publication `number` (record_number()) is next. `accepted_ns`: when,
+	 * by uv_hrtime(). What `p` names is borrowed. Does not fail. */
+	void (*apply)(void *user, uint64_t number, uint64_t accepted_ns,
+		      const struct record_publication *p);
+	/* All publications of record `r` were applied; the first was `number`.
+	 * Only for those that are RECORD_KEYED. */
+	void (*applied)(void *user, const struct record *r, uint64_t number);
+	/* What is known of all topics is void, whatever their numbers: those
+	 * from here on are of `epoch`, above `base`. Everybody is to be told,
+	 * once the bus is not warming. */
+	void (*renew)(void *user, uint64_t epoch, uint64_t base);
+	/* There is nothing up to `number` that was not applied. */
+	void (*reached)(void *user, uint64_t number);
+	void *user;
+};
+
+struct bus_options {
+	const char *servers; /* NATS_URL: URLs with commas between */
+	const char *creds;   /* or NULL */
+	const char *ca;      /* or NULL */
+	const char *stream;
+	bool creates;         /* makes the stream if there is none */
+	unsigned replicas;    /* then */
+	uint64_t timeout_ms;  /* for a publication */
+	size_t pending_bytes; /* waiting for the log, or for its answer */
+	uint64_t history_ttl_ms;
+	size_t body_max_bytes; /* of a publication; max_payload must hold it */
+	/* [w] of worker w; they outlive the bus. */
+	struct mailbox *const *mailboxes;
+	struct bus_sink sink;
+};
+
+#define BUS_ERROR_MAX 512
+
+/* Connects, checks the stream (and makes it), and starts the thread, which
+ * joins. Blocks for some seconds at most a server. Returns 0 and `*out`; or
+ * UV_EINVAL if the settings or the stream are wrong, another UV_E… if no server
+ * can be reached; `error` says what, in one line. */
+int bus_start(struct bus **out, const struct bus_options *options,
+	      char error[static BUS_ERROR_MAX]);
+
+/* Ends the thread: what waits is refused first. The mailboxes must still be
+ * there. NULL is fine. */
+void bus_stop(struct bus *b);
+
+/* What became of a request. */
+enum bus_outcome {
+	BUS_PUBLISHED, /* in the log: `number` */
+	BUS_REPEATED,  /* its key was used before: at `number`, applied */
+	BUS_REFUSED,   /* not in the log, and will not be */
+	BUS_UNKNOWN,   /* nobody can tell */
+};
+
+/* Publications that belong together: they get numbers in a row. A heap block of
+ * the worker that asks, which gets it back in its mail, and then frees it. */
+struct bus_request {
+	struct mailbox_note note; /* the first member */
+	/* In. */
+	unsigned worker;
+	unsigned count; /* publications, 1 to RECORD_PUBLICATIONS_MAX */
+	uint32_t flags; /* RECORD_KEYED and RECORD_IS_ARRAY, or 0 */
+	uint8_t id[DIGEST_SHA256_BYTES];      /* RECORD_KEYED */
+	uint8_t content[DIGEST_SHA256_BYTES]; /* the same */
+	/* Out. */
+	enum bus_outcome outcome;
+	uint64_t epoch;
+	uint64_t number; /* of the first publication; the others follow */
+	/* The bus's own. */
+	struct bus_request *next;
+	uint64_t due_ms;
+	/* The caller's own: the bus does not look at it. */
+	void *owner;
+	bool is_array;
+
+	size_t len;
+	char body[]; /* `len` bytes, as record_add() appends them */
+};
+
+/* Takes `r` if it returns 0: it will come back by the worker's mailbox, within
+ * BUS_TIMEOUT and a little. Else UV_ENOTCONN: the log can't be reached, or
+ * UV_ENOBUFS: too much is waiting; `r` is still the caller's. Threads: any. */
+int bus_publish(struct bus *b, struct bus_request *r);
+
+/* Whether it was live once: what it has since is exact, if late. */
+bool bus_is_warm(const struct bus *b);
+
+/* How many markers were applied: the next one tells the epoch in force. */
+uint64_t bus_markers(const struct bus *b);
+
+/* For how long it has not been at the end of the log, in ms. */
+uint64_t bus_lag_ms(const struct bus *b);
+
+/* How it is; each read of an atomic. Threads: any. */
+struct bus_status {
+	bool is_up;        /* publications are taken */
+	bool is_warm;      /* it was live once */
+	uint64_t lag_ms;   /* for how long it has not been at the log's end */
+	uint64_t sequence; /* applied, of the stream */
+	uint64_t pending_bytes;
+	uint64_t records_in;
+	uint64_t publications_in;
+	uint64_t records_out;
+	uint64_t publications_out;
+	uint64_t joins;
+	uint64_t epochs; /* new ones that this node has seen */
+	uint64_t lost_records;
+	uint64_t divergences;
+	uint64_t unknown;
+	uint64_t resends;
+	uint64_t warm_up_ms;
+};
+void bus_status(const struct bus *b, struct bus_status *out);
+
+#endif

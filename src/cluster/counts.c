@@ -1,0 +1,402 @@
+/* counts.c - see counts.h. */
+#include "cluster/counts.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "base/siphash.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#define VERSION_1 1
+#define HEAD      28
+#define ENTRY     12
+#define CAP_MIN   64
+
+enum kind {
+	KIND_CHANGES = 1,
+	KIND_FIRST = 2, /* of all there is; others follow as changes */
+	KIND_ASK = 3,
+};
+
+/* --- a table of counts by hash -------------------------------------------- */
+
+struct entry {
+	uint64_t hash; /* 0: free */
+	uint32_t count;
+	bool is_seen; /* in this node's: since counts_begin() */
+};
+
+struct table {
+	struct entry *entries; /* open addressing, at most half full */
+	size_t cap;            /* a power of two, or 0 */
+	size_t used;
+};
+
+static void table_fini(struct table *t)
+{
+	memory_credit(t->cap * sizeof(struct entry));
+	free(t->entries);
+	*t = (struct table){0};
+}
+
+static struct entry *place(const struct table *t, uint64_t hash)
+{
+	size_t i = hash & (t->cap - 1);
+
+	while (t->entries[i].hash != 0 && t->entries[i].hash != hash)
+		i = (i + 1) & (t->cap - 1);
+	return &t->entries[i];
+}
+
+static const struct entry *find(const struct table *t, uint64_t hash)
+{
+	const struct entry *e = t->cap == 0 ? NULL : place(t, hash);
+	return e == NULL || e->hash == 0 ? NULL : e;
+}
+
+/* Makes a table of those that count, with room for more. */
+static int rebuild(struct table *t)
+{
+	struct table larger = {.cap = CAP_MIN};
+	size_t live = 0;
+
+	for (size_t i = 0; i < t->cap; i++)
+		live += t->entries[i].hash != 0 && t->entries[i].count > 0;
+	while (larger.cap < 4 * (live + 1))
+		larger.cap *= 2;
+	larger.entries = calloc(larger.cap, sizeof(struct entry));
+	if (larger.entries == NULL)
+		return UV_ENOMEM;
+	memory_charge(larger.cap * sizeof(struct entry));
+	for (size_t i = 0; i < t->cap; i++) {
+		const struct entry *e = &t->entries[i];
+		if (e->hash == 0 || e->count == 0)
+			continue;
+		*place(&larger, e->hash) = *e;
+		larger.used++;
+	}
+	table_fini(t);
+	*t = larger;
+	return 0;
+}
+
+/* The entry of `hash`, made if there is none. NULL without memory. */
+static struct entry *enter(struct table *t, uint64_t hash)
+{
+	if (2 * (t->used + 1) > t->cap && rebuild(t) != 0)
+		return NULL;
+	struct entry *e = place(t, hash);
+	if (e->hash == 0) {
+		e->hash = hash;
+		t->used++;
+	}
+	return e;
+}
+
+/* --- nodes ---------------------------------------------------------------- */
+
+struct node {
+	uint64_t id; /* 0: free */
+	uint64_t number;
+	uint64_t heard_ms;
+	bool is_known; /* all that it has was told */
+	struct table table;
+};
+
+struct counts {
+	uint64_t self;
+	uint64_t number; /* of the last message told */
+	struct table mine;
+	bool is_asked; /* all is to be told */
+	struct buf out;
+	/* Guarded by `lock`; changed by the bus's thread alone. */
+	uv_rwlock_t lock;
+	uint64_t epoch;
+	struct node nodes[COUNTS_NODES_MAX];
+	_Atomic unsigned nodes_count;
+};
+
+int counts_new(struct counts **out, uint64_t node)
+{
+	struct counts *c = calloc(1, sizeof *c);
+
+	if (c == NULL)
+		return UV_ENOMEM;
+	if (uv_rwlock_init(&c->lock) != 0) {
+		free(c);
+		return UV_ENOMEM;
+	}
+	c->self = node;
+	*out = c;
+	return 0;
+}
+
+void counts_free(struct counts *c)
+{
+	if (c == NULL)
+		return;
+	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++)
+		table_fini(&c->nodes[i].table);
+	table_fini(&c->mine);
+	buf_fini(&c->out);
+	uv_rwlock_destroy(&c->lock);
+	free(c);
+}
+
+static uint64_t hash_of(const struct counts *c, struct span publisher,
+			struct span topic)
+{
+	/* All nodes have the same. That a client, who sees the epoch in ids,
+	 * could make two topics' counts one is no harm worth a secret. */
+	const struct siphash_key key = {c->epoch, ~c->epoch};
+	uint64_t parts[2] = {siphash(&key, publisher.bytes, publisher.len),
+			     siphash(&key, topic.bytes, topic.len)};
+	uint64_t hash = siphash(&key, parts, sizeof parts);
+
+	return hash == 0 ? 1 : hash;
+}
+
+uint64_t counts_others(struct counts *c, struct span publisher,
+		       struct span topic)
+{
+	uint64_t sum = 0;
+
+	if (counts_nodes(c) == 0)
+		return 0;
+	uv_rwlock_rdlock(&c->lock);
+	uint64_t hash = hash_of(c, publisher, topic);
+	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++) {
+		const struct entry *e = find(&c->nodes[i].table, hash);
+		if (e != NULL)
+			sum += e->count;
+	}
+	uv_rwlock_rdunlock(&c->lock);
+	return sum;
+}
+
+unsigned counts_nodes(const struct counts *c)
+{
+	return atomic_load_explicit(&c->nodes_count, memory_order_relaxed);
+}
+
+static void forget_node(struct counts *c, struct node *n)
+{
+	table_fini(&n->table);
+	*n = (struct node){0};
+	atomic_fetch_sub_explicit(&c->nodes_count, 1, memory_order_relaxed);
+}
+
+void counts_set_epoch(struct counts *c, uint64_t epoch)
+{
+	uv_rwlock_wrlock(&c->lock);
+	c->epoch = epoch;
+	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++)
+		if (c->nodes[i].id != 0)
+			forget_node(c, &c->nodes[i]);
+	uv_rwlock_wrunlock(&c->lock);
+	table_fini(&c->mine);
+	c->is_asked = true;
+}
+
+void counts_age(struct counts *c, uint64_t now_ms)
+{
+	uv_rwlock_wrlock(&c->lock);
+	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++) {
+		struct node *n = &c->nodes[i];
+		if (n->id != 0 && now_ms - n->heard_ms > COUNTS_SILENT_MS)
+			forget_node(c, n);
+	}
+	uv_rwlock_wrunlock(&c->lock);
+}
+
+/* --- messages ------------------------------------------------------------- */
+
+static void put_number(char *to, uint64_t value, unsigned bytes)
+{
+	for (unsigned i = 0; i < bytes; i++)
+		to[i] = (char)(value >> (8 * i));
+}
+
+static uint64_t number_at(const char *from, unsigned bytes)
+{
+	uint64_t value = 0;
+
+	for (unsigned i = 0; i < bytes; i++)
+		value |= (uint64_t)(uint8_t)from[i] << (8 * i);
+	return value;
+}
+
+static int begin_message(struct counts *c, enum kind kind)
+{
+	c->out.len = 0;
+	if (buf_reserve(&c->out, HEAD) != 0)
+		return UV_ENOMEM;
+	char *to = c->out.bytes;
+	to[0] = VERSION_1;
+	to[1] = (char)kind;
+	put_number(to + 2, 0, 2);
+	put_number(to + 4, c->self, 8);
+	put_number(to + 12, kind == KIND_ASK ? c->number : ++c->number, 8);
+	put_number(to + 20, c->epoch, 8);
+	c->out.len = HEAD;
+	return 0;
+}
+
+static size_t entries_in(const struct counts *c)
+{
+	return (c->out.len - HEAD) / ENTRY;
+}
+
+static void send_message(struct counts *c, counts_send_cb send, void *user)
+{
+	put_number(c->out.bytes + 2, entries_in(c), 2);
+	send(user, (struct span){c->out.bytes, c->out.len});
+}
+
+static int add_entry(struct counts *c, const struct entry *e,
+		     counts_send_cb send, void *user)
+{
+	if (entries_in(c) == COUNTS_TOPICS_MAX) {
+		send_message(c, send, user);
+		if (begin_message(c, KIND_CHANGES) != 0)
+			return UV_ENOMEM;
+	}
+	if (buf_reserve(&c->out, ENTRY) != 0)
+		return UV_ENOMEM;
+	put_number(c->out.bytes + c->out.len, e->hash, 8);
+	put_number(c->out.bytes + c->out.len + 8, e->count, 4);
+	c->out.len += ENTRY;
+	return 0;
+}
+
+/* --- telling -------------------------------------------------------------- */
+
+#define CHANGED 0x80000000u /* in entry.count of `mine`: not told yet */
+
+void counts_begin(struct counts *c)
+{
+	for (size_t i = 0; i < c->mine.cap; i++)
+		c->mine.entries[i].is_seen = false;
+}
+
+void counts_add(struct counts *c, struct span publisher, struct span topic,
+		uint64_t subscribers)
+{
+	uint32_t count =
+		subscribers < CHANGED ? (uint32_t)subscribers : CHANGED - 1;
+	struct entry *e = enter(&c->mine, hash_of(c, publisher, topic));
+
+	if (e == NULL)
+		return; /* it is told later */
+	e->is_seen = true;
+	if ((e->count & ~CHANGED) != count)
+		e->count = count | CHANGED;
+}
+
+/* Without memory what is left is told the next time. */
+void counts_end(struct counts *c, counts_send_cb send, void *user)
+{
+	bool is_all = c->is_asked;
+
+	if (begin_message(c, is_all ? KIND_FIRST : KIND_CHANGES) != 0)
+		return;
+	for (size_t i = 0; i < c->mine.cap; i++) {
+		struct entry *e = &c->mine.entries[i];
+		if (e->hash == 0)
+			continue;
+		if (!e->is_seen && e->count != 0)
+			e->count = CHANGED;
+		if (!(e->count & CHANGED) && !(is_all && e->count > 0))
+			continue;
+		struct entry told = {.hash = e->hash,
+				     .count = e->count & ~CHANGED};
+		if (add_entry(c, &told, send, user) != 0)
+			return;
+		e->count = told.count;
+	}
+	c->is_asked = false;
+	send_message(c, send, user);
+}
+
+/* --- hearing -------------------------------------------------------------- */
+
+static struct node *node_of(struct counts *c, uint64_t id)
+{
+	struct node *unused = NULL;
+
+	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++) {
+		if (c->nodes[i].id == id)
+			return &c->nodes[i];
+		if (c->nodes[i].id == 0 && unused == NULL)
+			unused = &c->nodes[i];
+	}
+	if (unused != NULL) {
+		unused->id = id;
+		atomic_fetch_add_explicit(&c->nodes_count, 1,
+					  memory_order_relaxed);
+	}
+	return unused;
+}
+
+static void hear_entries(struct node *n, const char *at, size_t count)
+{
+	for (; count > 0; count--, at += ENTRY) {
+		uint64_t hash = number_at(at, 8);
+		if (hash == 0)
+			continue;
+		struct entry *e = enter(&n->table, hash);
+		if (e == NULL) {
+			n->is_known = false;
+			return;
+		}
+		e->count = (uint32_t)number_at(at + 8, 4);
+	}
+}
+
+/* Returns whether all must be asked for. */
+static bool hear_locked(struct counts *c, struct span m, enum kind kind,
+			uint64_t now_ms)
+{
+	struct node *n = node_of(c, number_at(m.bytes + 4, 8));
+	uint64_t number = number_at(m.bytes + 12, 8);
+
+	if (n == NULL)
+		return false;
+	n->heard_ms = now_ms;
+	if (kind == KIND_FIRST) {
+		table_fini(&n->table);
+		n->is_known = true;
+	} else if (number != n->number + 1) {
+		n->is_known = false;
+	}
+	n->number = number;
+	if (n->is_known)
+		hear_entries(n, m.bytes + HEAD, (m.len - HEAD) / ENTRY);
+	return !n->is_known;
+}
+
+void counts_hear(struct counts *c, struct span m, uint64_t now_ms,
+		 counts_send_cb send, void *user)
+{
+	if (m.len < HEAD || m.bytes[0] != VERSION_1 ||
+	    m.len - HEAD != number_at(m.bytes + 2, 2) * ENTRY ||
+	    number_at(m.bytes + 4, 8) == c->self ||
+	    number_at(m.bytes + 4, 8) == 0 ||
+	    number_at(m.bytes + 20, 8) != c->epoch)
+		return;
+	enum kind kind = (enum kind)m.bytes[1];
+	if (kind == KIND_ASK) {
+		c->is_asked = true; /* with the next second's */
+		return;
+	}
+	if (kind != KIND_CHANGES && kind != KIND_FIRST)
+		return;
+	uv_rwlock_wrlock(&c->lock);
+	bool must_ask = hear_locked(c, m, kind, now_ms);
+	uv_rwlock_wrunlock(&c->lock);
+	if (must_ask && begin_message(c, KIND_ASK) == 0)
+		send_message(c, send, user);
+}

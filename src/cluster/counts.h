@@ -1,0 +1,68 @@
+/* counts.h - how many subscribers the topics have on the other nodes.
+ *
+ * Each node tells once a second what has changed, in numbered messages, and
+ * all it has to who asks: because it is new, or a number is missing. What a
+ * node told goes when it is silent for COUNTS_SILENT_MS. A topic is named by a
+ * hash with the epoch as its key, so all of it is told anew in a new epoch.
+ *
+ * A message (numbers little-endian):
+ *   version 1, kind                    1 + 1
+ *   number of topics                   2
+ *   node, number of the message        8 + 8
+ *   epoch                              8
+ *   the topics: hash, subscribers      8 + 4 each
+ *
+ * Threads: counts_others() and counts_nodes() any; the rest, the bus's. */
+#ifndef ISIMUD_CLUSTER_COUNTS_H
+#define ISIMUD_CLUSTER_COUNTS_H
+
+#include "base/buf.h"
+#include "base/span.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define COUNTS_SILENT_MS  5000
+#define COUNTS_NODES_MAX  64
+#define COUNTS_TOPICS_MAX 4096 /* in a message */
+
+struct counts; /* opaque */
+
+/* `node`: this one, which is not counted. Returns 0 or UV_ENOMEM. */
+int counts_new(struct counts **out, uint64_t node);
+void counts_free(struct counts *c); /* NULL is fine */
+
+/* How many subscribers the topic has on other nodes, as far as they told. */
+uint64_t counts_others(struct counts *c, struct span publisher,
+		       struct span topic);
+
+/* How many other nodes there are. */
+unsigned counts_nodes(const struct counts *c);
+
+/* Forgets what was told and heard: topics are named anew. */
+void counts_set_epoch(struct counts *c, uint64_t epoch);
+
+/* --- telling -------------------------------------------------------------- */
+
+/* Takes what this node has, topic by topic: begin, each topic that has
+ * subscribers, end; by which those that are missing have none. Calls `send`
+ * with messages that tell what differs from what was told last, at least one:
+ * a node that is not silent is there. */
+typedef void (*counts_send_cb)(void *user, struct span message);
+void counts_begin(struct counts *c);
+void counts_add(struct counts *c, struct span publisher, struct span topic,
+		uint64_t subscribers);
+void counts_end(struct counts *c, counts_send_cb send, void *user);
+
+/* --- hearing -------------------------------------------------------------- */
+
+/* Takes a message of another node, or of this one, which is ignored, and so is
+ * what is none. `send` is called to answer, or to ask. */
+void counts_hear(struct counts *c, struct span message, uint64_t now_ms,
+		 counts_send_cb send, void *user);
+
+/* Forgets nodes that are silent. To be called each second. */
+void counts_age(struct counts *c, uint64_t now_ms);
+
+#endif

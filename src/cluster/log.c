@@ -1,0 +1,542 @@
+/* log.c - joining the log: is it the one that this node knows? And applying
+ * what comes of it.
+ *
+ * Every message of the stream is applied in the order of its sequence, markers
+ * included: the log has no holes of its own making, so a hole is a loss, and is
+ * told to everybody. */
+#include "base/log.h"
+#include "base/check.h"
+#include "cluster/private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NS_A_MS   1000000ULL
+#define NAME_MAX_ 64
+
+static uint64_t now_ms(const struct bus *b)
+{
+	return uv_now(&b->loop);
+}
+
+/* --- the stream ----------------------------------------------------------- */
+
+void log_want_stream(const struct bus_options *o, struct nats_stream *s)
+{
+	uint64_t age_ms = o->history_ttl_ms > BUS_AGE_MIN_MS ? o->history_ttl_ms
+							     : BUS_AGE_MIN_MS;
+
+	*s = (struct nats_stream){
+		.subject = BUS_SUBJECT,
+		.is_limits = true,
+		.discards_old = true,
+		.denies_delete = true,
+		.messages_max = -1,
+		.messages_per_subject_max = -1,
+		.bytes_max = -1,
+		.age_max_ns = (int64_t)(age_ms * NS_A_MS),
+		.duplicates_ns = (int64_t)(BUS_DUPLICATES_MS * NS_A_MS),
+		.message_max_bytes = -1,
+		.replicas = o->replicas,
+	};
+}
+
+int log_check_stream(const struct bus_options *o, const struct nats_stream *s,
+		     char error[static BUS_ERROR_MAX])
+{
+	struct nats_stream want;
+	const char *wrong = NULL;
+
+	log_want_stream(o, &want);
+	if (strcmp(s->subject, want.subject) != 0)
+		wrong = "its one subject must be " BUS_SUBJECT;
+	else if (!s->is_limits)
+		wrong = "its retention must be by limits";
+	else if (!s->discards_old)
+		wrong = "it must discard old messages";
+	else if (!s->denies_delete)
+		wrong = "it must deny deleting messages (deny_delete)";
+	else if (s->messages_per_subject_max > 0)
+		wrong = "it must have no limit of messages per subject";
+	else if (s->age_max_ns != 0 && s->age_max_ns < want.age_max_ns)
+		wrong = "its max_age must be at least HISTORY_TTL, and 2 "
+			"minutes";
+	else if (s->duplicates_ns < want.duplicates_ns)
+		wrong = "its duplicate window must be at least 30 seconds";
+	else if (s->message_max_bytes > 0 &&
+		 (uint64_t)s->message_max_bytes < o->body_max_bytes + 1024)
+		wrong = "its max_msg_size must be at least MAX_BODY and 1 KiB";
+	if (wrong == NULL)
+		return 0;
+	snprintf(error, BUS_ERROR_MAX, "the stream %s does not fit: %s",
+		 o->stream, wrong);
+	return UV_EINVAL;
+}
+
+/* --- judging -------------------------------------------------------------- */
+
+/* The last marker, as the leader has it. */
+struct last_marker {
+	uint64_t sequence; /* 0: there is none */
+	uint64_t time_ns;
+	struct record record;
+};
+
+/* Returns 0, or a UV_E… if that can't be known now. */
+static int read_last_marker(struct bus *b, struct last_marker *m)
+{
+	*m = (struct last_marker){0};
+	int rv = nats_last_message(b->nats, b->options.stream, BUS_MARKERS,
+				   &m->sequence, &m->time_ns, &b->scratch);
+	if (rv == UV_ENOENT)
+		return 0;
+	if (rv != 0)
+		return rv;
+	rv = record_parse(&m->record,
+			  (struct span){b->scratch.bytes, b->scratch.len});
+	if (rv != 0 || m->record.kind != RECORD_MARKER)
+		return UV_EINVAL;
+	return 0;
+}
+
+/* Whether the last record that was applied is still what it was, or too old to
+ * be kept. Returns 0, 1 if it is another, or a UV_E…. */
+static int is_another(struct bus *b, const struct nats_stream *s)
+{
+	struct record r;
+	struct buf data = {0};
+	uint64_t time_ns;
+	int rv;
+
+	if (b->log.applied == 0 || b->log.applied < s->first_sequence)
+		return 0;
+	rv = nats_message(b->nats, b->options.stream, b->log.applied, &time_ns,
+			  &data);
+	if (rv == UV_ENOENT)
+		rv = 0;
+	else if (rv == 0)
+		rv = record_parse(&r, (struct span){data.bytes, data.len}) !=
+			     0 ||
+		     r.nonce != b->log.applied_nonce;
+	buf_fini(&data);
+	return rv;
+}
+
+enum judgement {
+	GO_ON,     /* it is the log that was read: on from what was applied */
+	ADOPT,     /* its epoch is another's: begin with that */
+	WATCH,     /* nobody may be renewing it: wait a moment */
+	NEW_EPOCH, /* nobody can vouch for it */
+};
+
+/* Says why in `why`. Returns a judgement, or a UV_E…. */
+static int judge(struct bus *b, const struct nats_stream *s,
+		 const struct last_marker *m, const char **why)
+{
+	const struct bus_log *log = &b->log;
+
+	if (m->sequence == 0) {
+		*why = "the log has no marker";
+		return NEW_EPOCH;
+	}
+	if (log->epoch == 0)
+		return WATCH;
+	if (m->record.epoch != log->epoch) {
+		*why = "the log is in another epoch";
+		return ADOPT;
+	}
+	if (s->last_sequence < log->applied || m->sequence < log->marker) {
+		*why = "the log ends before what was applied";
+		return NEW_EPOCH;
+	}
+	*why = "a record is not what was applied";
+	int rv = is_another(b, s);
+	return rv < 0 ? rv : rv == 0 ? GO_ON : NEW_EPOCH;
+}
+
+/* The servers may be electing a leader. One that does not answer at all is left
+ * for another. */
+static void try_later(struct bus *b, int rv, const char *error)
+{
+	if (rv == UV_ETIMEDOUT) {
+		bus_disconnect(b, error);
+		return;
+	}
+	if (!b->has_complained)
+		log_event(LOG_WARN, "bus_down", LOG_NO_FIELDS, "bus: %s",
+			  error);
+	b->has_complained = true;
+	b->join_ms = now_ms(b) + BUS_AGAIN_MS - BUS_JOIN_MS;
+}
+
+/* --- reading -------------------------------------------------------------- */
+
+static int consume(struct bus *b, struct nats_from from, uint64_t *server_ns)
+{
+	char error[NATS_ERROR_MAX];
+	char name[NAME_MAX_];
+
+	snprintf(name, sizeof name, "isimud-%016llx-%llu",
+		 (unsigned long long)b->node,
+		 (unsigned long long)++b->consumers);
+	int rv = nats_consume(b->nats, b->options.stream, name, from, server_ns,
+			      error);
+	if (rv != 0) {
+		/* The servers may have placed it on one that is cut off: the
+		 * next one may be placed elsewhere. */
+		try_later(b, rv == UV_ETIMEDOUT ? UV_EAGAIN : rv, error);
+		return rv;
+	}
+	b->log.consumer_sequence = 0;
+	b->log.clock_ns = (int64_t)(uv_hrtime() - *server_ns);
+	b->heard_ms = now_ms(b);
+	b->log.marker_ms = now_ms(b);
+	return 0;
+}
+
+static void go_on(struct bus *b)
+{
+	struct nats_from from = {.sequence = b->log.applied + 1};
+	uint64_t server_ns;
+
+	if (consume(b, from, &server_ns) == 0)
+		bus_set_state(b, BUS_STATE_WARMING);
+}
+
+/* Everything from here on is of `epoch`; `why` is told in the log's line. */
+static void renew(struct bus *b, uint64_t epoch, uint64_t base, const char *why)
+{
+	const struct bus_options *o = &b->options;
+
+	log_event(LOG_INFO, "bus_epoch", LOG_NO_FIELDS,
+		  "bus: epoch %016llx: %s", (unsigned long long)epoch, why);
+	bus_count(&b->epochs, 1);
+	if (epoch != b->log.epoch)
+		window_void(b);
+	b->log.epoch = epoch;
+	o->sink.renew(o->sink.user, epoch, record_number(base, 0));
+}
+
+/* Nothing is known: begins with what is young enough to be history, and with a
+ * marker before the last one, so that the sum is known. */
+static void begin(struct bus *b, const struct nats_stream *s,
+		  const struct last_marker *m, const char *why)
+{
+	uint64_t ttl_ns = b->options.history_ttl_ms * NS_A_MS;
+	struct nats_from from = {
+		.time_ns = m->time_ns > ttl_ns ? m->time_ns - ttl_ns : 1};
+	uint64_t previous_ns;
+	uint64_t server_ns;
+	struct buf data = {0};
+
+	if (m->record.previous >= s->first_sequence &&
+	    nats_message(b->nats, b->options.stream, m->record.previous,
+			 &previous_ns, &data) == 0 &&
+	    previous_ns < from.time_ns)
+		from.time_ns = previous_ns;
+	buf_fini(&data);
+	b->log = (struct bus_log){.is_first = true};
+	renew(b, m->record.epoch, 0, why);
+	if (consume(b, from, &server_ns) == 0)
+		bus_set_state(b, BUS_STATE_WARMING);
+}
+
+/* By compare-and-set on the last marker: one node wins, the others read it. */
+static void make_epoch(struct bus *b, uint64_t last_marker)
+{
+	b->log.epoch = 0; /* what there was is void: begin anew */
+	window_mark(b, bus_random(), RECORD_IS_NEW, last_marker, 0);
+}
+
+/* The marker is young, or somebody has renewed it, or waiting was in vain. */
+static void watch(struct bus *b, const struct nats_stream *s,
+		  const struct last_marker *m)
+{
+	uint64_t server_ns = 0;
+	struct nats_from from = {.sequence = s->last_sequence + 1};
+
+	if (b->wait_until_ms == 0) {
+		/* A consumer's birth is told by the server's clock. */
+		if (consume(b, from, &server_ns) != 0)
+			return;
+		if (server_ns < m->time_ns + BUS_VOUCHED_MS * NS_A_MS) {
+			begin(b, s, m, "joined");
+			return;
+		}
+		b->wait_marker = m->sequence;
+		b->wait_until_ms = now_ms(b) + BUS_WAIT_MS;
+		log_event(LOG_INFO, "bus_waits", LOG_NO_FIELDS,
+			  "bus: the log was not renewed for %llu s: waiting "
+			  "for who can vouch for it",
+			  (unsigned long long)((server_ns - m->time_ns) /
+					       (1000 * NS_A_MS)));
+		return;
+	}
+	if (m->sequence != b->wait_marker) {
+		b->wait_until_ms = 0;
+		begin(b, s, m, "joined");
+	} else if (now_ms(b) >= b->wait_until_ms) {
+		b->wait_until_ms = 0;
+		make_epoch(b, m->sequence);
+	}
+}
+
+/* It may have gone with all that the servers had in memory. */
+static int find_stream(struct bus *b, struct nats_stream *s,
+		       char error[static BUS_ERROR_MAX])
+{
+	const struct bus_options *o = &b->options;
+	int rv = nats_find_stream(b->nats, o->stream, s, error);
+
+	if (rv == UV_ENOENT && o->creates) {
+		log_want_stream(o, s);
+		rv = nats_make_stream(b->nats, o->stream, s, error);
+		if (rv == 0)
+			rv = nats_find_stream(b->nats, o->stream, s, error);
+	}
+	return rv == 0 ? log_check_stream(o, s, error) : rv;
+}
+
+void log_join(struct bus *b, const char *why)
+{
+	char error[BUS_ERROR_MAX];
+	struct nats_stream stream;
+	struct last_marker marker;
+	const char *reason = "";
+
+	log_event(LOG_DEBUG, "bus_joins", LOG_NO_FIELDS, "bus: joins: %s", why);
+	if (b->wait_until_ms == 0)
+		bus_count(&b->joins, 1);
+	b->join_ms = now_ms(b);
+	bus_set_state(b, BUS_STATE_JOIN);
+	int rv = find_stream(b, &stream, error);
+	if (rv == 0) {
+		snprintf(error, sizeof error, "the last marker can't be read");
+		rv = read_last_marker(b, &marker);
+	}
+	if (rv == 0) {
+		snprintf(error, sizeof error, "the log can't be judged");
+		rv = judge(b, &stream, &marker, &reason);
+	}
+	if (rv < 0) {
+		try_later(b, rv, error);
+		return;
+	}
+	b->has_complained = false;
+	switch ((enum judgement)rv) {
+	case GO_ON:
+		go_on(b);
+		break;
+	case ADOPT:
+		begin(b, &stream, &marker, reason);
+		break;
+	case WATCH:
+		watch(b, &stream, &marker);
+		break;
+	case NEW_EPOCH:
+		log_event(LOG_WARN, "bus_new_epoch", LOG_NO_FIELDS,
+			  "bus: %s: a new epoch", reason);
+		make_epoch(b, marker.sequence);
+		break;
+	}
+}
+
+/* --- applying ------------------------------------------------------------- */
+
+/* The sum of a marker is that of all records up to the marker before. */
+static void check_sum(struct bus *b, const struct record *r)
+{
+	struct bus_log *log = &b->log;
+
+	if (r->flags & RECORD_IS_NEW) {
+		log->sum = 0;
+		log->is_sum_known = true;
+		return;
+	}
+	if (r->previous != log->marker)
+		return; /* the first one that this node reads */
+	if (!log->is_sum_known) {
+		log->sum = r->sum;
+		log->is_sum_known = true;
+		return;
+	}
+	if (log->sum == r->sum)
+		return;
+	log_event(LOG_ERROR, "bus_diverged", LOG_NO_FIELDS,
+		  "bus: this node has applied other records than the node "
+		  "that wrote marker %llu",
+		  (unsigned long long)b->log.applied);
+	bus_count(&b->divergences, 1);
+	log->sum = r->sum;
+	renew(b, log->epoch, log->applied, "it has diverged");
+}
+
+static void on_marker(struct bus *b, uint64_t sequence, const struct record *r)
+{
+	struct bus_log *log = &b->log;
+
+	if (r->epoch != log->epoch)
+		renew(b, r->epoch, sequence, "it begins in the log");
+	check_sum(b, r);
+	/* Sum behind the last marker, this one included. */
+	if (log->is_sum_known && !(r->flags & RECORD_IS_NEW))
+		log->sum += log->sum_behind;
+	log->sum += record_mix(sequence, r->nonce);
+	log->sum_behind = 0;
+	log->marker = sequence;
+	log->marker_ms = now_ms(b);
+	log->marker_jitter_ms = bus_random() % (BUS_MARKER_MS / 2);
+}
+
+static void on_publications(struct bus *b, const struct nats_mail *m,
+			    const struct record *r)
+{
+	const struct bus_sink *sink = &b->options.sink;
+	uint64_t accepted_ns = m->time_ns + (uint64_t)b->log.clock_ns;
+	struct span body = r->body;
+	struct record_publication p;
+
+	for (unsigned i = 0; record_next(&body, &p); i++)
+		sink->apply(sink->user, record_number(m->sequence, i),
+			    accepted_ns, &p);
+	if (r->flags & RECORD_KEYED)
+		sink->applied(sink->user, r, record_number(m->sequence, 0));
+	bus_count(&b->publications_in, r->count);
+	b->log.sum_behind += record_mix(m->sequence, r->nonce);
+}
+
+/* Some of the log was not read, and will not be: trimmed, most likely. */
+static void on_hole(struct bus *b, uint64_t sequence)
+{
+	uint64_t lost = sequence - b->log.applied - 1;
+
+	log_event(LOG_ERROR, "bus_lost", LOG_NO_FIELDS,
+		  "bus: %llu records of the log are lost to this node",
+		  (unsigned long long)lost);
+	bus_count(&b->lost_records, lost);
+	b->log.is_sum_known = false;
+	b->log.sum_behind = 0;
+	b->log.marker = 0;
+	renew(b, b->log.epoch, sequence - 1, "a part of the log is lost");
+}
+
+/* The heartbeats of a server that is cut off prove nothing: markers do. */
+static bool is_fresh(const struct bus *b)
+{
+	return now_ms(b) - b->log.marker_ms < BUS_DOWN_MS;
+}
+
+static void fall_behind(struct bus *b)
+{
+	if (atomic_load(&b->behind_ms) == 0)
+		atomic_store(&b->behind_ms, uv_hrtime() / NS_A_MS);
+}
+
+static void caught_up(struct bus *b)
+{
+	uint64_t took;
+
+	if (is_fresh(b))
+		atomic_store(&b->behind_ms, 0);
+	if (b->state != BUS_STATE_WARMING)
+		return;
+	took = now_ms(b) - b->warm_from_ms;
+	atomic_store(&b->warm_up_ms, took);
+	log_event(LOG_INFO, "bus_live", LOG_NO_FIELDS,
+		  "bus: live, at record %llu, after %llu ms",
+		  (unsigned long long)b->log.applied, (unsigned long long)took);
+	bus_set_state(b, BUS_STATE_LIVE);
+	window_resend(b);
+	window_fill(b);
+}
+
+void log_on_record(struct bus *b, const struct nats_mail *m)
+{
+	struct bus_log *log = &b->log;
+	const struct bus_sink *sink = &b->options.sink;
+	struct record r;
+
+	b->heard_ms = now_ms(b);
+	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
+		return; /* while the log is watched */
+	if (m->consumer_sequence != log->consumer_sequence + 1) {
+		log_join(b, "a message of the consumer is missing");
+		return;
+	}
+	log->consumer_sequence = m->consumer_sequence;
+	if (log->is_first) {
+		/* All before is unknown, and is not called lost. */
+		log->is_first = false;
+		sink->renew(sink->user, log->epoch,
+			    record_number(m->sequence, 0) - 1);
+	} else if (m->sequence <= log->applied) {
+		log_join(b, "the log went back");
+		return;
+	} else if (m->sequence != log->applied + 1) {
+		on_hole(b, m->sequence);
+	}
+	if (record_parse(&r, m->data) != 0) {
+		/* Every node skips it in the same way. */
+		log_event(LOG_ERROR, "bus_no_record", LOG_NO_FIELDS,
+			  "bus: message %llu of the log is no record",
+			  (unsigned long long)m->sequence);
+		r = (struct record){0};
+	} else if (r.kind == RECORD_MARKER) {
+		on_marker(b, m->sequence, &r);
+		if (b->state == BUS_STATE_LIVE)
+			bus_count(&b->markers, 1);
+	} else {
+		on_publications(b, m, &r);
+	}
+	log->applied = m->sequence;
+	log->applied_nonce = r.nonce;
+	atomic_store_explicit(&b->sequence, m->sequence, memory_order_relaxed);
+	bus_count(&b->records_in, 1);
+	sink->reached(sink->user, record_number(m->sequence + 1, 0) - 1);
+	window_on_applied(b, m->sequence, r.nonce);
+	if (m->is_last)
+		caught_up(b);
+	else
+		fall_behind(b);
+}
+
+void log_on_heartbeat(struct bus *b, const struct nats_mail *m)
+{
+	b->heard_ms = now_ms(b);
+	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
+		return;
+	if (m->consumer_sequence > b->log.consumer_sequence)
+		log_join(b, "a message of the consumer did not come");
+	else
+		caught_up(b);
+}
+
+void log_tick(struct bus *b)
+{
+	uint64_t now = now_ms(b);
+	struct bus_log *log = &b->log;
+
+	if (b->state == BUS_STATE_JOIN &&
+	    (b->wait_until_ms != 0 || now - b->join_ms > BUS_JOIN_MS)) {
+		log_join(b, "waiting");
+		return;
+	}
+	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
+		return;
+	if (now - b->heard_ms > BUS_SILENT_MS) {
+		b->heard_ms = now;
+		log_join(b, "nothing is heard");
+		return;
+	}
+	if (b->state == BUS_STATE_LIVE && log->is_sum_known &&
+	    now - log->marker_ms > BUS_MARKER_MS + log->marker_jitter_ms)
+		window_mark(b, log->epoch, 0, log->marker, log->sum);
+	if (now - log->marker_ms > BUS_STALE_MS) {
+		bus_disconnect(b, "nobody renews the log: another server");
+		return;
+	}
+	if (!is_fresh(b))
+		fall_behind(b);
+	atomic_store(&b->is_up, b->state == BUS_STATE_LIVE && is_fresh(b));
+}

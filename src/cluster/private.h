@@ -1,0 +1,202 @@
+/* private.h - the inside of the bus, for its files:
+ *
+ * state.c   what state it is in
+ * window.c  writing to the log: records that wait for their acks
+ * log.c     joining the log, and applying what comes of it
+ * bus.c     the thread, its clock, and what other threads call
+ *
+ * Each uses those above it.
+ *
+ * Owner: all of it belongs to the bus's thread, but what says otherwise. */
+#ifndef ISIMUD_CLUSTER_PRIVATE_H
+#define ISIMUD_CLUSTER_PRIVATE_H
+
+#include "cluster/bus.h"
+#include "cluster/nats.h"
+
+#include <stdatomic.h>
+#include <uv.h>
+
+#define BUS_TICK_MS       100
+#define BUS_SERVERS_MAX   16
+#define BUS_SUBJECT       "isimud.log.>"
+#define BUS_RECORDS       "isimud.log.0"
+#define BUS_MARKERS       "isimud.log.e"
+#define BUS_CONNECT_MS    2000  /* for a server, and for each of its answers */
+#define BUS_MARKER_MS     1000  /* without a marker: this node writes one */
+#define BUS_SILENT_MS     1500  /* without a word of the consumer: join again */
+#define BUS_DOWN_MS       4000  /* without a marker: nothing is published */
+#define BUS_AWAY_MS       3000  /* joining without success: another server */
+#define BUS_STALE_MS      6000  /* without a marker: another server */
+#define BUS_VOUCHED_MS    10000 /* older markers are vouched for by nobody */
+#define BUS_WAIT_MS       3000  /* for somebody to vouch */
+#define BUS_JOIN_MS       2500  /* without an answer: judge again */
+#define BUS_AGAIN_MS      300   /* until that, where the servers said no */
+#define BUS_RETRY_MS      100   /* until a refused record is sent again */
+#define BUS_DUPLICATES_MS 30000
+#define BUS_AGE_MIN_MS    120000
+#define BUS_RECORD_BYTES                                                       \
+	262144 /* one of many publications; one alone may                      \
+		  be longer */
+#define WINDOW_RECORDS 64
+#define WINDOW_ID_MAX  80
+
+enum bus_state {
+	BUS_STATE_DOWN,
+	BUS_STATE_JOIN, /* connected; judging the log, or waiting for a vouch */
+	BUS_STATE_WARMING,
+	BUS_STATE_LIVE,
+};
+
+/* A record that is sent, or about to be, and not acknowledged. */
+struct window_slot {
+	uint64_t token; /* 0: free */
+	uint64_t nonce;
+	struct buf bytes;
+	char message_id[WINDOW_ID_MAX];
+	struct bus_request *first; /* whose publications are in it, in order */
+	bool is_marker;
+	uint64_t expected; /* of a marker: the last one's sequence */
+	bool is_uncertain; /* an earlier sending may have succeeded */
+	uint64_t sent_ms;  /* the last time; 0: to be sent */
+	uint64_t retry_ms; /* 0: it waits for its ack */
+	uint64_t due_ms;
+	uint64_t applied;   /* by this node when it was sent first */
+	uint64_t duplicate; /* it is, or an earlier one with its key: waits
+			       until that sequence is applied; 0: no */
+};
+
+struct window {
+	struct window_slot slots[WINDOW_RECORDS];
+	unsigned used;
+	uint64_t last_token;
+};
+
+/* What this node knows of the log. */
+struct bus_log {
+	uint64_t epoch;   /* 0: none yet */
+	uint64_t applied; /* sequence of the last record that was */
+	uint64_t applied_nonce;
+	uint64_t consumer_sequence; /* of the last message of the consumer */
+	bool is_first;              /* none of this consumer came yet */
+	uint64_t marker;            /* sequence of the last marker applied */
+	uint64_t marker_ms;         /* when it was, by uv_now() */
+	uint64_t marker_jitter_ms;
+	/* Sums up to the last marker, and of what came behind it. */
+	uint64_t sum;
+	uint64_t sum_behind;
+	bool is_sum_known;
+	bool is_behind_complete; /* nothing behind the last marker is missing */
+	int64_t clock_ns; /* uv_hrtime() is that much more than the server's */
+};
+
+struct bus {
+	/* Immutable once the thread runs. */
+	struct bus_options options;
+	char *servers_text;
+	const char *servers[BUS_SERVERS_MAX];
+	unsigned servers_count;
+	uint64_t node; /* random: this process */
+	struct stats *stats;
+
+	uv_thread_t thread;
+	uv_loop_t loop;
+	uv_async_t wake;
+	uv_timer_t tick;
+
+	enum bus_state state;
+	struct nats *nats;      /* NULL: not connected */
+	unsigned server;        /* index of the one to try first */
+	uint64_t connect_ms;    /* when to try next */
+	uint64_t join_ms;       /* when the log was judged last */
+	uint64_t heard_ms;      /* the last word of the consumer */
+	uint64_t away_ms;       /* since when it is not live, 0: it is */
+	uint64_t wait_until_ms; /* for somebody to vouch; 0: not waiting */
+	uint64_t wait_marker;   /* sequence of the one that nobody renewed */
+	uint64_t warm_from_ms;
+	bool is_stopping;
+	bool has_complained; /* of the log, since it was joined last */
+	struct bus_log log;
+	struct window window;
+	uint64_t consumers; /* generation of its name */
+	struct buf scratch;
+
+	/* Guarded by `lock`: requests that wait, oldest first. */
+	uv_mutex_t lock;
+	struct bus_request *first;
+	struct bus_request **end;
+
+	/* Atomic. */
+	_Atomic bool is_up;
+	_Atomic bool is_warm;
+	_Atomic bool wants_stop;
+	_Atomic uint64_t behind_ms; /* uv_hrtime() in ms since when it is not at
+				       the end of the log; 0: it is */
+	_Atomic size_t pending_bytes;
+	_Atomic uint64_t sequence;
+	_Atomic uint64_t markers;
+	_Atomic uint64_t records_in;
+	_Atomic uint64_t publications_in;
+	_Atomic uint64_t records_out;
+	_Atomic uint64_t publications_out;
+	_Atomic uint64_t joins;
+	_Atomic uint64_t epochs;
+	_Atomic uint64_t lost_records;
+	_Atomic uint64_t divergences;
+	_Atomic uint64_t unknown;
+	_Atomic uint64_t resends;
+	_Atomic uint64_t warm_up_ms;
+};
+
+static inline void bus_count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+/* --- state.c --- */
+
+/* Never 0. */
+uint64_t bus_random(void);
+
+/* Gives the connection up, and tries again soon. `why` is for the log. */
+void bus_disconnect(struct bus *b, const char *why);
+void bus_next_server(struct bus *b);
+void bus_set_state(struct bus *b, enum bus_state state);
+
+/* --- log.c --- */
+
+/* The stream must be as the log needs it. Returns 0; or UV_EINVAL with `error`
+ * saying what differs. */
+int log_check_stream(const struct bus_options *o, const struct nats_stream *s,
+		     char error[static BUS_ERROR_MAX]);
+void log_want_stream(const struct bus_options *o, struct nats_stream *s);
+
+/* Connected: judges the log, and begins to read it. */
+void log_join(struct bus *b, const char *why);
+void log_on_record(struct bus *b, const struct nats_mail *m);
+void log_on_heartbeat(struct bus *b, const struct nats_mail *m);
+/* Each tick: whether the log is still being renewed and heard. */
+void log_tick(struct bus *b);
+
+/* --- window.c --- */
+
+/* Sends what waits, as far as the window has room. */
+void window_fill(struct bus *b);
+/* Writes a marker. `expected`: the sequence of the last one. */
+void window_mark(struct bus *b, uint64_t epoch, uint32_t flags,
+		 uint64_t expected, uint64_t sum);
+/* Returns NULL, or why the log must be joined again. */
+const char *window_on_ack(struct bus *b, const struct nats_mail *m);
+/* Record `sequence` is applied, which has `nonce`. */
+void window_on_applied(struct bus *b, uint64_t sequence, uint64_t nonce);
+/* Each tick: what was refused is sent again, what is over time given up. */
+void window_tick(struct bus *b);
+/* Connected anew: what was sent may be lost. */
+void window_resend(struct bus *b);
+/* The log is not what it was: no id of before is answered any more. */
+void window_void(struct bus *b);
+/* The end: all is answered. */
+void window_give_up(struct bus *b);
+void window_fini(struct window *w);
+
+#endif

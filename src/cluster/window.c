@@ -1,0 +1,390 @@
+/* window.c - records that are written to the log, and wait for their acks.
+ *
+ * A record is sent again with the same Msg-Id, by which the server recognises
+ * it: where no server took it, and after a new connection. It is given up at
+ * its due time: as refused if every sending was refused, else as unknown. */
+#include "base/check.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "cluster/private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint64_t now_ms(const struct bus *b)
+{
+	return uv_now(&b->loop);
+}
+
+/* --- answering ------------------------------------------------------------ */
+
+static size_t request_bytes(const struct bus_request *r)
+{
+	return sizeof *r + r->len;
+}
+
+static void answer(struct bus *b, struct bus_request *r,
+		   enum bus_outcome outcome)
+{
+	r->outcome = outcome;
+	if (outcome == BUS_UNKNOWN)
+		bus_count(&b->unknown, 1);
+	atomic_fetch_sub_explicit(&b->pending_bytes, request_bytes(r),
+				  memory_order_relaxed);
+	memory_credit(request_bytes(r));
+	mailbox_post_note(b->options.mailboxes[r->worker], &r->note);
+}
+
+static void release(struct bus *b, struct window_slot *s)
+{
+	memory_credit(s->bytes.cap);
+	buf_fini(&s->bytes);
+	*s = (struct window_slot){0};
+	b->window.used--;
+}
+
+/* The record is in the log: its requests get their numbers. */
+static void succeed(struct bus *b, struct window_slot *s, uint64_t sequence,
+		    enum bus_outcome outcome)
+{
+	unsigned index = 0;
+
+	while (s->first != NULL) {
+		struct bus_request *r = s->first;
+		s->first = r->next;
+		r->epoch = b->log.epoch;
+		r->number = record_number(sequence, index);
+		index += r->count;
+		answer(b, r, outcome);
+	}
+	release(b, s);
+}
+
+static void fail(struct bus *b, struct window_slot *s, enum bus_outcome outcome)
+{
+	while (s->first != NULL) {
+		struct bus_request *r = s->first;
+		s->first = r->next;
+		answer(b, r, outcome);
+	}
+	release(b, s);
+}
+
+/* --- sending -------------------------------------------------------------- */
+
+static void send_slot(struct bus *b, struct window_slot *s)
+{
+	bool is_again = s->sent_ms != 0;
+
+	s->retry_ms = 0;
+	if (b->nats == NULL)
+		return;
+	if (!is_again)
+		s->applied = b->log.applied;
+	s->sent_ms = now_ms(b);
+	struct span bytes = {s->bytes.bytes, s->bytes.len};
+	int rv = nats_publish(b->nats, s->is_marker ? BUS_MARKERS : BUS_RECORDS,
+			      bytes, s->token,
+			      s->is_marker ? NULL : s->message_id,
+			      s->is_marker ? s->expected : UINT64_MAX);
+	if (is_again)
+		bus_count(&b->resends, 1);
+	/* What nats.c could not write, it may have written in part: the
+	 * connection is of no use then, and it will tell. */
+	if (rv != 0) {
+		s->is_uncertain = true;
+		log_event(LOG_DEBUG, "bus_publish_failed", LOG_NO_FIELDS,
+			  "bus: publishing failed: %s", uv_strerror(rv));
+	}
+}
+
+static struct window_slot *take_slot(struct bus *b)
+{
+	for (unsigned i = 0; i < WINDOW_RECORDS; i++) {
+		struct window_slot *s = &b->window.slots[i];
+		if (s->token != 0)
+			continue;
+		/* The slot is in the token, so that an ack finds it. */
+		s->token = (++b->window.last_token * WINDOW_RECORDS) | i;
+		s->nonce = bus_random();
+		b->window.used++;
+		return s;
+	}
+	return NULL;
+}
+
+void window_mark(struct bus *b, uint64_t epoch, uint32_t flags,
+		 uint64_t expected, uint64_t sum)
+{
+	for (unsigned i = 0; i < WINDOW_RECORDS; i++)
+		if (b->window.slots[i].is_marker)
+			return; /* one is on its way */
+	struct window_slot *s = take_slot(b);
+	if (s == NULL)
+		return;
+	struct record r = {.kind = RECORD_MARKER,
+			   .flags = flags,
+			   .epoch = epoch,
+			   .nonce = s->nonce,
+			   .previous = expected,
+			   .sum = sum};
+	s->is_marker = true;
+	s->expected = expected;
+	s->due_ms = now_ms(b) + BUS_CONNECT_MS;
+	if (record_begin(&s->bytes, &r) != 0) {
+		release(b, s);
+		return;
+	}
+	memory_charge(s->bytes.cap);
+	send_slot(b, s);
+}
+
+/* A request with a key is a record by itself, known by the key on all nodes. */
+static void name_record(const struct bus *b, struct window_slot *s)
+{
+	const struct bus_request *r = s->first;
+	char *out = s->message_id;
+
+	if (!(r->flags & RECORD_KEYED)) {
+		snprintf(out, WINDOW_ID_MAX, "%016llx-%llu",
+			 (unsigned long long)b->node,
+			 (unsigned long long)s->token);
+		return;
+	}
+	*out++ = 'k';
+	for (unsigned i = 0; i < DIGEST_SHA256_BYTES; i++)
+		out += sprintf(out, "%02x", r->id[i]);
+}
+
+static int fill_record(const struct bus *b, struct window_slot *s,
+		       unsigned count)
+{
+	const struct bus_request *first = s->first;
+	struct record r = {.kind = RECORD_PUBLICATIONS,
+			   .flags = first->flags,
+			   .count = count,
+			   .epoch = b->log.epoch,
+			   .nonce = s->nonce,
+			   .id = first->id,
+			   .content = first->content};
+	size_t len = RECORD_HEAD_MAX;
+
+	for (const struct bus_request *q = first; q != NULL; q = q->next)
+		len += q->len;
+	int rv = buf_reserve(&s->bytes, len);
+	if (rv == 0)
+		rv = record_begin(&s->bytes, &r);
+	for (const struct bus_request *q = first; q != NULL && rv == 0;
+	     q = q->next)
+		rv = record_append(&s->bytes, 0, q->count,
+				   (struct span){q->body, q->len});
+	return rv;
+}
+
+/* Takes from the queue what goes into one record. Returns the number of its
+ * publications; 0 if nothing waits. */
+static unsigned take_requests(struct bus *b, struct window_slot *s)
+{
+	struct bus_request **end = &s->first;
+	unsigned count = 0;
+	size_t bytes = 0;
+
+	uv_mutex_lock(&b->lock);
+	while (b->first != NULL) {
+		struct bus_request *r = b->first;
+		bool is_alone = r->flags & RECORD_KEYED;
+		if (count > 0 &&
+		    (is_alone || count + r->count > RECORD_PUBLICATIONS_MAX ||
+		     bytes + r->len > BUS_RECORD_BYTES))
+			break;
+		b->first = r->next;
+		r->next = NULL;
+		*end = r;
+		end = &r->next;
+		count += r->count;
+		bytes += r->len;
+		if (is_alone)
+			break;
+	}
+	if (b->first == NULL)
+		b->end = &b->first;
+	uv_mutex_unlock(&b->lock);
+	return count;
+}
+
+void window_fill(struct bus *b)
+{
+	while (b->state == BUS_STATE_LIVE) {
+		struct window_slot *s = take_slot(b);
+		if (s == NULL)
+			return;
+		unsigned count = take_requests(b, s);
+		if (count == 0) {
+			release(b, s);
+			return;
+		}
+		s->due_ms = s->first->due_ms;
+		int rv = fill_record(b, s, count);
+		memory_charge(s->bytes.cap);
+		if (rv != 0) {
+			fail(b, s, BUS_REFUSED);
+			continue;
+		}
+		name_record(b, s);
+		send_slot(b, s);
+		bus_count(&b->records_out, 1);
+		bus_count(&b->publications_out, count);
+	}
+}
+
+/* --- acks ----------------------------------------------------------------- */
+
+static const char *on_marker_ack(struct bus *b, struct window_slot *s,
+				 const struct nats_mail *m)
+{
+	if (m->ack == NATS_ACK_ERROR)
+		log_event(LOG_WARN, "bus_marker_refused", LOG_NO_FIELDS,
+			  "bus: the log takes no marker");
+	release(b, s);
+	/* Somebody else was faster, or it is in: what is in the log now counts.
+	 */
+	return b->state == BUS_STATE_JOIN ? "a marker was written" : NULL;
+}
+
+/* It is, or an earlier record with the same Msg-Id. */
+static void on_duplicate(struct bus *b, struct window_slot *s,
+			 uint64_t sequence)
+{
+	s->duplicate = sequence;
+	/* If it is applied, whose it was is forgotten here: the receipt of a
+	 * key is in the table; else it is this node's, sent again. */
+	if (sequence <= b->log.applied)
+		succeed(b, s, sequence,
+			s->first->flags & RECORD_KEYED ? BUS_REPEATED
+						       : BUS_PUBLISHED);
+}
+
+const char *window_on_ack(struct bus *b, const struct nats_mail *m)
+{
+	struct window_slot *s =
+		&b->window.slots[m->token & (WINDOW_RECORDS - 1)];
+
+	if (m->token == 0 || s->token != m->token)
+		return NULL; /* it was given up */
+	if (s->is_marker)
+		return on_marker_ack(b, s, m);
+	switch (m->ack) {
+	case NATS_ACK_OK:
+		if (m->sequence > s->applied) {
+			succeed(b, s, m->sequence, BUS_PUBLISHED);
+			break;
+		}
+		/* In a log that begins anew, it has a number that was given. */
+		fail(b, s, BUS_UNKNOWN);
+		return "a publication got a number of before";
+	case NATS_ACK_DUPLICATE:
+		on_duplicate(b, s, m->sequence);
+		break;
+	case NATS_ACK_NOBODY:
+	case NATS_ACK_SEQUENCE:
+	case NATS_ACK_ERROR:
+		s->retry_ms = now_ms(b) + BUS_RETRY_MS;
+		break;
+	}
+	return NULL;
+}
+
+void window_on_applied(struct bus *b, uint64_t sequence, uint64_t nonce)
+{
+	for (unsigned i = 0; i < WINDOW_RECORDS && b->window.used > 0; i++) {
+		struct window_slot *s = &b->window.slots[i];
+		if (s->token != 0 && s->duplicate != 0 &&
+		    s->duplicate == sequence)
+			succeed(b, s, sequence,
+				s->nonce == nonce ? BUS_PUBLISHED
+						  : BUS_REPEATED);
+	}
+}
+
+/* --- time, and connections that come and go ------------------------------- */
+
+static void give_up(struct bus *b, struct window_slot *s)
+{
+	bool is_refused =
+		s->sent_ms == 0 || (s->retry_ms != 0 && !s->is_uncertain);
+	fail(b, s, is_refused ? BUS_REFUSED : BUS_UNKNOWN);
+}
+
+/* Requests that never got into the window. */
+static void refuse_overdue(struct bus *b, uint64_t now)
+{
+	for (;;) {
+		uv_mutex_lock(&b->lock);
+		struct bus_request *r = b->first;
+		if (r != NULL && r->due_ms <= now) {
+			b->first = r->next;
+			if (b->first == NULL)
+				b->end = &b->first;
+		} else {
+			r = NULL;
+		}
+		uv_mutex_unlock(&b->lock);
+		if (r == NULL)
+			return;
+		answer(b, r, BUS_REFUSED);
+	}
+}
+
+void window_tick(struct bus *b)
+{
+	uint64_t now = now_ms(b);
+
+	for (unsigned i = 0; i < WINDOW_RECORDS; i++) {
+		struct window_slot *s = &b->window.slots[i];
+		if (s->token == 0)
+			continue;
+		if (s->due_ms <= now)
+			give_up(b, s);
+		else if (s->retry_ms != 0 && s->retry_ms <= now)
+			send_slot(b, s);
+	}
+	refuse_overdue(b, now);
+}
+
+void window_resend(struct bus *b)
+{
+	for (unsigned i = 0; i < WINDOW_RECORDS; i++) {
+		struct window_slot *s = &b->window.slots[i];
+		if (s->token == 0 || s->duplicate != 0)
+			continue;
+		if (s->is_marker) {
+			release(b, s);
+			continue;
+		}
+		if (s->retry_ms == 0)
+			s->is_uncertain = true;
+		send_slot(b, s);
+	}
+}
+
+void window_void(struct bus *b)
+{
+	for (unsigned i = 0; i < WINDOW_RECORDS; i++) {
+		struct window_slot *s = &b->window.slots[i];
+		if (s->token != 0 && s->sent_ms != 0 && !s->is_marker)
+			fail(b, s, BUS_UNKNOWN);
+	}
+}
+
+void window_give_up(struct bus *b)
+{
+	for (unsigned i = 0; i < WINDOW_RECORDS; i++)
+		if (b->window.slots[i].token != 0)
+			give_up(b, &b->window.slots[i]);
+	refuse_overdue(b, UINT64_MAX);
+}
+
+void window_fini(struct window *w)
+{
+	CHECK(w->used == 0);
+}

@@ -1,0 +1,122 @@
+/* apply.c - see apply.h. */
+#include "server/apply.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "topics/receipts.h"
+
+/* How long the log waits for a worker that is behind. What then comes goes over
+ * MAX_MAILBOX, and the worker ends its laggards where memory becomes scarce. */
+#define PATIENCE_MS 1000
+
+void apply_init(struct apply *a, struct worker_shared *shared,
+		struct mailbox *const *mailboxes)
+{
+	*a = (struct apply){.shared = shared, .mailboxes = mailboxes};
+}
+
+void apply_fini(struct apply *a)
+{
+	buf_fini(&a->receipt);
+}
+
+static void wait_for_room(const struct apply *a, size_t size)
+{
+	for (unsigned w = 0; w < a->shared->workers_count; w++)
+		for (unsigned ms = 0; ms < PATIENCE_MS; ms++) {
+			if (mailbox_has_room(a->mailboxes[w], size))
+				break;
+			uv_sleep(1);
+		}
+}
+
+/* Whoever goes on without a message that others have would lie. */
+static struct message *message_of(const struct apply *a,
+				  const struct record_publication *p)
+{
+	struct span event = p->event.len > 0 ? p->event : (struct span){0};
+	struct message *m = message_new_event(p->data, p->is_json, event,
+					      a->shared->workers_count);
+
+	CHECK(m != NULL);
+	return m;
+}
+
+static void apply(void *user, uint64_t number, uint64_t accepted_ns,
+		  const struct record_publication *p)
+{
+	struct apply *a = user;
+	struct topic_key key = {p->publisher, p->topic};
+	struct message *m = message_of(a, p);
+
+	m->sequence = number;
+	m->accepted_ns = accepted_ns;
+	wait_for_room(a, m->size);
+	registry_apply(a->shared->registry, &key, m);
+	if (memory_level() >= MEMORY_SCARCE)
+		worker_ask_relief(a->shared);
+}
+
+static int write_receipts(struct apply *a, const struct record *r,
+			  uint64_t number)
+{
+	struct buf *out = &a->receipt;
+	bool is_array = r->flags & RECORD_IS_ARRAY;
+
+	out->len = 0;
+	if (buf_reserve(out, r->count * (RECEIPT_MAX + 1) + 2) != 0)
+		return UV_ENOMEM;
+	char *at = out->bytes;
+	if (is_array)
+		*at++ = '[';
+	for (unsigned i = 0; i < r->count; i++) {
+		struct registry_receipt receipt = {.sequence = number + i};
+		if (i > 0)
+			*at++ = ',';
+		at = receipt_write(at, registry_epoch(a->shared->registry),
+				   &receipt);
+	}
+	if (is_array)
+		*at++ = ']';
+	out->len = (size_t)(at - out->bytes);
+	return 0;
+}
+
+static void applied(void *user, const struct record *r, uint64_t number)
+{
+	struct apply *a = user;
+	struct receipts *receipts = a->shared->receipts;
+	uint64_t now_ms = uv_hrtime() / 1000000;
+	struct receipts_request key;
+	struct buf found = {0};
+
+	if (write_receipts(a, r, number) != 0)
+		return;
+	struct span text = {a->receipt.bytes, a->receipt.len};
+	memcpy(key.id, r->id, sizeof key.id);
+	memcpy(key.content, r->content, sizeof key.content);
+	if (receipts_begin(receipts, &key, now_ms, text.len, &found) == 0)
+		receipts_end(receipts, &key, now_ms, text);
+	buf_fini(&found);
+}
+
+static void renew(void *user, uint64_t epoch, uint64_t base)
+{
+	struct apply *a = user;
+	registry_renew(a->shared->registry, epoch, base);
+}
+
+static void reached(void *user, uint64_t number)
+{
+	struct apply *a = user;
+	registry_reach(a->shared->registry, number);
+}
+
+struct bus_sink apply_sink(struct apply *a)
+{
+	return (struct bus_sink){.apply = apply,
+				 .applied = applied,
+				 .renew = renew,
+				 .reached = reached,
+				 .user = a};
+}
