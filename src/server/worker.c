@@ -18,6 +18,10 @@
 #define AGING_MS        1000
 /* A history below this part of the limit is not why memory is scarce. */
 #define HISTORY_LIMIT_PART 32
+/* While memory is tight, connections that do not subscribe may have this part
+ * of the limit; and about so many bytes each, the kernel's included. */
+#define OTHERS_LIMIT_PART 10
+#define OTHER_BYTES       8192
 
 static struct worker *worker_of(struct conn_group *g)
 {
@@ -258,10 +262,22 @@ static size_t less(size_t a, size_t b)
 	return a > b ? a - b : 0;
 }
 
+/* How many of those that do not subscribe there may be where memory is tight:
+ * they alone never take what is left for publishing, however many descriptors
+ * there are. */
+static size_t others_while_tight(const struct worker_shared *shared)
+{
+	size_t reserve = shared->config->shares.reserve;
+	size_t most = memory_limit() / OTHERS_LIMIT_PART / OTHER_BYTES;
+
+	if (most < shared->workers_count)
+		most = shared->workers_count;
+	return most < reserve ? most : reserve;
+}
+
 /* Whether there are more connections than there may be. `kind`: by which door
- * one has come. Where memory is tight, those that do not subscribe are no more
- * than the reserve: a new one is let in, for it may publish, and another goes.
- */
+ * one has come. Where memory is tight, a new one is let in, for it may publish,
+ * and another goes. */
 static bool is_over(const struct worker_shared *shared, enum listener_kind kind,
 		    struct excess *excess)
 {
@@ -290,9 +306,10 @@ static bool is_over(const struct worker_shared *shared, enum listener_kind kind,
 					  less(shares->clients, subscribers)};
 		return true;
 	}
-	*excess = (struct excess){CONN_ROOM_CLIENT, shares->reserve};
-	return memory_level() >= MEMORY_TIGHT &&
-	       clients > subscribers + shares->reserve;
+	if (memory_level() < MEMORY_TIGHT)
+		return false;
+	*excess = (struct excess){CONN_ROOM_CLIENT, others_while_tight(shared)};
+	return clients > subscribers + excess->others_max;
 }
 
 /* Ends connections of this worker while there are too many, but never those
