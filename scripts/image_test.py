@@ -20,12 +20,13 @@ import zlib
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "test", "integration"))
 
-from client import Closed, Http, WebSocket  # noqa: E402
+from client import Closed, Http, WebSocket, basic  # noqa: E402
 
 NAME = os.environ.get("IMAGE", "isimud")
 IMAGE = NAME + ":latest"
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
-HEALTHCHECK = ["/usr/bin/isimud", "healthcheck"]
+ISIMUD = "/usr/bin/isimud"
+HEALTHCHECK = [ISIMUD, "healthcheck"]
 MEMORY_BYTES = 64 << 20
 DEADLINE = 30  # seconds for anything that an engine does
 LIMITS = ["--read-only", "--cap-drop", "ALL", "--security-opt",
@@ -93,15 +94,17 @@ class Engine:
 
 
 class Isimud:
-    """The image, running with every limit; `settings` are its environment."""
+    """The image, running with every limit; `flags` are the engine's, `settings`
+    its environment, `arguments` its own flags."""
 
-    def __init__(self, engine, *flags, **settings):
+    def __init__(self, engine, *flags, arguments=(), port=3000, **settings):
         environment = [f"--env={name}={value}" for name, value in
                        {"PASSWORD": "secret", **settings}.items()]
         self.engine = engine
-        self.container = engine.start(*engine.limits, "-p", "127.0.0.1::3000",
-                                      *environment, *flags, IMAGE)
-        published = engine("port", self.container, "3000/tcp").split()[0]
+        self.container = engine.start(*engine.limits, "-p",
+                                      f"127.0.0.1::{port}", *environment,
+                                      *flags, IMAGE, *arguments)
+        published = engine("port", self.container, f"{port}/tcp").split()[0]
         self.address = ("127.0.0.1", int(published.rpartition(":")[2]))
         wait_until(self.answers, "an answer on the published port")
 
@@ -119,6 +122,15 @@ class Isimud:
     def healthcheck(self, *flags):
         return run(self.engine.name, "exec", *flags, self.container,
                    *HEALTHCHECK, check=False).returncode
+
+    def signal_itself(self):
+        """`isimud reload`, as an operator calls it."""
+        return run(self.engine.name, "exec", self.container, ISIMUD, "reload",
+                   check=False).returncode
+
+    def publish_status(self, password="secret"):
+        return Http(self.address).publish(fields={
+            "Authorization": basic("alice", password)}).status
 
     def handshake_status(self):
         """The status of an opening handshake with a token."""
@@ -253,6 +265,53 @@ def check_health(isimud):
     ok("its HEALTHCHECK is healthy, and fails where nobody listens")
 
 
+def check_addresses(engine, isimud):
+    """IP=::, as the image has it, is all addresses of both families. In a
+    container the engine mostly turns IPv6 off, but the kernel has it."""
+    assert isimud.healthcheck("-e", "IP=127.0.0.1") == 0
+    with open(f"/proc/{isimud.state()['Pid']}/net/tcp6") as file:
+        listening = [line.split()[1] for line in file if " 0A " in line]
+    assert listening == [f"{0:032X}:{3000:04X}"]
+    other = Isimud(engine, "--sysctl", "net.ipv6.conf.all.disable_ipv6=0")
+    for ip in ("127.0.0.1", "::1"):
+        assert other.healthcheck("-e", f"IP={ip}") == 0, ip
+    engine("kill", "--signal", "KILL", other.container)
+    ok("it listens on all addresses, of IPv4 and IPv6, by one socket")
+
+
+def check_flags(engine):
+    """What is told by flags, health checks find out."""
+    isimud = Isimud(engine, port=4000, arguments=[
+        "--port", "4000", "--admin-port=9090", "--ip", "0.0.0.0"])
+    assert isimud.healthcheck() == 0
+    engine("kill", "--signal", "KILL", isimud.container)
+    ok("`isimud healthcheck` finds the flags of the server")
+
+
+def check_reload(engine, folder):
+    """A password file that is mounted, and changes in place, so that it is
+    read when `isimud reload` says so, or when it is looked at next."""
+    file = f"{folder}/password"
+    with open(file, "w") as out:
+        out.write("first\n")
+    os.chmod(file, 0o644)
+    isimud = Isimud(engine, "-v", f"{folder}:/secret:ro", PASSWORD="",
+                    PASSWORD_FILE="/secret/password")
+    assert isimud.publish_status("first") == 200
+    with open(file, "w") as out:
+        out.write("second\nfirst\n")
+    assert isimud.signal_itself() == 0, engine.logs(isimud.container)
+    wait_until(lambda: isimud.publish_status("second") == 200, "the second")
+    assert isimud.publish_status("first") == 200
+    with open(file, "w") as out:
+        out.write("second\n")
+    wait_until(lambda: isimud.publish_status("first") == 401, "no first")
+    assert isimud.publish_status("second") == 200
+    engine("kill", "--signal", "KILL", isimud.container)
+    ok("`isimud reload` works without a shell; a password is changed in two "
+       "steps")
+
+
 def check_stop(isimud, subscribers):
     """SIGTERM reaches it as process 1: Close 1001 to all, exit status 0, and
     all that before `stop` loses its patience."""
@@ -321,9 +380,12 @@ def main():
         check_process(isimud)
         subscribers = check_messages(isimud)
         check_health(isimud)
+        check_addresses(engine, isimud)
         check_stop(isimud, subscribers)
         check_auth(engine, folder, bundle)
         check_second_signal(engine)
+        check_flags(engine)
+        check_reload(engine, folder)
         print_size(engine)
     finally:
         engine.close()

@@ -1,11 +1,13 @@
 """GET /sub by its URL: event streams (HTML standard, 9.2), and WebSockets that
 say no more than their handshake."""
+import itertools
 import json
 import os
 import random
 import re
 import subprocess
 import threading
+import time
 import urllib.parse
 
 import pytest
@@ -77,7 +79,7 @@ def test_a_stream_on_the_wire(server):
 
 def test_lines_without_data_are_no_block_but_the_first(start):
     """Some clients raise an empty message for each block without data."""
-    server = start(PING_INTERVAL=0.05)
+    server = start(PING_INTERVAL=0.1 * SCALE)
     client, _ = asked(server, sub_target("alice", "blocks"), version="1.0")
     first = client.read_until(b"\n\n")
     assert re.fullmatch(rb"retry: [0-9]+\nid: [0-9a-f]{16}-[0-9]+\n\n", first)
@@ -262,7 +264,7 @@ def test_each_event_has_the_id_of_its_receipt(server):
 
 
 def test_a_comment_comes_every_ping_interval(start):
-    server = start(PING_INTERVAL=0.1)
+    server = start(PING_INTERVAL=0.1 * SCALE)
     stream = server.event_stream()
     stream.expect_id()
     for _ in range(3):
@@ -272,14 +274,15 @@ def test_a_comment_comes_every_ping_interval(start):
 
 
 def test_comments_do_not_split_events(start):
-    server = start(PING_INTERVAL=0.01)
+    server = start(PING_INTERVAL=0.1 * SCALE)
     stream = server.event_stream(sub_target("alice", "a", "b"))
-    for i in range(200):
+    end = time.monotonic() + DEADLINE
+    for i in itertools.count():
         server.publish("alice", "ab"[i % 2], f"{i}\n{i}")
-    got = stream.data_of(200)
-    for parity in (0, 1):  # topics have no order among each other
-        assert [data for data in got if int(data.split()[0]) % 2 == parity] == [
-            f"{i}\n{i}" for i in range(parity, 200, 2)]
+        assert stream.data_of(1) == [f"{i}\n{i}"]
+        if len(stream.comments) >= 5:
+            break
+        assert time.monotonic() < end
 
 
 # --- several topics ----------------------------------------------------------
