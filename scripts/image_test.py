@@ -99,7 +99,7 @@ class Isimud:
 
     def __init__(self, engine, *flags, arguments=(), port=3000, **settings):
         environment = [f"--env={name}={value}" for name, value in
-                       {"PASSWORD": "secret", **settings}.items()]
+                       {"PASSWORD": "secret", **settings}.items() if value]
         self.engine = engine
         self.container = engine.start(*engine.limits, "-p",
                                       f"127.0.0.1::{port}", *environment,
@@ -295,7 +295,7 @@ def check_reload(engine, folder):
     with open(file, "w") as out:
         out.write("first\n")
     os.chmod(file, 0o644)
-    isimud = Isimud(engine, "-v", f"{folder}:/secret:ro", PASSWORD="",
+    isimud = Isimud(engine, "-v", f"{folder}:/secret:ro", PASSWORD=None,
                     PASSWORD_FILE="/secret/password")
     assert isimud.publish_status("first") == 200
     with open(file, "w") as out:
