@@ -412,17 +412,29 @@ static size_t burden_to_end(const struct conn_group *g)
 	return worst - worst / 2;
 }
 
+/* Since when the peer takes nothing, be it slowly. */
+static uint64_t waits_since(struct conn_write *w, uint64_t now_ms)
+{
+	uint32_t acknowledged = conn_acknowledged(w->conn);
+
+	if (acknowledged != w->acknowledged) {
+		w->acknowledged = acknowledged;
+		w->since_ms = now_ms;
+	}
+	return w->since_ms;
+}
+
 /* Ends those that have at least `bytes` and do not read since `until_ms`, while
  * memory is tight. */
 static void end_laggards(struct conn_group *g, size_t bytes, uint64_t until_ms)
 {
 	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
-		const struct conn_write *w =
+		struct conn_write *w =
 			CONTAINER_OF(it, struct conn_write, link);
 		if (memory_level() < MEMORY_TIGHT)
 			return;
 		if (is_leaving(w->conn) || burden(w) < bytes ||
-		    w->since_ms > until_ms)
+		    waits_since(w, uv_now(g->loop)) > until_ms)
 			continue;
 		conn_end(w->conn, ENDING_slow,
 			 "too slow while memory is scarce");

@@ -194,12 +194,15 @@ static int start_write(struct conn *c)
 	}
 	w->kernel_bytes = kernel_bytes(c);
 	w->since_ms = uv_now(c->group->loop);
+	w->acknowledged = 0;
 	memory_charge(sizeof *w);
 	memory_charge_kernel(w->kernel_bytes);
 	list_init(&w->link);
 	list_append(&c->group->stalled, &w->link);
 	c->writing = w;
 	c->in_flight = n;
+	if (memory_limit() != 0)
+		w->acknowledged = conn_acknowledged(c);
 	if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING ||
 	    c->state == CONN_PENDING)
 		conn_set_deadline(c, DEADLINE_WRITE);
