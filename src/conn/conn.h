@@ -149,6 +149,8 @@ struct conn_group {
 	uint64_t judged_ms;          /* conn_group_judge_speed() did */
 	uint64_t poll_until_ns;      /* after which much has to wait; 0: not yet
 					known */
+	unsigned poll_reads;         /* little ones, in this poll */
+	bool is_poll_over;           /* all that is read has to wait */
 	struct list stalled;         /* writes that wait, by conn_write->link */
 	struct list answering;    /* those with something to write, or to end */
 	struct list dirty;        /* the same of open WebSockets and streams */
