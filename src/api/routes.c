@@ -213,17 +213,22 @@ static int append(struct buf *out, const char *text)
 	return buf_append(out, text, strlen(text));
 }
 
-/* For whoever answers: what a page of the request's origin may see of it. */
+/* For whoever answers: what a page of the request's origin may see of it. Where
+ * the head could not be read, that is known only if any may. */
 static const char *origin_fields(struct conn *c,
 				 const struct http_request *request)
 {
 	struct routes *r = routes_of(c);
-	struct span origin = request->fields[HTTP_ORIGIN];
+	bool any = origin_allows_any(routes_config(r)->allowed_origins);
+	struct span origin = {0};
 	struct buf *out = &r->fields;
 
-	if (origin.bytes == NULL || conn_listener(c) == LISTENER_ADMIN)
+	if (request != NULL)
+		origin = request->fields[HTTP_ORIGIN];
+	if (conn_listener(c) == LISTENER_ADMIN ||
+	    (origin.bytes == NULL && (request != NULL || !any)))
 		return NULL;
-	if (origin_allows_any(routes_config(r)->allowed_origins))
+	if (any)
 		return "Access-Control-Allow-Origin: *\r\n"
 		       "Access-Control-Expose-Headers: Idempotency-Replayed, "
 		       "Retry-After\r\n";

@@ -863,16 +863,15 @@ static void log_end(const struct conn *c, enum ending ending)
 	enum log_level level = is_ordinary(ending) ? LOG_DEBUG : LOG_INFO;
 	unsigned code = endings[ending].code;
 	char peer[CONN_PEER_MAX];
-	char code_text[8];
 
 	if (!log_is_on(level) ||
 	    (level == LOG_INFO && !log_limit_allows(&limit)))
 		return;
 	conn_peer(c, peer);
-	snprintf(code_text, sizeof code_text, "%u", code);
 	log_event(level, "connection_ended",
 		  LOG_FIELDS(log_text("reason", endings[ending].name),
-			     log_text("code", code > 0 ? code_text : NULL),
+			     code > 0 ? log_number("code", code)
+				      : log_text("code", NULL),
 			     log_text("peer", peer[0] != '\0' ? peer : NULL)),
 		  "ended a connection (%s): %s", endings[ending].name,
 		  endings[ending].reason);

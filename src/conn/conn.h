@@ -72,8 +72,9 @@ struct conn_hooks {
 	void (*on_request)(struct conn *c, const struct http_request *request);
 
 	/* Further field lines, each with its CR LF, for any answer to the
-	 * current request but 101 (errors of this room's own included, once the
-	 * head was read), or NULL; they live until the next call. May be NULL.
+	 * current request but 101 (errors of this room's own included), or
+	 * NULL; they live until the next call. `request` is NULL where the
+	 * head could not be read. May be NULL.
 	 */
 	const char *(*fields)(struct conn *c,
 			      const struct http_request *request);

@@ -279,15 +279,15 @@ static const char *date_now(struct conn_group *g)
 	return g->date;
 }
 
-/* The hooks' field lines for an answer to a request whose head was read. */
+/* The hooks' field lines. */
 static const char *more_fields(struct conn *c)
 {
 	const struct conn_hooks *hooks = c->group->hooks;
+	bool has_head = c->state == CONN_PENDING || c->is_in_content;
 
-	if (hooks->fields == NULL ||
-	    (c->state != CONN_PENDING && !c->is_in_content))
+	if (hooks->fields == NULL)
 		return NULL;
-	return hooks->fields(c, conn_request(c));
+	return hooks->fields(c, has_head ? conn_request(c) : NULL);
 }
 
 void conn_queue_response(struct conn *c, struct http_response *response)
