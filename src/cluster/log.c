@@ -215,6 +215,7 @@ static void renew(struct bus *b, uint64_t epoch, uint64_t base, const char *why)
 	if (epoch != b->log.epoch)
 		window_void(b);
 	b->log.epoch = epoch;
+	tell_renew(b, epoch);
 	o->sink.renew(o->sink.user, epoch, record_number(base, 0));
 }
 

@@ -510,6 +510,8 @@ static void apply_to(struct registry *r, struct topic *t,
 {
 	uv_mutex_lock(&t->lock);
 	CHECK(p->message->sequence > t->sequence);
+	if (!t->was_used)
+		registry_use_locked(r, t);
 	t->sequence = p->message->sequence;
 	place_locked(r, t, p, count_members(r, t));
 	uv_mutex_unlock(&t->lock);

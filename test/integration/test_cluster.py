@@ -204,3 +204,73 @@ def test_a_stream_that_is_missing_or_does_not_fit_is_one_line():
                         BUS_CREATE="true")
     finally:
         nats.stop()
+
+
+def bus(node, name):
+    return node.metrics()["isimud_bus_" + name]
+
+
+def subscribers(node, path="/topics/news"):
+    response = node.ask("GET", path, {"Authorization": basic(PUBLISHER)})
+    return response.json()["subscribers"] if response.status == 200 else None
+
+
+def test_all_nodes_count_the_subscribers_of_all(cluster):
+    one = cluster(nodes=2, servers=1)
+    a, b = one.nodes
+    one.wait_until(lambda: bus(a, "nodes") == 2 and
+                 bus(b, "nodes") == 2, "they know each other")
+    streams = [a.event_stream(), b.event_stream()]
+    end = time.monotonic() + 2 * SCALE
+    while not subscribers(a) == subscribers(b) == 2:
+        assert time.monotonic() < end, "two seconds are over"
+        time.sleep(0.02)
+    for node in one.nodes:
+        receipt = node.ask("POST", "/pub/news",
+                           {"Authorization": basic(PUBLISHER),
+                            "Idempotency-Key": "k" + str(node.address)}, b"x")
+        assert receipt.json()["subscribers"] == 2
+    repeated = a.ask("POST", "/pub/news",
+                     {"Authorization": basic(PUBLISHER),
+                      "Idempotency-Key": "k" + str(b.address)}, b"x")
+    assert repeated.field("Idempotency-Replayed") == "true"
+    assert repeated.json()["subscribers"] == 2
+    page = a.ask("GET", "/topics",
+                 {"Authorization": basic(PUBLISHER)}).json()
+    assert page["nodes"] == 2
+    assert [t["subscribers"] for t in page["topics"]] == [2]
+
+    # A topic that only another node's subscribers make exist.
+    quiet = b.event_stream(f"/sub?publisher={PUBLISHER}&topic=quiet")
+    one.wait_until(lambda: subscribers(a, "/topics/quiet") == 1,
+                 "the other node knows it")
+    assert subscribers(a, "/topics/none") is None
+
+    b.is_up = False
+    b.kill()
+    one.wait_until(lambda: subscribers(a) == 1 and
+                 bus(a, "nodes") == 1, "it is forgotten",
+                 15 * SCALE)
+    for stream in [*streams, quiet]:
+        stream.close()
+
+
+def test_a_node_tells_how_its_bus_is(cluster):
+    one = cluster(nodes=1, servers=1)
+    node, = one.nodes
+    for _ in range(3):
+        assert node.ask("POST", "/pub/news",
+                        {"Authorization": basic(PUBLISHER)},
+                        b"x").status == 200
+    assert bus(node, "up") == 1
+    assert bus(node, "applied_sequence") >= 3
+    assert bus(node, "ack_seconds_count") == 3
+    assert bus(node, "pending_bytes") == 0
+    for direction in ("in", "out"):
+        one.wait_until(lambda: bus(
+            node, f'publications_total{{direction="{direction}"}}') == 3,
+            "they are counted")
+    one.nats.run("kill", 1)
+    one.wait_until(lambda: bus(node, "up") == 0, "it is down")
+    one.wait_until(lambda: bus(node, "lag_seconds") > 0,
+                    "it is behind")
