@@ -1,6 +1,7 @@
 """Several nodes with one log: what each fault may cost, and what it may not
 (README, "Several nodes")."""
 import http.client
+import json
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from client import DEADLINE, SCALE, basic
 from cluster import (CAN_CUT, HAS_NATS, NATS, PUBLISHER, TOPIC, Cluster, Nats,
                      Node, place_of, publish)
 from program import Program, ISIMUD, environment
+from session import ASYNCAPI
 
 pytestmark = [
     pytest.mark.skipif(not HAS_NATS, reason=f"no {NATS}"),
@@ -184,6 +186,28 @@ def test_an_engine_that_is_away_refuses_publications_at_once(cluster):
         "POST", "/pub/news", {"Authorization": basic(PUBLISHER)},
         b"back").status == 200, "publishing goes on")
     assert stream.event().data == "back"
+
+
+def test_what_nobody_can_tell_is_said_to_be_unknown(cluster):
+    one = cluster(nodes=1, servers=1, BUS_TIMEOUT=1)
+    node, = one.nodes
+    socket = node.websocket(fields={"Authorization": basic(PUBLISHER)},
+                            subprotocols=["isimud.v1"])
+    one.nats.run("freeze", 1)
+    try:
+        socket.send_json({"type": "publish", "ref": 1, "topic": "news",
+                          "data": 1})
+        response = node.ask("POST", "/pub/news",
+                            {"Authorization": basic(PUBLISHER)}, b"x")
+        assert response.status == 504, response.body
+        assert "Idempotency-Key" in response.json()["error"]
+        answer = json.loads(socket.receive())
+        ASYNCAPI.check_server_message("v1", answer)
+        assert answer["ref"] == 1 and answer["code"] == "unknown_outcome"
+        assert bus(node, "unknown_total") == 2
+        assert node.metrics()['isimud_http_responses_total{status="504"}'] == 1
+    finally:
+        one.nats.run("thaw", 1)
 
 
 def expect_no_start(nats, wanted, **settings):
