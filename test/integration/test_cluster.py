@@ -3,7 +3,10 @@
 import http.client
 import json
 import os
+import re
+import shlex
 import signal
+import socket
 import time
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from client import DEADLINE, SCALE, basic
 from cluster import (CAN_CUT, HAS_NATS, NATS, PUBLISHER, TOPIC, Cluster, Nats,
                      Node, place_of, publish)
-from program import Program, ISIMUD, environment
+from program import ROOT, Program, ISIMUD, environment
 from session import ASYNCAPI
 
 pytestmark = [
@@ -191,17 +194,17 @@ def test_an_engine_that_is_away_refuses_publications_at_once(cluster):
 def test_what_nobody_can_tell_is_said_to_be_unknown(cluster):
     one = cluster(nodes=1, servers=1, BUS_TIMEOUT=1)
     node, = one.nodes
-    socket = node.websocket(fields={"Authorization": basic(PUBLISHER)},
+    client = node.websocket(fields={"Authorization": basic(PUBLISHER)},
                             subprotocols=["isimud.v1"])
     one.nats.run("freeze", 1)
     try:
-        socket.send_json({"type": "publish", "ref": 1, "topic": "news",
+        client.send_json({"type": "publish", "ref": 1, "topic": "news",
                           "data": 1})
         response = node.ask("POST", "/pub/news",
                             {"Authorization": basic(PUBLISHER)}, b"x")
         assert response.status == 504, response.body
         assert "Idempotency-Key" in response.json()["error"]
-        answer = json.loads(socket.receive())
+        answer = json.loads(client.receive())
         ASYNCAPI.check_server_message("v1", answer)
         assert answer["ref"] == 1 and answer["code"] == "unknown_outcome"
         assert bus(node, "unknown_total") == 2
@@ -217,6 +220,64 @@ def expect_no_start(nats, wanted, **settings):
     assert wanted in program.text()
     assert len(program.lines) < 6
     program.kill()
+
+
+def stream_of_readme():
+    """README's `nats stream add`, as what that command sends."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as readme:
+        text = re.search(r"^    (nats stream add (?:.*\\\n)*.*)",
+                         readme.read(), re.MULTILINE).group(1)
+    words = shlex.split(text.replace("\\\n", " "))
+    flags = iter(" ".join(words[4:]).replace("=", " ").split())
+    config = {"name": words[3]}
+    seconds = {"s": 1, "m": 60}
+    for flag in flags:
+        key = flag[2:].replace("-", "_")
+        if key == "defaults":
+            continue
+        if key == "deny_delete":
+            config[key] = True
+            continue
+        value = next(flags)
+        if key in ("max_age", "dupe_window"):
+            value = int(value[:-1]) * seconds[value[-1]] * 10**9
+        elif key.startswith("max_") or key == "replicas":
+            value = int(value.replace("GB", "000000000"))
+        key = {"dupe_window": "duplicate_window",
+               "replicas": "num_replicas"}.get(key, key)
+        config[key] = [value] if key == "subjects" else value
+    return config
+
+
+def make_stream(nats, config):
+    """Asks until the servers have a leader; returns the answer."""
+    body = json.dumps(config).encode()
+    request = b"PUB $JS.API.STREAM.CREATE.%s answer %d\r\n%s\r\n" % (
+        config["name"].encode(), len(body), body)
+    host, port = nats.urls[0].removeprefix("nats://").split(":")
+    end = time.monotonic() + 4 * DEADLINE
+    with socket.create_connection((host, int(port)), 1) as s:
+        s.sendall(b"CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n")
+        answer = b""
+        while b"stream_create_response" not in answer:
+            assert time.monotonic() < end, answer
+            s.sendall(request)
+            try:
+                answer += s.recv(65536)
+            except TimeoutError:
+                pass
+        while not answer.endswith(b"\r\n"):
+            answer += s.recv(65536)
+    return answer
+
+
+def test_the_stream_of_readme_fits(cluster):
+    one = cluster(nodes=0)
+    answer = make_stream(one.nats, {**stream_of_readme(), "max_bytes": 10**8})
+    assert b'"error"' not in answer, answer
+    node = one.start_node(BUS_CREATE="false", MAX_BODY="512K")
+    assert node.ask("POST", "/pub/news", {"Authorization": basic(PUBLISHER)},
+                    b"x").status == 200
 
 
 def test_a_stream_that_is_missing_or_does_not_fit_is_one_line():
