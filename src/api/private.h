@@ -232,6 +232,8 @@ void routes_on_replicated(struct routes *r, struct mailbox_note *note);
 
 /* The client has gone. */
 void routes_forget_publishing(struct session *session);
+/* Whether a publication of this connection waits for the log's answer. */
+bool routes_is_publishing(struct conn *c);
 
 /* wait.c */
 

@@ -97,6 +97,12 @@ int routes_replicate(struct routes *r, struct conn *c, const struct batch *b,
 	return rv;
 }
 
+bool routes_is_publishing(struct conn *c)
+{
+	const struct session *session = session_of(c);
+	return session != NULL && session->publishing != NULL;
+}
+
 void routes_forget_publishing(struct session *session)
 {
 	if (session->publishing != NULL)
@@ -105,6 +111,22 @@ void routes_forget_publishing(struct session *session)
 }
 
 /* --- answering ------------------------------------------------------------ */
+
+static int note_subscribers(void *user, const struct registry_topic *t)
+{
+	*(uint64_t *)user = t->subscribers;
+	return 0;
+}
+
+static uint64_t subscribers_of(const struct routes *r,
+			       const struct topic_key *key)
+{
+	uint64_t count = 0;
+
+	registry_find(r->worker->shared->registry, key, note_subscribers,
+		      &count);
+	return count;
+}
 
 /* Writes the receipts to r->page. Returns 0 or UV_ENOMEM. */
 static int write_receipts(struct routes *r, const struct bus_request *q)
@@ -121,9 +143,8 @@ static int write_receipts(struct routes *r, const struct bus_request *q)
 		*at++ = '[';
 	for (unsigned i = 0; record_next(&body, &p); i++) {
 		struct topic_key key = {p.publisher, p.topic};
-		struct registry_receipt receipt = {
-			q->number + i,
-			worker_count_subscribers(r->worker->shared, &key)};
+		struct registry_receipt receipt = {q->number + i,
+						   subscribers_of(r, &key)};
 		if (i > 0)
 			*at++ = ',';
 		at = receipt_write(at, q->epoch, &receipt);
@@ -177,8 +198,7 @@ static void answer_command(struct routes *r, struct conn *c,
 
 	if (q->outcome == BUS_PUBLISHED && record_next(&body, &p)) {
 		struct topic_key key = {p.publisher, p.topic};
-		receipt.subscribers =
-			worker_count_subscribers(r->worker->shared, &key);
+		receipt.subscribers = subscribers_of(r, &key);
 		stats_add(routes_stats(r), STATS_published, 1);
 		routes_answer_published(r, c, ref, q->epoch, &receipt);
 	} else if (q->outcome == BUS_UNKNOWN) {
@@ -201,7 +221,7 @@ void routes_on_replicated(struct routes *r, struct mailbox_note *note)
 		session_of(c)->publishing = NULL;
 		if (conn_state(c) == CONN_PENDING)
 			answer_request(r, c, q);
-		else
+		else if (conn_state(c) == CONN_WEBSOCKET)
 			answer_command(r, c, q);
 	}
 	free(q);

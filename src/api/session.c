@@ -154,10 +154,14 @@ static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 	s = subscriber_new(session, wish->drops);
 	if (s == NULL)
 		goto no_memory;
-	if (subscribers_add(&r->subscribers, s, c, &wish->key, &wish->from,
-			    &is_exact) != 0) {
+	int rv = subscribers_add(&r->subscribers, s, c, &wish->key, &wish->from,
+				 &is_exact);
+	if (rv != 0) {
 		subscriber_free(s);
-		goto no_memory;
+		if (rv != UV_EAGAIN)
+			goto no_memory;
+		routes_answer_error(r, c, wish->ref, ENVELOPE_busy, NULL);
+		return;
 	}
 	session->subscribed[session->subscribed_count++] = s;
 	welcome(r, c, wish, s, is_exact);

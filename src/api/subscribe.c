@@ -187,7 +187,8 @@ static int tell_loss(struct routes *r, struct conn *c,
 	return UV_ECANCELED;
 }
 
-/* Returns 0, or UV_ENOMEM; or UV_ECANCELED, the client being ended already. */
+/* Returns 0, UV_ENOMEM or UV_EAGAIN (subscribers_add()); or UV_ECANCELED, the
+ * client being ended already. */
 static int start_one(struct routes *r, struct conn *c, struct subscriber *s,
 		     const struct resume *resume)
 {
@@ -284,7 +285,8 @@ static void start(struct routes *r, struct conn *c, enum message_form form,
 	if (rv == 0 && form != MESSAGE_FRAME)
 		rv = send_position(r, c, all);
 	if (rv != 0 && rv != UV_ECANCELED)
-		conn_end(c, ENDING_no_memory, NULL);
+		conn_end(c, rv == UV_EAGAIN ? ENDING_busy : ENDING_no_memory,
+			 NULL);
 }
 
 /* Clients that were cut off together should not all come back at once. */
@@ -404,10 +406,13 @@ static void subscribe_raw(struct routes *r, struct conn *c,
 
 	client->only.form = MESSAGE_FRAME;
 	/* A client chooses how long the names are that a topic keeps. */
-	if (memory_level() >= MEMORY_TIGHT ||
-	    subscribers_add(&r->subscribers, &client->only, c, key, NULL,
-			    NULL) != 0) {
-		conn_end(c, ENDING_no_memory, NULL);
+	int rv = memory_level() >= MEMORY_TIGHT
+			 ? UV_ENOMEM
+			 : subscribers_add(&r->subscribers, &client->only, c,
+					   key, NULL, NULL);
+	if (rv != 0) {
+		conn_end(c, rv == UV_EAGAIN ? ENDING_busy : ENDING_no_memory,
+			 NULL);
 		return;
 	}
 	routes_forget_session(r, client);

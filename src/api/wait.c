@@ -37,7 +37,8 @@ static bool is_served(const struct routes *r, const struct log_wait *wait,
 {
 	const struct worker_shared *shared = r->worker->shared;
 
-	if (!bus_is_warm(shared->bus))
+	if (!bus_is_warm(shared->bus) ||
+	    r->subscribers.epoch != registry_epoch(shared->registry))
 		return false;
 	if (place->is_foreign)
 		return wait != NULL && bus_markers(shared->bus) > wait->markers;

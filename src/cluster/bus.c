@@ -38,14 +38,7 @@ static int connect_to(struct bus *b, char error[static NATS_ERROR_MAX])
 		.wake = on_wake,
 		.user = b,
 	};
-	int rv = nats_connect(&b->nats, &options, error);
-	if (rv == 0 && (rv = tell_listen(b)) != 0) {
-		snprintf(error, NATS_ERROR_MAX, "subscribing failed: %s",
-			 uv_strerror(rv));
-		nats_close(b->nats);
-		b->nats = NULL;
-	}
-	return rv;
+	return nats_connect(&b->nats, &options, error);
 }
 
 static void try_connect(struct bus *b)
@@ -90,7 +83,6 @@ static void handle(struct bus *b, struct nats_mail *m)
 			log_join(b, doubt);
 		break;
 	case NATS_NODE:
-		tell_on_node(b, m);
 		break;
 	case NATS_LOST:
 		bus_disconnect(b, "the connection is gone");
@@ -124,6 +116,9 @@ static void stop(struct bus *b)
 {
 	b->is_stopping = true;
 	atomic_store(&b->is_up, false);
+	uv_mutex_lock(&b->lock);
+	b->is_shut = true;
+	uv_mutex_unlock(&b->lock);
 	window_give_up(b);
 	nats_close(b->nats);
 	b->nats = NULL;
@@ -159,7 +154,6 @@ static void on_tick(uv_timer_t *timer)
 	}
 	if (b->nats != NULL)
 		log_tick(b);
-	tell_tick(b);
 	window_tick(b);
 	window_fill(b);
 }
@@ -233,7 +227,6 @@ static int check_server(struct bus *b, char error[static BUS_ERROR_MAX])
 static void free_bus(struct bus *b)
 {
 	nats_close(b->nats);
-	counts_free(b->counts);
 	buf_fini(&b->scratch);
 	uv_mutex_destroy(&b->lock);
 	free(b->servers_text);
@@ -258,9 +251,6 @@ int bus_start(struct bus **out, const struct bus_options *options,
 		return rv;
 	}
 	b->node = bus_random();
-	rv = counts_new(&b->counts, b->node);
-	if (rv != 0)
-		goto err_bus;
 	rv = split_servers(b);
 	if (rv != 0) {
 		snprintf(error, BUS_ERROR_MAX,
@@ -292,11 +282,11 @@ int bus_start(struct bus **out, const struct bus_options *options,
 		goto err_handles;
 	atomic_store(&b->behind_ms, uv_hrtime() / NS_A_MS);
 	b->away_ms = uv_now(&b->loop);
-	*out = b;
 	rv = uv_thread_create(&b->thread, bus_main, b);
-	if (rv == 0)
+	if (rv == 0) {
+		*out = b;
 		return 0;
-	*out = NULL;
+	}
 err_handles:
 	nats_close(b->nats);
 	b->nats = NULL;
@@ -312,11 +302,17 @@ err_bus:
 
 void bus_stop(struct bus *b)
 {
-	if (b == NULL)
+	if (b == NULL || atomic_exchange(&b->wants_stop, true))
 		return;
-	atomic_store(&b->wants_stop, true);
 	uv_async_send(&b->wake);
 	uv_thread_join(&b->thread);
+}
+
+void bus_free(struct bus *b)
+{
+	if (b == NULL)
+		return;
+	CHECK(atomic_load(&b->wants_stop));
 	uv_loop_close(&b->loop);
 	window_fini(&b->window);
 	free_bus(b);
@@ -339,10 +335,16 @@ int bus_publish(struct bus *b, struct bus_request *r)
 					  memory_order_relaxed);
 		return UV_ENOBUFS;
 	}
-	memory_charge(bytes);
 	r->next = NULL;
 	r->due_ms = uv_hrtime() / NS_A_MS + b->options.timeout_ms;
 	uv_mutex_lock(&b->lock);
+	if (b->is_shut) {
+		uv_mutex_unlock(&b->lock);
+		atomic_fetch_sub_explicit(&b->pending_bytes, bytes,
+					  memory_order_relaxed);
+		return UV_ENOTCONN;
+	}
+	memory_charge(bytes);
 	was_empty = b->first == NULL;
 	*b->end = r;
 	b->end = &r->next;
@@ -375,17 +377,6 @@ uint64_t bus_lag_ms(const struct bus *b)
 	return behind_ms == 0 || now < behind_ms ? 0 : now - behind_ms;
 }
 
-uint64_t bus_subscribers_elsewhere(const struct bus *b, struct span publisher,
-				   struct span topic)
-{
-	return counts_others(b->counts, publisher, topic);
-}
-
-unsigned bus_nodes(const struct bus *b)
-{
-	return counts_nodes(b->counts) + 1;
-}
-
 void bus_status(const struct bus *b, struct bus_status *out)
 {
 	*out = (struct bus_status){
@@ -406,7 +397,5 @@ void bus_status(const struct bus *b, struct bus_status *out)
 		.unknown = get(&b->unknown),
 		.resends = get(&b->resends),
 		.warm_up_ms = get(&b->warm_up_ms),
-		.nodes = bus_nodes(b),
-		.acks = &b->acks,
 	};
 }

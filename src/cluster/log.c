@@ -125,7 +125,7 @@ static int is_another(struct bus *b, const struct nats_stream *s)
 
 enum judgement {
 	GO_ON,     /* it is the log that was read: on from what was applied */
-	ADOPT,     /* its epoch is another's: begin with that */
+	ADOPT,     /* its epoch is another's, or not begun to be read */
 	WATCH,     /* nobody may be renewing it: wait a moment */
 	NEW_EPOCH, /* nobody can vouch for it */
 };
@@ -144,6 +144,10 @@ static int judge(struct bus *b, const struct nats_stream *s,
 		return WATCH;
 	if (m->record.epoch != log->epoch) {
 		*why = "the log is in another epoch";
+		return ADOPT;
+	}
+	if (log->is_first) {
+		*why = "nothing of it was read yet";
 		return ADOPT;
 	}
 	if (s->last_sequence < log->applied || m->sequence < log->marker) {
@@ -204,8 +208,10 @@ static void go_on(struct bus *b)
 		bus_set_state(b, BUS_STATE_WARMING);
 }
 
-/* Everything from here on is of `epoch`; `why` is told in the log's line. */
-static void renew(struct bus *b, uint64_t epoch, uint64_t base, const char *why)
+/* Everything above number `base` is of `epoch`; `why` is told in the log's
+ * line. */
+static void renew_at(struct bus *b, uint64_t epoch, uint64_t base,
+		     const char *why)
 {
 	const struct bus_options *o = &b->options;
 
@@ -215,30 +221,73 @@ static void renew(struct bus *b, uint64_t epoch, uint64_t base, const char *why)
 	if (epoch != b->log.epoch)
 		window_void(b);
 	b->log.epoch = epoch;
-	tell_renew(b, epoch);
-	o->sink.renew(o->sink.user, epoch, record_number(base, 0));
+	o->sink.renew(o->sink.user, epoch, base);
 }
 
-/* Nothing is known: begins with what is young enough to be history, and with a
- * marker before the last one, so that the sum is known. */
+/* The same above record `sequence`. */
+static void renew(struct bus *b, uint64_t epoch, uint64_t sequence,
+		  const char *why)
+{
+	renew_at(b, epoch, record_number(sequence, 0), why);
+}
+
+/* Says when record `sequence` was written. Returns 0, UV_ENOENT if it is not
+ * there any more, or another UV_E…. */
+static int find_time(struct bus *b, const struct nats_stream *s,
+		     uint64_t sequence, uint64_t *time_ns)
+{
+	struct buf data = {0};
+
+	if (sequence < s->first_sequence)
+		return UV_ENOENT;
+	int rv = nats_message(b->nats, b->options.stream, sequence, time_ns,
+			      &data);
+	buf_fini(&data);
+	return rv;
+}
+
+/* From what is young enough to be history on, and from a marker before the last
+ * one, so that the sum is known; but not from before the epoch: that is void,
+ * and who has subscribed would get again what it had. Returns 0 or a UV_E…. */
+static int find_start(struct bus *b, const struct nats_stream *s,
+		      const struct last_marker *m, struct nats_from *from)
+{
+	uint64_t begins =
+		m->record.begins != 0 ? m->record.begins : m->sequence;
+	uint64_t ttl_ns = b->options.history_ttl_ms * NS_A_MS;
+	uint64_t time_ns;
+
+	*from = (struct nats_from){
+		.time_ns = m->time_ns > ttl_ns ? m->time_ns - ttl_ns : 1};
+	int rv = find_time(b, s, m->record.previous, &time_ns);
+	if (rv == 0 && time_ns < from->time_ns)
+		from->time_ns = time_ns;
+	if (rv != 0 && rv != UV_ENOENT)
+		return rv;
+	rv = find_time(b, s, begins, &time_ns);
+	if (rv == 0 && time_ns >= from->time_ns)
+		*from = (struct nats_from){.sequence = begins};
+	return rv == UV_ENOENT ? 0 : rv;
+}
+
+/* Nothing is known of the log in this epoch. Everybody is told with the first
+ * record of it. */
 static void begin(struct bus *b, const struct nats_stream *s,
 		  const struct last_marker *m, const char *why)
 {
-	uint64_t ttl_ns = b->options.history_ttl_ms * NS_A_MS;
-	struct nats_from from = {
-		.time_ns = m->time_ns > ttl_ns ? m->time_ns - ttl_ns : 1};
-	uint64_t previous_ns;
+	struct nats_from from;
 	uint64_t server_ns;
-	struct buf data = {0};
 
-	if (m->record.previous >= s->first_sequence &&
-	    nats_message(b->nats, b->options.stream, m->record.previous,
-			 &previous_ns, &data) == 0 &&
-	    previous_ns < from.time_ns)
-		from.time_ns = previous_ns;
-	buf_fini(&data);
-	b->log = (struct bus_log){.is_first = true};
-	renew(b, m->record.epoch, 0, why);
+	int rv = find_start(b, s, m, &from);
+	if (rv != 0) {
+		try_later(b, rv, "the start of the epoch can't be found");
+		return;
+	}
+	window_void(b);
+	b->log = (struct bus_log){.epoch = m->record.epoch,
+				  .begins = m->record.begins,
+				  .is_first = true};
+	b->why = why;
 	if (consume(b, from, &server_ns) == 0)
 		bus_set_state(b, BUS_STATE_WARMING);
 }
@@ -247,7 +296,8 @@ static void begin(struct bus *b, const struct nats_stream *s,
 static void make_epoch(struct bus *b, uint64_t last_marker)
 {
 	b->log.epoch = 0; /* what there was is void: begin anew */
-	window_mark(b, bus_random(), RECORD_IS_NEW, last_marker, 0);
+	window_mark(b, bus_random(), RECORD_IS_NEW | RECORD_SUMS_NEW,
+		    last_marker, 0);
 }
 
 /* The marker is young, or somebody has renewed it, or waiting was in vain. */
@@ -350,7 +400,7 @@ static void check_sum(struct bus *b, const struct record *r)
 {
 	struct bus_log *log = &b->log;
 
-	if (r->flags & RECORD_IS_NEW) {
+	if (r->flags & RECORD_SUMS_NEW) {
 		log->sum = 0;
 		log->is_sum_known = true;
 		return;
@@ -379,9 +429,10 @@ static void on_marker(struct bus *b, uint64_t sequence, const struct record *r)
 
 	if (r->epoch != log->epoch)
 		renew(b, r->epoch, sequence, "it begins in the log");
+	log->begins = r->begins != 0 ? r->begins : sequence;
 	check_sum(b, r);
 	/* Sum behind the last marker, this one included. */
-	if (log->is_sum_known && !(r->flags & RECORD_IS_NEW))
+	if (log->is_sum_known && !(r->flags & RECORD_SUMS_NEW))
 		log->sum += log->sum_behind;
 	log->sum += record_mix(sequence, r->nonce);
 	log->sum_behind = 0;
@@ -469,8 +520,8 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 	if (log->is_first) {
 		/* All before is unknown, and is not called lost. */
 		log->is_first = false;
-		sink->renew(sink->user, log->epoch,
-			    record_number(m->sequence, 0) - 1);
+		renew_at(b, log->epoch, record_number(m->sequence, 0) - 1,
+			 b->why);
 	} else if (m->sequence <= log->applied) {
 		log_join(b, "the log went back");
 		return;
@@ -513,6 +564,20 @@ void log_on_heartbeat(struct bus *b, const struct nats_mail *m)
 		caught_up(b);
 }
 
+/* A marker for those that know the sum; where none of them writes one, because
+ * a part of the log is lost to all, the sum begins anew. */
+static void renew_marker(struct bus *b, uint64_t age_ms)
+{
+	const struct bus_log *log = &b->log;
+
+	if (age_ms <= BUS_MARKER_MS + log->marker_jitter_ms)
+		return;
+	if (log->is_sum_known)
+		window_mark(b, log->epoch, 0, log->marker, log->sum);
+	else if (age_ms > BUS_NO_SUM_MS)
+		window_mark(b, log->epoch, RECORD_SUMS_NEW, UINT64_MAX, 0);
+}
+
 void log_tick(struct bus *b)
 {
 	uint64_t now = now_ms(b);
@@ -530,9 +595,8 @@ void log_tick(struct bus *b)
 		log_join(b, "nothing is heard");
 		return;
 	}
-	if (b->state == BUS_STATE_LIVE && log->is_sum_known &&
-	    now - log->marker_ms > BUS_MARKER_MS + log->marker_jitter_ms)
-		window_mark(b, log->epoch, 0, log->marker, log->sum);
+	if (b->state == BUS_STATE_LIVE)
+		renew_marker(b, now - log->marker_ms);
 	if (now - log->marker_ms > BUS_STALE_MS) {
 		bus_disconnect(b, "nobody renews the log: another server");
 		return;

@@ -235,10 +235,26 @@ static uint64_t json_number(const char *json, const char *name)
 	return number_token(&at);
 }
 
-#define WRONG_LAST_SEQUENCE                                                    \
-	10071 /* JetStream: JSStreamWrongLastSequenceErrF                      \
-	       */
-#define ACK_MAX 1024
+/* Of JetStream: JSStreamWrongLastSequenceErrF, and (newer servers)
+ * JSStreamDuplicateMessageConflict. */
+#define WRONG_LAST_SEQUENCE 10071
+#define DUPLICATE_CONFLICT  10158
+#define ACK_MAX             1024
+
+/* A leader notes a Msg-Id when it proposes the message to the others. Until
+ * that is agreed on, it answers the same one with sequence 0, or in newer
+ * servers with a conflict. */
+static enum nats_ack error_of(uint64_t code)
+{
+	switch (code) {
+	case WRONG_LAST_SEQUENCE:
+		return NATS_ACK_SEQUENCE;
+	case DUPLICATE_CONFLICT:
+		return NATS_ACK_UNCERTAIN;
+	default:
+		return NATS_ACK_ERROR;
+	}
+}
 
 static void read_ack(struct nats_mail *m, natsMsg *message)
 {
@@ -252,17 +268,14 @@ static void read_ack(struct nats_mail *m, natsMsg *message)
 	if (len > 0)
 		memcpy(json, m->data.bytes, len);
 	m->sequence = json_number(json, "\"seq\":");
-	if (strstr(json, "\"error\":") != NULL || m->sequence == 0)
-		m->ack = json_number(json, "\"err_code\":") ==
-					 WRONG_LAST_SEQUENCE
-				 ? NATS_ACK_SEQUENCE
-				 : NATS_ACK_ERROR;
+	if (strstr(json, "\"error\":") != NULL)
+		m->ack = error_of(json_number(json, "\"err_code\":"));
+	else if (strstr(json, "\"duplicate\":true") != NULL ||
+		 strstr(json, "\"duplicate\": true") != NULL)
+		m->ack = m->sequence > 0 ? NATS_ACK_DUPLICATE
+					 : NATS_ACK_UNCERTAIN;
 	else
-		m->ack = strstr(json, "\"duplicate\":true") != NULL ||
-					 strstr(json, "\"duplicate\": true") !=
-						 NULL
-				 ? NATS_ACK_DUPLICATE
-				 : NATS_ACK_OK;
+		m->ack = m->sequence > 0 ? NATS_ACK_OK : NATS_ACK_ERROR;
 }
 
 static void on_ack(natsConnection *connection, natsSubscription *from,

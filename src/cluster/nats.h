@@ -71,6 +71,8 @@ enum nats_event {
 enum nats_ack {
 	NATS_ACK_OK,        /* it is in the log */
 	NATS_ACK_DUPLICATE, /* its Msg-Id is there already, at `sequence` */
+	NATS_ACK_UNCERTAIN, /* its Msg-Id is known, but is in the log at no
+			   place yet, and may never be */
 	NATS_ACK_NOBODY,    /* no server takes it now: it is not in the log */
 	NATS_ACK_SEQUENCE,  /* refused: another last sequence than expected */
 	NATS_ACK_ERROR,     /* refused for another reason: not in the log */

@@ -1,7 +1,6 @@
 /* private.h - the inside of the bus, for its files:
  *
  * state.c   what state it is in
- * tell.c    how many subscribers the topics have, told between nodes
  * window.c  writing to the log: records that wait for their acks
  * log.c     joining the log, and applying what comes of it
  * bus.c     the thread, its clock, and what other threads call
@@ -13,7 +12,6 @@
 #define ISIMUD_CLUSTER_PRIVATE_H
 
 #include "cluster/bus.h"
-#include "cluster/counts.h"
 #include "cluster/nats.h"
 
 #include <stdatomic.h>
@@ -24,9 +22,9 @@
 #define BUS_SUBJECT       "isimud.log.>"
 #define BUS_RECORDS       "isimud.log.0"
 #define BUS_MARKERS       "isimud.log.e"
-#define BUS_SUBJECT_MAX   320
 #define BUS_CONNECT_MS    2000  /* for a server, and for each of its answers */
 #define BUS_MARKER_MS     1000  /* without a marker: this node writes one */
+#define BUS_NO_SUM_MS     2500  /* the same, and nobody has its sum */
 #define BUS_SILENT_MS     1500  /* without a word of the consumer: join again */
 #define BUS_DOWN_MS       4000  /* without a marker: nothing is published */
 #define BUS_AWAY_MS       3000  /* joining without success: another server */
@@ -61,7 +59,6 @@ struct window_slot {
 	bool is_marker;
 	uint64_t expected; /* of a marker: the last one's sequence */
 	bool is_uncertain; /* an earlier sending may have succeeded */
-	uint64_t first_ns; /* when it was sent first, by uv_hrtime() */
 	uint64_t sent_ms;  /* the last time; 0: to be sent */
 	uint64_t retry_ms; /* 0: it waits for its ack */
 	uint64_t due_ms;
@@ -83,6 +80,7 @@ struct bus_log {
 	uint64_t applied_nonce;
 	uint64_t consumer_sequence; /* of the last message of the consumer */
 	bool is_first;              /* none of this consumer came yet */
+	uint64_t begins;            /* sequence of the marker of its start */
 	uint64_t marker;            /* sequence of the last marker applied */
 	uint64_t marker_ms;         /* when it was, by uv_now() */
 	uint64_t marker_jitter_ms;
@@ -90,7 +88,6 @@ struct bus_log {
 	uint64_t sum;
 	uint64_t sum_behind;
 	bool is_sum_known;
-	bool is_behind_complete; /* nothing behind the last marker is missing */
 	int64_t clock_ns; /* uv_hrtime() is that much more than the server's */
 };
 
@@ -101,7 +98,7 @@ struct bus {
 	const char *servers[BUS_SERVERS_MAX];
 	unsigned servers_count;
 	uint64_t node; /* random: this process */
-	struct counts *counts;
+	struct stats *stats;
 
 	uv_thread_t thread;
 	uv_loop_t loop;
@@ -120,17 +117,16 @@ struct bus {
 	uint64_t warm_from_ms;
 	bool is_stopping;
 	bool has_complained; /* of the log, since it was joined last */
+	const char *why;     /* it has begun to read the log; static text */
 	struct bus_log log;
 	struct window window;
 	uint64_t consumers; /* generation of its name */
 	struct buf scratch;
-	/* Telling how many subscribers there are: topic by topic. */
-	bool is_telling;
-	uint64_t tell_at; /* where registry_page() goes on */
-	uint64_t tell_ms; /* when to begin again */
 
-	/* Guarded by `lock`: requests that wait, oldest first. */
+	/* Guarded by `lock`: requests that wait, oldest first; none is taken
+	 * any more once it is shut. */
 	uv_mutex_t lock;
+	bool is_shut;
 	struct bus_request *first;
 	struct bus_request **end;
 
@@ -154,7 +150,6 @@ struct bus {
 	_Atomic uint64_t unknown;
 	_Atomic uint64_t resends;
 	_Atomic uint64_t warm_up_ms;
-	struct histogram acks; /* from sent to acknowledged */
 };
 
 static inline void bus_count(_Atomic uint64_t *counter, uint64_t n)
@@ -171,15 +166,6 @@ uint64_t bus_random(void);
 void bus_disconnect(struct bus *b, const char *why);
 void bus_next_server(struct bus *b);
 void bus_set_state(struct bus *b, enum bus_state state);
-
-/* --- tell.c --- */
-
-/* Listens to the other nodes, on a new connection. Returns 0 or a UV_E…. */
-int tell_listen(struct bus *b);
-void tell_renew(struct bus *b, uint64_t epoch);
-void tell_on_node(struct bus *b, const struct nats_mail *m);
-/* Each tick: tells what has changed, once a second. */
-void tell_tick(struct bus *b);
 
 /* --- log.c --- */
 
@@ -200,7 +186,7 @@ void log_tick(struct bus *b);
 
 /* Sends what waits, as far as the window has room. */
 void window_fill(struct bus *b);
-/* Writes a marker. `expected`: the sequence of the last one. */
+/* Writes a marker. `expected`: the sequence of the last one, or UINT64_MAX. */
 void window_mark(struct bus *b, uint64_t epoch, uint32_t flags,
 		 uint64_t expected, uint64_t sum);
 /* Returns NULL, or why the log must be joined again. */

@@ -6,8 +6,9 @@
 #include <string.h>
 #include <uv.h>
 
-#define COUNT_AT 2  /* offset of the number of publications */
-#define FIXED    24 /* bytes before what depends on the kind */
+#define COUNT_AT     2  /* offset of the number of publications */
+#define FIXED        24 /* bytes before what depends on the kind */
+#define MARKER_BYTES 24 /* what follows in a marker */
 
 static void put_number(uint8_t *to, uint64_t value, unsigned bytes)
 {
@@ -41,7 +42,8 @@ int record_begin(struct buf *out, const struct record *r)
 	if (r->kind == RECORD_MARKER) {
 		put_number(head + len, r->previous, 8);
 		put_number(head + len + 8, r->sum, 8);
-		len += 16;
+		put_number(head + len + 16, r->begins, 8);
+		len += MARKER_BYTES;
 	}
 	CHECK(len <= sizeof head);
 	return buf_append(out, head, len);
@@ -123,10 +125,12 @@ bool record_next(struct span *body, struct record_publication *p)
 
 static int parse_marker(struct record *r, struct span rest)
 {
-	if (r->count != 0 || rest.len != 16 || r->flags & ~RECORD_IS_NEW)
+	if (r->count != 0 || rest.len != MARKER_BYTES ||
+	    r->flags & ~(RECORD_IS_NEW | RECORD_SUMS_NEW))
 		return UV_EINVAL;
 	r->previous = number_at(rest.bytes, 8);
 	r->sum = number_at(rest.bytes + 8, 8);
+	r->begins = number_at(rest.bytes + 16, 8);
 	return 0;
 }
 

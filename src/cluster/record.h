@@ -15,6 +15,7 @@
  *   or of a marker:
  *     sequence of the marker before, 0: none        8
  *     sum over all records up to that marker        8
+ *     sequence of the marker that began the epoch   8   0: this one
  *
  * Other bytes than these are no record. No socket, thread or clock; what is
  * read comes from other nodes, and is checked like a client's bytes.
@@ -47,6 +48,7 @@ enum record_kind {
 #define RECORD_KEYED    1u /* has the identity of a request with a key */
 #define RECORD_IS_ARRAY 2u /* that request was a batch */
 #define RECORD_IS_NEW   4u /* of a marker: it begins its epoch */
+#define RECORD_SUMS_NEW 8u /* the same: the sum begins with it */
 
 struct record_publication {
 	struct span publisher;
@@ -66,6 +68,7 @@ struct record {
 	const uint8_t *content; /* the same */
 	uint64_t previous;      /* of a marker */
 	uint64_t sum;           /* the same */
+	uint64_t begins;        /* the same */
 	struct span body;       /* the publications, for record_next() */
 };
 

@@ -79,10 +79,8 @@ static void send_slot(struct bus *b, struct window_slot *s)
 	s->retry_ms = 0;
 	if (b->nats == NULL)
 		return;
-	if (!is_again) {
+	if (!is_again)
 		s->applied = b->log.applied;
-		s->first_ns = uv_hrtime();
-	}
 	s->sent_ms = now_ms(b);
 	struct span bytes = {s->bytes.bytes, s->bytes.len};
 	int rv = nats_publish(b->nats, s->is_marker ? BUS_MARKERS : BUS_RECORDS,
@@ -129,7 +127,8 @@ void window_mark(struct bus *b, uint64_t epoch, uint32_t flags,
 			   .epoch = epoch,
 			   .nonce = s->nonce,
 			   .previous = expected,
-			   .sum = sum};
+			   .sum = sum,
+			   .begins = flags & RECORD_IS_NEW ? 0 : b->log.begins};
 	s->is_marker = true;
 	s->expected = expected;
 	s->due_ms = now_ms(b) + BUS_CONNECT_MS;
@@ -278,8 +277,6 @@ const char *window_on_ack(struct bus *b, const struct nats_mail *m)
 	switch (m->ack) {
 	case NATS_ACK_OK:
 		if (m->sequence > s->applied) {
-			histogram_add(&b->acks,
-				      (uv_hrtime() - s->first_ns) / 1000, 1);
 			succeed(b, s, m->sequence, BUS_PUBLISHED);
 			break;
 		}
@@ -288,6 +285,10 @@ const char *window_on_ack(struct bus *b, const struct nats_mail *m)
 		return "a publication got a number of before";
 	case NATS_ACK_DUPLICATE:
 		on_duplicate(b, s, m->sequence);
+		break;
+	case NATS_ACK_UNCERTAIN:
+		s->is_uncertain = true;
+		s->retry_ms = now_ms(b) + BUS_RETRY_MS;
 		break;
 	case NATS_ACK_NOBODY:
 	case NATS_ACK_SEQUENCE:

@@ -72,9 +72,8 @@ struct conn_hooks {
 	void (*on_request)(struct conn *c, const struct http_request *request);
 
 	/* Further field lines, each with its CR LF, for any answer to the
-	 * current request but 101 (errors of this room's own included), or
-	 * NULL; they live until the next call. `request` is NULL where the
-	 * head could not be read. May be NULL.
+	 * current request but 101 (errors of this room's own included, once the
+	 * head was read), or NULL; they live until the next call. May be NULL.
 	 */
 	const char *(*fields)(struct conn *c,
 			      const struct http_request *request);
@@ -90,9 +89,13 @@ struct conn_hooks {
 	 * is never called. */
 	void (*on_room)(struct conn *c);
 
-	/* The server ends while the request is PENDING. Answers it by
-	 * conn_stream() and conn_end(), or returns false: then it gets 503. May
-	 * be NULL. */
+	/* Whether a request that is PENDING while the server ends will have its
+	 * answer all the same, soon: it can't be taken back. May be NULL. */
+	bool (*is_committed)(struct conn *c);
+
+	/* The server ends while another request is PENDING; on_end() was
+	 * called. Answers it by conn_stream() and conn_end(), or returns false:
+	 * then it gets 503. May be NULL. */
 	bool (*on_leaving)(struct conn *c);
 
 	/* Nothing more will come, and nothing can be sent: forget the
@@ -150,8 +153,6 @@ struct conn_group {
 	uint64_t judged_ms;          /* conn_group_judge_speed() did */
 	uint64_t poll_until_ns;      /* after which much has to wait; 0: not yet
 					known */
-	unsigned poll_reads;         /* little ones, in this poll */
-	bool is_poll_over;           /* all that is read has to wait */
 	struct list stalled;         /* writes that wait, by conn_write->link */
 	struct list answering;    /* those with something to write, or to end */
 	struct list dirty;        /* the same of open WebSockets and streams */

@@ -204,11 +204,12 @@ int subscribers_add(struct subscribers *all, struct subscriber *s,
 	int rv = join(all, key, &how);
 	if (rv != 0)
 		return rv;
-	rv = enter(all, s, &how);
+	/* Renewed meanwhile: the reset of it is not for this one. */
+	rv = how.topic_epoch == all->epoch ? enter(all, s, &how) : UV_EAGAIN;
 	if (rv != 0) {
 		if (how.is_behind)
-			registry_give_up(all->registry, how.topic, all->epoch,
-					 how.since);
+			registry_give_up(all->registry, how.topic,
+					 how.topic_epoch, how.since);
 		leave(all, how.member);
 		return rv;
 	}

@@ -122,7 +122,8 @@ struct subscribers_resume {
  * published before is sent as there is room: it waits for on_room()
  * (subscribers_catch_up()), so the client can be told first.
  * subscribers_since() is the number of the last message before those to come.
- * Returns 0, or UV_ENOMEM with nothing changed. */
+ * Returns 0; or with nothing changed UV_ENOMEM, or UV_EAGAIN while a new epoch
+ * begins: its resets are in the mail. */
 int subscribers_add(struct subscribers *all, struct subscriber *s,
 		    struct conn *c, const struct topic_key *key,
 		    const struct subscribers_resume *resume, bool *is_exact);

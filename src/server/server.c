@@ -183,6 +183,8 @@ static void post_all(struct server *s, enum mailbox_order order)
 
 static void stop_workers(struct server *s)
 {
+	/* It posts to the workers, which ask it how it is. */
+	bus_stop(s->shared.bus);
 	post_all(s, MAILBOX_STOP);
 	for (unsigned i = 0; i < s->started; i++)
 		worker_join(s->workers[i]);
@@ -423,9 +425,6 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 		handover_note_draining(&s->handover);
 		note_on_paths(s, LOCKFILE_DRAINING);
 		drain(s);
-		/* It posts to the workers, so they go after it. */
-		bus_stop(s->shared.bus);
-		s->shared.bus = NULL;
 	} else {
 		log_start_failed(rv);
 	}
@@ -556,7 +555,7 @@ int server_run(const struct config *config, const struct worker_app *app)
 		rv = start(&s);
 		stop_workers(&s);
 		handover_save(&s.handover, s.shared.registry);
-		bus_stop(s.shared.bus);
+		bus_free(s.shared.bus);
 		free_workers(&s);
 		apply_fini(&s.apply);
 	}

@@ -273,6 +273,7 @@ static int enter(struct registry *r, struct topic *t, unsigned worker,
 	t->subscribers++;
 	join->member = slot->member;
 	join->topic = t;
+	join->topic_epoch = t->epoch;
 	/* The topic had nothing else of what is applied. */
 	if (r->options.is_log && t->sequence < registry_applied(r))
 		t->sequence = registry_applied(r);
@@ -525,13 +526,10 @@ static void apply_to_new(struct registry *r, uint64_t hash,
 	struct registry_shard *s = registry_shard_of(r, hash);
 
 	uv_rwlock_wrlock(&s->lock);
-	struct topic *t = registry_find_locked(s, hash, key);
-	if (t == NULL && r->has_history) {
-		t = registry_insert_locked(r, s, hash, key);
-		if (t != NULL)
-			registry_count_topic_locked(r, t,
-						    p->message->accepted_ns);
-	}
+	struct topic *t =
+		r->has_history ? registry_make_locked(r, s, hash, key,
+						      p->message->accepted_ns)
+			       : registry_find_locked(s, hash, key);
 	if (t != NULL)
 		apply_to(r, t, p);
 	else /* no topic of this shard is known from before it */

@@ -86,7 +86,8 @@ static void a_marker_is_read(void **state)
 			    .epoch = 7,
 			    .nonce = 9,
 			    .previous = 1ULL << 40,
-			    .sum = 0xfedcba9876543210};
+			    .sum = 0xfedcba9876543210,
+			    .begins = 77};
 	struct record r;
 	(void)state;
 
@@ -97,6 +98,7 @@ static void a_marker_is_read(void **state)
 	assert_int_equal(r.epoch, 7);
 	assert_int_equal(r.previous, 1ULL << 40);
 	assert_int_equal(r.sum, 0xfedcba9876543210);
+	assert_int_equal(r.begins, 77);
 	assert_int_equal(r.body.len, 0);
 	buf_fini(&out);
 }
