@@ -32,11 +32,31 @@ unit() {
 	[ $failed -eq 0 ]
 }
 
-integration() {
+# What a sanitizer, or the program itself, says of a fault that need not come
+# twice.
+REPORTS='Sanitizer|runtime error:|CHECK failed|LeakSanitizer|panic'
+
+run_pytest() {
 	ISIMUD=$PWD/build/$flavour/isimud ECHO=$PWD/build/$flavour/echo \
 		FLAVOUR=$flavour "${PYTHON:-/usr/bin/python3}" -m pytest -q \
-		-p no:cacheprovider -n "${JOBS:-4}" test/integration \
-		${word:+-k "$word"}
+		-o cache_dir="$PWD/build/$flavour/pytest-cache" "$@" \
+		test/integration ${word:+-k "$word"}
+}
+
+# Some tests have deadlines, and four at a time keep two CPUs busy: those that
+# failed are run again, one after the other. What fails then has failed, and so
+# has all that a sanitizer reported.
+integration() {
+	log=build/$flavour/integration.log
+	{
+		run_pytest -n "${JOBS:-4}" 2>&1
+		echo $? >build/$flavour/integration.status
+	} | tee "$log"
+	first=$(cat build/$flavour/integration.status)
+	[ "$first" -eq 1 ] || return "$first"
+	! grep -qE "$REPORTS" "$log" || return 1
+	echo "integration: what failed is run again, one test at a time"
+	run_pytest -n 0 --last-failed --last-failed-no-failures none
 }
 
 none=0
