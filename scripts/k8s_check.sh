@@ -210,7 +210,7 @@ start
 "$kubectl" wait --for=condition=established --timeout=30s \
 	crd/podmonitors.monitoring.coreos.com >/dev/null
 
-for name in sidecar standalone; do
+for name in sidecar standalone cluster; do
 	echo "== $name, with the PodMonitor component"
 	# kustomize names components by a path relative to the file.
 	cp -r scripts/k8s "$work/$name"

@@ -112,22 +112,6 @@ void routes_forget_publishing(struct session *session)
 
 /* --- answering ------------------------------------------------------------ */
 
-static int note_subscribers(void *user, const struct registry_topic *t)
-{
-	*(uint64_t *)user = t->subscribers;
-	return 0;
-}
-
-static uint64_t subscribers_of(const struct routes *r,
-			       const struct topic_key *key)
-{
-	uint64_t count = 0;
-
-	registry_find(r->worker->shared->registry, key, note_subscribers,
-		      &count);
-	return count;
-}
-
 /* Writes the receipts to r->page. Returns 0 or UV_ENOMEM. */
 static int write_receipts(struct routes *r, const struct bus_request *q)
 {
@@ -143,8 +127,9 @@ static int write_receipts(struct routes *r, const struct bus_request *q)
 		*at++ = '[';
 	for (unsigned i = 0; record_next(&body, &p); i++) {
 		struct topic_key key = {p.publisher, p.topic};
-		struct registry_receipt receipt = {q->number + i,
-						   subscribers_of(r, &key)};
+		struct registry_receipt receipt = {
+			q->number + i,
+			worker_count_subscribers(r->worker->shared, &key)};
 		if (i > 0)
 			*at++ = ',';
 		at = receipt_write(at, q->epoch, &receipt);
@@ -198,7 +183,8 @@ static void answer_command(struct routes *r, struct conn *c,
 
 	if (q->outcome == BUS_PUBLISHED && record_next(&body, &p)) {
 		struct topic_key key = {p.publisher, p.topic};
-		receipt.subscribers = subscribers_of(r, &key);
+		receipt.subscribers =
+			worker_count_subscribers(r->worker->shared, &key);
 		stats_add(routes_stats(r), STATS_published, 1);
 		routes_answer_published(r, c, ref, q->epoch, &receipt);
 	} else if (q->outcome == BUS_UNKNOWN) {

@@ -213,17 +213,22 @@ static int append(struct buf *out, const char *text)
 	return buf_append(out, text, strlen(text));
 }
 
-/* For whoever answers: what a page of the request's origin may see of it. */
+/* For whoever answers: what a page of the request's origin may see of it. Where
+ * the head could not be read, that is known only if any may. */
 static const char *origin_fields(struct conn *c,
 				 const struct http_request *request)
 {
 	struct routes *r = routes_of(c);
-	struct span origin = request->fields[HTTP_ORIGIN];
+	bool any = origin_allows_any(routes_config(r)->allowed_origins);
+	struct span origin = {0};
 	struct buf *out = &r->fields;
 
-	if (origin.bytes == NULL || conn_listener(c) == LISTENER_ADMIN)
+	if (request != NULL)
+		origin = request->fields[HTTP_ORIGIN];
+	if (conn_listener(c) == LISTENER_ADMIN ||
+	    (origin.bytes == NULL && (request != NULL || !any)))
 		return NULL;
-	if (origin_allows_any(routes_config(r)->allowed_origins))
+	if (any)
 		return "Access-Control-Allow-Origin: *\r\n"
 		       "Access-Control-Expose-Headers: Idempotency-Replayed, "
 		       "Retry-After\r\n";
@@ -277,6 +282,30 @@ static void show_readiness(const struct routes *r, struct conn *c)
 		respond_state(c, true, "ready\n");
 }
 
+static struct metrics_bus metrics_of(const struct bus *bus)
+{
+	struct bus_status s;
+
+	bus_status(bus, &s);
+	return (struct metrics_bus){.is_up = s.is_up,
+				    .sequence = s.sequence,
+				    .lag_ms = s.lag_ms,
+				    .pending_bytes = s.pending_bytes,
+				    .records_in = s.records_in,
+				    .publications_in = s.publications_in,
+				    .records_out = s.records_out,
+				    .publications_out = s.publications_out,
+				    .joins = s.joins,
+				    .epochs = s.epochs,
+				    .lost_records = s.lost_records,
+				    .divergences = s.divergences,
+				    .unknown = s.unknown,
+				    .resends = s.resends,
+				    .warm_up_ms = s.warm_up_ms,
+				    .nodes = s.nodes,
+				    .acks = s.acks};
+}
+
 static void show_metrics(struct routes *r, struct conn *c)
 {
 	const struct worker_shared *shared = r->worker->shared;
@@ -286,6 +315,7 @@ static void show_metrics(struct routes *r, struct conn *c)
 		return;
 	for (unsigned i = 0; i < shared->workers_count; i++)
 		stats[i] = &shared->workers[i]->stats;
+	struct metrics_bus bus;
 	struct metrics_source source = {
 		.workers = stats,
 		.workers_count = shared->workers_count,
@@ -300,6 +330,10 @@ static void show_metrics(struct routes *r, struct conn *c)
 		.auth_queued = verdicts_queued(shared->verdicts),
 		.auth_kept = verdicts_kept(shared->verdicts),
 		.is_draining = atomic_load(&shared->is_draining)};
+	if (shared->bus != NULL) {
+		bus = metrics_of(shared->bus);
+		source.bus = &bus;
+	}
 	r->page.len = 0;
 	if (metrics_write(&r->page, &source) != 0) {
 		conn_respond_error(c, 500, "Internal server error", NULL);

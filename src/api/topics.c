@@ -25,6 +25,7 @@ struct wanted {
 /* A page being written, under a shard's lock. */
 struct page {
 	struct buf *out;
+	const struct bus *bus; /* NULL: there is this node alone */
 	uint64_t epoch;
 	unsigned count;
 };
@@ -44,12 +45,16 @@ static int append_numbers(struct page *p, const struct registry_topic *t)
 {
 	char id[CURSOR_MAX];
 	char text[NUMBERS_MAX];
+	uint64_t subscribers = t->subscribers;
 
+	if (p->bus != NULL)
+		subscribers += bus_subscribers_elsewhere(
+			p->bus, t->key.publisher, t->key.name);
 	cursor_write(id, p->epoch, t->sequence);
 	int n = snprintf(text, sizeof text,
 			 ",\"subscribers\":%" PRIu64
 			 ",\"id\":\"%s\",\"history\":%u}",
-			 t->subscribers, id, t->messages_count);
+			 subscribers, id, t->messages_count);
 	return buf_append(p->out, text, (size_t)n);
 }
 
@@ -128,7 +133,9 @@ static int write_topics(struct routes *r, struct span publisher,
 			unsigned *limit, uint64_t *at)
 {
 	struct registry *registry = r->worker->shared->registry;
-	struct page page = {.out = &r->page, .epoch = registry_epoch(registry)};
+	struct page page = {.out = &r->page,
+			    .bus = r->worker->shared->bus,
+			    .epoch = registry_epoch(registry)};
 
 	r->page.len = 0;
 	int rv = append(&r->page, SPAN("{\"topics\":["));
@@ -146,7 +153,9 @@ static int write_page(struct routes *r, struct span publisher,
 	const struct span anybody = {0};
 	unsigned limit = wanted->limit;
 	uint64_t at = wanted->after;
-	char end[32] = "],\"next\":null}";
+	char next[24] = "null";
+	char nodes[32] = "";
+	char end[96];
 	int rv;
 
 	do
@@ -154,7 +163,11 @@ static int write_page(struct routes *r, struct span publisher,
 				  &at);
 	while (rv == UV_E2BIG);
 	if (at != 0)
-		snprintf(end, sizeof end, "],\"next\":\"%016" PRIx64 "\"}", at);
+		snprintf(next, sizeof next, "\"%016" PRIx64 "\"", at);
+	if (r->worker->shared->bus != NULL)
+		snprintf(nodes, sizeof nodes, ",\"nodes\":%u",
+			 bus_nodes(r->worker->shared->bus));
+	snprintf(end, sizeof end, "],\"next\":%s%s}", next, nodes);
 	return rv != 0 ? rv : append(&r->page, span_of(end));
 }
 
@@ -185,11 +198,29 @@ static int read_name(struct routes *r, struct span path, struct span *name)
 	return rv;
 }
 
+/* A topic of other nodes' subscribers alone never had a message that is still
+ * kept, and will have none up to the number that is applied. Returns 0;
+ * UV_ENOENT; UV_ENOMEM. */
+static int find_elsewhere(const struct routes *r, const struct topic_key *key,
+			  struct page *page)
+{
+	const struct registry_topic topic = {
+		.key = *key,
+		.sequence = registry_applied(r->worker->shared->registry)};
+
+	if (bus_subscribers_elsewhere(page->bus, key->publisher, key->name) ==
+	    0)
+		return UV_ENOENT;
+	return write_topic(page, &topic);
+}
+
 void routes_show_topic(struct routes *r, struct conn *c,
 		       const struct http_request *request)
 {
 	struct registry *registry = r->worker->shared->registry;
-	struct page page = {.out = &r->page, .epoch = registry_epoch(registry)};
+	struct page page = {.out = &r->page,
+			    .bus = r->worker->shared->bus,
+			    .epoch = registry_epoch(registry)};
 	struct topic_key key;
 
 	if (!routes_check_publisher(r, c))
@@ -208,6 +239,8 @@ void routes_show_topic(struct routes *r, struct conn *c,
 	}
 	if (rv == 0)
 		rv = registry_find(registry, &key, write_topic, &page);
+	if (rv == UV_ENOENT && page.bus != NULL)
+		rv = find_elsewhere(r, &key, &page);
 	if (rv == UV_ENOENT)
 		conn_respond_error(c, 404, "There is no such topic", NULL);
 	else if (rv != 0)

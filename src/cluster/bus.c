@@ -38,7 +38,14 @@ static int connect_to(struct bus *b, char error[static NATS_ERROR_MAX])
 		.wake = on_wake,
 		.user = b,
 	};
-	return nats_connect(&b->nats, &options, error);
+	int rv = nats_connect(&b->nats, &options, error);
+	if (rv == 0 && (rv = tell_listen(b)) != 0) {
+		snprintf(error, NATS_ERROR_MAX, "subscribing failed: %s",
+			 uv_strerror(rv));
+		nats_close(b->nats);
+		b->nats = NULL;
+	}
+	return rv;
 }
 
 static void try_connect(struct bus *b)
@@ -83,6 +90,7 @@ static void handle(struct bus *b, struct nats_mail *m)
 			log_join(b, doubt);
 		break;
 	case NATS_NODE:
+		tell_on_node(b, m);
 		break;
 	case NATS_LOST:
 		bus_disconnect(b, "the connection is gone");
@@ -154,6 +162,7 @@ static void on_tick(uv_timer_t *timer)
 	}
 	if (b->nats != NULL)
 		log_tick(b);
+	tell_tick(b);
 	window_tick(b);
 	window_fill(b);
 }
@@ -227,6 +236,7 @@ static int check_server(struct bus *b, char error[static BUS_ERROR_MAX])
 static void free_bus(struct bus *b)
 {
 	nats_close(b->nats);
+	counts_free(b->counts);
 	buf_fini(&b->scratch);
 	uv_mutex_destroy(&b->lock);
 	free(b->servers_text);
@@ -251,6 +261,9 @@ int bus_start(struct bus **out, const struct bus_options *options,
 		return rv;
 	}
 	b->node = bus_random();
+	rv = counts_new(&b->counts, b->node);
+	if (rv != 0)
+		goto err_bus;
 	rv = split_servers(b);
 	if (rv != 0) {
 		snprintf(error, BUS_ERROR_MAX,
@@ -282,11 +295,11 @@ int bus_start(struct bus **out, const struct bus_options *options,
 		goto err_handles;
 	atomic_store(&b->behind_ms, uv_hrtime() / NS_A_MS);
 	b->away_ms = uv_now(&b->loop);
+	*out = b;
 	rv = uv_thread_create(&b->thread, bus_main, b);
-	if (rv == 0) {
-		*out = b;
+	if (rv == 0)
 		return 0;
-	}
+	*out = NULL;
 err_handles:
 	nats_close(b->nats);
 	b->nats = NULL;
@@ -377,6 +390,17 @@ uint64_t bus_lag_ms(const struct bus *b)
 	return behind_ms == 0 || now < behind_ms ? 0 : now - behind_ms;
 }
 
+uint64_t bus_subscribers_elsewhere(const struct bus *b, struct span publisher,
+				   struct span topic)
+{
+	return counts_others(b->counts, publisher, topic);
+}
+
+unsigned bus_nodes(const struct bus *b)
+{
+	return counts_nodes(b->counts) + 1;
+}
+
 void bus_status(const struct bus *b, struct bus_status *out)
 {
 	*out = (struct bus_status){
@@ -397,5 +421,7 @@ void bus_status(const struct bus *b, struct bus_status *out)
 		.unknown = get(&b->unknown),
 		.resends = get(&b->resends),
 		.warm_up_ms = get(&b->warm_up_ms),
+		.nodes = bus_nodes(b),
+		.acks = &b->acks,
 	};
 }

@@ -21,6 +21,8 @@
 #ifndef ISIMUD_CLUSTER_BUS_H
 #define ISIMUD_CLUSTER_BUS_H
 
+#include "base/histogram.h"
+#include "cluster/counts.h"
 #include "cluster/record.h"
 #include "topics/mailbox.h"
 
@@ -45,6 +47,10 @@ struct bus_sink {
 	void (*renew)(void *user, uint64_t epoch, uint64_t base);
 	/* There is nothing up to `number` that was not applied. */
 	void (*reached)(void *user, uint64_t number);
+	/* Tells `c` by counts_add() of some topics that have subscribers on
+	 * this node, from `*at` on (0: the first). `*at` receives where to go
+	 * on, or 0 at the end. Returns within a millisecond or so. */
+	void (*count)(void *user, struct counts *c, uint64_t *at);
 	void *user;
 };
 
@@ -67,7 +73,8 @@ struct bus_options {
 #define BUS_ERROR_MAX 512
 
 /* Connects, checks the stream (and makes it), and starts the thread, which
- * joins. Blocks for some seconds at most a server. Returns 0 and `*out`; or
+ * joins. Blocks for some seconds at most a server. Returns 0 and `*out`, which
+ * is set before the thread runs; or
  * UV_EINVAL if the settings or the stream are wrong, another UV_E… if no server
  * can be reached; `error` says what, in one line. */
 int bus_start(struct bus **out, const struct bus_options *options,
@@ -128,6 +135,14 @@ uint64_t bus_markers(const struct bus *b);
 /* For how long it has not been at the end of the log, in ms. */
 uint64_t bus_lag_ms(const struct bus *b);
 
+/* How many subscribers a topic has on the other nodes, as they told it some two
+ * seconds ago at most. A leaf lock is taken. Threads: any. */
+uint64_t bus_subscribers_elsewhere(const struct bus *b, struct span publisher,
+				   struct span topic);
+
+/* How many nodes there are, this one included. Threads: any. */
+unsigned bus_nodes(const struct bus *b);
+
 /* How it is; each read of an atomic. Threads: any. */
 struct bus_status {
 	bool is_up;        /* publications are taken */
@@ -146,6 +161,9 @@ struct bus_status {
 	uint64_t unknown;
 	uint64_t resends;
 	uint64_t warm_up_ms;
+	unsigned nodes; /* this one included */
+	/* From a record sent to its ack; lives as long as the bus. */
+	const struct histogram *acks;
 };
 void bus_status(const struct bus *b, struct bus_status *out);
 

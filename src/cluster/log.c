@@ -221,6 +221,7 @@ static void renew_at(struct bus *b, uint64_t epoch, uint64_t base,
 	if (epoch != b->log.epoch)
 		window_void(b);
 	b->log.epoch = epoch;
+	tell_renew(b, epoch);
 	o->sink.renew(o->sink.user, epoch, base);
 }
 

@@ -1,6 +1,7 @@
 /* private.h - the inside of the bus, for its files:
  *
  * state.c   what state it is in
+ * tell.c    how many subscribers the topics have, told between nodes
  * window.c  writing to the log: records that wait for their acks
  * log.c     joining the log, and applying what comes of it
  * bus.c     the thread, its clock, and what other threads call
@@ -12,6 +13,7 @@
 #define ISIMUD_CLUSTER_PRIVATE_H
 
 #include "cluster/bus.h"
+#include "cluster/counts.h"
 #include "cluster/nats.h"
 
 #include <stdatomic.h>
@@ -22,6 +24,7 @@
 #define BUS_SUBJECT       "isimud.log.>"
 #define BUS_RECORDS       "isimud.log.0"
 #define BUS_MARKERS       "isimud.log.e"
+#define BUS_SUBJECT_MAX   320
 #define BUS_CONNECT_MS    2000  /* for a server, and for each of its answers */
 #define BUS_MARKER_MS     1000  /* without a marker: this node writes one */
 #define BUS_NO_SUM_MS     2500  /* the same, and nobody has its sum */
@@ -59,6 +62,7 @@ struct window_slot {
 	bool is_marker;
 	uint64_t expected; /* of a marker: the last one's sequence */
 	bool is_uncertain; /* an earlier sending may have succeeded */
+	uint64_t first_ns; /* when it was sent first, by uv_hrtime() */
 	uint64_t sent_ms;  /* the last time; 0: to be sent */
 	uint64_t retry_ms; /* 0: it waits for its ack */
 	uint64_t due_ms;
@@ -98,7 +102,7 @@ struct bus {
 	const char *servers[BUS_SERVERS_MAX];
 	unsigned servers_count;
 	uint64_t node; /* random: this process */
-	struct stats *stats;
+	struct counts *counts;
 
 	uv_thread_t thread;
 	uv_loop_t loop;
@@ -122,6 +126,10 @@ struct bus {
 	struct window window;
 	uint64_t consumers; /* generation of its name */
 	struct buf scratch;
+	/* Telling how many subscribers there are: topic by topic. */
+	bool is_telling;
+	uint64_t tell_at; /* where registry_page() goes on */
+	uint64_t tell_ms; /* when to begin again */
 
 	/* Guarded by `lock`: requests that wait, oldest first; none is taken
 	 * any more once it is shut. */
@@ -150,6 +158,7 @@ struct bus {
 	_Atomic uint64_t unknown;
 	_Atomic uint64_t resends;
 	_Atomic uint64_t warm_up_ms;
+	struct histogram acks; /* from sent to acknowledged */
 };
 
 static inline void bus_count(_Atomic uint64_t *counter, uint64_t n)
@@ -166,6 +175,15 @@ uint64_t bus_random(void);
 void bus_disconnect(struct bus *b, const char *why);
 void bus_next_server(struct bus *b);
 void bus_set_state(struct bus *b, enum bus_state state);
+
+/* --- tell.c --- */
+
+/* Listens to the other nodes, on a new connection. Returns 0 or a UV_E…. */
+int tell_listen(struct bus *b);
+void tell_renew(struct bus *b, uint64_t epoch);
+void tell_on_node(struct bus *b, const struct nats_mail *m);
+/* Each tick: tells what has changed, once a second. */
+void tell_tick(struct bus *b);
 
 /* --- log.c --- */
 

@@ -79,8 +79,10 @@ static void send_slot(struct bus *b, struct window_slot *s)
 	s->retry_ms = 0;
 	if (b->nats == NULL)
 		return;
-	if (!is_again)
+	if (!is_again) {
 		s->applied = b->log.applied;
+		s->first_ns = uv_hrtime();
+	}
 	s->sent_ms = now_ms(b);
 	struct span bytes = {s->bytes.bytes, s->bytes.len};
 	int rv = nats_publish(b->nats, s->is_marker ? BUS_MARKERS : BUS_RECORDS,
@@ -277,6 +279,8 @@ const char *window_on_ack(struct bus *b, const struct nats_mail *m)
 	switch (m->ack) {
 	case NATS_ACK_OK:
 		if (m->sequence > s->applied) {
+			histogram_add(&b->acks,
+				      (uv_hrtime() - s->first_ns) / 1000, 1);
 			succeed(b, s, m->sequence, BUS_PUBLISHED);
 			break;
 		}

@@ -412,17 +412,29 @@ static size_t burden_to_end(const struct conn_group *g)
 	return worst - worst / 2;
 }
 
+/* Since when the peer takes nothing, be it slowly. */
+static uint64_t waits_since(struct conn_write *w, uint64_t now_ms)
+{
+	uint32_t acknowledged = conn_acknowledged(w->conn);
+
+	if (acknowledged != w->acknowledged) {
+		w->acknowledged = acknowledged;
+		w->since_ms = now_ms;
+	}
+	return w->since_ms;
+}
+
 /* Ends those that have at least `bytes` and do not read since `until_ms`, while
  * memory is tight. */
 static void end_laggards(struct conn_group *g, size_t bytes, uint64_t until_ms)
 {
 	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
-		const struct conn_write *w =
+		struct conn_write *w =
 			CONTAINER_OF(it, struct conn_write, link);
 		if (memory_level() < MEMORY_TIGHT)
 			return;
 		if (is_leaving(w->conn) || burden(w) < bytes ||
-		    w->since_ms > until_ms)
+		    waits_since(w, uv_now(g->loop)) > until_ms)
 			continue;
 		conn_end(w->conn, ENDING_slow,
 			 "too slow while memory is scarce");
@@ -851,16 +863,15 @@ static void log_end(const struct conn *c, enum ending ending)
 	enum log_level level = is_ordinary(ending) ? LOG_DEBUG : LOG_INFO;
 	unsigned code = endings[ending].code;
 	char peer[CONN_PEER_MAX];
-	char code_text[8];
 
 	if (!log_is_on(level) ||
 	    (level == LOG_INFO && !log_limit_allows(&limit)))
 		return;
 	conn_peer(c, peer);
-	snprintf(code_text, sizeof code_text, "%u", code);
 	log_event(level, "connection_ended",
 		  LOG_FIELDS(log_text("reason", endings[ending].name),
-			     log_text("code", code > 0 ? code_text : NULL),
+			     code > 0 ? log_number("code", code)
+				      : log_text("code", NULL),
 			     log_text("peer", peer[0] != '\0' ? peer : NULL)),
 		  "ended a connection (%s): %s", endings[ending].name,
 		  endings[ending].reason);

@@ -72,8 +72,9 @@ struct conn_hooks {
 	void (*on_request)(struct conn *c, const struct http_request *request);
 
 	/* Further field lines, each with its CR LF, for any answer to the
-	 * current request but 101 (errors of this room's own included, once the
-	 * head was read), or NULL; they live until the next call. May be NULL.
+	 * current request but 101 (errors of this room's own included), or
+	 * NULL; they live until the next call. `request` is NULL where the
+	 * head could not be read. May be NULL.
 	 */
 	const char *(*fields)(struct conn *c,
 			      const struct http_request *request);
@@ -153,6 +154,8 @@ struct conn_group {
 	uint64_t judged_ms;          /* conn_group_judge_speed() did */
 	uint64_t poll_until_ns;      /* after which much has to wait; 0: not yet
 					known */
+	unsigned poll_reads;         /* little ones, in this poll */
+	bool is_poll_over;           /* all that is read has to wait */
 	struct list stalled;         /* writes that wait, by conn_write->link */
 	struct list answering;    /* those with something to write, or to end */
 	struct list dirty;        /* the same of open WebSockets and streams */

@@ -103,7 +103,11 @@ struct conn_write {
 	struct list link; /* in group->stalled */
 	size_t bytes;
 	size_t kernel_bytes; /* charged for what the kernel holds */
-	uint64_t since_ms;   /* on the loop's clock */
+	/* Where memory has a limit: what the peer had acknowledged (below), and
+	 * since when, on the loop's clock, it has acknowledged nothing more, as
+	 * far as conn_group_relieve() has looked. */
+	uint32_t acknowledged;
+	uint64_t since_ms;
 };
 
 /* Responses not yet written above which a connection's requests have to wait.

@@ -20,6 +20,9 @@
 #define MUCH_BYTES 32768
 /* or, once the poll has been at it for CONN_ROUND_NS, more than */
 #define LITTLE_BYTES 4096
+/* or, after as long again, whatever it is. The clock is looked at for one of so
+ * many little reads. */
+#define LITTLE_CLOCK 8
 
 /* --- the reading side --------------------------------------------------- */
 
@@ -434,6 +437,8 @@ void conn_group_take_turns(struct conn_group *g)
 	CHECK_ON_THREAD(g->owner);
 	g->has_read = NULL;
 	g->poll_until_ns = 0;
+	g->poll_reads = 0;
+	g->is_poll_over = false;
 	if (list_is_empty(&g->line))
 		return;
 	list_init(&line);
@@ -447,23 +452,33 @@ void conn_group_take_turns(struct conn_group *g)
 	list_move_all(&g->line, &line);
 }
 
+/* Whether the time of this poll is up for a read of so many bytes. */
+static bool is_too_late(struct conn_group *g, size_t len)
+{
+	bool is_little = len <= LITTLE_BYTES;
+
+	if (is_little && g->poll_reads++ % LITTLE_CLOCK != 0)
+		return g->is_poll_over;
+	uint64_t now_ns = uv_hrtime();
+	if (g->poll_until_ns == 0)
+		g->poll_until_ns = now_ns + CONN_ROUND_NS;
+	g->is_poll_over = now_ns > g->poll_until_ns + CONN_ROUND_NS;
+	return g->is_poll_over || (!is_little && now_ns > g->poll_until_ns);
+}
+
 /* Whether what was just read has to wait for its turn: much does, so that what
- * little others send is handled soon, however many send much. */
+ * little others send is handled soon, however many send much; and little, too,
+ * where there are so many that the poll would take long. */
 static bool must_wait(const struct conn *c, size_t len)
 {
-	struct conn_group *g = c->group;
+	const struct conn_group *g = c->group;
 	size_t idle = sizeof *c + g->hooks->user_bytes;
 
 	if (!reads_requests(c) && !reads_frames(c))
 		return false; /* it is dropped */
 	if (len + (c->charged - idle) > MUCH_BYTES)
 		return true;
-	if (len <= LITTLE_BYTES)
-		return false;
-	uint64_t now_ns = uv_hrtime();
-	if (g->poll_until_ns == 0)
-		g->poll_until_ns = now_ns + CONN_ROUND_NS;
-	return now_ns > g->poll_until_ns;
+	return is_too_late(c->group, len);
 }
 
 static void take(struct conn *c, struct span bytes)

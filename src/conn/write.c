@@ -194,12 +194,15 @@ static int start_write(struct conn *c)
 	}
 	w->kernel_bytes = kernel_bytes(c);
 	w->since_ms = uv_now(c->group->loop);
+	w->acknowledged = 0;
 	memory_charge(sizeof *w);
 	memory_charge_kernel(w->kernel_bytes);
 	list_init(&w->link);
 	list_append(&c->group->stalled, &w->link);
 	c->writing = w;
 	c->in_flight = n;
+	if (memory_limit() != 0)
+		w->acknowledged = conn_acknowledged(c);
 	if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING ||
 	    c->state == CONN_PENDING)
 		conn_set_deadline(c, DEADLINE_WRITE);
@@ -276,15 +279,15 @@ static const char *date_now(struct conn_group *g)
 	return g->date;
 }
 
-/* The hooks' field lines for an answer to a request whose head was read. */
+/* The hooks' field lines. */
 static const char *more_fields(struct conn *c)
 {
 	const struct conn_hooks *hooks = c->group->hooks;
+	bool has_head = c->state == CONN_PENDING || c->is_in_content;
 
-	if (hooks->fields == NULL ||
-	    (c->state != CONN_PENDING && !c->is_in_content))
+	if (hooks->fields == NULL)
 		return NULL;
-	return hooks->fields(c, conn_request(c));
+	return hooks->fields(c, has_head ? conn_request(c) : NULL);
 }
 
 void conn_queue_response(struct conn *c, struct http_response *response)

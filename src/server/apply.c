@@ -8,6 +8,8 @@
 /* How long the log waits for a worker that is behind. What then comes goes over
  * MAX_MAILBOX, and the worker ends its laggards where memory becomes scarce. */
 #define PATIENCE_MS 1000
+/* Looked at in one go, for telling the other nodes. */
+#define COUNT_TOPICS 500
 
 void apply_init(struct apply *a, struct worker_shared *shared,
 		struct mailbox *const *mailboxes)
@@ -63,14 +65,19 @@ static int write_receipts(struct apply *a, const struct record *r,
 	struct buf *out = &a->receipt;
 	bool is_array = r->flags & RECORD_IS_ARRAY;
 
+	struct span body = r->body;
+	struct record_publication p;
+
 	out->len = 0;
 	if (buf_reserve(out, r->count * (RECEIPT_MAX + 1) + 2) != 0)
 		return UV_ENOMEM;
 	char *at = out->bytes;
 	if (is_array)
 		*at++ = '[';
-	for (unsigned i = 0; i < r->count; i++) {
-		struct registry_receipt receipt = {.sequence = number + i};
+	for (unsigned i = 0; record_next(&body, &p); i++) {
+		struct topic_key key = {p.publisher, p.topic};
+		struct registry_receipt receipt = {
+			number + i, worker_count_subscribers(a->shared, &key)};
 		if (i > 0)
 			*at++ = ',';
 		at = receipt_write(at, registry_epoch(a->shared->registry),
@@ -112,11 +119,29 @@ static void reached(void *user, uint64_t number)
 	registry_reach(a->shared->registry, number);
 }
 
+/* registry_visit_cb */
+static int count_topic(void *user, const struct registry_topic *t)
+{
+	if (t->subscribers > 0)
+		counts_add(user, t->key.publisher, t->key.name, t->subscribers);
+	return 0;
+}
+
+static void count(void *user, struct counts *c, uint64_t *at)
+{
+	struct apply *a = user;
+	const struct span anybody = {0};
+
+	registry_page(a->shared->registry, anybody, COUNT_TOPICS, at,
+		      count_topic, c);
+}
+
 struct bus_sink apply_sink(struct apply *a)
 {
 	return (struct bus_sink){.apply = apply,
 				 .applied = applied,
 				 .renew = renew,
 				 .reached = reached,
+				 .count = count,
 				 .user = a};
 }

@@ -54,6 +54,25 @@ static size_t sum(const _Atomic size_t by_door[static LISTENER_KINDS])
 	return all;
 }
 
+/* registry_visit_cb */
+static int note_subscribers(void *user, const struct registry_topic *t)
+{
+	*(uint64_t *)user = t->subscribers;
+	return 0;
+}
+
+uint64_t worker_count_subscribers(const struct worker_shared *shared,
+				  const struct topic_key *key)
+{
+	uint64_t count = 0;
+
+	registry_find(shared->registry, key, note_subscribers, &count);
+	if (shared->bus != NULL)
+		count += bus_subscribers_elsewhere(shared->bus, key->publisher,
+						   key->name);
+	return count;
+}
+
 size_t worker_subscribers(const struct worker_shared *shared)
 {
 	return sum(shared->subscribers);

@@ -74,6 +74,11 @@ bool worker_all_turn(const struct worker_shared *shared);
 /* The subscribers of all doors. Threads: any. */
 size_t worker_subscribers(const struct worker_shared *shared);
 
+/* How many subscribers a topic has: here, and on all other nodes, of which it
+ * is known some two seconds late. Threads: any. */
+uint64_t worker_count_subscribers(const struct worker_shared *shared,
+				  const struct topic_key *key);
+
 /* Whether one more subscriber would be let in over TCP. Threads: any. */
 bool worker_has_place(const struct worker_shared *shared);
 

@@ -94,34 +94,50 @@ static void labelled(struct page *p, const char *name, const char *label,
 	     sum(p, which));
 }
 
-/* The histograms at `offset` of each worker's stats, added up. */
+/* Histograms, added up. */
+struct histogram_sum {
+	uint64_t counts[HISTOGRAM_BOUNDS + 1];
+	uint64_t sum_us;
+};
+
+static void add_histogram(struct histogram_sum *to, const struct histogram *h)
+{
+	for (unsigned i = 0; i <= HISTOGRAM_BOUNDS; i++)
+		to->counts[i] += atomic_load_explicit(&h->counts[i],
+						      memory_order_relaxed);
+	to->sum_us += atomic_load_explicit(&h->sum_us, memory_order_relaxed);
+}
+
+static void write_histogram(struct page *p, const char *name, const char *help,
+			    const struct histogram_sum *h)
+{
+	uint64_t below = 0;
+
+	head(p, name, "histogram", help);
+	for (unsigned i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		below += h->counts[i];
+		line(p, "isimud_%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
+		     (double)histogram_bounds_us[i] / 1e6, below);
+	}
+	below += h->counts[HISTOGRAM_BOUNDS];
+	line(p, "isimud_%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, below);
+	line(p, "isimud_%s_sum %.6f\n", name, (double)h->sum_us / 1e6);
+	line(p, "isimud_%s_count %" PRIu64 "\n", name, below);
+}
+
+/* The histograms at `offset` of each worker's stats. */
 static void histogram(struct page *p, const char *name, const char *help,
 		      size_t offset)
 {
-	uint64_t below = 0;
-	uint64_t sum_us = 0;
+	struct histogram_sum all = {0};
 	const struct metrics_source *s = p->source;
 
-	head(p, name, "histogram", help);
-	for (unsigned i = 0; i <= HISTOGRAM_BOUNDS; i++) {
-		for (unsigned w = 0; w < s->workers_count; w++) {
-			const struct histogram *h =
-				(const struct histogram
-					 *)((const char *)s->workers[w] +
-					    offset);
-			below += atomic_load_explicit(&h->counts[i],
-						      memory_order_relaxed);
-			if (i == 0)
-				sum_us += atomic_load_explicit(
-					&h->sum_us, memory_order_relaxed);
-		}
-		if (i < HISTOGRAM_BOUNDS)
-			line(p, "isimud_%s_bucket{le=\"%g\"} %" PRIu64 "\n",
-			     name, (double)histogram_bounds_us[i] / 1e6, below);
-	}
-	line(p, "isimud_%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, below);
-	line(p, "isimud_%s_sum %.6f\n", name, (double)sum_us / 1e6);
-	line(p, "isimud_%s_count %" PRIu64 "\n", name, below);
+	for (unsigned w = 0; w < s->workers_count; w++)
+		add_histogram(
+			&all,
+			(const struct histogram *)((const char *)s->workers[w] +
+						   offset));
+	write_histogram(p, name, help, &all);
 }
 
 static void write_connections(struct page *p)
@@ -295,6 +311,64 @@ static void write_process(struct page *p)
 	line(p, "isimud_build_info{version=\"%s\"} 1\n", VERSION);
 }
 
+static void total(struct page *p, const char *name, const char *help,
+		  uint64_t n)
+{
+	head(p, name, "counter", help);
+	line(p, "isimud_%s %" PRIu64 "\n", name, n);
+}
+
+static void seconds(struct page *p, const char *name, const char *help,
+		    uint64_t ms)
+{
+	head(p, name, "gauge", help);
+	line(p, "isimud_%s %.3f\n", name, (double)ms / 1e3);
+}
+
+static void write_bus(struct page *p, const struct metrics_bus *b)
+{
+	struct histogram_sum acks = {0};
+
+	value(p, "bus_up", "1 while the log takes publications.", b->is_up);
+	value(p, "bus_nodes", "Nodes heard of, this one included.", b->nodes);
+	value(p, "bus_applied_sequence", "The last record applied.",
+	      b->sequence);
+	seconds(p, "bus_lag_seconds",
+		"For how long it has not been at the log's end.", b->lag_ms);
+	seconds(p, "bus_warm_up_seconds",
+		"What the last reading up to the log's end took.",
+		b->warm_up_ms);
+	value(p, "bus_pending_bytes",
+	      "Publications that wait for the log, or its answer.",
+	      b->pending_bytes);
+	head(p, "bus_records_total", "counter",
+	     "Records of the log, read and written, markers read included.");
+	line(p, "isimud_bus_records_total{direction=\"in\"} %" PRIu64 "\n",
+	     b->records_in);
+	line(p, "isimud_bus_records_total{direction=\"out\"} %" PRIu64 "\n",
+	     b->records_out);
+	head(p, "bus_publications_total", "counter",
+	     "Publications in these records.");
+	line(p, "isimud_bus_publications_total{direction=\"in\"} %" PRIu64 "\n",
+	     b->publications_in);
+	line(p,
+	     "isimud_bus_publications_total{direction=\"out\"} %" PRIu64 "\n",
+	     b->publications_out);
+	add_histogram(&acks, b->acks);
+	write_histogram(p, "bus_ack_seconds",
+			"From a record sent to its acknowledgement.", &acks);
+	total(p, "bus_joins_total", "Times the log was joined.", b->joins);
+	total(p, "bus_epochs_total", "Times that all began anew.", b->epochs);
+	total(p, "bus_lost_records_total",
+	      "Records that were gone before they were read.", b->lost_records);
+	total(p, "bus_divergences_total",
+	      "Times it had not applied what others had.", b->divergences);
+	total(p, "bus_unknown_total",
+	      "Requests of which nobody knows whether they were published.",
+	      b->unknown);
+	total(p, "bus_resends_total", "Records sent again.", b->resends);
+}
+
 int metrics_write(struct buf *out, const struct metrics_source *source)
 {
 	struct page p = {.out = out, .source = source};
@@ -306,5 +380,7 @@ int metrics_write(struct buf *out, const struct metrics_source *source)
 	write_subscribing(&p);
 	write_deliveries(&p);
 	write_process(&p);
+	if (source->bus != NULL)
+		write_bus(&p, source->bus);
 	return p.error;
 }

@@ -9,9 +9,32 @@
 #include "base/buf.h"
 #include "stats/stats.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/* Of a node among several: how its bus is (cluster/bus.h). */
+struct metrics_bus {
+	bool is_up;
+	uint64_t sequence;
+	uint64_t lag_ms;
+	uint64_t pending_bytes;
+	uint64_t records_in;
+	uint64_t publications_in;
+	uint64_t records_out;
+	uint64_t publications_out;
+	uint64_t joins;
+	uint64_t epochs;
+	uint64_t lost_records;
+	uint64_t divergences;
+	uint64_t unknown;
+	uint64_t resends;
+	uint64_t warm_up_ms;
+	unsigned nodes;
+	const struct histogram *acks;
+};
 
 /* What is told. Borrowed. */
 struct metrics_source {
@@ -28,6 +51,7 @@ struct metrics_source {
 	size_t auth_queued; /* checks that wait for their turn */
 	size_t auth_kept;   /* yeses kept */
 	int is_draining;
+	const struct metrics_bus *bus; /* NULL: the process is alone */
 };
 
 /* Appends all metrics to `out`. Returns 0, or UV_ENOMEM with a part of them

@@ -52,7 +52,7 @@
 	X(101) X(200) X(204) X(303)                                            \
 	X(400) X(401) X(403) X(404) X(405) X(406) X(408) X(413) X(414) X(415)  \
 	X(417) X(421) X(422) X(426) X(431)                                            \
-	X(500) X(501) X(503) X(505)
+	X(500) X(501) X(503) X(504) X(505)
 /* clang-format on */
 
 /* How things stand, brought up to date every second or when they change. */

@@ -21,6 +21,7 @@ import urllib.parse
 from client import (CLOSE, DEADLINE, PASSWORD, SCALE, TEXT, Closed, WebSocket,
                     basic)
 from program import ROOT, Server
+from session import ASYNCAPI
 
 SCRIPT = os.path.join(ROOT, "test", "cluster", "nats.sh")
 NATS = os.environ.get("NATS_SERVER", "nats-server")
@@ -344,6 +345,7 @@ class Session(Subscriber):
             self.last = value["id"]
             self.is_in_force()
         elif value["type"] == "reset":
+            ASYNCAPI.check_server_message("v1", value)
             self.told.append(("reset",))
             self.last = value["id"]
         elif value["type"] == "message":

@@ -1,8 +1,12 @@
 """Several nodes with one log: what each fault may cost, and what it may not
 (README, "Several nodes")."""
 import http.client
+import json
 import os
+import re
+import shlex
 import signal
+import socket
 import time
 
 import pytest
@@ -10,7 +14,8 @@ import pytest
 from client import DEADLINE, SCALE, basic
 from cluster import (CAN_CUT, HAS_NATS, NATS, PUBLISHER, TOPIC, Cluster, Nats,
                      Node, place_of, publish)
-from program import Program, ISIMUD, environment
+from program import ROOT, Program, ISIMUD, environment
+from session import ASYNCAPI
 
 pytestmark = [
     pytest.mark.skipif(not HAS_NATS, reason=f"no {NATS}"),
@@ -186,6 +191,28 @@ def test_an_engine_that_is_away_refuses_publications_at_once(cluster):
     assert stream.event().data == "back"
 
 
+def test_what_nobody_can_tell_is_said_to_be_unknown(cluster):
+    one = cluster(nodes=1, servers=1, BUS_TIMEOUT=1)
+    node, = one.nodes
+    client = node.websocket(fields={"Authorization": basic(PUBLISHER)},
+                            subprotocols=["isimud.v1"])
+    one.nats.run("freeze", 1)
+    try:
+        client.send_json({"type": "publish", "ref": 1, "topic": "news",
+                          "data": 1})
+        response = node.ask("POST", "/pub/news",
+                            {"Authorization": basic(PUBLISHER)}, b"x")
+        assert response.status == 504, response.body
+        assert "Idempotency-Key" in response.json()["error"]
+        answer = json.loads(client.receive())
+        ASYNCAPI.check_server_message("v1", answer)
+        assert answer["ref"] == 1 and answer["code"] == "unknown_outcome"
+        assert bus(node, "unknown_total") == 2
+        assert node.metrics()['isimud_http_responses_total{status="504"}'] == 1
+    finally:
+        one.nats.run("thaw", 1)
+
+
 def expect_no_start(nats, wanted, **settings):
     program = Program(ISIMUD, {"PASSWORD": "x", "PORT": 0,
                                "NATS_URL": nats.url, **settings})
@@ -193,6 +220,64 @@ def expect_no_start(nats, wanted, **settings):
     assert wanted in program.text()
     assert len(program.lines) < 6
     program.kill()
+
+
+def stream_of_readme():
+    """README's `nats stream add`, as what that command sends."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as readme:
+        text = re.search(r"^    (nats stream add (?:.*\\\n)*.*)",
+                         readme.read(), re.MULTILINE).group(1)
+    words = shlex.split(text.replace("\\\n", " "))
+    flags = iter(" ".join(words[4:]).replace("=", " ").split())
+    config = {"name": words[3]}
+    seconds = {"s": 1, "m": 60}
+    for flag in flags:
+        key = flag[2:].replace("-", "_")
+        if key == "defaults":
+            continue
+        if key == "deny_delete":
+            config[key] = True
+            continue
+        value = next(flags)
+        if key in ("max_age", "dupe_window"):
+            value = int(value[:-1]) * seconds[value[-1]] * 10**9
+        elif key.startswith("max_") or key == "replicas":
+            value = int(value.replace("GB", "000000000"))
+        key = {"dupe_window": "duplicate_window",
+               "replicas": "num_replicas"}.get(key, key)
+        config[key] = [value] if key == "subjects" else value
+    return config
+
+
+def make_stream(nats, config):
+    """Asks until the servers have a leader; returns the answer."""
+    body = json.dumps(config).encode()
+    request = b"PUB $JS.API.STREAM.CREATE.%s answer %d\r\n%s\r\n" % (
+        config["name"].encode(), len(body), body)
+    host, port = nats.urls[0].removeprefix("nats://").split(":")
+    end = time.monotonic() + 4 * DEADLINE
+    with socket.create_connection((host, int(port)), 1) as s:
+        s.sendall(b"CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n")
+        answer = b""
+        while b"stream_create_response" not in answer:
+            assert time.monotonic() < end, answer
+            s.sendall(request)
+            try:
+                answer += s.recv(65536)
+            except TimeoutError:
+                pass
+        while not answer.endswith(b"\r\n"):
+            answer += s.recv(65536)
+    return answer
+
+
+def test_the_stream_of_readme_fits(cluster):
+    one = cluster(nodes=0)
+    answer = make_stream(one.nats, {**stream_of_readme(), "max_bytes": 10**8})
+    assert b'"error"' not in answer, answer
+    node = one.start_node(BUS_CREATE="false", MAX_BODY="512K")
+    assert node.ask("POST", "/pub/news", {"Authorization": basic(PUBLISHER)},
+                    b"x").status == 200
 
 
 def test_a_stream_that_is_missing_or_does_not_fit_is_one_line():
@@ -204,3 +289,73 @@ def test_a_stream_that_is_missing_or_does_not_fit_is_one_line():
                         BUS_CREATE="true")
     finally:
         nats.stop()
+
+
+def bus(node, name):
+    return node.metrics()["isimud_bus_" + name]
+
+
+def subscribers(node, path="/topics/news"):
+    response = node.ask("GET", path, {"Authorization": basic(PUBLISHER)})
+    return response.json()["subscribers"] if response.status == 200 else None
+
+
+def test_all_nodes_count_the_subscribers_of_all(cluster):
+    one = cluster(nodes=2, servers=1)
+    a, b = one.nodes
+    one.wait_until(lambda: bus(a, "nodes") == 2 and
+                 bus(b, "nodes") == 2, "they know each other")
+    streams = [a.event_stream(), b.event_stream()]
+    end = time.monotonic() + 2 * SCALE
+    while not subscribers(a) == subscribers(b) == 2:
+        assert time.monotonic() < end, "two seconds are over"
+        time.sleep(0.02)
+    for node in one.nodes:
+        receipt = node.ask("POST", "/pub/news",
+                           {"Authorization": basic(PUBLISHER),
+                            "Idempotency-Key": "k" + str(node.address)}, b"x")
+        assert receipt.json()["subscribers"] == 2
+    repeated = a.ask("POST", "/pub/news",
+                     {"Authorization": basic(PUBLISHER),
+                      "Idempotency-Key": "k" + str(b.address)}, b"x")
+    assert repeated.field("Idempotency-Replayed") == "true"
+    assert repeated.json()["subscribers"] == 2
+    page = a.ask("GET", "/topics",
+                 {"Authorization": basic(PUBLISHER)}).json()
+    assert page["nodes"] == 2
+    assert [t["subscribers"] for t in page["topics"]] == [2]
+
+    # A topic that only another node's subscribers make exist.
+    quiet = b.event_stream(f"/sub?publisher={PUBLISHER}&topic=quiet")
+    one.wait_until(lambda: subscribers(a, "/topics/quiet") == 1,
+                 "the other node knows it")
+    assert subscribers(a, "/topics/none") is None
+
+    b.is_up = False
+    b.kill()
+    one.wait_until(lambda: subscribers(a) == 1 and
+                 bus(a, "nodes") == 1, "it is forgotten",
+                 15 * SCALE)
+    for stream in [*streams, quiet]:
+        stream.close()
+
+
+def test_a_node_tells_how_its_bus_is(cluster):
+    one = cluster(nodes=1, servers=1)
+    node, = one.nodes
+    for _ in range(3):
+        assert node.ask("POST", "/pub/news",
+                        {"Authorization": basic(PUBLISHER)},
+                        b"x").status == 200
+    assert bus(node, "up") == 1
+    assert bus(node, "applied_sequence") >= 3
+    assert bus(node, "ack_seconds_count") == 3
+    assert bus(node, "pending_bytes") == 0
+    for direction in ("in", "out"):
+        one.wait_until(lambda: bus(
+            node, f'publications_total{{direction="{direction}"}}') == 3,
+            "they are counted")
+    one.nats.run("kill", 1)
+    one.wait_until(lambda: bus(node, "up") == 0, "it is down")
+    one.wait_until(lambda: bus(node, "lag_seconds") > 0,
+                    "it is behind")

@@ -251,7 +251,7 @@ def test_a_crowd_of_laggards_is_ended_and_harms_nobody(limited, group):
 
     unready = refused = 0
     most_used = most_resident = 0
-    end = time.monotonic() + 2 * DEADLINE
+    end = time.monotonic() + 6 * DEADLINE
     while slow(server) < CROWD:
         assert time.monotonic() < end, (slow(server), used(server))
         publisher.publish_some()
@@ -299,7 +299,7 @@ def test_memory_freed_in_one_size_serves_for_another(limited):
         publisher = Publisher(server, readers, sizes)
         for reader in readers:
             reader.got.clear()
-        end = time.monotonic() + 2 * DEADLINE
+        end = time.monotonic() + 6 * DEADLINE
         while slow(server) < ended + CROWD // 4:
             assert time.monotonic() < end, (wave, slow(server))
             publisher.publish_some()
@@ -367,7 +367,7 @@ def test_answers_that_nobody_reads_stay_within_the_limit(limited):
     reader = Reader(server, "topic 0")
     greedy = []
     asked = request("GET", "/") * 1000
-    end = time.monotonic() + 2 * DEADLINE
+    end = time.monotonic() + 6 * DEADLINE
     while slow(server) == 0:
         assert time.monotonic() < end, used(server)
         client = server.http(rcvbuf=4096)

@@ -239,6 +239,22 @@ def test_a_preflight_is_answered(server, listed, target, allowed):
     assert response.field("Vary") == "Origin"
 
 
+@pytest.mark.parametrize("unread, status", [
+    ("GET /sub?" + "x" * 40000 + " HTTP/1.1\r\n", 414),
+    ("GET /sub HTTP/1.1\r\nX: " + "x" * 20000, 431),
+    ("GET /sub HTTP/1.1\r\nNo field\r\n\r\n", 400),
+    ("GET /sub HTTP/1.1\r\nHost: x\r\n", 408)])
+def test_a_page_may_read_why_its_head_was_not(start, unread, status):
+    """Where any page may: of a list, nobody knows yet which it is."""
+    for allowed, expected in (("*", TO_ANYBODY), ("https://a.example", {})):
+        server = start(ALLOWED_ORIGINS=allowed, HEADER_TIMEOUT=0.5)
+        client = server.http()
+        client.send_while_open(unread.encode())
+        response = client.response()
+        assert response.status == status
+        assert cors(response) == expected
+
+
 @pytest.mark.parametrize("target, allowed", PREFLIGHTS)
 def test_a_preflight_of_another_page_gets_403(listed, target, allowed):
     response = listed.ask("OPTIONS", target, preflight(EVIL))

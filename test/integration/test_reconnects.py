@@ -118,6 +118,10 @@ def read_data(data):
     return topic, int(tag)
 
 
+def number_in(id):
+    return int(id.partition("-")[2])
+
+
 # --- publishers --------------------------------------------------------------
 
 
@@ -541,6 +545,13 @@ class Client:
         if message["type"] == "subscribed":
             assert message["topic"] == self.unanswered.pop(0)
             self.subscribed(message)
+            return
+        if message["type"] == "gap":
+            # What it still had to get is gone, and it is told which.
+            assert number_in(message["from"]) == \
+                self.places[message["topic"]] + 1
+            self.reset(message["topic"])
+            self.settle(message["topic"], number_in(message["to"]))
             return
         assert message["type"] == "message", message
         assert message["topic"] not in self.unanswered

@@ -111,7 +111,7 @@ def test_a_replay_costs_the_room_of_its_connection(
         group, start, count, data, parameters, is_in_group):
     limits = {"cgroup": group.path} if is_in_group else {
         "MEMORY_LIMIT": "256M"}
-    server = start(HISTORY_BYTES="64M", WORKERS=2,
+    server = start(HISTORY_BYTES="64M", HISTORY_TTL=60 * SCALE, WORKERS=2,
                    MAX_BODY="2M", **limits)
     other = published(server, "other", "kept", 10)
     since = published(server, "news", data)

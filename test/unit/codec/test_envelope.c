@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -582,9 +583,98 @@ static void without_memory_nothing_is_written(void **state)
 	assert_true(check_without_memory(write_gap) > 0);
 }
 
+/* --- cost ----------------------------------------------------------------- */
+
+#define COST_BYTES 65536 /* the longest command */
+#define COST_RUNS  20
+#define COST_MAX   120 /* times that of a string */
+
+/* Writes a command with such data, COST_BYTES long: `start`, then `piece` again
+ * and again, then `end`. */
+static void fill_command(char *text, const char *start, const char *piece,
+			 const char *end)
+{
+	size_t piece_len = strlen(piece);
+	size_t end_len = strlen(end);
+	size_t len = (size_t)snprintf(text, COST_BYTES,
+				      "{\"type\":\"publish\",\"topic\":\"t\","
+				      "\"data\":%s",
+				      start);
+
+	for (; len + piece_len + end_len <= COST_BYTES; len += piece_len)
+		memcpy(text + len, piece, piece_len);
+	memset(text + len, ' ', COST_BYTES - len);
+	memcpy(text + COST_BYTES - end_len, end, end_len);
+}
+
+/* The processor's time to read it, nanoseconds: the least of several. */
+static uint64_t cost_of(const char *text)
+{
+	struct envelope_command command = {0};
+	uint64_t least = UINT64_MAX;
+
+	for (int run = 0; run < COST_RUNS; run++) {
+		enum envelope_error code;
+		struct json_error error;
+		struct timespec from;
+		struct timespec to;
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+		assert_int_equal(envelope_read(&command,
+					       (struct span){text, COST_BYTES},
+					       &code, &error),
+				 0);
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+		uint64_t took =
+			(uint64_t)(to.tv_sec - from.tv_sec) * 1000000000 +
+			(uint64_t)to.tv_nsec - (uint64_t)from.tv_nsec;
+		least = took < least ? took : least;
+	}
+	buf_fini(&command.memory);
+	return least;
+}
+
+/* One pass, and no tree: no text costs many times what a string of its length
+ * does: it is some 30 times, 50 without optimization; with a tree of values it
+ * was 230. */
+static void no_command_costs_much_more_than_its_bytes(void **state)
+{
+	static const struct {
+		const char *start;
+		const char *piece;
+		const char *end;
+	} hostile[] = {
+		{"[", "0,", "0]}"},
+		{"[", "[[[[[[[[]]]]]]]],", "0]}"},
+		{"{", "\"a\":{},", "\"b\":0}}"},
+		{"\"", "\\u0001", "\"}"},
+		{"\"", "\xc3\xa9", "\"}"},
+		{"[", "\"\",", "0]}"},
+		{"[", "-1.5e+10,", "0]}"},
+		{"[", "\t\r\n ", "0]}"},
+	};
+	static char text[COST_BYTES];
+	(void)state;
+
+#ifdef OOM_SANITIZED
+	skip();
+#endif
+	fill_command(text, "\"", "x", "\"}");
+	uint64_t plain = cost_of(text);
+	for (size_t i = 0; i < sizeof hostile / sizeof hostile[0]; i++) {
+		fill_command(text, hostile[i].start, hostile[i].piece,
+			     hostile[i].end);
+		uint64_t cost = cost_of(text);
+		if (cost > COST_MAX * plain)
+			fail_msg("%s: %llu ns, a string %llu ns",
+				 hostile[i].piece, (unsigned long long)cost,
+				 (unsigned long long)plain);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(no_command_costs_much_more_than_its_bytes),
 		cmocka_unit_test(subscribe_has_publisher_and_topic),
 		cmocka_unit_test(subscribe_may_have_since_and_slow),
 		cmocka_unit_test(unsubscribe_has_publisher_and_topic),

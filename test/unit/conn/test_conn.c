@@ -145,6 +145,8 @@ static void on_message(struct conn *c, bool is_text, struct span message)
 
 static const char *fields(struct conn *c, const struct http_request *request)
 {
+	if (request == NULL)
+		return NULL; /* its head could not be read */
 	assert_ptr_equal(conn_request(c), request);
 	return request->path.len > 4 ? "X-Long: yes\r\n" : NULL;
 }

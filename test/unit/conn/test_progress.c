@@ -366,6 +366,38 @@ static void an_answer_that_is_read_too_slowly_ends_too(void **state)
 	app_free(a);
 }
 
+/* --- memory --------------------------------------------------------------- */
+
+/* A write of 64 KiB takes such a reader longer than a laggard is given. */
+static void tight_memory_spares_who_reads_slowly(void **state)
+{
+	struct app *a = app_new(&roomy_limits);
+	struct client *lazy = open_lazy(a, GET("/stream"));
+	(void)state;
+
+	send_long(a);
+	struct client *slow = open_lazy(a, GET("/stream"));
+	struct conn *conn = a->conn;
+	send_long(a);
+	turn(&a->l);
+	uint64_t from_ns = uv_hrtime();
+	while (ended(&a->l, STATS_closed_slow) == 0 ||
+	       uv_hrtime() - from_ns < 4000000000ULL) {
+		assert_true(uv_hrtime() - from_ns < WAIT_MS * 1000000ULL);
+		for (int i = 0; i < 4; i++)
+			sip(a, slow);
+		turn_for(&a->l, 150);
+		set_memory_limit(settled_memory_used() / 85 * 100);
+		conn_group_relieve(a->l.group);
+		set_memory_limit(0);
+	}
+	assert_int_equal(ended(&a->l, STATS_closed_slow), 1);
+	assert_ptr_equal(a->conn, conn);
+	lazy->reads = true;
+	WAIT_UNTIL(&a->l, lazy->is_over);
+	app_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +416,7 @@ int main(void)
 		cmocka_unit_test(one_that_is_faster_does_not),
 		cmocka_unit_test(nor_does_one_that_has_taken_all),
 		cmocka_unit_test(an_answer_that_is_read_too_slowly_ends_too),
+		cmocka_unit_test(tight_memory_spares_who_reads_slowly),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

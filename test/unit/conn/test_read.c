@@ -278,6 +278,22 @@ static void few_that_take_long_end_a_turn_as_well(void **state)
 	WAIT_UNTIL(&a->l, a->messages == 40);
 }
 
+static void many_that_send_little_do_not_make_a_poll_long(void **state)
+{
+	struct app *a = *state;
+	struct client *clients[CLIENTS_MAX];
+	const unsigned count = 60; /* each of 2 ms, in a poll of 10 ms */
+
+	for (unsigned i = 0; i < count; i++)
+		clients[i] = open_websocket(a);
+	a->slow_ns = 2000000;
+	for (unsigned i = 0; i < count; i++)
+		send_frame(clients[i], OP_TEXT, SPAN("x"));
+	turn(&a->l);
+	assert_in_range(a->messages, 1, 30);
+	WAIT_UNTIL(&a->l, a->messages == count);
+}
+
 static void all_in_line_have_a_turn(void **state)
 {
 	struct app *a = *state;
@@ -410,6 +426,7 @@ int main(void)
 		WITH_APP(after_many_requests_it_is_the_others_turn),
 		WITH_APP(after_many_messages_it_is_the_others_turn),
 		WITH_APP(few_that_take_long_end_a_turn_as_well),
+		WITH_APP(many_that_send_little_do_not_make_a_poll_long),
 		WITH_APP(all_in_line_have_a_turn),
 		WITH_APP(one_that_ends_in_line_leaves_it),
 		WITH_APP(one_that_is_told_to_go_in_line_is_closed_in_order),

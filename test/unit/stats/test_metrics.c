@@ -55,6 +55,26 @@ static struct metrics_source source(unsigned count)
 				       .is_draining = 1};
 }
 
+static struct histogram acks;
+
+static const struct metrics_bus bus = {.is_up = true,
+				       .sequence = 101,
+				       .lag_ms = 1500,
+				       .pending_bytes = 102,
+				       .records_in = 103,
+				       .publications_in = 104,
+				       .records_out = 105,
+				       .publications_out = 106,
+				       .joins = 107,
+				       .epochs = 108,
+				       .lost_records = 109,
+				       .divergences = 110,
+				       .unknown = 111,
+				       .resends = 112,
+				       .warm_up_ms = 113,
+				       .nodes = 3,
+				       .acks = &acks};
+
 /* The page anew, as text. */
 static const char *write_page(unsigned count)
 {
@@ -85,6 +105,44 @@ static void counters_of_all_threads_are_added_up(void **state)
 	const char *text = write_page(3);
 	assert_has_line(text, "isimud_publishes_total{result=\"ok\"} 321");
 	assert_has_line(text, "isimud_connections_refused_total 7");
+}
+
+static void a_node_tells_of_its_bus(void **state)
+{
+	struct metrics_source s = source(1);
+
+	(void)state;
+	assert_null(strstr(write_page(1), "isimud_bus_"));
+	s.bus = &bus;
+	histogram_add(&acks, 150, 1);
+	histogram_add(&acks, 90000000, 1);
+	page.len = 0;
+	assert_int_equal(metrics_write(&page, &s), 0);
+	assert_int_equal(buf_append(&page, "", 1), 0);
+	const char *text = page.bytes;
+	assert_has_line(text, "isimud_bus_up 1");
+	assert_has_line(text, "isimud_bus_nodes 3");
+	assert_has_line(text, "isimud_bus_applied_sequence 101");
+	assert_has_line(text, "isimud_bus_lag_seconds 1.500");
+	assert_has_line(text, "isimud_bus_warm_up_seconds 0.113");
+	assert_has_line(text, "isimud_bus_pending_bytes 102");
+	assert_has_line(text, "isimud_bus_records_total{direction=\"in\"} 103");
+	assert_has_line(text,
+			"isimud_bus_publications_total{direction=\"in\"} 104");
+	assert_has_line(text,
+			"isimud_bus_records_total{direction=\"out\"} 105");
+	assert_has_line(text,
+			"isimud_bus_publications_total{direction=\"out\"} 106");
+	assert_has_line(text, "isimud_bus_ack_seconds_bucket{le=\"10\"} 1");
+	assert_has_line(text, "isimud_bus_ack_seconds_bucket{le=\"+Inf\"} 2");
+	assert_has_line(text, "isimud_bus_ack_seconds_sum 90.000150");
+	assert_has_line(text, "isimud_bus_ack_seconds_count 2");
+	assert_has_line(text, "isimud_bus_joins_total 107");
+	assert_has_line(text, "isimud_bus_epochs_total 108");
+	assert_has_line(text, "isimud_bus_lost_records_total 109");
+	assert_has_line(text, "isimud_bus_divergences_total 110");
+	assert_has_line(text, "isimud_bus_unknown_total 111");
+	assert_has_line(text, "isimud_bus_resends_total 112");
 }
 
 static void a_worker_that_is_not_there_is_not_read(void **state)
@@ -278,6 +336,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(counters_of_all_threads_are_added_up),
+		TEST(a_node_tells_of_its_bus),
 		TEST(a_worker_that_is_not_there_is_not_read),
 		TEST(every_other_counter_has_its_line_too),
 		TEST(every_ending_and_every_status_has_its_line),

@@ -1,0 +1,76 @@
+/* tell.c - tells the other nodes how many subscribers the topics have here, and
+ * hears how many they have (counts.h), beside the log: what is missing of these
+ * messages is asked for, and costs no publication anything. */
+#include "cluster/private.h"
+
+#include <stdio.h>
+
+#define TELL_MS       1000
+#define TELL_SLICE_NS 10000000ULL /* of each tick, for looking at topics */
+
+static uint64_t now_ms(const struct bus *b)
+{
+	return uv_now(&b->loop);
+}
+
+static void subject_of(const struct bus *b, char out[static BUS_SUBJECT_MAX])
+{
+	snprintf(out, BUS_SUBJECT_MAX, "isimud.counts.%s", b->options.stream);
+}
+
+int tell_listen(struct bus *b)
+{
+	char subject[BUS_SUBJECT_MAX];
+
+	subject_of(b, subject);
+	return nats_listen(b->nats, subject);
+}
+
+/* counts_send_cb. What is lost is told once it is asked for. */
+static void send_message(void *user, struct span message)
+{
+	struct bus *b = user;
+	char subject[BUS_SUBJECT_MAX];
+
+	if (b->nats == NULL)
+		return;
+	subject_of(b, subject);
+	nats_send(b->nats, subject, message);
+}
+
+void tell_renew(struct bus *b, uint64_t epoch)
+{
+	counts_set_epoch(b->counts, epoch);
+	b->is_telling = false;
+}
+
+void tell_on_node(struct bus *b, const struct nats_mail *m)
+{
+	counts_hear(b->counts, m->data, now_ms(b), send_message, b);
+}
+
+/* Looks at as many topics as there is time for; the rest in the next ticks. */
+void tell_tick(struct bus *b)
+{
+	const struct bus_sink *sink = &b->options.sink;
+	uint64_t until_ns = uv_hrtime() + TELL_SLICE_NS;
+
+	counts_age(b->counts, now_ms(b));
+	if (b->nats == NULL || b->log.epoch == 0)
+		return;
+	if (!b->is_telling) {
+		if (now_ms(b) < b->tell_ms)
+			return;
+		b->tell_ms = now_ms(b) + TELL_MS;
+		b->tell_at = 0;
+		b->is_telling = true;
+		counts_begin(b->counts);
+	}
+	do
+		sink->count(sink->user, b->counts, &b->tell_at);
+	while (b->tell_at != 0 && uv_hrtime() < until_ns);
+	if (b->tell_at != 0)
+		return;
+	b->is_telling = false;
+	counts_end(b->counts, send_message, b);
+}
