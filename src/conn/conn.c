@@ -13,7 +13,9 @@
  * their entries in tables. Measured, and rounded up. */
 #define KERNEL_CONN_BYTES 4096
 /* A write that waits for so long is a laggard's, whatever else there is. */
-#define STUCK_MS    2000
+#define STUCK_MS 2000
+/* One that has taken nothing for so long goes before those that read. */
+#define STILL_MS    250
 #define FLUSH_CLOCK 16 /* connections flushed between looks at the clock */
 
 static const char *const state_names[CONN_STATES] = {
@@ -425,21 +427,35 @@ static uint64_t waits_since(struct conn_write *w, uint64_t now_ms)
 }
 
 /* Ends those that have at least `bytes` and do not read since `until_ms`, while
- * memory is tight. */
-static void end_laggards(struct conn_group *g, size_t bytes, uint64_t until_ms)
+ * memory is tight. Returns whether there were any. */
+static bool end_laggards(struct conn_group *g, size_t bytes, uint64_t until_ms)
 {
+	bool has_ended = false;
+
 	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
 		struct conn_write *w =
 			CONTAINER_OF(it, struct conn_write, link);
 		if (memory_level() < MEMORY_TIGHT)
-			return;
+			break;
 		if (is_leaving(w->conn) || burden(w) < bytes ||
 		    waits_since(w, uv_now(g->loop)) > until_ms)
 			continue;
 		conn_end(w->conn, ENDING_slow,
 			 "too slow while memory is scarce");
 		memory_settle();
+		has_ended = true;
 	}
+	return has_ended;
+}
+
+/* Those that take nothing first: who reads may have as much, since that is what
+ * everybody has room for. */
+static void end_worst(struct conn_group *g, uint64_t now_ms)
+{
+	size_t bytes = burden_to_end(g);
+
+	if (now_ms < STILL_MS || !end_laggards(g, bytes, now_ms - STILL_MS))
+		end_laggards(g, bytes, now_ms);
 }
 
 /* Those that were told to go, and still hold what they did not read. */
@@ -463,7 +479,7 @@ void conn_group_relieve(struct conn_group *g)
 	if (level == MEMORY_FULL)
 		abort_leaving(g);
 	if (level >= MEMORY_SCARCE)
-		end_laggards(g, burden_to_end(g), now_ms);
+		end_worst(g, now_ms);
 	else if (now_ms > STUCK_MS)
 		end_laggards(g, 0, now_ms - STUCK_MS);
 	memory_measure();

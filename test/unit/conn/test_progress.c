@@ -368,12 +368,13 @@ static void an_answer_that_is_read_too_slowly_ends_too(void **state)
 
 /* --- memory --------------------------------------------------------------- */
 
-/* A write of 64 KiB takes such a reader longer than a laggard is given. */
-static void tight_memory_spares_who_reads_slowly(void **state)
+/* Two streams with as much to write: one reads slowly, the other does not. The
+ * memory that is used is `percent` of the limit, for `at_least_ms` and until
+ * one is ended. */
+static void spare_who_reads(size_t percent, uint64_t at_least_ms)
 {
 	struct app *a = app_new(&roomy_limits);
 	struct client *lazy = open_lazy(a, GET("/stream"));
-	(void)state;
 
 	send_long(a);
 	struct client *slow = open_lazy(a, GET("/stream"));
@@ -381,21 +382,36 @@ static void tight_memory_spares_who_reads_slowly(void **state)
 	send_long(a);
 	turn(&a->l);
 	uint64_t from_ns = uv_hrtime();
+	size_t now = 85;
 	while (ended(&a->l, STATS_closed_slow) == 0 ||
-	       uv_hrtime() - from_ns < 4000000000ULL) {
+	       uv_hrtime() - from_ns < at_least_ms * 1000000) {
 		assert_true(uv_hrtime() - from_ns < WAIT_MS * 1000000ULL);
+		turn_for(&a->l, 300);
 		for (int i = 0; i < 4; i++)
 			sip(a, slow);
-		turn_for(&a->l, 150);
-		set_memory_limit(settled_memory_used() / 85 * 100);
+		set_memory_limit(settled_memory_used() / now * 100);
 		conn_group_relieve(a->l.group);
 		set_memory_limit(0);
+		now = percent;
 	}
 	assert_int_equal(ended(&a->l, STATS_closed_slow), 1);
 	assert_ptr_equal(a->conn, conn);
 	lazy->reads = true;
 	WAIT_UNTIL(&a->l, lazy->is_over);
 	app_free(a);
+}
+
+/* A write of 64 KiB takes such a reader longer than a laggard is given. */
+static void tight_memory_spares_who_reads_slowly(void **state)
+{
+	(void)state;
+	spare_who_reads(85, 4000);
+}
+
+static void scarce_memory_costs_those_first_that_do_not_read(void **state)
+{
+	(void)state;
+	spare_who_reads(91, 0);
 }
 
 int main(void)
@@ -417,6 +433,8 @@ int main(void)
 		cmocka_unit_test(nor_does_one_that_has_taken_all),
 		cmocka_unit_test(an_answer_that_is_read_too_slowly_ends_too),
 		cmocka_unit_test(tight_memory_spares_who_reads_slowly),
+		cmocka_unit_test(
+			scarce_memory_costs_those_first_that_do_not_read),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
