@@ -184,11 +184,11 @@ def test_a_page_that_is_closed_is_forgotten(start, visit, ours):
 
 
 def examples():
-    """Name and text of what README has for browsers."""
+    """Name and text of what README has for browsers, but for test_recipe's."""
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as text:
         blocks = re.findall(r"(?:^    .*\n)+", text.read(), re.MULTILINE)
     found = {match.group(1): block for block in blocks
-             if (match := re.search(r"= new (\w+)\(", block))}
+             if (match := re.match(r" *const \w+ = new (\w+)\(", block))}
     assert found.keys() == {"EventSource", "WebSocket"}
     return found
 

@@ -1,5 +1,6 @@
 """README is followed to the letter: its examples run, its settings and defaults
-are the program's, what it points to is there. (Those for browsers: test_browser.)
+are the program's, what it points to is there. (Those for browsers: test_browser,
+test_recipe.)
 """
 import json
 import os
@@ -37,13 +38,15 @@ def commands_of(program):
 
 
 def test_every_example_is_tried_by_some_test():
-    """A new kind of example has to be added here, or to test_browser."""
+    """A new kind of example has to be added here, to test_browser or to
+    test_recipe."""
     others = [block for block in BLOCKS
               if not re.match("(curl|make|docker|kubectl) ", block)]
-    assert len(others) == 4
+    assert len(others) == 6
     # test_cluster makes that stream.
     assert sum(block.startswith("nats stream add ") for block in others) == 1
-    assert sum(" = new " in block for block in others) == 2
+    assert sum(block.startswith("const ") for block in others) == 2
+    assert sum("follow(" in block for block in others) == 2
     assert sum(block.startswith('{"topics": ') for block in others) == 1
 
 
