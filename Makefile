@@ -105,6 +105,13 @@ build/$(1)/unit/%: build/$(1)/test/unit/%.o $$(ROOM_OBJ_$(1)) | deps-test
 	@$$(call SAY,LD $$@)
 	$$(Q)$$(LD_OF_$(1)) -o $$@ $$^ $$(PKG_LIBS) -lcmocka -pthread
 
+# It has a NATS of its own.
+build/$(1)/unit/cluster/test_log: build/$(1)/test/unit/cluster/test_log.o \
+    $$(filter-out %/src/cluster/nats.o,$$(ROOM_OBJ_$(1))) | deps-test
+	@mkdir -p $$(@D)
+	@$$(call SAY,LD $$@)
+	$$(Q)$$(LD_OF_$(1)) -o $$@ $$^ $$(PKG_LIBS) -lcmocka -pthread
+
 build/$(1)/fuzz/%: build/$(1)/test/fuzz/%.o build/$(1)/test/fuzz/alloc.o \
                    $$(ROOM_OBJ_$(1))
 	@mkdir -p $$(@D)

@@ -177,6 +177,7 @@ class Subscriber(Worker):
         self.last = None
         self.since = None  # when the first subscription was in force
         self.tags = set()
+        self.ledger = ledger
         ledger.subscribers.append(self)
 
     def work(self):
@@ -248,7 +249,13 @@ class Subscriber(Worker):
                     when < self.since + 1:
                 continue
             assert self.is_covered(place_of(id), segments), \
-                f"{self}: {tag}, {id}, was answered 200 and never came"
+                f"{self}: {tag}, {id}, was answered 200 and never came; " \
+                f"that id came with " \
+                f"{[e[2] for e in self.told if e[1:2] == (id,)]}; " \
+                f"others got it: {self.others_with(tag)}; {self.story()}"
+
+    def others_with(self, tag):
+        return [tag in other.tags for other in self.ledger.subscribers]
 
     @staticmethod
     def is_covered(place, segments):
