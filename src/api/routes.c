@@ -282,28 +282,27 @@ static void show_readiness(const struct routes *r, struct conn *c)
 		respond_state(c, true, "ready\n");
 }
 
-static struct metrics_bus metrics_of(const struct bus *bus)
+static struct metrics_bus metrics_of(const struct bus_status *s)
 {
-	struct bus_status s;
-
-	bus_status(bus, &s);
-	return (struct metrics_bus){.is_up = s.is_up,
-				    .sequence = s.sequence,
-				    .lag_ms = s.lag_ms,
-				    .pending_bytes = s.pending_bytes,
-				    .records_in = s.records_in,
-				    .publications_in = s.publications_in,
-				    .records_out = s.records_out,
-				    .publications_out = s.publications_out,
-				    .joins = s.joins,
-				    .epochs = s.epochs,
-				    .lost_records = s.lost_records,
-				    .divergences = s.divergences,
-				    .unknown = s.unknown,
-				    .resends = s.resends,
-				    .warm_up_ms = s.warm_up_ms,
-				    .nodes = s.nodes,
-				    .acks = s.acks};
+	return (struct metrics_bus){.is_up = s->is_up,
+				    .sequence = s->sequence,
+				    .lag_ms = s->lag_ms,
+				    .pending_bytes = s->pending_bytes,
+				    .records_in = s->records_in,
+				    .publications_in = s->publications_in,
+				    .records_out = s->records_out,
+				    .publications_out = s->publications_out,
+				    .joins = s->joins,
+				    .join_names = bus_join_names,
+				    .join_kinds = BUS_JOIN_COUNT,
+				    .epochs = s->epochs,
+				    .lost_records = s->lost_records,
+				    .divergences = s->divergences,
+				    .unknown = s->unknown,
+				    .resends = s->resends,
+				    .warm_up_ms = s->warm_up_ms,
+				    .nodes = s->nodes,
+				    .acks = s->acks};
 }
 
 static void show_metrics(struct routes *r, struct conn *c)
@@ -315,6 +314,7 @@ static void show_metrics(struct routes *r, struct conn *c)
 		return;
 	for (unsigned i = 0; i < shared->workers_count; i++)
 		stats[i] = &shared->workers[i]->stats;
+	struct bus_status status;
 	struct metrics_bus bus;
 	struct metrics_source source = {
 		.workers = stats,
@@ -331,7 +331,8 @@ static void show_metrics(struct routes *r, struct conn *c)
 		.auth_kept = verdicts_kept(shared->verdicts),
 		.is_draining = atomic_load(&shared->is_draining)};
 	if (shared->bus != NULL) {
-		bus = metrics_of(shared->bus);
+		bus_status(shared->bus, &status);
+		bus = metrics_of(&status);
 		source.bus = &bus;
 	}
 	r->page.len = 0;

@@ -65,14 +65,14 @@ static void try_connect(struct bus *b)
 	nats_server(b->nats, server);
 	log_event(LOG_INFO, "bus_connected", LOG_NO_FIELDS,
 		  "bus: connected to %s", server);
-	log_join(b, "connected");
+	log_join(b, BUS_JOIN_connected);
 }
 
 /* --- the loop ------------------------------------------------------------- */
 
 static void handle(struct bus *b, struct nats_mail *m)
 {
-	const char *doubt;
+	enum bus_join doubt;
 
 	switch (m->event) {
 	case NATS_RECORD:
@@ -86,7 +86,7 @@ static void handle(struct bus *b, struct nats_mail *m)
 		break;
 	case NATS_ACK:
 		doubt = window_on_ack(b, m);
-		if (doubt != NULL)
+		if (doubt != BUS_JOIN_NONE)
 			log_join(b, doubt);
 		break;
 	case NATS_NODE:
@@ -173,7 +173,7 @@ static void bus_main(void *arg)
 
 	prctl(PR_SET_NAME, "isi-bus");
 	uv_update_time(&b->loop);
-	log_join(b, "the start");
+	log_join(b, BUS_JOIN_start);
 	uv_run(&b->loop, UV_RUN_DEFAULT);
 }
 
@@ -414,7 +414,6 @@ void bus_status(const struct bus *b, struct bus_status *out)
 		.publications_in = get(&b->publications_in),
 		.records_out = get(&b->records_out),
 		.publications_out = get(&b->publications_out),
-		.joins = get(&b->joins),
 		.epochs = get(&b->epochs),
 		.lost_records = get(&b->lost_records),
 		.divergences = get(&b->divergences),
@@ -424,4 +423,6 @@ void bus_status(const struct bus *b, struct bus_status *out)
 		.nodes = bus_nodes(b),
 		.acks = &b->acks,
 	};
+	for (unsigned i = 0; i < BUS_JOIN_COUNT; i++)
+		out->joins[i] = get(&b->joins[i]);
 }

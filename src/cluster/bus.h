@@ -143,6 +143,28 @@ uint64_t bus_subscribers_elsewhere(const struct bus *b, struct span publisher,
 /* How many nodes there are, this one included. Threads: any. */
 unsigned bus_nodes(const struct bus *b);
 
+/* Why the log is judged anew: what metrics call it, and what the log's line
+ * says. */
+#define BUS_JOINS(X)                                                           \
+	X(start, "the start")                                                  \
+	X(connected, "connected")                                              \
+	X(silent, "nothing is heard")                                          \
+	X(missing, "a message of the consumer did not come")                   \
+	X(back, "the log, or a number of it, went back")                       \
+	X(marker, "a marker was written")                                      \
+	X(again, "the last try came to nothing")
+
+enum bus_join {
+	BUS_JOIN_NONE, /* there is no need */
+#define BUS_ENUM(name, text) BUS_JOIN_##name,
+	BUS_JOINS(BUS_ENUM)
+#undef BUS_ENUM
+	BUS_JOIN_COUNT,
+};
+
+/* The name of each; NULL of BUS_JOIN_NONE. */
+extern const char *const bus_join_names[BUS_JOIN_COUNT];
+
 /* How it is; each read of an atomic. Threads: any. */
 struct bus_status {
 	bool is_up;        /* publications are taken */
@@ -154,7 +176,7 @@ struct bus_status {
 	uint64_t publications_in;
 	uint64_t records_out;
 	uint64_t publications_out;
-	uint64_t joins;
+	uint64_t joins[BUS_JOIN_COUNT];
 	uint64_t epochs; /* new ones that this node has seen */
 	uint64_t lost_records;
 	uint64_t divergences;

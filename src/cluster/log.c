@@ -350,16 +350,29 @@ static int find_stream(struct bus *b, struct nats_stream *s,
 	return rv == 0 ? log_check_stream(o, s, error) : rv;
 }
 
-void log_join(struct bus *b, const char *why)
+const char *const bus_join_names[] = {
+#define BUS_NAME(name, text) [BUS_JOIN_##name] = #name,
+	BUS_JOINS(BUS_NAME)
+#undef BUS_NAME
+};
+
+static const char *const join_texts[] = {
+#define BUS_TEXT(name, text) [BUS_JOIN_##name] = text,
+	BUS_JOINS(BUS_TEXT)
+#undef BUS_TEXT
+};
+
+void log_join(struct bus *b, enum bus_join why)
 {
 	char error[BUS_ERROR_MAX];
 	struct nats_stream stream;
 	struct last_marker marker;
 	const char *reason = "";
 
-	log_event(LOG_DEBUG, "bus_joins", LOG_NO_FIELDS, "bus: joins: %s", why);
+	log_event(LOG_DEBUG, "bus_joins", LOG_NO_FIELDS, "bus: joins: %s",
+		  join_texts[why]);
 	if (b->wait_until_ms == 0)
-		bus_count(&b->joins, 1);
+		bus_count(&b->joins[why], 1);
 	b->join_ms = now_ms(b);
 	bus_set_state(b, BUS_STATE_JOIN);
 	int rv = find_stream(b, &stream, error);
@@ -514,7 +527,7 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
 		return; /* while the log is watched */
 	if (m->consumer_sequence != log->consumer_sequence + 1) {
-		log_join(b, "a message of the consumer is missing");
+		log_join(b, BUS_JOIN_missing);
 		return;
 	}
 	log->consumer_sequence = m->consumer_sequence;
@@ -524,7 +537,7 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 		renew_at(b, log->epoch, record_number(m->sequence, 0) - 1,
 			 b->why);
 	} else if (m->sequence <= log->applied) {
-		log_join(b, "the log went back");
+		log_join(b, BUS_JOIN_back);
 		return;
 	} else if (m->sequence != log->applied + 1) {
 		on_hole(b, m->sequence);
@@ -560,7 +573,7 @@ void log_on_heartbeat(struct bus *b, const struct nats_mail *m)
 	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
 		return;
 	if (m->consumer_sequence > b->log.consumer_sequence)
-		log_join(b, "a message of the consumer did not come");
+		log_join(b, BUS_JOIN_missing);
 	else
 		caught_up(b);
 }
@@ -586,14 +599,14 @@ void log_tick(struct bus *b)
 
 	if (b->state == BUS_STATE_JOIN &&
 	    (b->wait_until_ms != 0 || now - b->join_ms > BUS_JOIN_MS)) {
-		log_join(b, "waiting");
+		log_join(b, BUS_JOIN_again);
 		return;
 	}
 	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
 		return;
 	if (now - b->heard_ms > BUS_SILENT_MS) {
 		b->heard_ms = now;
-		log_join(b, "nothing is heard");
+		log_join(b, BUS_JOIN_silent);
 		return;
 	}
 	if (b->state == BUS_STATE_LIVE)

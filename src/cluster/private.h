@@ -151,7 +151,7 @@ struct bus {
 	_Atomic uint64_t publications_in;
 	_Atomic uint64_t records_out;
 	_Atomic uint64_t publications_out;
-	_Atomic uint64_t joins;
+	_Atomic uint64_t joins[BUS_JOIN_COUNT];
 	_Atomic uint64_t epochs;
 	_Atomic uint64_t lost_records;
 	_Atomic uint64_t divergences;
@@ -194,7 +194,7 @@ int log_check_stream(const struct bus_options *o, const struct nats_stream *s,
 void log_want_stream(const struct bus_options *o, struct nats_stream *s);
 
 /* Connected: judges the log, and begins to read it. */
-void log_join(struct bus *b, const char *why);
+void log_join(struct bus *b, enum bus_join why);
 void log_on_record(struct bus *b, const struct nats_mail *m);
 void log_on_heartbeat(struct bus *b, const struct nats_mail *m);
 /* Each tick: whether the log is still being renewed and heard. */
@@ -207,8 +207,8 @@ void window_fill(struct bus *b);
 /* Writes a marker. `expected`: the sequence of the last one, or UINT64_MAX. */
 void window_mark(struct bus *b, uint64_t epoch, uint32_t flags,
 		 uint64_t expected, uint64_t sum);
-/* Returns NULL, or why the log must be joined again. */
-const char *window_on_ack(struct bus *b, const struct nats_mail *m);
+/* Returns why the log must be joined again, or BUS_JOIN_NONE. */
+enum bus_join window_on_ack(struct bus *b, const struct nats_mail *m);
 /* Record `sequence` is applied, which has `nonce`. */
 void window_on_applied(struct bus *b, uint64_t sequence, uint64_t nonce);
 /* Each tick: what was refused is sent again, what is over time given up. */

@@ -242,8 +242,8 @@ void window_fill(struct bus *b)
 
 /* --- acks ----------------------------------------------------------------- */
 
-static const char *on_marker_ack(struct bus *b, struct window_slot *s,
-				 const struct nats_mail *m)
+static enum bus_join on_marker_ack(struct bus *b, struct window_slot *s,
+				   const struct nats_mail *m)
 {
 	if (m->ack == NATS_ACK_ERROR)
 		log_event(LOG_WARN, "bus_marker_refused", LOG_NO_FIELDS,
@@ -251,7 +251,7 @@ static const char *on_marker_ack(struct bus *b, struct window_slot *s,
 	release(b, s);
 	/* Somebody else was faster, or it is in: what is in the log now counts.
 	 */
-	return b->state == BUS_STATE_JOIN ? "a marker was written" : NULL;
+	return b->state == BUS_STATE_JOIN ? BUS_JOIN_marker : BUS_JOIN_NONE;
 }
 
 /* It is, or an earlier record with the same Msg-Id. */
@@ -267,13 +267,13 @@ static void on_duplicate(struct bus *b, struct window_slot *s,
 						       : BUS_PUBLISHED);
 }
 
-const char *window_on_ack(struct bus *b, const struct nats_mail *m)
+enum bus_join window_on_ack(struct bus *b, const struct nats_mail *m)
 {
 	struct window_slot *s =
 		&b->window.slots[m->token & (WINDOW_RECORDS - 1)];
 
 	if (m->token == 0 || s->token != m->token)
-		return NULL; /* it was given up */
+		return BUS_JOIN_NONE; /* it was given up */
 	if (s->is_marker)
 		return on_marker_ack(b, s, m);
 	switch (m->ack) {
@@ -286,7 +286,7 @@ const char *window_on_ack(struct bus *b, const struct nats_mail *m)
 		}
 		/* In a log that begins anew, it has a number that was given. */
 		fail(b, s, BUS_UNKNOWN);
-		return "a publication got a number of before";
+		return BUS_JOIN_back;
 	case NATS_ACK_DUPLICATE:
 		on_duplicate(b, s, m->sequence);
 		break;
@@ -300,7 +300,7 @@ const char *window_on_ack(struct bus *b, const struct nats_mail *m)
 		s->retry_ms = now_ms(b) + BUS_RETRY_MS;
 		break;
 	}
-	return NULL;
+	return BUS_JOIN_NONE;
 }
 
 void window_on_applied(struct bus *b, uint64_t sequence, uint64_t nonce)

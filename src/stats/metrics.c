@@ -357,7 +357,11 @@ static void write_bus(struct page *p, const struct metrics_bus *b)
 	add_histogram(&acks, b->acks);
 	write_histogram(p, "bus_ack_seconds",
 			"From a record sent to its acknowledgement.", &acks);
-	total(p, "bus_joins_total", "Times the log was joined.", b->joins);
+	head(p, "bus_joins_total", "counter",
+	     "Times the log was joined, by reason.");
+	for (unsigned i = 1; i < b->join_kinds; i++)
+		line(p, "isimud_bus_joins_total{reason=\"%s\"} %" PRIu64 "\n",
+		     b->join_names[i], b->joins[i]);
 	total(p, "bus_epochs_total", "Times that all began anew.", b->epochs);
 	total(p, "bus_lost_records_total",
 	      "Records that were gone before they were read.", b->lost_records);

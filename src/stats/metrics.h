@@ -25,7 +25,10 @@ struct metrics_bus {
 	uint64_t publications_in;
 	uint64_t records_out;
 	uint64_t publications_out;
-	uint64_t joins;
+	/* By reason: the first has none, and is not told. */
+	const uint64_t *joins;
+	const char *const *join_names;
+	unsigned join_kinds;
 	uint64_t epochs;
 	uint64_t lost_records;
 	uint64_t divergences;

@@ -351,6 +351,7 @@ def test_a_node_tells_how_its_bus_is(cluster):
     assert bus(node, "applied_sequence") >= 3
     assert bus(node, "ack_seconds_count") == 3
     assert bus(node, "pending_bytes") == 0
+    assert bus(node, 'joins_total{reason="start"}') == 1
     for direction in ("in", "out"):
         one.wait_until(lambda: bus(
             node, f'publications_total{{direction="{direction}"}}') == 3,

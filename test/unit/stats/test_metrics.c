@@ -57,6 +57,9 @@ static struct metrics_source source(unsigned count)
 
 static struct histogram acks;
 
+static const uint64_t joins[] = {0, 107, 207};
+static const char *const join_names[] = {NULL, "start", "silent"};
+
 static const struct metrics_bus bus = {.is_up = true,
 				       .sequence = 101,
 				       .lag_ms = 1500,
@@ -65,7 +68,9 @@ static const struct metrics_bus bus = {.is_up = true,
 				       .publications_in = 104,
 				       .records_out = 105,
 				       .publications_out = 106,
-				       .joins = 107,
+				       .joins = joins,
+				       .join_names = join_names,
+				       .join_kinds = 3,
 				       .epochs = 108,
 				       .lost_records = 109,
 				       .divergences = 110,
@@ -137,7 +142,8 @@ static void a_node_tells_of_its_bus(void **state)
 	assert_has_line(text, "isimud_bus_ack_seconds_bucket{le=\"+Inf\"} 2");
 	assert_has_line(text, "isimud_bus_ack_seconds_sum 90.000150");
 	assert_has_line(text, "isimud_bus_ack_seconds_count 2");
-	assert_has_line(text, "isimud_bus_joins_total 107");
+	assert_has_line(text, "isimud_bus_joins_total{reason=\"start\"} 107");
+	assert_has_line(text, "isimud_bus_joins_total{reason=\"silent\"} 207");
 	assert_has_line(text, "isimud_bus_epochs_total 108");
 	assert_has_line(text, "isimud_bus_lost_records_total 109");
 	assert_has_line(text, "isimud_bus_divergences_total 110");
