@@ -128,8 +128,9 @@ struct bus {
 	struct buf scratch;
 	/* Telling how many subscribers there are: topic by topic. */
 	bool is_telling;
-	uint64_t tell_at; /* where registry_page() goes on */
-	uint64_t tell_ms; /* when to begin again */
+	uint64_t tell_epoch; /* by which the nodes name topics */
+	uint64_t tell_at;    /* where registry_page() goes on */
+	uint64_t tell_ms;    /* when to begin again */
 
 	/* Guarded by `lock`: requests that wait, oldest first; none is taken
 	 * any more once it is shut. */
