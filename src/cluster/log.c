@@ -409,42 +409,43 @@ void log_join(struct bus *b, enum bus_join why)
 
 /* --- applying ------------------------------------------------------------- */
 
-/* The sum of a marker is that of all records up to the marker before. */
-static void check_sum(struct bus *b, const struct record *r)
+/* The sum of a marker is that of all records up to the marker before. Returns
+ * whether this node has applied other records than who wrote it. */
+static bool has_diverged(struct bus *b, const struct record *r)
 {
 	struct bus_log *log = &b->log;
 
 	if (r->flags & RECORD_SUMS_NEW) {
 		log->sum = 0;
 		log->is_sum_known = true;
-		return;
+		return false;
 	}
 	if (r->previous != log->marker)
-		return; /* the first one that this node reads */
+		return false; /* the first one that this node reads */
 	if (!log->is_sum_known) {
 		log->sum = r->sum;
 		log->is_sum_known = true;
-		return;
+		return false;
 	}
 	if (log->sum == r->sum)
-		return;
+		return false;
 	log_event(LOG_ERROR, "bus_diverged", LOG_NO_FIELDS,
 		  "bus: this node has applied other records than the node "
 		  "that wrote marker %llu",
 		  (unsigned long long)b->log.applied);
 	bus_count(&b->divergences, 1);
-	log->sum = r->sum;
-	renew(b, log->epoch, log->applied, "it has diverged");
+	return true;
 }
 
-static void on_marker(struct bus *b, uint64_t sequence, const struct record *r)
+/* Returns whether this node has diverged. */
+static bool on_marker(struct bus *b, uint64_t sequence, const struct record *r)
 {
 	struct bus_log *log = &b->log;
 
 	if (r->epoch != log->epoch)
 		renew(b, r->epoch, sequence, "it begins in the log");
 	log->begins = r->begins != 0 ? r->begins : sequence;
-	check_sum(b, r);
+	bool diverged = has_diverged(b, r);
 	/* Sum behind the last marker, this one included. */
 	if (log->is_sum_known && !(r->flags & RECORD_SUMS_NEW))
 		log->sum += log->sum_behind;
@@ -453,6 +454,7 @@ static void on_marker(struct bus *b, uint64_t sequence, const struct record *r)
 	log->marker = sequence;
 	log->marker_ms = now_ms(b);
 	log->marker_jitter_ms = bus_random() % (BUS_MARKER_MS / 2);
+	return diverged;
 }
 
 static void on_publications(struct bus *b, const struct nats_mail *m,
@@ -522,6 +524,7 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 	struct bus_log *log = &b->log;
 	const struct bus_sink *sink = &b->options.sink;
 	struct record r;
+	bool diverged = false;
 
 	b->heard_ms = now_ms(b);
 	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
@@ -549,7 +552,7 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 			  (unsigned long long)m->sequence);
 		r = (struct record){0};
 	} else if (r.kind == RECORD_MARKER) {
-		on_marker(b, m->sequence, &r);
+		diverged = on_marker(b, m->sequence, &r);
 		if (b->state == BUS_STATE_LIVE)
 			bus_count(&b->markers, 1);
 	} else {
@@ -561,6 +564,14 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 	bus_count(&b->records_in, 1);
 	sink->reached(sink->user, record_number(m->sequence + 1, 0) - 1);
 	window_on_applied(b, m->sequence, r.nonce);
+	if (diverged) {
+		/* What was acknowledged may be gone from the log: servers that
+		 * were cut off did that. All subscribers are to be told. */
+		bus_set_state(b, BUS_STATE_JOIN);
+		b->join_ms = now_ms(b);
+		make_epoch(b, log->marker);
+		return;
+	}
 	if (m->is_last)
 		caught_up(b);
 	else
