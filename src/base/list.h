@@ -32,6 +32,12 @@ static inline void list_append(struct list *head, struct list *element)
 	head->prev = element;
 }
 
+/* Behind `head`, as the first; or behind any element. */
+static inline void list_prepend(struct list *head, struct list *element)
+{
+	list_append(head->next, element);
+}
+
 /* Takes all elements of `from`, which is empty then, in front of those of
  * `head`. */
 static inline void list_move_all(struct list *head, struct list *from)

@@ -98,6 +98,10 @@ static const char *check_together(const struct config *c)
 	if (c->nats_url != NULL && c->history_file != NULL)
 		return "HISTORY_FILE and NATS_URL exclude each other: with "
 		       "NATS_URL the history is in the log";
+	if (c->retain && (c->history_size == 0 || c->history_ttl_ms == 0 ||
+			  c->history_bytes == 0))
+		return "RETAIN needs HISTORY_SIZE, HISTORY_TTL and "
+		       "HISTORY_BYTES above 0";
 	if (c->nats_url == NULL &&
 	    (c->nats_creds != NULL || c->nats_ca != NULL))
 		return "NATS_CREDS and NATS_CA need NATS_URL";

@@ -85,6 +85,7 @@ struct config {
 	uint64_t history_ttl_ms;     /* the same */
 	uint64_t history_bytes;      /* of all topics; the same */
 	uint64_t replay_bytes;       /* beyond it, for who still reads it */
+	bool retain;                 /* each topic's last message stays */
 	const char *history_file;    /* NULL: history ends with the process */
 	uint64_t idempotency_ttl_ms; /* 0: no answer is kept for repeats */
 	uint64_t idempotency_bytes;  /* of all answers kept; the same */

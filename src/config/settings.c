@@ -111,6 +111,9 @@ const struct config_setting config_settings[] = {
 	 "of messages that are kept beyond the history, until those who get it "
 	 "after coming back have read them. If it is not given, it is at most "
 	 "an eighth of MEMORY_LIMIT"},
+	{"RETAIN", FLAG, AT(retain), "false", 0, 0,
+	 "whether each topic's last message is kept beyond HISTORY_TTL, as "
+	 "long as HISTORY_BYTES allows; needs history"},
 	{"HISTORY_FILE", TEXT, AT(history_file), NULL, 0, 0,
 	 "a file that the history is saved to when the server ends, and "
 	 "restored from when it starts; default: none"},

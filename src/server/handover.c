@@ -139,7 +139,8 @@ void handover_restore(struct handover *h, const struct config *c,
 		log_event(
 			LOG_INFO, "history_too_old", LOG_NO_FIELDS,
 			"the history that was left is older than HISTORY_TTL: "
-			"ids begin anew");
+			"ids begin anew%s",
+			c->retain ? ", with what is retained" : "");
 	else if (rv == 0)
 		log_event(LOG_INFO, "history_restored",
 			  LOG_FIELDS(log_number("topics", loading.topics)),

@@ -134,6 +134,7 @@ static int make_tables(struct server *s)
 		.history_size = (uint32_t)c->history_size,
 		.history_ttl_ms = c->history_ttl_ms,
 		.history_bytes = c->history_bytes,
+		.retains = c->retain,
 		.is_log = c->nats_url != NULL,
 		.replay_bytes = c->replay_bytes};
 	const struct verdicts_options verdicts = {

@@ -8,7 +8,9 @@
  *
  * What is too old is not told to anybody, whether it is dropped yet or not: it
  * is dropped by the publications that follow, or when the whole topic is too
- * old.
+ * old. Where the newest message is retained, the topic is then not dropped, but
+ * moved before the border of the list: there those are in the order of their
+ * use that go first where bytes are needed, and that age no more.
  *
  * What would be dropped while a subscriber still has to read it is held
  * instead: it leaves the history and its sum for another one, until it is read.
@@ -265,6 +267,23 @@ static void touch_locked(struct registry *r, struct topic *t, uint64_t now_ns)
 	uv_mutex_unlock(&r->by_use_lock);
 }
 
+/* Moves a topic that is listed before the border, as the last there. */
+static void cross_locked(struct registry *r, struct topic *t)
+{
+	uv_mutex_lock(&r->by_use_lock);
+	list_remove(&t->by_use);
+	list_append(&r->border, &t->by_use);
+	uv_mutex_unlock(&r->by_use_lock);
+}
+
+void registry_reset_border(struct registry *r)
+{
+	uv_mutex_lock(&r->by_use_lock);
+	list_remove(&r->border);
+	list_prepend(&r->by_use, &r->border);
+	uv_mutex_unlock(&r->by_use_lock);
+}
+
 static void unlist_locked(struct registry *r, struct topic *t)
 {
 	uv_mutex_lock(&r->by_use_lock);
@@ -342,14 +361,17 @@ static bool is_too_old(const struct registry *r, const struct message *m,
 uint32_t registry_first(const struct registry *r,
 			const struct registry_ring *ring, uint64_t now_ns)
 {
+	bool retains = r->options.retains && kept_count(ring) > 0;
+	uint32_t end = retains ? ring->count - 1 : ring->count;
 	uint32_t i = ring->held;
-	while (i < ring->count &&
-	       is_too_old(r, registry_ring_at(ring, i), now_ns))
+
+	while (i < end && is_too_old(r, registry_ring_at(ring, i), now_ns))
 		i++;
 	return i;
 }
 
-/* The history loses messages that are too old, some at a time. */
+/* The history loses messages that are too old, some at a time, before a newer
+ * one comes: so none of them is the newest, which may be retained. */
 static void shed_expired(struct registry *r, struct topic *t, uint64_t now_ns,
 			 struct registry_drops *drops)
 {
@@ -397,6 +419,7 @@ bool registry_keep_locked(struct registry *r, struct topic *t,
 	struct registry_ring *ring = &t->ring;
 	size_t before = ring->bytes;
 
+	/* One before the border was not used for longer than that. */
 	if (!t->is_listed ||
 	    registry_age_of(m->accepted_ns, t->used_ns) >= TOUCH_NS)
 		touch_locked(r, t, m->accepted_ns);
@@ -583,9 +606,22 @@ void registry_give_up(struct registry *r, struct topic *t, uint64_t epoch,
 
 /* --- dropping ------------------------------------------------------------ */
 
-/* Returns the first topic of a list, by_use, unused or holding, if it was not
- * used for `age_ns` or more, and locks its shard for writing; NULL if there is
- * none. */
+/* The first topic of by_use, unused or holding, or behind the border; NULL if
+ * there is none. */
+static struct topic *first_in(const struct registry *r, const struct list *list)
+{
+	struct list *it = list->next;
+
+	if (it == &r->border)
+		it = it->next;
+	if (it == list || it == &r->by_use)
+		return NULL;
+	return list == &r->holding ? CONTAINER_OF(it, struct topic, holding)
+				   : CONTAINER_OF(it, struct topic, by_use);
+}
+
+/* Returns the first topic of a list (first_in), if it was not used for
+ * `age_ns` or more, and locks its shard for writing; NULL if there is none. */
 static struct topic *lock_first(struct registry *r, const struct list *list,
 				uint64_t now_ns, uint64_t age_ns)
 {
@@ -594,16 +630,10 @@ static struct topic *lock_first(struct registry *r, const struct list *list,
 	/* Without its shard's lock it may go, or be used, at any moment; and
 	 * that lock comes before the list's. So it is looked at twice. */
 	for (;;) {
-		struct topic *t = NULL;
 		struct registry_shard *s = NULL;
 
 		uv_mutex_lock(&r->by_use_lock);
-		if (!list_is_empty(list))
-			t = list == &r->holding
-				    ? CONTAINER_OF(list->next, struct topic,
-						   holding)
-				    : CONTAINER_OF(list->next, struct topic,
-						   by_use);
+		struct topic *t = first_in(r, list);
 		if (t != NULL && registry_age_of(now_ns, t->used_ns) >= age_ns)
 			s = registry_shard_of(r, t->hash);
 		uv_mutex_unlock(&r->by_use_lock);
@@ -700,7 +730,8 @@ static size_t evict(struct registry *r, size_t bytes)
 	size_t work = 1;
 	registry_drops_init(&drops);
 	drop_down_to(r, t, bytes, &drops);
-	if (kept_count(&t->ring) == 0 && has_room(&drops))
+	/* At once: before the border it would not age. */
+	if (kept_count(&t->ring) == 0)
 		work += retire_locked(r, t, &drops);
 	uv_rwlock_wrunlock(&s->lock);
 	registry_drops_free(&drops);
@@ -767,13 +798,12 @@ bool registry_shrink_replay(struct registry *r, size_t bytes)
 	return false;
 }
 
-/* Forgets the topic not used for longest, if it is too old. Returns how much
- * work it was; 0 if there is none. */
-static size_t retire_oldest(struct registry *r, uint64_t now_ns,
-			    uint64_t age_ns)
+/* Forgets the topic not used for longest. Returns how much work it was; 0 if
+ * there is none. */
+static size_t retire_first(struct registry *r)
 {
 	struct registry_drops drops;
-	struct topic *t = lock_first(r, &r->by_use, now_ns, age_ns);
+	struct topic *t = lock_first(r, &r->by_use, 0, 0);
 
 	if (t == NULL)
 		return 0;
@@ -786,13 +816,54 @@ static size_t retire_oldest(struct registry *r, uint64_t now_ns,
 	return work;
 }
 
+/* A topic that is too old loses all but its newest message, and goes before the
+ * border. Its shard is locked for writing. */
+static void retain_locked(struct registry *r, struct topic *t,
+			  struct registry_drops *drops)
+{
+	struct registry_ring *ring = &t->ring;
+	size_t had = ring->bytes;
+
+	while (kept_count(ring) > 1 && has_room(drops))
+		shed_oldest(r, t, drops);
+	if (ring->count == 1 && ring->cap > 1)
+		ring_resize(ring, 1);
+	count_bytes(r, -(ptrdiff_t)(had - ring->bytes));
+	if (kept_count(ring) == 1) /* else it stays the first behind it */
+		cross_locked(r, t);
+}
+
+/* Makes the topic not used for longest lose what is too old, if it was not used
+ * for `age_ns`. Returns how much work it was; 0 if there is none. */
+static size_t age_oldest(struct registry *r, uint64_t now_ns, uint64_t age_ns)
+{
+	struct registry_drops drops;
+	struct topic *t = lock_first(r, &r->border, now_ns, age_ns);
+
+	if (t == NULL)
+		return 0;
+	struct registry_shard *s = registry_shard_of(r, t->hash);
+	size_t work = 1;
+	registry_drops_init(&drops);
+	if (r->options.retains && kept_count(&t->ring) > 0) {
+		retain_locked(r, t, &drops);
+		work += drops.count;
+	} else {
+		work += t->ring.count;
+		work += retire_locked(r, t, &drops);
+	}
+	uv_rwlock_wrunlock(&s->lock);
+	registry_drops_free(&drops);
+	return work;
+}
+
 bool registry_age(struct registry *r, uint64_t now_ns)
 {
 	size_t work = 0;
 
 	/* Its last message may be younger than its use, by less than that. */
 	while (work < STEP_MAX) {
-		size_t done = retire_oldest(r, now_ns, r->ttl_ns + TOUCH_NS);
+		size_t done = age_oldest(r, now_ns, r->ttl_ns + TOUCH_NS);
 		if (done == 0)
 			done = forget_unused(r, now_ns, r->ttl_ns + TOUCH_NS);
 		if (done == 0)
@@ -804,6 +875,6 @@ bool registry_age(struct registry *r, uint64_t now_ns)
 
 void registry_forget_all(struct registry *r)
 {
-	while (forget_unused(r, 0, 0) > 0 || retire_oldest(r, 0, 0) > 0)
+	while (forget_unused(r, 0, 0) > 0 || retire_first(r) > 0)
 		;
 }

@@ -228,6 +228,8 @@ int registry_visit_all(struct registry *r, registry_visit_cb visit, void *user)
 	int rv = 0;
 
 	LIST_FOR_EACH_SAFE (it, after, &r->by_use) {
+		if (it == &r->border)
+			continue;
 		rv = tell(r, CONTAINER_OF(it, struct topic, by_use), now_ns,
 			  visit, user);
 		if (rv != 0)
@@ -270,8 +272,10 @@ static int restore_topic(struct registry *r, struct registry_shard *s,
 		return UV_EINVAL;
 	if (registry_find_locked(s, hash, &saved->key) != NULL)
 		return UV_EEXIST;
+	bool retains = r->options.retains && saved->messages_count > 0;
 	if (!r->has_history ||
-	    registry_age_of(uv_hrtime(), saved->used_ns) >= r->ttl_ns)
+	    (!retains &&
+	     registry_age_of(uv_hrtime(), saved->used_ns) >= r->ttl_ns))
 		return 0;
 	struct topic *t = registry_insert_locked(r, s, hash, &saved->key);
 	if (t == NULL)
@@ -303,16 +307,19 @@ static void restore_message(struct registry *r, struct topic *t,
 	registry_drops_free(&drops);
 }
 
-/* How many are too old: the first ones. Times are not quite in the order of
- * numbers, as they are taken before these, but nothing may be missing between
- * two that are kept. */
+/* How many are too old, and not retained: the first ones. Times are not quite
+ * in the order of numbers, as they are taken before these, but nothing may be
+ * missing between two that are kept. */
 static unsigned count_expired(const struct registry *r,
 			      const struct registry_topic *saved)
 {
 	uint64_t now_ns = uv_hrtime();
 	unsigned n = 0;
+	unsigned end = saved->messages_count;
 
-	while (n < saved->messages_count &&
+	if (r->options.retains && end > 0)
+		end--;
+	while (n < end &&
 	       registry_age_of(now_ns, saved->messages[n]->accepted_ns) >=
 		       r->ttl_ns)
 		n++;

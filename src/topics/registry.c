@@ -97,6 +97,7 @@ int registry_new(struct registry **out, const struct registry_options *options)
 	atomic_init(&r->epoch, epoch);
 	set_options(r, options);
 	list_init(&r->by_use);
+	list_append(&r->by_use, &r->border);
 	list_init(&r->unused);
 	list_init(&r->holding);
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
@@ -612,6 +613,7 @@ void registry_renew(struct registry *r, uint64_t epoch, uint64_t base)
 				renew_topic(r, t, epoch, base);
 		uv_rwlock_wrunlock(&s->lock);
 	}
+	registry_reset_border(r);
 	/* Behind those: whoever subscribes from then on is in the new epoch. */
 	struct message *m = reset_of(r, epoch, base);
 	message_ref(m, r->options.workers);

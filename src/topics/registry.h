@@ -11,9 +11,10 @@
  * for longest, to the second, lose theirs first, and each its oldest. A topic
  * without a subscriber goes away once it has been without one, and silent, for
  * the time that messages are kept; sooner if those bytes are needed; at once
- * where no history is kept. What it takes by itself while it has no subscriber
- * counts as history too; those that never had a message get a sixteenth of the
- * bytes at most, and go first.
+ * where no history is kept. One that retains its newest message beyond that
+ * time (options) stays, and is one of those silent for longest. What it takes
+ * by itself while it has no subscriber counts as history too; those that never
+ * had a message get a sixteenth of the bytes at most, and go first.
  *
  * What a subscriber that comes back has missed is read from the history message
  * by message, and not dropped meanwhile: see struct registry_reading.
@@ -52,6 +53,8 @@ struct registry_options {
 	uint32_t history_size;   /* messages a topic */
 	uint64_t history_ttl_ms; /* how long each */
 	size_t history_bytes;    /* in all */
+	/* A topic's newest message, if it is kept, never gets too old. */
+	bool retains;
 	/* Beside those: of messages that are kept only for subscribers that are
 	 * behind, of all topics. Of what others leave, a topic gets half. */
 	size_t replay_bytes;
@@ -205,12 +208,13 @@ void registry_renew(struct registry *r, uint64_t epoch, uint64_t base);
 /* --- history ------------------------------------------------------------ */
 
 /* Drops the history of topics that were silent for history_ttl_ms and a second,
- * and those of them that nobody has subscribed; to be called every second or
- * so. `now_ns`: uv_hrtime(). A topic that is not silent drops what is too old
- * as it is published to; what is still there by then is not told to anybody.
- * Stops after some thousand topics or messages, a few milliseconds, and returns
- * whether there is more: then it is to be called again soon, when whatever else
- * waits has had its turn. */
+ * but for what they retain, and those of them that retain nothing and that
+ * nobody has subscribed; to be called every second or so. `now_ns`:
+ * uv_hrtime(). A topic that is not silent drops what is too old as it is
+ * published to; what is still there by then is not told to anybody. Stops after
+ * some thousand topics or messages, a few milliseconds, and returns whether
+ * there is more: then it is to be called again soon, when whatever else waits
+ * has had its turn. */
 bool registry_age(struct registry *r, uint64_t now_ns);
 
 /* Drops history, as where it has more than history_bytes, until it has at most
@@ -282,9 +286,10 @@ void registry_set_epoch(struct registry *r, uint64_t epoch,
 /* Makes a topic with a history, without subscribers whatever `saved` says;
  * takes a reference to each message, in any case. Messages that are too old,
  * too many or too large for the options are dropped, the oldest first; so are
- * topics that were not used for as long. Returns 0; UV_EEXIST; UV_EINVAL if the
- * messages' numbers are not as in struct registry_topic; UV_ENOMEM. A time
- * before the machine's start is below 0, modulo 2^64. */
+ * topics that were not used for as long, and retain nothing. Returns 0;
+ * UV_EEXIST; UV_EINVAL if the messages' numbers are not as in struct
+ * registry_topic; UV_ENOMEM. A time before the machine's start is below 0,
+ * modulo 2^64. */
 int registry_restore(struct registry *r, const struct registry_topic *saved);
 
 #endif

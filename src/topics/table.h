@@ -100,6 +100,9 @@ struct registry {
 	/* Topics that have messages or no subscriber, those not used for
 	 * longest first. Guarded by `by_use_lock`. */
 	_Alignas(64) struct list by_use;
+	/* A place in `by_use`, no topic: those before it have got too old, and
+	 * are there for the message that they retain. The same. */
+	struct list border;
 	/* Topics without a subscriber that never had a message: whoever may
 	 * subscribe can make any number of them. Those left first first. The
 	 * same. */
@@ -212,7 +215,7 @@ void registry_resume_locked(const struct registry *r, struct topic *t,
 			    struct registry_join *join);
 
 /* Which of the ring's messages is the first that is told: those before it are
- * only held, or too old. `count` if there is none. */
+ * only held, or too old and not retained. `count` if there is none. */
 uint32_t registry_first(const struct registry *r,
 			const struct registry_ring *ring, uint64_t now_ns);
 
@@ -224,6 +227,10 @@ void registry_use_locked(struct registry *r, struct topic *t);
 void registry_uncount_topic_locked(struct registry *r, struct topic *t);
 void registry_count_topic_locked(struct registry *r, struct topic *t,
 				 uint64_t now_ns);
+
+/* Nothing of before is retained: whatever is listed may get too old. No list's
+ * lock is held. */
+void registry_reset_border(struct registry *r);
 
 /* Drops what history has beyond history_bytes. No lock is held. */
 void registry_bound(struct registry *r);

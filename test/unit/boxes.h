@@ -35,9 +35,10 @@ static inline int open_boxes(size_t mailbox_max_bytes)
 	return 0;
 }
 
-static inline int new_registry(uint32_t size, uint64_t ttl_ms, size_t bytes)
+static inline struct registry_options options_of(uint32_t size, uint64_t ttl_ms,
+						 size_t bytes)
 {
-	const struct registry_options options = {
+	return (struct registry_options){
 		.mailboxes = box_pointers,
 		.workers = WORKERS,
 		.history_size = size,
@@ -45,6 +46,12 @@ static inline int new_registry(uint32_t size, uint64_t ttl_ms, size_t bytes)
 		.history_bytes = bytes,
 		.replay_bytes = bytes,
 	};
+}
+
+static inline int new_registry(uint32_t size, uint64_t ttl_ms, size_t bytes)
+{
+	const struct registry_options options = options_of(size, ttl_ms, bytes);
+
 	return registry_new(&registry, &options);
 }
 

@@ -140,6 +140,7 @@ static void each_limit_has_a_default(void **state)
 	assert_int_equal(c.sse_retry_ms, 2000);
 	assert_int_equal(c.history_size, 64);
 	assert_int_equal(c.history_ttl_ms, 60000);
+	assert_false(c.retain);
 	assert_int_equal(c.idempotency_ttl_ms, 300000);
 	assert_int_equal(c.idempotency_bytes, 16 << 20);
 }
@@ -671,6 +672,23 @@ static void checks_of_each_topic_need_an_authority(void **state)
 	assert_true(load("AUTH_PER_TOPIC", "true").auth_per_topic);
 }
 
+static void what_is_retained_needs_a_history(void **state)
+{
+	static const char *const needed[] = {"HISTORY_SIZE", "HISTORY_TTL",
+					     "HISTORY_BYTES"};
+
+	(void)state;
+	assert_true(load("RETAIN", "true").retain);
+	given("RETAIN", "true");
+	for (unsigned i = 0; i < 3; i++)
+		assert_refused(needed[i], "0",
+			       "RETAIN needs HISTORY_SIZE, HISTORY_TTL and "
+			       "HISTORY_BYTES above 0");
+	others[0][1] = "false";
+	for (unsigned i = 0; i < 3; i++)
+		assert_false(load(needed[i], "0").retain);
+}
+
 /* --- listeners -------------------------------------------------------------*/
 
 static void assert_listener(const struct config_listener *l, bool is_unix,
@@ -1160,6 +1178,7 @@ int main(void)
 		TEST(each_setting_has_a_member_of_its_own),
 		TEST(cookies_need_an_authority_and_a_list_of_origins),
 		TEST(checks_of_each_topic_need_an_authority),
+		TEST(what_is_retained_needs_a_history),
 		TEST(without_a_list_ip_and_port_are_the_listener),
 		TEST(a_list_names_all_listeners_in_its_order),
 		TEST(a_list_may_have_eight_listeners),

@@ -50,6 +50,31 @@ static int open_registry(void **state)
 	return open_with(SIZE_MAX, SIZE, BYTES);
 }
 
+static int replace_registry(const struct registry_options *options)
+{
+	registry_free(registry);
+	return registry_new(&registry, options);
+}
+
+static int open_registry_that_retains(void **state)
+{
+	struct registry_options options = options_of(SIZE, TTL, BYTES);
+	int rv = open_registry(state);
+
+	options.retains = true;
+	return rv != 0 ? rv : replace_registry(&options);
+}
+
+/* And whose numbers a log gives. */
+static int open_log_that_retains(void **state)
+{
+	struct registry_options options = options_of(SIZE, TTL, BYTES);
+	int rv = open_registry(state);
+
+	options.retains = options.is_log = true;
+	return rv != 0 ? rv : replace_registry(&options);
+}
+
 static int open_registry_with_small_mailboxes(void **state)
 {
 	(void)state;
@@ -361,6 +386,21 @@ static void read_next(struct registry_join *j)
 	assert_non_null(reading.message);
 	assert_int_equal(reading.message->sequence, j->since + 1);
 	assert_int_equal(reading.since, j->since + 1);
+	message_unref(reading.message, 1);
+	j->since = reading.since;
+	j->is_behind = !reading.is_live;
+}
+
+/* The same of a log, where numbers between are of other topics. */
+static void read_next_of_log(struct registry_join *j, uint64_t number)
+{
+	struct registry_reading reading = {.epoch = registry_epoch(registry),
+					   .since = j->since};
+
+	assert_true(j->is_behind);
+	registry_read(registry, j->topic, &reading);
+	assert_non_null(reading.message);
+	assert_int_equal(reading.message->sequence, number);
 	message_unref(reading.message, 1);
 	j->since = reading.since;
 	j->is_behind = !reading.is_live;
@@ -693,6 +733,308 @@ static void the_numbers_of_a_topic_that_went_never_come_back(void **state)
 	assert_int_equal(publish(&news), 3);
 }
 
+/* --- retaining -------------------------------------------------------------*/
+
+static int count_messages(void *user, const struct registry_topic *t)
+{
+	*(unsigned *)user = t->messages_count;
+	return 0;
+}
+
+/* How many messages of a topic are told; without using it. */
+static unsigned count_kept(const struct topic_key *key)
+{
+	unsigned count = 0;
+
+	registry_find(registry, key, count_messages, &count);
+	return count;
+}
+
+static bool is_there(const struct topic_key *key)
+{
+	unsigned count;
+
+	return registry_find(registry, key, count_messages, &count) == 0;
+}
+
+static void publish_times(const struct topic_key *key, unsigned times)
+{
+	while (times-- > 0)
+		publish(key);
+}
+
+static void the_last_message_outlives_its_time(void **state)
+{
+	(void)state;
+	publish_times(&news, 3);
+	age_later(OLD + SECOND);
+	assert_int_equal(count_kept(&news), 1);
+	age_later(100 * OLD);
+	assert_int_equal(count_kept(&news), 1);
+	assert_true(can_resume(&news, 3));
+	assert_true(can_resume(&news, 2));
+	assert_false(can_resume(&news, 1));
+	/* Who used it meanwhile has changed nothing. */
+	age_later(100 * OLD);
+	assert_true(can_resume(&news, 2));
+	assert_false(can_resume(&news, 1));
+}
+
+static void so_it_does_before_the_others_are_dropped(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 3; i++)
+		publish_later(&news, 1, -OLD);
+	assert_int_equal(count_kept(&news), 1);
+	assert_true(can_resume(&news, 2));
+	assert_false(can_resume(&news, 1));
+	struct registry_join j = {.member = members[0], .last = SIZE};
+	assert_int_equal(registry_join(registry, &news, 0, &j), 0);
+	assert_true(j.is_behind);
+	assert_int_equal(j.since, 2);
+	leave(&j);
+}
+
+static void it_is_retained_until_there_is_a_newer_one(void **state)
+{
+	(void)state;
+	publish_later(&news, 1000, -(2 * OLD));
+	age_later(0);
+	assert_true(can_resume(&news, 0));
+	assert_int_equal(publish_later(&news, 1, 0), 2);
+	assert_int_equal(count_kept(&news), 1);
+	assert_true(registry_history_bytes(registry) < 1000);
+	assert_false(can_resume(&news, 0));
+	assert_true(can_resume(&news, 1));
+	age_later(OLD + SECOND);
+	assert_int_equal(publish_later(&news, 1, OLD + SECOND), 3);
+	age_later(2 * OLD);
+	assert_int_equal(count_kept(&news), 1);
+}
+
+static void what_takes_no_more_than_one_message_is_kept_of_a_long_history(
+	void **state)
+{
+	struct registry_options options = options_of(1000, TTL, BYTES);
+
+	(void)state;
+	options.retains = true;
+	assert_int_equal(replace_registry(&options), 0);
+	publish(&weather);
+	age_later(OLD + SECOND);
+	size_t one = registry_history_bytes(registry);
+	publish_times(&sports, 300);
+	age_later(OLD + SECOND);
+	assert_int_equal(registry_history_bytes(registry), 2 * one - 1);
+	assert_int_equal(count_kept(&sports), 1);
+}
+
+/* Three that take a quarter each, the first two long ago. */
+static void publish_to_three(void)
+{
+	publish_later(&news, BYTES / 4, -(3 * OLD));
+	publish_later(&weather, BYTES / 4, -(2 * OLD));
+	age_later(0);
+	publish_later(&sports, BYTES / 4, 0);
+	assert_int_equal(registry_topics(registry), 3);
+}
+
+static void where_bytes_are_needed_those_of_the_oldest_topics_go_first(
+	void **state)
+{
+	(void)state;
+	publish_to_three();
+	publish_later(&sports, BYTES / 4, 0);
+	assert_false(is_there(&news));
+	assert_int_equal(count_kept(&weather), 1);
+	assert_int_equal(count_kept(&sports), 2);
+	publish_later(&sports, BYTES / 4, 0);
+	assert_false(is_there(&weather));
+	assert_int_equal(count_kept(&sports), 3);
+}
+
+static void one_that_was_published_to_again_is_not_old(void **state)
+{
+	(void)state;
+	publish_to_three();
+	publish_later(&news, 1, 0);
+	publish_later(&news, BYTES / 4, 0);
+	publish_later(&news, BYTES / 4, 0);
+	assert_false(is_there(&weather));
+	assert_int_equal(count_kept(&sports), 1);
+	assert_int_equal(count_kept(&news), 3);
+}
+
+static void of_any_number_of_topics_the_newest_are_retained(void **state)
+{
+	char name[16];
+	struct topic_key key = {{"a", 1}, {name, 0}};
+	const unsigned count = 1000;
+
+	(void)state;
+	for (unsigned i = 0; i < count; i++) {
+		key.name.len = (size_t)snprintf(name, sizeof name, "%u", i);
+		publish_later(&key, 100, i * 2 * SECOND);
+		age_later(i * 2 * SECOND);
+	}
+	age_later(count * OLD);
+	size_t kept = registry_topics(registry);
+	assert_in_range(kept, 20, BYTES / 100);
+	for (unsigned i = 0; i < count; i++) {
+		key.name.len = (size_t)snprintf(name, sizeof name, "%u", i);
+		assert_int_equal(count_kept(&key), i + kept >= count);
+	}
+	assert_false(registry_shrink_history(registry, BYTES / 2));
+	assert_in_range(registry_topics(registry), kept / 3, kept - 1);
+	assert_false(registry_shrink_history(registry, 0));
+	assert_int_equal(registry_topics(registry), 0);
+	assert_int_equal(registry_history_bytes(registry), 0);
+}
+
+static void a_topic_that_has_subscribers_retains_as_well(void **state)
+{
+	struct registry_join j = join_after(&news, registry_epoch(registry), 0);
+
+	(void)state;
+	publish(&news);
+	age_later(OLD + SECOND);
+	assert_true(can_resume(&news, 0));
+	leave(&j);
+	age_later(2 * OLD);
+	assert_true(can_resume(&news, 0));
+	j = join_after(&news, registry_epoch(registry), 0);
+	assert_true(j.is_exact);
+	assert_false(registry_shrink_history(registry, 0));
+	assert_int_equal(registry_history_bytes(registry), 0);
+	assert_false(can_resume(&news, 0));
+	assert_true(can_resume(&news, 1));
+	leave(&j);
+	age_later(2 * OLD);
+	assert_int_equal(registry_topics(registry), 0);
+}
+
+static void who_is_behind_gets_what_was_before_it(void **state)
+{
+	(void)state;
+	publish_times(&news, 3);
+	struct registry_join j = stay_behind(&news, 0);
+	age_later(OLD + SECOND);
+	assert_true(registry_replay_bytes(registry) > 0);
+	assert_int_equal(count_kept(&news), 1);
+	read_all(&j);
+	assert_int_equal(j.since, 3);
+	assert_int_equal(registry_replay_bytes(registry), 0);
+	assert_true(can_resume(&news, 2));
+	assert_false(can_resume(&news, 1));
+	leave(&j);
+}
+
+static void and_where_that_is_lost_it_comes_all_the_same(void **state)
+{
+	(void)state;
+	publish_times(&news, 3);
+	struct registry_join j = stay_behind(&news, 0);
+	age_later(OLD + SECOND);
+	assert_false(registry_shrink_replay(registry, 0));
+	assert_int_equal(read_loss(&j), 2);
+	read_all(&j);
+	assert_int_equal(j.since, 3);
+	leave(&j);
+}
+
+static void a_topic_that_has_no_message_is_not_retained(void **state)
+{
+	(void)state;
+	publish(&news);
+	publish_later(&news, BYTES, 0);
+	struct registry_join j =
+		join_after(&weather, registry_epoch(registry), 0);
+	leave(&j);
+	assert_int_equal(registry_topics(registry), 2);
+	age_later(2 * OLD);
+	assert_int_equal(registry_topics(registry), 0);
+	assert_int_equal(registry_history_bytes(registry), 0);
+}
+
+/* Before, there is one retained, and one that has got too old just now. */
+static void a_new_epoch_retains_nothing_of_before(void **state)
+{
+	struct registry_receipt receipt;
+
+	(void)state;
+	publish_later(&news, 1, -(2 * OLD));
+	publish_later(&weather, 1, 0);
+	age_later(0);
+	assert_int_equal(count_kept(&news), 1);
+	registry_renew(registry, registry_epoch(registry) + 1, 10);
+	for (unsigned w = 0; w < WORKERS; w++) {
+		struct mail mail;
+		assert_true(mailbox_take(&boxes[w], &mail));
+		assert_int_equal(mail.messages_count, 1);
+		message_unref(mail.messages, 1);
+	}
+	assert_int_equal(count_kept(&news), 0);
+	struct message *m = message_of(1);
+	m->accepted_ns = start;
+	assert_int_equal(registry_publish(registry, &sports, m, &receipt), 0);
+	age_later(2 * OLD);
+	assert_int_equal(registry_topics(registry), 1);
+	assert_int_equal(count_kept(&sports), 1);
+}
+
+static void apply(const struct topic_key *key, uint64_t number)
+{
+	struct message *m = message_of(1);
+
+	m->accepted_ns = start;
+	m->sequence = number;
+	registry_apply(registry, key, m);
+	registry_reach(registry, number);
+}
+
+static void what_a_log_has_is_retained_too(void **state)
+{
+	(void)state;
+	apply(&news, 1);
+	apply(&weather, 2);
+	apply(&news, 3);
+	age_later(2 * OLD);
+	assert_int_equal(count_kept(&news), 1);
+	assert_int_equal(count_kept(&weather), 1);
+	struct registry_join j = {.member = members[0], .last = 1};
+	assert_int_equal(registry_join(registry, &news, 0, &j), 0);
+	read_next_of_log(&j, 3);
+	leave(&j);
+	age_later(4 * OLD);
+	assert_int_equal(count_kept(&news), 1);
+}
+
+/* Who comes and goes is no reason to count it as one of those that never had a
+ * message, which go first. */
+static void a_topic_of_a_log_has_had_a_message(void **state)
+{
+	(void)state;
+	apply(&news, 1);
+	struct registry_join j =
+		join_after(&weather, registry_epoch(registry), 1);
+	apply(&weather, 2);
+	leave(&j);
+	for (unsigned i = 0; i < 2; i++) {
+		j = join_after(&news, registry_epoch(registry), 0);
+		leave(&j);
+	}
+	size_t kept = registry_history_bytes(registry);
+	j = join_after(&sports, registry_epoch(registry), 2);
+	leave(&j);
+	assert_false(registry_shrink_history(registry, kept));
+	assert_false(is_there(&sports));
+	assert_int_equal(count_kept(&news), 1);
+	assert_int_equal(count_kept(&weather), 1);
+	assert_false(registry_shrink_history(registry, 0));
+	assert_int_equal(registry_topics(registry), 0);
+	assert_int_equal(registry_history_bytes(registry), 0);
+}
+
 /* --- bytes -----------------------------------------------------------------*/
 
 static void equal_messages_in_place_of_others_take_no_more(void **state)
@@ -842,11 +1184,13 @@ static void history_shrinks_to_what_is_asked_for(void **state)
 	struct topic_key key = {{"a", 1}, {name, 0}};
 
 	(void)state;
-	for (unsigned i = 0; i < 100; i++) {
+	/* As many as fit: else the last might have a number above 1. */
+	for (unsigned i = 0; i < 60; i++) {
 		snprintf(name, sizeof name, "%u", i);
 		key.name = span_of(name);
 		publish_later(&key, 200, i * 2 * SECOND);
 	}
+	assert_int_equal(registry_topics(registry), 60);
 	for (size_t bytes = registry_history_bytes(registry);;
 	     bytes = bytes * 2 / 3) {
 		assert_false(registry_shrink_history(registry, bytes));
@@ -1231,7 +1575,7 @@ static void disturb(void *unused)
 	}
 }
 
-static void run_threads(bool is_disturbed)
+static void run_threads(bool is_disturbed, bool retains)
 {
 	static struct worker workers[WORKERS];
 	uv_thread_t publishers[2];
@@ -1264,6 +1608,9 @@ static void run_threads(bool is_disturbed)
 	assert_int_equal(wrong, 0);
 	while (registry_age(registry, uv_hrtime() + 2 * OLD))
 		;
+	/* What is retained. */
+	assert_in_range(registry_topics(registry), 0, retains ? KEYS : 0);
+	assert_false(registry_shrink_history(registry, 0));
 	assert_int_equal(registry_topics(registry), 0);
 	assert_int_equal(registry_history_bytes(registry), 0);
 	assert_int_equal(registry_replay_bytes(registry), 0);
@@ -1275,7 +1622,7 @@ static void who_comes_and_goes_gets_every_message_once_if_all_are_kept(
 	(void)state;
 	ring_size = 2 * TURNS;
 	assert_int_equal(new_registry(ring_size, TTL, 100 << 20), 0);
-	run_threads(false);
+	run_threads(false, false);
 	assert_true(exact > 0);
 	assert_int_equal(inexact, 0);
 	assert_int_equal(lost, 0);
@@ -1288,7 +1635,22 @@ static void who_comes_and_goes_misses_nothing_without_being_told(void **state)
 	(void)state;
 	ring_size = 16;
 	assert_int_equal(new_registry(ring_size, TTL, 4000), 0);
-	run_threads(true);
+	run_threads(true, false);
+	assert_true(exact > 0);
+	assert_true(inexact > 0);
+	registry_free(registry);
+	registry = NULL;
+}
+
+static void nor_where_the_last_message_is_retained(void **state)
+{
+	struct registry_options options = options_of(16, TTL, 4000);
+
+	(void)state;
+	options.retains = true;
+	ring_size = 16;
+	assert_int_equal(registry_new(&registry, &options), 0);
+	run_threads(true, true);
 	assert_true(exact > 0);
 	assert_true(inexact > 0);
 	registry_free(registry);
@@ -1299,6 +1661,12 @@ static void who_comes_and_goes_misses_nothing_without_being_told(void **state)
 	cmocka_unit_test_setup_teardown(f, open_registry, close_and_weigh)
 #define TEST_FULL(f)                                                           \
 	cmocka_unit_test_setup_teardown(f, open_registry_with_small_mailboxes, \
+					close_and_weigh)
+#define TEST_RETAINED(f)                                                       \
+	cmocka_unit_test_setup_teardown(f, open_registry_that_retains,         \
+					close_and_weigh)
+#define TEST_LOG(f)                                                            \
+	cmocka_unit_test_setup_teardown(f, open_log_that_retains,              \
 					close_and_weigh)
 /* Makes registries itself. */
 #define TEST_BARE(f)                                                           \
@@ -1334,6 +1702,22 @@ int main(void)
 		TEST(a_topic_with_subscribers_loses_what_is_too_old_and_stays),
 		TEST(a_topic_without_subscribers_keeps_its_number_for_a_while),
 		TEST(the_numbers_of_a_topic_that_went_never_come_back),
+		TEST_RETAINED(the_last_message_outlives_its_time),
+		TEST_RETAINED(so_it_does_before_the_others_are_dropped),
+		TEST_RETAINED(it_is_retained_until_there_is_a_newer_one),
+		TEST_RETAINED(
+			what_takes_no_more_than_one_message_is_kept_of_a_long_history),
+		TEST_RETAINED(
+			where_bytes_are_needed_those_of_the_oldest_topics_go_first),
+		TEST_RETAINED(one_that_was_published_to_again_is_not_old),
+		TEST_RETAINED(of_any_number_of_topics_the_newest_are_retained),
+		TEST_RETAINED(a_topic_that_has_subscribers_retains_as_well),
+		TEST_RETAINED(who_is_behind_gets_what_was_before_it),
+		TEST_RETAINED(and_where_that_is_lost_it_comes_all_the_same),
+		TEST_RETAINED(a_topic_that_has_no_message_is_not_retained),
+		TEST_RETAINED(a_new_epoch_retains_nothing_of_before),
+		TEST_LOG(what_a_log_has_is_retained_too),
+		TEST_LOG(a_topic_of_a_log_has_had_a_message),
 		TEST(equal_messages_in_place_of_others_take_no_more),
 		TEST(a_topic_itself_counts_while_it_has_no_subscriber),
 		TEST(topics_that_never_had_a_message_make_nobody_lose),
@@ -1353,6 +1737,7 @@ int main(void)
 		TEST_BARE(
 			who_comes_and_goes_gets_every_message_once_if_all_are_kept),
 		TEST_BARE(who_comes_and_goes_misses_nothing_without_being_told),
+		TEST_BARE(nor_where_the_last_message_is_retained),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -603,6 +603,31 @@ static void messages_and_topics_that_are_too_old_are_not_restored(void **state)
 	assert_int_equal(find(&weather), UV_ENOENT);
 }
 
+static void of_those_that_are_too_old_the_last_is_restored_if_it_is_retained(
+	void **state)
+{
+	struct registry_options options = options_of(SIZE, TTL, BYTES);
+
+	(void)state;
+	registry_free(registry);
+	options.retains = true;
+	assert_int_equal(registry_new(&registry, &options), 0);
+	struct registry_topic t = saved_topic(&news, 10, 3, 100 * OLD);
+	assert_int_equal(registry_restore(registry, &t), 0);
+	t = saved_topic(&weather, 10, 0, 100 * OLD);
+	assert_int_equal(registry_restore(registry, &t), 0);
+	while (registry_age(registry, start))
+		;
+	assert_int_equal(find(&news), 0);
+	assert_int_equal(told.sequence, 10);
+	assert_int_equal(told.messages_count, 1);
+	assert_int_equal(find(&weather), UV_ENOENT);
+	/* One more life. */
+	assert_int_equal(registry_visit_all(registry, on_topic, &told), 0);
+	assert_int_equal(told.messages_count, 1);
+	assert_int_equal(told.used_ns, start - 100 * OLD);
+}
+
 /* Publishers note the time before they get a number. */
 static void what_is_restored_has_no_gap_though_times_are_not_in_order(
 	void **state)
@@ -728,6 +753,7 @@ int main(void)
 		TEST(a_number_alone_is_restored_too),
 		TEST(of_too_many_messages_the_last_are_restored),
 		TEST(messages_and_topics_that_are_too_old_are_not_restored),
+		TEST(of_those_that_are_too_old_the_last_is_restored_if_it_is_retained),
 		TEST(what_is_restored_has_no_gap_though_times_are_not_in_order),
 		TEST(beyond_the_bytes_there_are_those_restored_first_go),
 		TEST(without_history_nothing_is_restored),
