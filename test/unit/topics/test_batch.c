@@ -229,7 +229,8 @@ static void without_history_all_get_numbers(void **state)
 	fill(items, 3, 3);
 	assert_int_equal(registry_publish_all(registry, items, 3), 0);
 	for (size_t i = 0; i < 3; i++)
-		assert_int_equal(items[i].receipt.sequence, 1);
+		assert_in_range(items[i].receipt.sequence, 1,
+				3); /* those of a shard count together */
 	assert_int_equal(take_all(0), 1);
 	leave(t, 0);
 	assert_int_equal(registry_topics(registry), 0);
