@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import random
+import re
 import select
 import shutil
 import socket
@@ -26,6 +27,19 @@ from session import ASYNCAPI
 SCRIPT = os.path.join(ROOT, "test", "cluster", "nats.sh")
 NATS = os.environ.get("NATS_SERVER", "nats-server")
 HAS_NATS = shutil.which(NATS) is not None
+
+
+def nats_version():
+    """(2, 9, 10), or () without the program."""
+    if not HAS_NATS:
+        return ()
+    text = subprocess.run([NATS, "--version"], stdout=subprocess.PIPE,
+                          text=True, check=True).stdout
+    return tuple(int(n) for n in re.findall(r"\d+", text)[:3])
+
+
+# Older ones can acknowledge what they lose, when they are cut off or frozen.
+KEEPS_WHAT_IT_ACKS = nats_version() >= (2, 10, 23)
 CAN_CUT = os.geteuid() == 0 and shutil.which("iptables") is not None
 PUBLISHER, TOPIC = "alice", "news"
 

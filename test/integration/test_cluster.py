@@ -12,7 +12,7 @@ import time
 import pytest
 
 from client import DEADLINE, SCALE, basic
-from cluster import (CAN_CUT, HAS_NATS, NATS, PUBLISHER, TOPIC, Cluster, Nats,
+from cluster import (CAN_CUT, HAS_NATS, KEEPS_WHAT_IT_ACKS, NATS, PUBLISHER, TOPIC, Cluster, Nats,
                      Node, place_of, publish)
 from program import ROOT, Program, ISIMUD, environment
 from session import ASYNCAPI
@@ -121,6 +121,12 @@ def test_a_log_that_is_lost_is_told_to_everybody(cluster):
         assert s.last is None or ("reset",) in s.told
 
 
+keeps_what_it_acks = pytest.mark.skipif(
+    not KEEPS_WHAT_IT_ACKS,
+    reason="nats-server before 2.10.23 can acknowledge what it loses")
+
+
+@keeps_what_it_acks
 def test_a_frozen_server_stops_no_node_for_good(cluster):
     one = cluster()
     one.begin()
@@ -145,6 +151,7 @@ def test_a_frozen_node_catches_up(cluster):
     one.end()
 
 
+@keeps_what_it_acks
 @pytest.mark.skipif(not CAN_CUT, reason="iptables needs root")
 def test_a_server_that_is_cut_off_costs_no_message(cluster):
     one = cluster()
