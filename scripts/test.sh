@@ -17,7 +17,7 @@ unit() {
 	passed=0
 	failed=0
 	for program in "$@"; do
-		if output=$(${VALGRIND:-} "$program" 2>&1); then
+		if output=$(timeout 900 ${VALGRIND:-} "$program" 2>&1); then
 			passed=$((passed + 1))
 			printf '%-34s %s\n' "${program#build/*/unit/}" \
 				"$(printf '%s\n' "$output" |

@@ -790,7 +790,8 @@ static void on_ping_due(struct conn *c)
 	 * acknowledges the ping itself all the same, which says nothing. */
 	struct conn_progress progress = conn_look_at_progress(c);
 	bool is_alive = c->was_heard || (c->was_behind && progress.has_moved);
-	c->was_behind = progress.is_behind;
+	/* A ping alone may just not be acknowledged yet (RFC 9293 3.8.6.3). */
+	c->was_behind = progress.waiting > c->group->ping->len;
 	if (!is_alive &&
 	    ++c->pings_missed >= c->group->limits.ping_misses_max) {
 		conn_end(c, ENDING_ping_timeout, NULL);

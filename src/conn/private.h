@@ -169,6 +169,7 @@ void conn_on_drained(struct conn *c);
 struct conn_progress {
 	bool is_behind; /* the peer has not acknowledged all */
 	bool has_moved; /* it has acknowledged some since the last look */
+	size_t waiting; /* bytes that it has not acknowledged, or not got */
 };
 struct conn_progress conn_look_at_progress(struct conn *c);
 /* For a deadline that has passed: whether the peer is still taking what it has

@@ -39,6 +39,7 @@ struct conn_progress conn_look_at_progress(struct conn *c)
 	uint32_t now = (uint32_t)(c->handed + taken(c) - waiting);
 	struct conn_progress progress = {
 		.is_behind = waiting > 0 || c->outq.bytes > 0,
+		.waiting = waiting + c->outq.bytes,
 		.has_moved = now != c->seen,
 	};
 
