@@ -18,7 +18,9 @@ class Relay:
         self.selector = selectors.DefaultSelector()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
-        self.pairs = {}  # of the server's sockets: [client, bytes it may have]
+        # Of the server's sockets: [client, bytes it may have, bytes that it
+        # has not taken yet].
+        self.pairs = {}
         self.is_open = True
         self.selector.register(self.listener, selectors.EVENT_READ, self.join)
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -30,7 +32,7 @@ class Relay:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         server.connect(self.server)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-        self.pairs[server] = [client, 0]
+        self.pairs[server] = [client, 0, b""]
         self.selector.register(
             client, selectors.EVENT_READ, lambda: self.pass_up(client, server))
 
@@ -44,22 +46,25 @@ class Relay:
             self.part(client, server)
 
     def pass_down(self, server):
-        client, allowed = self.pairs[server]
+        """One client that does not read holds nobody else up."""
+        pair = self.pairs[server]
+        client, allowed, rest = pair
         allowed = min(allowed + self.speed * STEP, self.speed / 10 + 1)
-        while allowed >= 1:
-            try:
-                data = server.recv(int(allowed), socket.MSG_DONTWAIT)
-                if data:
-                    client.sendall(data)
-            except BlockingIOError:
-                break
-            except OSError:
-                data = b""
-            if not data:
-                self.part(client, server)
-                return
-            allowed -= len(data)
-        self.pairs[server][1] = allowed
+        try:
+            while allowed >= 1:
+                if not rest:
+                    rest = server.recv(int(allowed), socket.MSG_DONTWAIT)
+                    if not rest:
+                        raise EOFError
+                sent = client.send(rest[:int(allowed)], socket.MSG_DONTWAIT)
+                rest = rest[sent:]
+                allowed -= sent
+        except BlockingIOError:
+            pass
+        except (EOFError, OSError):
+            self.part(client, server)
+            return
+        pair[1:] = allowed, rest
 
     def part(self, client, server):
         if self.pairs.pop(server, None):
@@ -81,7 +86,7 @@ class Relay:
     def close(self):
         self.is_open = False
         self.thread.join()
-        for server, (client, _) in self.pairs.items():
+        for server, (client, *_) in self.pairs.items():
             client.close()
             server.close()
         self.listener.close()
