@@ -242,6 +242,8 @@ static void hand_over(struct acceptor *a, unsigned count)
 			&shared->connections[a->batch[i].kind], part,
 			memory_order_relaxed);
 	}
+	/* There is one worker at least. */
+	/* NOLINTNEXTLINE(clang-analyzer-core.*) */
 	a->next = (a->next + count) % workers;
 }
 

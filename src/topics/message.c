@@ -351,6 +351,8 @@ static struct message_encoding *add_form(struct message *m,
 	return has;
 }
 
+/* Once: the other form is no bare one. */
+/* NOLINTNEXTLINE(misc-no-recursion) */
 static struct span encode_bare(struct message *m, enum message_form form,
 			       const struct message_source *source)
 {
@@ -363,6 +365,8 @@ static struct span encode_bare(struct message *m, enum message_form form,
 	return chunk.bytes == NULL ? chunk : data_of(chunk);
 }
 
+/* The same. */
+/* NOLINTNEXTLINE(misc-no-recursion) */
 struct span message_encode(struct message *m, enum message_form form,
 			   const struct message_source *source)
 {

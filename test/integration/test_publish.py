@@ -1091,8 +1091,10 @@ def test_paging_tells_what_stays_once_while_others_come_and_go(start):
         client = server.http()
         many = json.dumps([item(f"{publisher} {j}", 1) for j in range(1500)])
         while not done.is_set():
-            receipts = client.publish(publisher, body=many.encode()).json()
-            assert len(receipts) == 1500
+            response = client.publish(publisher, body=many.encode())
+            if response.status == 503:  # a worker is too far behind
+                continue
+            assert len(response.json()) == 1500
             assert client.publish(publisher, "large",
                                   "x" * 900000).status == 200
             server.event_stream(sub_target(

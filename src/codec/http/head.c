@@ -432,10 +432,14 @@ static int set_target(const struct http_head *head, struct http_request *r,
 	/* The asterisk form is for OPTIONS alone, the authority form for
 	 * CONNECT alone (RFC 9112 3.2.3, 3.2.4). */
 	if (r->method == HTTP_METHOD_OPTIONS && span_equal(target, SPAN("*")))
+		/* Branches that are alike by chance. */
+		/* NOLINTNEXTLINE(bugprone-branch-clone) */
 		r->path = target;
 	else if (r->method == HTTP_METHOD_CONNECT && is_host(target))
 		r->path = target;
 	else if (r->method == HTTP_METHOD_CONNECT)
+		/* The same. */
+		/* NOLINTNEXTLINE(bugprone-branch-clone) */
 		return http_refuse(v, 400, "malformed request target");
 	else if (!is_target(target) || divide_target(target, r) != 0)
 		return http_refuse(v, 400, "malformed request target");
