@@ -115,6 +115,9 @@ static void check_writing(const struct envelope_command *c)
 	CHECK(envelope_write_gap(&out, c->publisher, c->topic, c->since,
 				 SPAN("0-1")) == 0);
 	check_written(&out, "from", c->since);
+	CHECK(envelope_write_reset(&out, c->publisher, c->topic, c->since) ==
+	      0);
+	check_written(&out, "id", c->since);
 	CHECK(envelope_write_published(&out, c->ref, c->since, 1) == 0);
 	check_written(&out, "subscribers", SPAN("1"));
 	CHECK(envelope_write_message(&out, c->publisher, c->topic, c->since,

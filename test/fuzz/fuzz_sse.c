@@ -171,6 +171,10 @@ static void check_cursor(struct span text, unsigned parts)
 	CHECK(copy != NULL);
 	if (text.len > 0)
 		memcpy(copy, text.bytes, text.len);
+	uint32_t last;
+	CHECK(cursor_parse_last((struct span){copy, text.len}, &last) <= 0);
+	CHECK(cursor_parse_last(SPAN("64"), &last) == 0 && last == 64);
+	CHECK(cursor_parse_last(SPAN("65537"), &last) != 0);
 	int rv = cursor_parse((struct span){copy, text.len}, parts, &epoch,
 			      numbers);
 	CHECK(rv == 0 || rv == -EINVAL);
