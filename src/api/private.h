@@ -124,6 +124,13 @@ struct client {
 	struct session *session;
 };
 
+/* The client's session, or NULL. */
+static inline struct session *routes_session_of(struct conn *c)
+{
+	struct client *client = conn_user(c);
+	return client->session;
+}
+
 static inline struct routes *routes_of(const struct conn *c)
 {
 	return conn_group_of(c)->context;

@@ -13,12 +13,6 @@
 #define UNKNOWN                                                                \
 	"It may have been published: repeat it with the same Idempotency-Key"
 
-static struct session *session_of(struct conn *c)
-{
-	struct client *client = conn_user(c);
-	return client->session;
-}
-
 static void count_full(struct routes *r)
 {
 	stats_add(routes_stats(r), STATS_publish_full, 1);
@@ -99,7 +93,7 @@ int routes_replicate(struct routes *r, struct conn *c, const struct batch *b,
 
 bool routes_is_publishing(struct conn *c)
 {
-	const struct session *session = session_of(c);
+	const struct session *session = routes_session_of(c);
 	return session != NULL && session->publishing != NULL;
 }
 
@@ -175,7 +169,7 @@ static void answer_request(struct routes *r, struct conn *c,
 static void answer_command(struct routes *r, struct conn *c,
 			   const struct bus_request *q)
 {
-	struct session *session = session_of(c);
+	struct session *session = routes_session_of(c);
 	struct span ref = {session->waiting.bytes, session->waiting.len};
 	struct registry_receipt receipt = {.sequence = q->number};
 	struct span body = {q->body, q->len};
@@ -204,7 +198,7 @@ void routes_on_replicated(struct routes *r, struct mailbox_note *note)
 	struct conn *c = q->owner;
 
 	if (c != NULL) {
-		session_of(c)->publishing = NULL;
+		routes_session_of(c)->publishing = NULL;
 		if (conn_state(c) == CONN_PENDING)
 			answer_request(r, c, q);
 		else if (conn_state(c) == CONN_WEBSOCKET)

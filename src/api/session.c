@@ -26,12 +26,6 @@ void routes_answer_error(struct routes *r, struct conn *c, struct span ref,
 	answer(r, c, envelope_write_error(&r->page, ref, code, text));
 }
 
-static struct session *session_of(struct conn *c)
-{
-	struct client *client = conn_user(c);
-	return client->session;
-}
-
 /* --- subscriptions ------------------------------------------------------ */
 
 static struct subscriber **find(struct session *session,
@@ -144,7 +138,7 @@ void routes_send_reset(struct routes *r, struct conn *c,
 
 static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 {
-	struct session *session = session_of(c);
+	struct session *session = routes_session_of(c);
 	struct subscriber *s;
 	bool is_exact = false;
 
@@ -174,7 +168,7 @@ no_memory:
 static void unsubscribe(struct routes *r, struct conn *c,
 			const struct envelope_command *command)
 {
-	struct session *session = session_of(c);
+	struct session *session = routes_session_of(c);
 	struct topic_key key = {command->publisher, command->topic};
 	struct subscriber **at = find(session, &key);
 
@@ -197,7 +191,7 @@ static void unsubscribe(struct routes *r, struct conn *c,
 static bool read_wish(struct routes *r, struct conn *c,
 		      const struct envelope_command *command, struct wish *wish)
 {
-	struct session *session = session_of(c);
+	struct session *session = routes_session_of(c);
 
 	*wish = (struct wish){.ref = command->ref,
 			      .key = {command->publisher, command->topic},
@@ -289,7 +283,7 @@ void routes_answer_published(struct routes *r, struct conn *c, struct span ref,
 static void publish_later(struct routes *r, struct conn *c,
 			  const struct envelope_command *command)
 {
-	struct session *session = session_of(c);
+	struct session *session = routes_session_of(c);
 	const struct json_publication one = {.topic = command->topic,
 					     .data = command->data};
 	const struct batch batch = {session->publisher, &one, 1, false};
@@ -315,7 +309,7 @@ static void publish_later(struct routes *r, struct conn *c,
 static void publish(struct routes *r, struct conn *c,
 		    const struct envelope_command *command)
 {
-	const struct session *session = session_of(c);
+	const struct session *session = routes_session_of(c);
 	struct topic_key key = {session->publisher, command->topic};
 	struct registry_receipt receipt;
 

@@ -26,12 +26,6 @@ static uint64_t now_ms(const struct routes *r)
 	return uv_now(&r->worker->loop);
 }
 
-static struct session *session_of(struct conn *c)
-{
-	struct client *client = conn_user(c);
-	return client->session;
-}
-
 static bool is_served(const struct routes *r, const struct log_wait *wait,
 		      const struct routes_place *place)
 {
@@ -47,7 +41,7 @@ static bool is_served(const struct routes *r, const struct log_wait *wait,
 
 bool routes_is_waiting(struct conn *c)
 {
-	const struct session *session = session_of(c);
+	const struct session *session = routes_session_of(c);
 	return session != NULL && session->wait != NULL;
 }
 
@@ -97,7 +91,7 @@ static bool begin(struct routes *r, struct conn *c,
 bool routes_wait_for_log(struct routes *r, struct conn *c,
 			 const struct routes_place *place)
 {
-	struct session *session = session_of(c);
+	struct session *session = routes_session_of(c);
 	struct log_wait *wait = session == NULL ? NULL : session->wait;
 
 	if (r->worker->shared->bus == NULL)

@@ -2,6 +2,7 @@
 #include "cluster/counts.h"
 
 #include "base/check.h"
+#include "base/little_endian.h"
 #include "base/memory.h"
 #include "base/siphash.h"
 
@@ -214,21 +215,6 @@ void counts_age(struct counts *c, uint64_t now_ms)
 
 /* --- messages ------------------------------------------------------------- */
 
-static void put_number(char *to, uint64_t value, unsigned bytes)
-{
-	for (unsigned i = 0; i < bytes; i++)
-		to[i] = (char)(value >> (8 * i));
-}
-
-static uint64_t number_at(const char *from, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < bytes; i++)
-		value |= (uint64_t)(uint8_t)from[i] << (8 * i);
-	return value;
-}
-
 static int begin_message(struct counts *c, enum kind kind)
 {
 	c->out.len = 0;
@@ -237,10 +223,11 @@ static int begin_message(struct counts *c, enum kind kind)
 	char *to = c->out.bytes;
 	to[0] = VERSION_1;
 	to[1] = (char)kind;
-	put_number(to + 2, 0, 2);
-	put_number(to + 4, c->self, 8);
-	put_number(to + 12, kind == KIND_ASK ? c->number : ++c->number, 8);
-	put_number(to + 20, c->epoch, 8);
+	little_endian_write(to + 2, 0, 2);
+	little_endian_write(to + 4, c->self, 8);
+	little_endian_write(to + 12, kind == KIND_ASK ? c->number : ++c->number,
+			    8);
+	little_endian_write(to + 20, c->epoch, 8);
 	c->out.len = HEAD;
 	return 0;
 }
@@ -252,7 +239,7 @@ static size_t entries_in(const struct counts *c)
 
 static void send_message(struct counts *c, counts_send_cb send, void *user)
 {
-	put_number(c->out.bytes + 2, entries_in(c), 2);
+	little_endian_write(c->out.bytes + 2, entries_in(c), 2);
 	send(user, (struct span){c->out.bytes, c->out.len});
 }
 
@@ -266,8 +253,8 @@ static int add_entry(struct counts *c, const struct entry *e,
 	}
 	if (buf_reserve(&c->out, ENTRY) != 0)
 		return UV_ENOMEM;
-	put_number(c->out.bytes + c->out.len, e->hash, 8);
-	put_number(c->out.bytes + c->out.len + 8, e->count, 4);
+	little_endian_write(c->out.bytes + c->out.len, e->hash, 8);
+	little_endian_write(c->out.bytes + c->out.len + 8, e->count, 4);
 	c->out.len += ENTRY;
 	return 0;
 }
@@ -344,7 +331,7 @@ static struct node *node_of(struct counts *c, uint64_t id)
 static void hear_entries(struct node *n, const char *at, size_t count)
 {
 	for (; count > 0; count--, at += ENTRY) {
-		uint64_t hash = number_at(at, 8);
+		uint64_t hash = little_endian_read(at, 8);
 		if (hash == 0)
 			continue;
 		struct entry *e = enter(&n->table, hash);
@@ -352,7 +339,7 @@ static void hear_entries(struct node *n, const char *at, size_t count)
 			n->is_known = false;
 			return;
 		}
-		e->count = (uint32_t)number_at(at + 8, 4);
+		e->count = (uint32_t)little_endian_read(at + 8, 4);
 	}
 }
 
@@ -360,8 +347,8 @@ static void hear_entries(struct node *n, const char *at, size_t count)
 static bool hear_locked(struct counts *c, struct span m, enum kind kind,
 			uint64_t now_ms)
 {
-	struct node *n = node_of(c, number_at(m.bytes + 4, 8));
-	uint64_t number = number_at(m.bytes + 12, 8);
+	struct node *n = node_of(c, little_endian_read(m.bytes + 4, 8));
+	uint64_t number = little_endian_read(m.bytes + 12, 8);
 
 	if (n == NULL)
 		return false;
@@ -382,10 +369,10 @@ void counts_hear(struct counts *c, struct span m, uint64_t now_ms,
 		 counts_send_cb send, void *user)
 {
 	if (m.len < HEAD || m.bytes[0] != VERSION_1 ||
-	    m.len - HEAD != number_at(m.bytes + 2, 2) * ENTRY ||
-	    number_at(m.bytes + 4, 8) == c->self ||
-	    number_at(m.bytes + 4, 8) == 0 ||
-	    number_at(m.bytes + 20, 8) != c->epoch)
+	    m.len - HEAD != little_endian_read(m.bytes + 2, 2) * ENTRY ||
+	    little_endian_read(m.bytes + 4, 8) == c->self ||
+	    little_endian_read(m.bytes + 4, 8) == 0 ||
+	    little_endian_read(m.bytes + 20, 8) != c->epoch)
 		return;
 	enum kind kind = (enum kind)m.bytes[1];
 	if (kind == KIND_ASK) {

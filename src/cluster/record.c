@@ -2,6 +2,7 @@
 #include "cluster/record.h"
 
 #include "base/check.h"
+#include "base/little_endian.h"
 
 #include <string.h>
 #include <uv.h>
@@ -10,29 +11,14 @@
 #define FIXED        24 /* bytes before what depends on the kind */
 #define MARKER_BYTES 24 /* what follows in a marker */
 
-static void put_number(uint8_t *to, uint64_t value, unsigned bytes)
-{
-	for (unsigned i = 0; i < bytes; i++)
-		to[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint64_t number_at(const char *from, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < bytes; i++)
-		value |= (uint64_t)(uint8_t)from[i] << (8 * i);
-	return value;
-}
-
 int record_begin(struct buf *out, const struct record *r)
 {
 	uint8_t head[RECORD_HEAD_MAX] = {RECORD_VERSION, (uint8_t)r->kind};
 	size_t len = FIXED;
 
-	put_number(head + 4, r->flags, 4);
-	put_number(head + 8, r->epoch, 8);
-	put_number(head + 16, r->nonce, 8);
+	little_endian_write(head + 4, r->flags, 4);
+	little_endian_write(head + 8, r->epoch, 8);
+	little_endian_write(head + 16, r->nonce, 8);
 	if (r->flags & RECORD_KEYED) {
 		memcpy(head + len, r->id, DIGEST_SHA256_BYTES);
 		len += DIGEST_SHA256_BYTES;
@@ -40,9 +26,9 @@ int record_begin(struct buf *out, const struct record *r)
 		len += DIGEST_SHA256_BYTES;
 	}
 	if (r->kind == RECORD_MARKER) {
-		put_number(head + len, r->previous, 8);
-		put_number(head + len + 8, r->sum, 8);
-		put_number(head + len + 16, r->begins, 8);
+		little_endian_write(head + len, r->previous, 8);
+		little_endian_write(head + len + 8, r->sum, 8);
+		little_endian_write(head + len + 16, r->begins, 8);
 		len += MARKER_BYTES;
 	}
 	CHECK(len <= sizeof head);
@@ -60,7 +46,8 @@ int record_add(struct buf *out, size_t start,
 	       const struct record_publication *p)
 {
 	uint8_t *count_at = (uint8_t *)out->bytes + start + COUNT_AT;
-	unsigned count = (unsigned)number_at((const char *)count_at, 2);
+	unsigned count =
+		(unsigned)little_endian_read((const char *)count_at, 2);
 	uint8_t head[RECORD_PUBLICATION_HEAD] = {p->is_json ? 1 : 0,
 						 (uint8_t)p->event.len};
 
@@ -72,29 +59,31 @@ int record_add(struct buf *out, size_t start,
 	if (buf_reserve(out, sizeof head + p->publisher.len + p->topic.len +
 				     p->event.len + p->data.len) != 0)
 		return UV_ENOMEM;
-	put_number(head + 2, p->publisher.len, 2);
-	put_number(head + 4, p->topic.len, 2);
-	put_number(head + 6, p->data.len, 4);
+	little_endian_write(head + 2, p->publisher.len, 2);
+	little_endian_write(head + 4, p->topic.len, 2);
+	little_endian_write(head + 6, p->data.len, 4);
 	copy(out, (struct span){(const char *)head, sizeof head});
 	copy(out, p->publisher);
 	copy(out, p->topic);
 	copy(out, p->event);
 	copy(out, p->data);
-	put_number((uint8_t *)out->bytes + start + COUNT_AT, count + 1, 2);
+	little_endian_write((uint8_t *)out->bytes + start + COUNT_AT, count + 1,
+			    2);
 	return 0;
 }
 
 int record_append(struct buf *out, size_t start, unsigned count,
 		  struct span bytes)
 {
-	unsigned before = (unsigned)number_at(out->bytes + start + COUNT_AT, 2);
+	unsigned before =
+		(unsigned)little_endian_read(out->bytes + start + COUNT_AT, 2);
 
 	if (count > RECORD_PUBLICATIONS_MAX - before)
 		return UV_E2BIG;
 	int rv = buf_append(out, bytes.bytes, bytes.len);
 	if (rv == 0)
-		put_number((uint8_t *)out->bytes + start + COUNT_AT,
-			   before + count, 2);
+		little_endian_write((uint8_t *)out->bytes + start + COUNT_AT,
+				    before + count, 2);
 	return rv;
 }
 
@@ -117,10 +106,11 @@ bool record_next(struct span *body, struct record_publication *p)
 	    (uint8_t)head.bytes[0] > 1)
 		return false;
 	p->is_json = head.bytes[0] == 1;
-	return take(body, number_at(head.bytes + 2, 2), &p->publisher) &&
-	       take(body, number_at(head.bytes + 4, 2), &p->topic) &&
-	       take(body, number_at(head.bytes + 1, 1), &p->event) &&
-	       take(body, number_at(head.bytes + 6, 4), &p->data);
+	return take(body, little_endian_read(head.bytes + 2, 2),
+		    &p->publisher) &&
+	       take(body, little_endian_read(head.bytes + 4, 2), &p->topic) &&
+	       take(body, little_endian_read(head.bytes + 1, 1), &p->event) &&
+	       take(body, little_endian_read(head.bytes + 6, 4), &p->data);
 }
 
 static int parse_marker(struct record *r, struct span rest)
@@ -128,9 +118,9 @@ static int parse_marker(struct record *r, struct span rest)
 	if (r->count != 0 || rest.len != MARKER_BYTES ||
 	    r->flags & ~(RECORD_IS_NEW | RECORD_SUMS_NEW))
 		return UV_EINVAL;
-	r->previous = number_at(rest.bytes, 8);
-	r->sum = number_at(rest.bytes + 8, 8);
-	r->begins = number_at(rest.bytes + 16, 8);
+	r->previous = little_endian_read(rest.bytes, 8);
+	r->sum = little_endian_read(rest.bytes + 8, 8);
+	r->begins = little_endian_read(rest.bytes + 16, 8);
 	return 0;
 }
 
@@ -165,10 +155,10 @@ int record_parse(struct record *r, struct span bytes)
 	*r = (struct record){0};
 	if (!take(&rest, FIXED, &head) || head.bytes[0] != RECORD_VERSION)
 		return UV_EINVAL;
-	r->count = (unsigned)number_at(head.bytes + COUNT_AT, 2);
-	r->flags = (uint32_t)number_at(head.bytes + 4, 4);
-	r->epoch = number_at(head.bytes + 8, 8);
-	r->nonce = number_at(head.bytes + 16, 8);
+	r->count = (unsigned)little_endian_read(head.bytes + COUNT_AT, 2);
+	r->flags = (uint32_t)little_endian_read(head.bytes + 4, 4);
+	r->epoch = little_endian_read(head.bytes + 8, 8);
+	r->nonce = little_endian_read(head.bytes + 16, 8);
 	switch (head.bytes[1]) {
 	case RECORD_PUBLICATIONS:
 		r->kind = RECORD_PUBLICATIONS;

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/digest.h"
+#include "base/little_endian.h"
 #include "base/name.h"
 #include "codec/json/json.h"
 #include "codec/sse.h"
@@ -120,8 +121,8 @@ static void put(struct file *f, const void *bytes, size_t len)
 static void put_number(struct file *f, uint64_t number)
 {
 	uint8_t bytes[8];
-	for (int i = 0; i < 8; i++)
-		bytes[i] = (uint8_t)(number >> 8 * i);
+
+	little_endian_write(bytes, number, sizeof bytes);
 	put(f, bytes, sizeof bytes);
 }
 
@@ -310,12 +311,9 @@ static void get(struct file *f, void *bytes, size_t len)
 static uint64_t get_number(struct file *f)
 {
 	uint8_t bytes[8];
-	uint64_t number = 0;
 
 	get(f, bytes, sizeof bytes);
-	for (int i = 0; i < 8; i++)
-		number |= (uint64_t)bytes[i] << 8 * i;
-	return number;
+	return little_endian_read(bytes, sizeof bytes);
 }
 
 /* A number of things to come, each of which takes `each` bytes or more. */
