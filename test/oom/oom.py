@@ -46,7 +46,7 @@ LIBRARY = os.path.join(ROOT, "build", "oom", "fail.so")
 # them, and in its set-up. Nothing can be done from outside. By our function that
 # calls, what it calls:
 LIBUV_ABORTS = {
-    "conn_start_reading": "uv_read_start, of a new connection",
+    "move_reading": "uv_read_start, of a new connection",
     "on_socket": "uv_poll_start, of a connection to AUTH_URL",
     "worker_init": "uv_loop_init, at the start",
     "acceptor_init": "uv_loop_init, at the start",
