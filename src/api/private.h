@@ -1,6 +1,10 @@
 /* private.h - the inside of what the server means, for its files:
  *
- * routes.c     which request goes where; origins; health and metrics
+ * routes.c     the application: events of connections, a worker's state
+ * dispatch.c   the table of routes: which request goes where
+ * operate.c    GET /healthz, /readyz, /metrics
+ * origins.c    what pages of browsers may ask for
+ * caller.c     who sends a request: address, credentials
  * publish.c    POST /pub, POST /pub/TOPIC
  * topics.c     GET /topics
  * subscribe.c  GET /sub: in which protocol, and the start of it
@@ -160,7 +164,40 @@ static inline bool routes_is_v1(const struct http_request *request)
 		       SPAN(ROUTES_SUBPROTOCOL));
 }
 
-/* routes.c */
+/* dispatch.c: conn_hooks (conn.h) */
+
+void routes_on_head(struct conn *c, const struct http_request *request);
+void routes_on_request(struct conn *c, const struct http_request *request);
+
+/* operate.c */
+
+void routes_show_health(struct routes *r, struct conn *c,
+			const struct http_request *request);
+void routes_show_readiness(struct routes *r, struct conn *c,
+			   const struct http_request *request);
+
+/* With the password, or on ADMIN_PORT. */
+void routes_show_metrics(struct routes *r, struct conn *c,
+			 const struct http_request *request);
+
+/* origins.c */
+
+/* Whether a page of the request's origin may ask, by ALLOWED_ORIGINS; a request
+ * that is no page's may. */
+bool routes_allows_origin(const struct routes *r,
+			  const struct http_request *request);
+
+/* Whether credentials that a browser may have added by itself can be trusted:
+ * the request is no page's, or that of a page that is named, not just any. */
+bool routes_trusts_origin(const struct routes *r,
+			  const struct http_request *request);
+
+/* conn_hooks.fields: what a page of the request's origin may see of the answer.
+ * Where the head could not be read, that is known only if any may. */
+const char *routes_origin_fields(struct conn *c,
+				 const struct http_request *request);
+
+/* caller.c */
 
 /* Finds the username and the password of Basic credentials; they lie in
  * r->credentials, which nobody else writes. Returns 0, UV_EINVAL if there are
@@ -185,25 +222,22 @@ void routes_log_refusal(struct conn *c, struct log_limit *limit,
 void routes_refuse_password(struct routes *r, struct conn *c,
 			    struct span publisher);
 
-/* The same, and answers if there are none. Returns false if it has. */
-bool routes_read_credentials(struct routes *r, struct conn *c,
+/* The same, and answers if there are none: with the status `missing`. Returns
+ * false if it has. */
+bool routes_read_credentials(struct routes *r, struct conn *c, int missing,
 			     struct span *username, struct span *password);
 
 /* Whether the request has the password; r->username is then who it is. If not,
- * it has been answered. */
-bool routes_check_password(struct routes *r, struct conn *c);
+ * it has been answered: with the status `missing` where there are no
+ * credentials (the original has 400 where one publishes). */
+bool routes_check_password(struct routes *r, struct conn *c, int missing);
 
 /* Whether it has the password, and its username can be a publisher's name:
  * UTF-8, of at most NAME_MAX_BYTES. If not, it has been answered. */
-bool routes_check_publisher(struct routes *r, struct conn *c);
+bool routes_check_publisher(struct routes *r, struct conn *c, int missing);
 
 /* NULL, or why `name` can't be a publisher's. */
 const char *routes_refuse_name(struct span name);
-
-/* Whether credentials that a browser may have added by itself can be trusted:
- * the request is no page's, or that of a page that is named, not just any. */
-bool routes_trusts_origin(const struct routes *r,
-			  const struct http_request *request);
 
 /* publish.c */
 

@@ -92,7 +92,7 @@ void routes_check_publish(struct routes *r, struct conn *c,
 {
 	struct span key = request->fields[HTTP_IDEMPOTENCY_KEY];
 
-	if (!routes_check_publisher(r, c)) {
+	if (!routes_check_publisher(r, c, 400)) {
 		stats_add(routes_stats(r), STATS_publish_denied, 1);
 		return;
 	}
@@ -450,7 +450,7 @@ static bool find_publisher(struct routes *r, struct conn *c,
 
 	*publisher = r->username;
 	return r->credentials_of == c ||
-	       routes_read_credentials(r, c, publisher, &password);
+	       routes_read_credentials(r, c, 400, publisher, &password);
 }
 
 void routes_publish(struct routes *r, struct conn *c,

@@ -176,7 +176,7 @@ void routes_show_topics(struct routes *r, struct conn *c,
 {
 	struct wanted wanted;
 
-	if (!routes_check_publisher(r, c))
+	if (!routes_check_publisher(r, c, 401))
 		return;
 	const char *wrong = read_query(request->query, &wanted);
 	if (wrong != NULL)
@@ -223,7 +223,7 @@ void routes_show_topic(struct routes *r, struct conn *c,
 			    .epoch = registry_epoch(registry)};
 	struct topic_key key;
 
-	if (!routes_check_publisher(r, c))
+	if (!routes_check_publisher(r, c, 401))
 		return;
 	key.publisher = r->username;
 	r->page.len = 0;

@@ -1,0 +1,141 @@
+/* caller.c - who sends the request being answered: its address and scheme, and
+ * the credentials of a publisher. */
+#include "access/guesses.h"
+#include "access/secret.h"
+#include "api/private.h"
+
+#define BASIC_CHALLENGE                                                        \
+	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
+
+/* --- where it comes from -------------------------------------------------- */
+
+static struct forwarded_fields forwarded_of(const struct http_request *request)
+{
+	return (struct forwarded_fields){
+		.x_for = request->fields[HTTP_X_FORWARDED_FOR],
+		.x_proto = request->fields[HTTP_X_FORWARDED_PROTO],
+		.forwarded = request->fields[HTTP_FORWARDED]};
+}
+
+void routes_find_client(struct conn *c, char out[static CONN_PEER_MAX])
+{
+	const struct config *config = routes_config(routes_of(c));
+	struct forwarded_fields fields = forwarded_of(conn_request(c));
+	char peer[CONN_PEER_MAX];
+
+	conn_peer(c, peer);
+	forwarded_find_client(&config->proxies, peer, &fields, out);
+}
+
+const char *routes_find_scheme(struct conn *c)
+{
+	const struct config *config = routes_config(routes_of(c));
+	struct forwarded_fields fields = forwarded_of(conn_request(c));
+	char peer[CONN_PEER_MAX];
+
+	conn_peer(c, peer);
+	return forwarded_find_scheme(&config->proxies, peer, &fields);
+}
+
+void routes_log_refusal(struct conn *c, struct log_limit *limit,
+			struct span publisher, const char *why)
+{
+	char peer[CONN_PEER_MAX];
+
+	if (!log_is_on(LOG_INFO) || !log_limit_allows(limit))
+		return;
+	routes_find_client(c, peer);
+	log_event(LOG_INFO, limit->event,
+		  LOG_FIELDS(log_text("peer", peer[0] == '\0' ? NULL : peer),
+			     log_number("worker", routes_of(c)->worker->index),
+			     log_span("publisher", publisher),
+			     log_span("path", conn_request(c)->path)),
+		  "refused a client: %s", why);
+}
+
+/* --- credentials -------------------------------------------------------- */
+
+int routes_decode_credentials(struct routes *r, struct conn *c,
+			      struct span *username, struct span *password)
+{
+	struct span value = conn_request(c)->fields[HTTP_AUTHORIZATION];
+
+	int rv = http_basic_credentials(value, &r->credentials, username,
+					password);
+	r->credentials_of = rv == 0 ? c : NULL;
+	if (rv == 0)
+		r->username = *username;
+	return rv;
+}
+
+bool routes_read_credentials(struct routes *r, struct conn *c, int missing,
+			     struct span *username, struct span *password)
+{
+	int rv = routes_decode_credentials(r, c, username, password);
+
+	if (rv == UV_ENOMEM)
+		conn_respond_error(c, 500, "Internal server error", NULL);
+	else if (rv != 0)
+		conn_respond_error(c, missing, "Missing credentials",
+				   BASIC_CHALLENGE);
+	return rv == 0;
+}
+
+void routes_refuse_password(struct routes *r, struct conn *c,
+			    struct span publisher)
+{
+	static struct log_limit limit = LOG_LIMIT("password_wrong");
+	static struct log_limit guessing = LOG_LIMIT("password_guessing");
+	char peer[CONN_PEER_MAX];
+
+	routes_find_client(c, peer);
+	unsigned count = guesses_note(peer, uv_hrtime() / 1000000);
+	stats_add(routes_stats(r), STATS_password_wrong, 1);
+	routes_log_refusal(c, &limit, publisher, "the password is wrong");
+	if (count <= GUESSES_FREE) {
+		conn_respond_error(c, 401, "Wrong credentials",
+				   BASIC_CHALLENGE);
+		return;
+	}
+	stats_add(routes_stats(r), STATS_password_late, 1);
+	if (count == GUESSES_FREE + 1 && log_limit_allows(&guessing))
+		log_event(LOG_WARN, "password_guessing",
+			  LOG_FIELDS(log_text("peer", peer),
+				     log_number("count", count)),
+			  "too many wrong passwords: answers come late now");
+	conn_respond_late(c, 401, "Wrong credentials", BASIC_CHALLENGE);
+}
+
+bool routes_check_password(struct routes *r, struct conn *c, int missing)
+{
+	struct span publisher;
+	struct span password;
+
+	if (!routes_read_credentials(r, c, missing, &publisher, &password))
+		return false;
+	if (secret_matches_again(&r->password, password)) {
+		conn_trust(c);
+		return true;
+	}
+	routes_refuse_password(r, c, publisher);
+	return false;
+}
+
+const char *routes_refuse_name(struct span name)
+{
+	if (name.len > NAME_MAX_BYTES)
+		return NAME_TOO_LONG;
+	return json_is_utf8(name) ? NULL : "The username is not UTF-8";
+}
+
+bool routes_check_publisher(struct routes *r, struct conn *c, int missing)
+{
+	const char *wrong;
+
+	if (!routes_check_password(r, c, missing))
+		return false;
+	wrong = routes_refuse_name(r->username);
+	if (wrong != NULL)
+		conn_respond_error(c, 400, wrong, NULL);
+	return wrong == NULL;
+}

@@ -1,0 +1,114 @@
+/* operate.c - GET /healthz, /readyz and /metrics: for whoever operates it. */
+#include "api/private.h"
+#include "base/memory.h"
+#include "stats/metrics.h"
+#include "topics/receipts.h"
+
+#define NO_STORE "Cache-Control: no-store\r\n"
+
+static void respond_state(struct conn *c, bool is_fine, const char *text)
+{
+	struct http_response response = {.status = is_fine ? 200 : 503,
+					 .content_type = "text/plain",
+					 .content = span_of(text),
+					 .fields = NO_STORE};
+	conn_respond(c, &response);
+}
+
+void routes_show_health(struct routes *r, struct conn *c,
+			const struct http_request *request)
+{
+	bool is_fine = worker_all_turn(r->worker->shared);
+
+	(void)request;
+	respond_state(c, is_fine, is_fine ? "ok\n" : "a worker is stuck\n");
+}
+
+void routes_show_readiness(struct routes *r, struct conn *c,
+			   const struct http_request *request)
+{
+	struct worker_shared *shared = r->worker->shared;
+
+	(void)request;
+	if (atomic_load_explicit(&shared->is_draining, memory_order_relaxed))
+		respond_state(c, false, "draining\n");
+	else if (!worker_has_place(shared))
+		respond_state(c, false, "too many connections\n");
+	else if (memory_level() >= MEMORY_TIGHT)
+		respond_state(c, false, "memory is tight\n");
+	else if (shared->bus != NULL && !bus_is_warm(shared->bus))
+		respond_state(c, false, "joining the log\n");
+	else if (shared->bus != NULL &&
+		 bus_lag_ms(shared->bus) > shared->config->bus_lag_ms)
+		respond_state(c, false, "behind the log\n");
+	else
+		respond_state(c, true, "ready\n");
+}
+
+static struct metrics_bus metrics_of(const struct bus_status *s)
+{
+	return (struct metrics_bus){.is_up = s->is_up,
+				    .sequence = s->sequence,
+				    .lag_ms = s->lag_ms,
+				    .pending_bytes = s->pending_bytes,
+				    .records_in = s->records_in,
+				    .publications_in = s->publications_in,
+				    .records_out = s->records_out,
+				    .publications_out = s->publications_out,
+				    .joins = s->joins,
+				    .join_names = bus_join_names,
+				    .join_kinds = BUS_JOIN_COUNT,
+				    .epochs = s->epochs,
+				    .lost_records = s->lost_records,
+				    .divergences = s->divergences,
+				    .unknown = s->unknown,
+				    .resends = s->resends,
+				    .warm_up_ms = s->warm_up_ms,
+				    .nodes = s->nodes,
+				    .acks = s->acks};
+}
+
+void routes_show_metrics(struct routes *r, struct conn *c,
+			 const struct http_request *request)
+{
+	const struct worker_shared *shared = r->worker->shared;
+	const struct stats *stats[CONFIG_WORKERS_MAX];
+
+	(void)request;
+	if (conn_listener(c) != LISTENER_ADMIN &&
+	    !routes_check_password(r, c, 401))
+		return;
+	for (unsigned i = 0; i < shared->workers_count; i++)
+		stats[i] = &shared->workers[i]->stats;
+	struct bus_status status;
+	struct metrics_bus bus;
+	struct metrics_source source = {
+		.workers = stats,
+		.workers_count = shared->workers_count,
+		.acceptor = shared->acceptor,
+		.topics = registry_topics(shared->registry),
+		.history_bytes = registry_history_bytes(shared->registry),
+		.replay_bytes = registry_replay_bytes(shared->registry),
+		.forms_bytes = message_kept_forms(),
+		.receipts_count = receipts_count(shared->receipts),
+		.receipts_bytes = receipts_bytes(shared->receipts),
+		.auth_asked = verdicts_asked(shared->verdicts),
+		.auth_queued = verdicts_queued(shared->verdicts),
+		.auth_kept = verdicts_kept(shared->verdicts),
+		.is_draining = atomic_load(&shared->is_draining)};
+	if (shared->bus != NULL) {
+		bus_status(shared->bus, &status);
+		bus = metrics_of(&status);
+		source.bus = &bus;
+	}
+	r->page.len = 0;
+	if (metrics_write(&r->page, &source) != 0) {
+		conn_respond_error(c, 500, "Internal server error", NULL);
+		return;
+	}
+	conn_respond(c, &(struct http_response){
+				.status = 200,
+				.content_type = METRICS_CONTENT_TYPE,
+				.content = {r->page.bytes, r->page.len},
+				.fields = NO_STORE});
+}

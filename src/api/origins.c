@@ -1,0 +1,74 @@
+/* origins.c - what pages of browsers may ask for (the WHATWG Fetch standard,
+ * 3.2). */
+#include "api/private.h"
+#include "codec/origin.h"
+
+bool routes_trusts_origin(const struct routes *r,
+			  const struct http_request *request)
+{
+	const char *list = routes_config(r)->allowed_origins;
+	struct span origin = request->fields[HTTP_ORIGIN];
+
+	if (origin.bytes == NULL ||
+	    origin_is_same(origin, request->fields[HTTP_HOST]))
+		return true;
+	return !origin_allows_any(list) && origin_is_allowed(list, origin);
+}
+
+/* Whether a page of another site asks without saying which, where only listed
+ * origins may: a browser leaves Origin out with a GET by an element or a link,
+ * but not Sec-Fetch-Site (W3C Fetch Metadata, 2.3). */
+static bool is_hidden_cross_site(const struct routes *r,
+				 const struct http_request *request)
+{
+	return http_list_has(request->fields[HTTP_SEC_FETCH_SITE],
+			     SPAN("cross-site")) &&
+	       !origin_allows_any(routes_config(r)->allowed_origins);
+}
+
+bool routes_allows_origin(const struct routes *r,
+			  const struct http_request *request)
+{
+	struct span origin = request->fields[HTTP_ORIGIN];
+
+	if (origin.bytes == NULL)
+		return !is_hidden_cross_site(r, request);
+	return origin_is_allowed(routes_config(r)->allowed_origins, origin);
+}
+
+static int append_text(struct buf *out, const char *text)
+{
+	return buf_append(out, text, strlen(text));
+}
+
+const char *routes_origin_fields(struct conn *c,
+				 const struct http_request *request)
+{
+	struct routes *r = routes_of(c);
+	bool any = origin_allows_any(routes_config(r)->allowed_origins);
+	struct span origin = {0};
+	struct buf *out = &r->fields;
+
+	if (request != NULL)
+		origin = request->fields[HTTP_ORIGIN];
+	if (conn_listener(c) == LISTENER_ADMIN ||
+	    (origin.bytes == NULL && (request != NULL || !any)))
+		return NULL;
+	if (any)
+		return "Access-Control-Allow-Origin: *\r\n"
+		       "Access-Control-Expose-Headers: Idempotency-Replayed, "
+		       "Retry-After\r\n";
+	if (!routes_allows_origin(r, request))
+		return "Vary: Origin\r\n";
+	out->len = 0;
+	if (append_text(out, "Access-Control-Allow-Origin: ") != 0 ||
+	    buf_append(out, origin.bytes, origin.len) != 0 ||
+	    append_text(out,
+			"\r\nAccess-Control-Allow-Credentials: true\r\n"
+			"Access-Control-Expose-Headers: Idempotency-Replayed, "
+			"Retry-After\r\n"
+			"Vary: Origin\r\n") != 0 ||
+	    buf_append(out, "", 1) != 0)
+		return NULL;
+	return out->bytes;
+}
