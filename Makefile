@@ -251,7 +251,7 @@ format-check: ## fails if `make format` would change anything
 	clang-format --dry-run --Werror $(C_FILES)
 
 .PHONY: lint
-lint: build/isimud ## clang-tidy, cppcheck, the layers' includes, the binary's hardening
+lint: build/isimud build/debug/isimud ## clang-tidy, cppcheck, the layers' includes, circles of files, the binary's hardening
 	@scripts/deps.sh build lint
 	@scripts/layers.sh
 	@scripts/hardening.sh build/isimud

@@ -1,11 +1,13 @@
 #!/bin/sh
 # Checks the includes of src/: a folder includes its own headers and those of
 # folders below it; a header called private.h is for its own folder; one folder
-# alone includes each dependency.
+# alone includes each dependency. Then circles.py looks for circles of files, if
+# the debug build is up to date (`make lint` sees to it).
 # usage: scripts/layers.sh [FOLDER]    (src)
 # Prints every breach as FILE:LINE, and fails if there is one.
 set -eu
-cd "${1:-$(dirname "$0")/../src}"
+scripts=$(cd "$(dirname "$0")" && pwd)
+cd "${1:-$scripts/../src}"
 
 # From the bottom up. Folders on one line do not include each other.
 layers='
@@ -77,3 +79,9 @@ END {
 		print "layers: all files of src/ keep to them"
 	exit failed
 }'
+
+debug=../build/debug
+if [ $# -eq 0 ] && [ -e $debug/isimud ] && [ -z "$(find . -name '*.[ch]' -newer $debug/isimud)" ]; then
+	exec "$scripts/circles.py" "$debug/src"
+fi
+echo "layers: $debug/isimud is not up to date: circles are not looked for"

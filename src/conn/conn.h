@@ -145,6 +145,8 @@ struct conn_group {
 	void *context; /* the hooks' own; conn_group_of(c)->context */
 	struct conn_limits limits;
 	struct stats *stats;
+	uv_alloc_cb on_alloc; /* read.c's, for reading.c */
+	uv_read_cb on_read;
 	struct deadlines deadlines;
 	struct list conns;     /* all that are not CLOSED, by conn->link: first
 				  those of LISTENER_ADMIN */

@@ -1,10 +1,23 @@
-/* private.h - the inside of a connection, for the files of its room:
+/* private.h - the inside of a connection, for the files of its room, from the
+ * bottom up; each uses only those above it here:
  *
- * conn.c    the group; states; deadlines; endings
- * read.c    bytes from the peer: requests, then frames
- * write.c   bytes to the peer: responses, frames, the queue
- * stream.c  event streams: their beginning, keep-alive, end
- * progress.c whether the peer takes what it is sent
+ * chunk.c     bytes that wait to be written, shared
+ * outq.c      the queue of one connection
+ * deadline.c  time-outs
+ * progress.c  whether the peer takes what it is sent
+ * conn.c      states, deadline, place, memory
+ * reading.c   the reading side: its states, the stash, turns
+ * close.c     why it ended is noted; the handle is closed
+ * write.c     the queue is filled, and written
+ * respond.c   answers to requests
+ * handshake.c the opening handshake
+ * stream.c    event streams: their beginning, keep-alive, end
+ * end.c       how the peer is told of the end
+ * laggards.c  those that do not read are ended
+ * room.c      one is ended for another to come
+ * read.c      bytes from the peer: requests, then frames
+ * flush.c     what each iteration writes and ends
+ * group.c     all of a loop
  */
 #ifndef ISIMUD_CONN_PRIVATE_H
 #define ISIMUD_CONN_PRIVATE_H
@@ -13,8 +26,8 @@
 
 #include <stdalign.h>
 
-/* The reading side of a connection that is not CLOSED; read.c's move_reading()
- * moves it, and nothing else.
+/* The reading side of a connection that is not CLOSED; reading.c's
+ * move_reading() moves it, and nothing else.
  *
  *        +------------- all is used ---------------+
  *        v                                         |
@@ -120,52 +133,33 @@ static inline bool conn_is_open(const struct conn *c)
 	return c->state == CONN_WEBSOCKET || c->state == CONN_EVENT_STREAM;
 }
 
-/* conn.c */
-void conn_move(struct conn *c, enum conn_state to);
-void conn_set_deadline(struct conn *c, enum deadline_kind kind);
-/* Sets the one that a connection with requests needs now, or none. */
-void conn_set_request_deadline(struct conn *c);
-void conn_mark_dirty(struct conn *c);
-/* Brings what is charged for it up to date. */
-void conn_account(struct conn *c);
-/* Notes why it ends, once, and calls on_end. */
-void conn_note_end(struct conn *c, enum ending ending);
-/* Notes the end, and closes the handle now; what is queued is lost. */
-void conn_abort(struct conn *c, enum ending ending);
-/* No more requests: what is queued is written, then our side is shut. */
-void conn_finish(struct conn *c);
-/* Fails a WebSocket (RFC 6455 7.1.7): Close with `code`, unless one was sent,
- * and no more reading. */
-void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
-			 const char *reason);
-/* Counts it as a subscriber, unless it is, whatever the limit. */
-void conn_have_place(struct conn *c);
-void conn_release_http(struct conn *c);
-void conn_release_websocket(struct conn *c);
+/* About what the kernel has for a connection besides its bytes: the socket, its
+ * file, their entries in tables. Measured, and rounded up. */
+#define KERNEL_CONN_BYTES 4096
 
-/* read.c */
-void conn_start_reading(struct conn *c);
-/* Reads on, from the kernel, without what is in the stash. */
-void conn_restart_reading(struct conn *c);
-/* One that is BLOCKED gets in line if what it waited for has come. */
-void conn_unblock(struct conn *c);
+static inline bool conn_reads_requests(const struct conn *c)
+{
+	return c->state == CONN_REQUEST || c->state == CONN_DISCARDING;
+}
+
+static inline bool conn_reads_frames(const struct conn *c)
+{
+	return c->state == CONN_WEBSOCKET || c->state == CONN_CLOSING;
+}
+
+static inline bool conn_has_too_many_answers(const struct conn *c)
+{
+	return c->outq.bytes > CONN_HIGH_WATER_BYTES;
+}
+
 /* The bytes of memory that the stash has. */
-size_t conn_stash_memory(const struct conn *c);
-void conn_drop_stash(struct conn *c);
+static inline size_t conn_stash_memory(const struct conn *c)
+{
+	return c->stash == NULL ? 0 : sizeof *c->stash + c->stash->len;
+}
 
-/* write.c */
-/* Queues a copy; without memory the connection is doomed. */
-void conn_queue(struct conn *c, struct span bytes);
-/* Writes as much as the kernel takes. Returns 0 or a UV_E…. */
-int conn_write_queued(struct conn *c);
-/* Queues an answer to the current request, with the hooks' fields. */
-void conn_queue_response(struct conn *c, struct http_response *response);
-/* Answers and ends the connection, whatever the request says. */
-void conn_respond_last(struct conn *c, int status, const char *text);
-/* All is written: reads on, or shuts our side. */
-void conn_on_drained(struct conn *c);
+/* --- progress.c --- */
 
-/* progress.c */
 struct conn_progress {
 	bool is_behind; /* the peer has not acknowledged all */
 	bool has_moved; /* it has acknowledged some since the last look */
@@ -178,10 +172,86 @@ bool conn_takes_its_time(struct conn *c);
 /* Bytes that the peer has acknowledged, modulo 2^32. */
 uint32_t conn_acknowledged(const struct conn *c);
 
-/* stream.c */
+/* --- conn.c --- */
+
+void conn_move(struct conn *c, enum conn_state to);
+void conn_set_deadline(struct conn *c, enum deadline_kind kind);
+/* Sets the one that a connection with requests needs now, or none. */
+void conn_set_request_deadline(struct conn *c);
+void conn_mark_dirty(struct conn *c);
+/* Brings what is charged for it up to date. */
+void conn_account(struct conn *c);
+/* Counts it as a subscriber, unless it is, whatever the limit. */
+void conn_have_place(struct conn *c);
+void conn_release_http(struct conn *c);
+void conn_release_websocket(struct conn *c);
+
+/* --- reading.c --- */
+
+void conn_start_reading(struct conn *c);
+/* Reads on, from the kernel, without what is in the stash. */
+void conn_restart_reading(struct conn *c);
+/* Keeps bytes in the stash; nothing more is read until it is empty. In a turn
+ * of the stash's own they are the end of it. Without memory the connection is
+ * doomed. */
+void conn_keep(struct conn *c, struct span bytes);
+void conn_drop_stash(struct conn *c);
+/* A turn: from conn_begin_turn() to conn_end_turn(). */
+void conn_begin_turn(struct conn *c);
+/* A request or a message was handled. */
+void conn_count_unit(struct conn *c);
+bool conn_is_turn_over(const struct conn *c);
+void conn_end_turn(struct conn *c);
+/* Its turn comes in the next iteration: for what it has in the stash, and if
+ * that is nothing, for what the kernel has. */
+void conn_get_in_line(struct conn *c);
+/* Keeps bytes that come behind a request, or behind answers that are not
+ * read. */
+void conn_block(struct conn *c, struct span bytes);
+/* One that is BLOCKED gets in line if what it waited for has come. */
+void conn_unblock(struct conn *c);
+/* Whether there are bytes of a request that nobody has looked at yet, the
+ * kernel's included. */
+bool conn_has_unread(const struct conn *c);
+
+/* --- close.c --- */
+
+struct conn_ending {
+	const char *name;
+	unsigned code; /* of Close; 0: it is closed without */
+	const char *reason;
+};
+extern const struct conn_ending conn_endings[ENDING_COUNT];
+
+/* Notes why it ends, once, and calls on_end. */
+void conn_note_end(struct conn *c, enum ending ending);
+/* Notes the end, and closes the handle now; what is queued is lost. */
+void conn_abort(struct conn *c, enum ending ending);
+/* No more requests: what is queued is written, then our side is shut. */
+void conn_finish(struct conn *c);
+
+/* --- write.c --- */
+
+/* Queues a copy; without memory the connection is doomed. */
+void conn_queue(struct conn *c, struct span bytes);
 /* Queues lines to an event stream, in a chunk if it has those; the last one's
  * end if `is_last`. Returns 0 or UV_ENOMEM. */
 int conn_queue_lines(struct conn *c, struct span lines, bool is_last);
+/* Writes as much as the kernel takes. Returns 0 or a UV_E…. */
+int conn_write_queued(struct conn *c);
+
+/* --- respond.c --- */
+
+/* Queues an answer to the current request, with the hooks' fields. */
+void conn_queue_response(struct conn *c, struct http_response *response);
+/* Answers and ends the connection, whatever the request says. */
+void conn_respond_last(struct conn *c, int status, const char *text);
+/* An answer that is to be late (conn_respond_late) is sent by the next flush.
+ */
+void conn_send_late(struct conn *c);
+
+/* --- stream.c --- */
+
 /* What shows an event stream with chunks that we are alive; NULL without
  * memory. */
 struct chunk *conn_new_keep_alive(void);
@@ -190,5 +260,17 @@ void conn_keep_alive(struct conn *c);
 /* Tells an event stream's client why it ends, and finishes. */
 void conn_end_stream(struct conn *c, enum ending ending, unsigned code,
 		     const char *reason);
+
+/* --- end.c --- */
+
+/* Fails a WebSocket (RFC 6455 7.1.7): Close with `code`, unless one was sent,
+ * and no more reading. */
+void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
+			 const char *reason);
+
+/* --- read.c: what libuv calls --- */
+
+void conn_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
+void conn_on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf);
 
 #endif

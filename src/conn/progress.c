@@ -2,7 +2,6 @@
  *
  * By TCP that is known from what it has acknowledged. Of a Unix socket it is
  * known only what the kernel took, whose buffer is small there. */
-#include "base/check.h"
 #include "conn/private.h"
 
 #include <linux/sockios.h>
@@ -52,37 +51,4 @@ bool conn_takes_its_time(struct conn *c)
 	struct conn_progress progress = conn_look_at_progress(c);
 
 	return progress.is_behind && progress.has_moved;
-}
-
-/* --- the floor ---------------------------------------------------------- */
-
-static void end_slow(struct conn *c)
-{
-	if (conn_is_open(c))
-		conn_end(c, ENDING_slow, "slower than MIN_SPEED");
-	else
-		conn_abort(c, ENDING_slow);
-}
-
-void conn_group_judge_speed(struct conn_group *g)
-{
-	uint64_t now_ms = uv_now(g->loop);
-	uint64_t window_ms = g->limits.speed_window_ms;
-	uint64_t least = g->limits.speed_min * window_ms / 1000;
-
-	CHECK_ON_THREAD(g->owner);
-	if (least == 0 || now_ms < g->judged_ms + window_ms)
-		return;
-	g->judged_ms = now_ms;
-	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {
-		struct conn *c =
-			CONTAINER_OF(it, struct conn_write, link)->conn;
-		uint32_t acknowledged = conn_acknowledged(c);
-		bool is_slow =
-			c->is_judged && acknowledged - c->judged_at < least;
-		c->is_judged = true;
-		c->judged_at = acknowledged;
-		if (is_slow)
-			end_slow(c);
-	}
 }

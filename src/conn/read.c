@@ -8,13 +8,6 @@
 #include "base/memory.h"
 #include "conn/private.h"
 
-#include <stdlib.h>
-
-/* A turn ends after so many requests and messages, */
-#define TURN_UNITS 64
-/* or after so long; looked at now and then only, since short turns are many. */
-#define TURN_NS    1000000
-#define TURN_CLOCK 8
 /* What was just read gets in line if, with what the connection has of an
  * unfinished request or message, it is more than */
 #define MUCH_BYTES 32768
@@ -23,144 +16,6 @@
 /* or, after as long again, whatever it is. The clock is looked at for one of so
  * many little reads. */
 #define LITTLE_CLOCK 8
-
-/* --- the reading side --------------------------------------------------- */
-
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
-static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf);
-
-/* The drawing of private.h as a table: a bit for each state that may follow. */
-#define TO(reading) (1u << READING_##reading)
-static const unsigned allowed[READING_COUNT] = {
-	[READING_NOT_BEGUN] = TO(FLOWING),
-	[READING_FLOWING] = TO(IN_LINE) | TO(BLOCKED) | TO(HELD),
-	[READING_IN_LINE] = TO(FLOWING) | TO(BLOCKED) | TO(HELD),
-	[READING_BLOCKED] = TO(FLOWING) | TO(IN_LINE),
-	[READING_HELD] = TO(FLOWING) | TO(IN_LINE),
-};
-
-static void move_reading(struct conn *c, enum conn_reading to)
-{
-	CHECK(allowed[c->reading] & (1u << to));
-	if (c->reading == READING_FLOWING)
-		uv_read_stop(&c->stream);
-	c->reading = (uint8_t)to;
-	if (to == READING_FLOWING &&
-	    uv_read_start(&c->stream, on_alloc, on_read) != 0)
-		conn_end_later(c, ENDING_peer_gone);
-}
-
-void conn_start_reading(struct conn *c)
-{
-	move_reading(c, READING_FLOWING);
-}
-
-void conn_restart_reading(struct conn *c)
-{
-	conn_drop_stash(c);
-	conn_account(c);
-	if (c->reading == READING_FLOWING)
-		move_reading(c, READING_IN_LINE);
-	move_reading(c, READING_FLOWING);
-}
-
-/* Keeps bytes for later; until then nothing is read. In a turn of the stash's
- * own they are the end of it. */
-static void keep(struct conn *c, struct span bytes)
-{
-	struct stash *s = c->stash;
-
-	/* A WebSocket may have read ahead. */
-	if (bytes.len == 0 && c->websocket == NULL) {
-		conn_drop_stash(c);
-		return;
-	}
-	if (s != NULL) {
-		s->used = s->len - bytes.len;
-		return;
-	}
-	s = malloc(sizeof *s + bytes.len);
-	if (s == NULL) {
-		conn_end_later(c, ENDING_no_memory);
-		return;
-	}
-	*s = (struct stash){.conn = c, .len = bytes.len};
-	list_init(&s->link);
-	if (bytes.len > 0)
-		memcpy(s->bytes, bytes.bytes, bytes.len);
-	c->stash = s;
-}
-
-size_t conn_stash_memory(const struct conn *c)
-{
-	return c->stash == NULL ? 0 : sizeof *c->stash + c->stash->len;
-}
-
-void conn_drop_stash(struct conn *c)
-{
-	if (c->stash == NULL)
-		return;
-	list_remove(&c->stash->link);
-	free(c->stash);
-	c->stash = NULL;
-}
-
-/* --- turns -------------------------------------------------------------- */
-
-static void begin_turn(struct conn *c)
-{
-	c->group->turn = (struct conn_turn){.conn = c};
-}
-
-/* A request or a message was handled. */
-static void count_unit(struct conn *c)
-{
-	struct conn_turn *turn = &c->group->turn;
-
-	turn->units++;
-	if (turn->units >= TURN_UNITS)
-		turn->is_over = true;
-	if (turn->units % TURN_CLOCK != 0)
-		return;
-	uint64_t now_ns = uv_hrtime();
-	if (turn->until_ns == 0)
-		turn->until_ns = now_ns + TURN_NS;
-	if (now_ns > turn->until_ns)
-		turn->is_over = true;
-}
-
-static bool is_turn_over(const struct conn *c)
-{
-	return c->group->turn.is_over;
-}
-
-/* Its turn comes in the next iteration: for what it has in the stash, and if
- * that is nothing, for what the kernel has. */
-static void get_in_line(struct conn *c)
-{
-	if (c->reading != READING_IN_LINE)
-		move_reading(c, READING_IN_LINE);
-	if (c->stash != NULL)
-		list_append(&c->group->line, &c->stash->link);
-	else
-		move_reading(c, READING_FLOWING);
-}
-
-static bool is_in_line(const struct conn *c)
-{
-	return c->stash != NULL && !list_is_empty(&c->stash->link);
-}
-
-/* All was used, unless it waits for something. */
-static void end_turn(struct conn *c)
-{
-	c->group->turn = (struct conn_turn){0};
-	if (c->state == CONN_CLOSED || c->reading != READING_IN_LINE ||
-	    is_in_line(c))
-		return;
-	conn_drop_stash(c);
-	move_reading(c, READING_FLOWING);
-}
 
 /* --- requests ----------------------------------------------------------- */
 
@@ -229,9 +84,10 @@ static unsigned on_message(void *user, bool is_text, struct span message)
 	/* One that is to be ended has no answer to expect. */
 	if (c->state == CONN_WEBSOCKET && c->doomed == ENDING_NONE)
 		c->group->hooks->on_message(c, is_text, message);
-	count_unit(c);
-	return c->reading == READING_HELD || is_turn_over(c) ? WEBSOCKET_PAUSE
-							     : 0;
+	conn_count_unit(c);
+	return c->reading == READING_HELD || conn_is_turn_over(c)
+		       ? WEBSOCKET_PAUSE
+		       : 0;
 }
 
 static void on_reply(void *user, struct span frame)
@@ -307,34 +163,12 @@ static void read_frames(struct conn *c, struct span bytes)
 		conn_release_websocket(c);
 	if (result.outcome != WEBSOCKET_PAUSED)
 		return;
-	keep(c, result.unread);
+	conn_keep(c, result.unread);
 	if (c->reading != READING_HELD)
-		get_in_line(c);
+		conn_get_in_line(c);
 }
 
 /* --- bytes -------------------------------------------------------------- */
-
-static void block(struct conn *c, struct span bytes)
-{
-	keep(c, bytes);
-	move_reading(c, READING_BLOCKED);
-	conn_set_request_deadline(c);
-}
-
-static bool reads_requests(const struct conn *c)
-{
-	return c->state == CONN_REQUEST || c->state == CONN_DISCARDING;
-}
-
-static bool reads_frames(const struct conn *c)
-{
-	return c->state == CONN_WEBSOCKET || c->state == CONN_CLOSING;
-}
-
-static bool has_too_many_answers(const struct conn *c)
-{
-	return c->outq.bytes > CONN_HIGH_WATER_BYTES;
-}
 
 /* Reads requests until the bytes are used up, the state is another, the turn is
  * over, or too many answers are unread: a few bytes may ask for many. */
@@ -343,23 +177,24 @@ static void read_requests(struct conn *c, struct span *bytes)
 	enum http_event event = HTTP_MORE;
 
 	/* After a head there is more to tell, even without further bytes. */
-	while (reads_requests(c) && (bytes->len > 0 || event == HTTP_HEAD)) {
+	while (conn_reads_requests(c) &&
+	       (bytes->len > 0 || event == HTTP_HEAD)) {
 		event = read_request(c, bytes);
 		if (event != HTTP_REQUEST)
 			continue;
-		count_unit(c);
-		if (is_turn_over(c) || has_too_many_answers(c))
+		conn_count_unit(c);
+		if (conn_is_turn_over(c) || conn_has_too_many_answers(c))
 			break;
 	}
-	if (!reads_requests(c))
+	if (!conn_reads_requests(c))
 		return;
-	if (has_too_many_answers(c)) {
-		block(c, *bytes);
+	if (conn_has_too_many_answers(c)) {
+		conn_block(c, *bytes);
 		return;
 	}
 	if (bytes->len > 0) {
-		keep(c, *bytes);
-		get_in_line(c);
+		conn_keep(c, *bytes);
+		conn_get_in_line(c);
 	}
 	conn_set_request_deadline(c);
 }
@@ -410,14 +245,15 @@ static void account(struct conn *c)
  */
 static void process(struct conn *c, struct span bytes)
 {
-	begin_turn(c);
-	if (reads_requests(c))
+	conn_begin_turn(c);
+	if (conn_reads_requests(c))
 		read_requests(c, &bytes);
 	if (c->state == CONN_PENDING)
-		block(c, bytes);
-	else if (reads_frames(c) && (bytes.len > 0 || c->websocket != NULL))
+		conn_block(c, bytes);
+	else if (conn_reads_frames(c) &&
+		 (bytes.len > 0 || c->websocket != NULL))
 		read_frames(c, bytes);
-	end_turn(c);
+	conn_end_turn(c);
 	if (c->state != CONN_CLOSED)
 		account(c);
 }
@@ -428,7 +264,7 @@ static void take_turn(struct stash *s)
 	/* NOLINTNEXTLINE(clang-analyzer-core.*) */
 	struct span bytes = {s->bytes + s->used, s->len - s->used};
 
-	s->used = s->len; /* keep() gives back what is left */
+	s->used = s->len; /* conn_keep() gives back what is left */
 	process(s->conn, bytes);
 }
 
@@ -476,7 +312,7 @@ static bool must_wait(const struct conn *c, size_t len)
 	const struct conn_group *g = c->group;
 	size_t idle = sizeof *c + g->hooks->user_bytes;
 
-	if (!reads_requests(c) && !reads_frames(c))
+	if (!conn_reads_requests(c) && !conn_reads_frames(c))
 		return false; /* it is dropped */
 	if (len + (c->charged - idle) > MUCH_BYTES)
 		return true;
@@ -491,14 +327,14 @@ static void take(struct conn *c, struct span bytes)
 			c->group->has_read = c;
 		return;
 	}
-	keep(c, bytes);
-	get_in_line(c);
+	conn_keep(c, bytes);
+	conn_get_in_line(c);
 	account(c);
 }
 
 /* libuv goes on as long as reads fill the buffer, up to 32 times, unless there
  * is none (uv_alloc_cb); the rest comes in the next iteration. */
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+void conn_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
 	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
 	bool had_its_turn = c->group->has_read == c;
@@ -508,18 +344,19 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 			   had_its_turn ? 0 : CONN_READ_BYTES);
 }
 
-static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
+void conn_on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 {
 	struct conn *c = CONTAINER_OF(stream, struct conn, stream);
 
 	CHECK_ON_THREAD(c->group->owner);
 	if (len == UV_ENOBUFS)
-		return; /* on_alloc() gave none */
+		return; /* conn_on_alloc() gave none */
 	if (len > 0) {
 		c->was_heard = true;
 		stats_add(c->group->stats, STATS_bytes_in, (uint64_t)len);
 		take(c, (struct span){buf->base, (size_t)len});
-	} else if (len == UV_EOF && reads_requests(c) && c->outq.bytes > 0) {
+	} else if (len == UV_EOF && conn_reads_requests(c) &&
+		   c->outq.bytes > 0) {
 		/* A peer that has shut its side is answered all the same. */
 		conn_note_end(c, ENDING_done);
 		conn_finish(c);
@@ -528,41 +365,4 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 	} else if (len < 0) {
 		conn_abort(c, ENDING_peer_gone);
 	}
-}
-
-/* Whether what it was blocked for is over. */
-static bool may_read_on(const struct conn *c)
-{
-	if (reads_requests(c))
-		return !has_too_many_answers(c);
-	return c->state != CONN_PENDING;
-}
-
-void conn_unblock(struct conn *c)
-{
-	if (c->reading == READING_BLOCKED && may_read_on(c))
-		get_in_line(c);
-}
-
-/* --- pausing a WebSocket ------------------------------------------------ */
-
-void conn_pause(struct conn *c)
-{
-	CHECK_ON_THREAD(c->group->owner);
-	if (c->state != CONN_WEBSOCKET || c->reading == READING_HELD)
-		return;
-	if (is_in_line(c))
-		list_remove(&c->stash->link);
-	move_reading(c, READING_HELD);
-}
-
-void conn_resume(struct conn *c)
-{
-	CHECK_ON_THREAD(c->group->owner);
-	if (c->reading != READING_HELD)
-		return;
-	if (c->group->turn.conn == c)
-		move_reading(c, READING_IN_LINE); /* its turn goes on */
-	else
-		get_in_line(c);
 }

@@ -43,42 +43,6 @@ bool conn_uses_chunks(const struct conn *c)
 	return c->is_chunked;
 }
 
-int conn_queue_lines(struct conn *c, struct span lines, bool is_last)
-{
-	char start[HTTP_CHUNK_START_MAX];
-	char *end = start + sizeof start;
-	const struct span after = is_last ? SPAN(HTTP_CHUNK_END HTTP_LAST_CHUNK)
-					  : SPAN(HTTP_CHUNK_END);
-
-	if (lines.len == 0)
-		return 0;
-	if (!c->is_chunked)
-		return outq_write(&c->outq, lines, c->in_flight);
-	size_t len = http_write_chunk_start(end, lines.len);
-	const struct span pieces[] = {{end - len, len}, lines, after};
-	return outq_write_pieces(&c->outq, pieces, 3, c->in_flight);
-}
-
-/* Its chunk has no room for more, so that nothing is appended to it. Limits are
- * checked when the block is complete: none is cut by an ending. */
-void conn_send_part(struct conn *c, struct span bytes)
-{
-	CHECK_ON_THREAD(c->group->owner);
-	if (c->state != CONN_EVENT_STREAM || c->doomed != ENDING_NONE)
-		return;
-	struct chunk *part = chunk_new(bytes.len);
-	if (part == NULL) {
-		conn_end_later(c, ENDING_no_memory);
-		return;
-	}
-	chunk_append(part, bytes.bytes, bytes.len);
-	part->is_continued = true;
-	if (outq_push(&c->outq, part) != 0)
-		conn_end_later(c, ENDING_no_memory);
-	chunk_unref(part);
-	conn_mark_dirty(c);
-}
-
 struct chunk *conn_new_keep_alive(void)
 {
 	const struct span line = SPAN(SSE_KEEP_ALIVE);

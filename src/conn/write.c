@@ -1,134 +1,17 @@
-/* write.c - what the peer is sent: responses, frames, and the queue that
- * both go through. */
+/* write.c - the queue of what the peer is sent, and its writing. */
 #include "base/check.h"
-#include "base/log.h"
 #include "base/memory.h"
-#include "codec/json/json.h"
 #include "conn/private.h"
 
 #include <linux/sock_diag.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 #define GATHER_MAX    64    /* buffers in one system call */
 #define IN_FLIGHT_MAX 65536 /* bytes left to the kernel's readiness at once */
-#define CONTENT_JSON  "application/json"
 #define OPCODE_TEXT   1
-#define UPGRADE_MAX   256 /* bytes of a 101 response */
 /* About what a chunk, and its place in the queue, need beside its bytes. */
 #define CHUNK_COST_BYTES 64
-
-/* --- the queue ---------------------------------------------------------- */
-
-size_t conn_unsent_bytes(const struct conn *c)
-{
-	if (c->writing == NULL)
-		return c->outq.bytes;
-	return c->outq.bytes - c->writing->bytes +
-	       uv_stream_get_write_queue_size(&c->stream);
-}
-
-/* Small chunks by the thousand cost more than their bytes. The unit that is
- * being written is not held against the peer, however long it is: what was
- * published can be delivered. Nor is what was queued as there was room. */
-static bool is_over_limit(const struct conn *c)
-{
-	size_t max = c->group->limits.buffered_max_bytes;
-	size_t unsent = conn_unsent_bytes(c);
-
-	if (c->outq.count > GATHER_MAX + max / CHUNK_COST_BYTES)
-		return true;
-	return unsent > max && unsent > max + outq_spared_bytes(&c->outq);
-}
-
-/* Subscribers must keep up; requests are slowed down instead (read.c).
- * Before a burst is held against it, a peer that reads gets the chance to take
- * it. */
-static void check_limit(struct conn *c)
-{
-	if (!conn_is_open(c) || !is_over_limit(c))
-		return;
-	conn_write_now(c);
-	if (is_over_limit(c))
-		conn_end_later(c, ENDING_slow);
-}
-
-void conn_queue(struct conn *c, struct span bytes)
-{
-	if (outq_write(&c->outq, bytes, c->in_flight) != 0)
-		conn_end_later(c, ENDING_no_memory);
-	conn_mark_dirty(c);
-	check_limit(c);
-}
-
-static bool may_send(const struct conn *c)
-{
-	CHECK_ON_THREAD(c->group->owner);
-	return conn_is_open(c) && c->doomed == ENDING_NONE;
-}
-
-bool conn_can_send(const struct conn *c)
-{
-	return may_send(c);
-}
-
-void conn_write_now(struct conn *c)
-{
-	if (may_send(c) && c->writing == NULL && conn_write_queued(c) != 0)
-		conn_end_later(c, ENDING_peer_gone);
-}
-
-/* Whole units were queued, unless `rv` says that memory was missing. */
-static void sent(struct conn *c, int rv)
-{
-	if (rv != 0) {
-		conn_end_later(c, ENDING_no_memory);
-		return;
-	}
-	conn_mark_dirty(c);
-	check_limit(c);
-}
-
-void conn_send(struct conn *c, struct chunk *chunk)
-{
-	if (may_send(c))
-		sent(c, outq_push(&c->outq, chunk));
-}
-
-static int queue_message(struct conn *c, struct span payload)
-{
-	uint8_t header[WEBSOCKET_HEADER_MAX];
-	uint8_t *end = header + sizeof header;
-	size_t len = websocket_write_header(end, OPCODE_TEXT, payload.len);
-	const struct span pieces[] = {{(const char *)end - len, len}, payload};
-
-	return outq_write_pieces(&c->outq, pieces, 2, c->in_flight);
-}
-
-void conn_send_text(struct conn *c, struct span payload)
-{
-	if (!may_send(c))
-		return;
-	sent(c, c->state == CONN_WEBSOCKET
-			? queue_message(c, payload)
-			: conn_queue_lines(c, payload, false));
-}
-
-/* Where the limit itself is low, whoever has room is still far from it. */
-bool conn_has_room(const struct conn *c)
-{
-	size_t max = c->group->limits.buffered_max_bytes / 2;
-	size_t room = max < CONN_ROOM_BYTES ? max : CONN_ROOM_BYTES;
-
-	return may_send(c) && conn_unsent_bytes(c) < room;
-}
-
-void conn_wait_for_room(struct conn *c)
-{
-	c->wants_room = true;
-	conn_mark_dirty(c);
-}
 
 /* --- writing ------------------------------------------------------------ */
 
@@ -211,6 +94,17 @@ static int start_write(struct conn *c)
 	return 0;
 }
 
+/* All is written: reads on. */
+static void on_drained(struct conn *c)
+{
+	c->is_judged = false;
+	if (c->state == CONN_FINISHING)
+		return; /* the flush goes on */
+	if (c->deadline_kind == DEADLINE_WRITE)
+		conn_set_request_deadline(c);
+	conn_unblock(c);
+}
+
 int conn_write_queued(struct conn *c)
 {
 	uv_buf_t bufs[GATHER_MAX];
@@ -232,233 +126,153 @@ int conn_write_queued(struct conn *c)
 		if ((size_t)rv < bytes)
 			return start_write(c);
 	}
-	conn_on_drained(c);
+	on_drained(c);
 	return 0;
 }
 
-static void shut_our_side(struct conn *c)
-{
-	uv_os_fd_t fd;
+/* --- the queue ---------------------------------------------------------- */
 
-	conn_move(c, CONN_LINGERING);
-	conn_set_deadline(c, DEADLINE_LINGER);
-	if (uv_fileno(&c->handle, &fd) == 0)
-		shutdown(fd, SHUT_WR);
-	/* So that an end that came before comes again. */
-	conn_restart_reading(c);
+size_t conn_unsent_bytes(const struct conn *c)
+{
+	if (c->writing == NULL)
+		return c->outq.bytes;
+	return c->outq.bytes - c->writing->bytes +
+	       uv_stream_get_write_queue_size(&c->stream);
 }
 
-void conn_on_drained(struct conn *c)
+/* Small chunks by the thousand cost more than their bytes. The unit that is
+ * being written is not held against the peer, however long it is: what was
+ * published can be delivered. Nor is what was queued as there was room. */
+static bool is_over_limit(const struct conn *c)
 {
-	c->is_judged = false;
-	if (c->state == CONN_FINISHING) {
-		if (c->is_agreed)
-			conn_abort(c, ENDING_done); /* neither side waits */
-		else
-			shut_our_side(c);
+	size_t max = c->group->limits.buffered_max_bytes;
+	size_t unsent = conn_unsent_bytes(c);
+
+	if (c->outq.count > GATHER_MAX + max / CHUNK_COST_BYTES)
+		return true;
+	return unsent > max && unsent > max + outq_spared_bytes(&c->outq);
+}
+
+static bool may_send(const struct conn *c)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	return conn_is_open(c) && c->doomed == ENDING_NONE;
+}
+
+bool conn_can_send(const struct conn *c)
+{
+	return may_send(c);
+}
+
+void conn_write_now(struct conn *c)
+{
+	if (may_send(c) && c->writing == NULL && conn_write_queued(c) != 0)
+		conn_end_later(c, ENDING_peer_gone);
+}
+
+/* Subscribers must keep up; requests are slowed down instead (read.c).
+ * Before a burst is held against it, a peer that reads gets the chance to take
+ * it. */
+static void check_limit(struct conn *c)
+{
+	if (!conn_is_open(c) || !is_over_limit(c))
+		return;
+	conn_write_now(c);
+	if (is_over_limit(c))
+		conn_end_later(c, ENDING_slow);
+}
+
+void conn_queue(struct conn *c, struct span bytes)
+{
+	if (outq_write(&c->outq, bytes, c->in_flight) != 0)
+		conn_end_later(c, ENDING_no_memory);
+	conn_mark_dirty(c);
+	check_limit(c);
+}
+
+/* Whole units were queued, unless `rv` says that memory was missing. */
+static void sent(struct conn *c, int rv)
+{
+	if (rv != 0) {
+		conn_end_later(c, ENDING_no_memory);
 		return;
 	}
-	if (c->deadline_kind == DEADLINE_WRITE)
-		conn_set_request_deadline(c);
-	conn_unblock(c);
+	conn_mark_dirty(c);
+	check_limit(c);
 }
 
-/* --- responses ---------------------------------------------------------- */
-
-/* The time for the Date field (RFC 9110 5.6.7), made once a second. */
-static const char *date_now(struct conn_group *g)
+void conn_send(struct conn *c, struct chunk *chunk)
 {
-	time_t now = time(NULL);
-	struct tm utc;
-	if (now != g->date_at) {
-		g->date_at = now;
-		gmtime_r(&now, &utc);
-		strftime(g->date, sizeof g->date, "%a, %d %b %Y %H:%M:%S GMT",
-			 &utc);
-	}
-	return g->date;
+	if (may_send(c))
+		sent(c, outq_push(&c->outq, chunk));
 }
 
-/* The hooks' field lines. */
-static const char *more_fields(struct conn *c)
+static int queue_message(struct conn *c, struct span payload)
 {
-	const struct conn_hooks *hooks = c->group->hooks;
-	bool has_head = c->state == CONN_PENDING || c->is_in_content;
+	uint8_t header[WEBSOCKET_HEADER_MAX];
+	uint8_t *end = header + sizeof header;
+	size_t len = websocket_write_header(end, OPCODE_TEXT, payload.len);
+	const struct span pieces[] = {{(const char *)end - len, len}, payload};
 
-	if (hooks->fields == NULL)
-		return NULL;
-	return hooks->fields(c, has_head ? conn_request(c) : NULL);
+	return outq_write_pieces(&c->outq, pieces, 2, c->in_flight);
 }
 
-void conn_queue_response(struct conn *c, struct http_response *response)
+int conn_queue_lines(struct conn *c, struct span lines, bool is_last)
 {
-	struct conn_group *g = c->group;
+	char start[HTTP_CHUNK_START_MAX];
+	char *end = start + sizeof start;
+	const struct span after = is_last ? SPAN(HTTP_CHUNK_END HTTP_LAST_CHUNK)
+					  : SPAN(HTTP_CHUNK_END);
 
-	stats_add_status(g->stats, response->status);
-	response->date = date_now(g);
-	response->more_fields = more_fields(c);
-	g->out.len = 0;
-	if (http_write_response(&g->out, response) != 0)
+	if (lines.len == 0)
+		return 0;
+	if (!c->is_chunked)
+		return outq_write(&c->outq, lines, c->in_flight);
+	size_t len = http_write_chunk_start(end, lines.len);
+	const struct span pieces[] = {{end - len, len}, lines, after};
+	return outq_write_pieces(&c->outq, pieces, 3, c->in_flight);
+}
+
+void conn_send_text(struct conn *c, struct span payload)
+{
+	if (!may_send(c))
+		return;
+	sent(c, c->state == CONN_WEBSOCKET
+			? queue_message(c, payload)
+			: conn_queue_lines(c, payload, false));
+}
+
+/* Its chunk has no room for more, so that nothing is appended to it. Limits are
+ * checked when the block is complete: none is cut by an ending. */
+void conn_send_part(struct conn *c, struct span bytes)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	if (c->state != CONN_EVENT_STREAM || c->doomed != ENDING_NONE)
+		return;
+	struct chunk *part = chunk_new(bytes.len);
+	if (part == NULL) {
 		conn_end_later(c, ENDING_no_memory);
-	else
-		conn_queue(c, (struct span){g->out.bytes, g->out.len});
-}
-
-static void log_response(const struct conn *c, struct span path, int status)
-{
-	log_event(LOG_DEBUG, "response",
-		  LOG_FIELDS(log_span("path", path),
-			     log_number("status", (uint64_t)status)),
-		  "conn %p: answered", (const void *)c);
-}
-
-void conn_respond(struct conn *c, const struct http_response *response)
-{
-	const struct http_request *request = http_request(c->http);
-	struct http_response full = *response;
-	/* A client that waits for 100 (Continue) may never send the content it
-	 * announced, so there is no telling where a next request would start
-	 * (RFC 9110 10.1.1). */
-	bool is_early = c->state == CONN_REQUEST;
-	bool is_last = response->close || !request->keep_alive ||
-		       c->group->is_draining ||
-		       (is_early && request->expects_continue);
-
-	CHECK_ON_THREAD(c->group->owner);
-	CHECK(is_early || c->state == CONN_PENDING);
-	log_response(c, request->path, response->status);
-	full.is_head = request->method == HTTP_METHOD_HEAD;
-	full.close = is_last;
-	full.keep_alive = !is_last && request->minor_version == 0;
-	/* 426 has a Connection field of its own. */
-	if (!is_last && response->status != 426)
-		full.keep_alive_s = c->group->keep_alive_s;
-	conn_queue_response(c, &full);
-	if (is_last) {
-		conn_note_end(c, ENDING_done);
-		conn_finish(c);
-	} else if (is_early) {
-		http_discard_content(c->http);
-		conn_move(c, CONN_DISCARDING);
-	} else {
-		conn_move(c, CONN_REQUEST);
+		return;
 	}
+	chunk_append(part, bytes.bytes, bytes.len);
+	part->is_continued = true;
+	if (outq_push(&c->outq, part) != 0)
+		conn_end_later(c, ENDING_no_memory);
+	chunk_unref(part);
+	conn_mark_dirty(c);
 }
 
-static struct http_response error_response(struct buf *content, int status,
-					   const char *text, const char *fields)
+/* Where the limit itself is low, whoever has room is still far from it. */
+bool conn_has_room(const struct conn *c)
 {
-	struct http_response response = {.status = status, .fields = fields};
-	if (json_write_error(content, text) == 0) {
-		response.content_type = CONTENT_JSON;
-		response.content = (struct span){content->bytes, content->len};
-	}
-	return response;
+	size_t max = c->group->limits.buffered_max_bytes / 2;
+	size_t room = max < CONN_ROOM_BYTES ? max : CONN_ROOM_BYTES;
+
+	return may_send(c) && conn_unsent_bytes(c) < room;
 }
 
-void conn_respond_error(struct conn *c, int status, const char *text,
-			const char *fields)
+void conn_wait_for_room(struct conn *c)
 {
-	struct buf content = {0};
-	struct http_response response =
-		error_response(&content, status, text, fields);
-	conn_respond(c, &response);
-	buf_fini(&content);
-}
-
-void conn_respond_late(struct conn *c, int status, const char *text,
-		       const char *fields)
-{
-	struct buf content = {0};
-	struct http_response response =
-		error_response(&content, status, text, fields);
-
-	response.close = true;
-	conn_respond(c, &response);
-	buf_fini(&content);
-	conn_set_deadline(c, DEADLINE_LATE); /* in place of DEADLINE_WRITE */
-}
-
-void conn_respond_last(struct conn *c, int status, const char *text)
-{
-	struct buf content = {0};
-	struct http_response response =
-		error_response(&content, status, text, NULL);
-	response.close = true;
-	response.is_head = conn_request(c)->method == HTTP_METHOD_HEAD;
-	conn_queue_response(c, &response);
-	buf_fini(&content);
-	conn_finish(c);
-}
-
-/* --- the opening handshake ---------------------------------------------- */
-
-static const char *what_lacks(const struct http_request *request)
-{
-	return request->fields[HTTP_SEC_WEBSOCKET_KEY].bytes != NULL &&
-			       request->fields[HTTP_UPGRADE].bytes == NULL
-		       ? "A proxy has removed Upgrade"
-		       : "A WebSocket handshake is expected";
-}
-
-bool conn_check_upgrade(struct conn *c)
-{
-	const struct http_request *request = conn_request(c);
-	const struct span *fields = request->fields;
-	char accept[WEBSOCKET_ACCEPT_LEN + 1];
-
-	if (request->method != HTTP_METHOD_GET || request->minor_version < 1 ||
-	    !http_list_has(fields[HTTP_CONNECTION], SPAN("upgrade")) ||
-	    !http_list_has(fields[HTTP_UPGRADE], SPAN("websocket"))) {
-		conn_respond_error(c, 426, what_lacks(request),
-				   "Upgrade: websocket\r\n"
-				   "Connection: Upgrade\r\n"
-				   "Sec-WebSocket-Version: 13\r\n");
-		return false;
-	}
-	if (!span_equal(fields[HTTP_SEC_WEBSOCKET_VERSION], SPAN("13"))) {
-		conn_respond_error(c, 426, "Sec-WebSocket-Version must be 13",
-				   "Upgrade: websocket\r\n"
-				   "Connection: Upgrade\r\n"
-				   "Sec-WebSocket-Version: 13\r\n");
-		return false;
-	}
-	if (websocket_accept(fields[HTTP_SEC_WEBSOCKET_KEY], accept) != 0) {
-		conn_respond_error(c, 400,
-				   "Sec-WebSocket-Key must be 16 bytes in "
-				   "base64",
-				   NULL);
-		return false;
-	}
-	return true;
-}
-
-void conn_upgrade(struct conn *c, struct span subprotocol)
-{
-	char accept[WEBSOCKET_ACCEPT_LEN + 1];
-	char response[UPGRADE_MAX];
-	struct span key = conn_request(c)->fields[HTTP_SEC_WEBSOCKET_KEY];
-
-	CHECK_ON_THREAD(c->group->owner);
-	CHECK(websocket_accept(key, accept) == 0);
-	snprintf(response, sizeof response,
-		 "HTTP/1.1 101 Switching Protocols\r\n"
-		 "Upgrade: websocket\r\n"
-		 "Connection: Upgrade\r\n"
-		 "Sec-WebSocket-Accept: %s\r\n",
-		 accept);
-	conn_queue(c, span_of(response));
-	if (subprotocol.bytes != NULL) {
-		conn_queue(c, SPAN("Sec-WebSocket-Protocol: "));
-		conn_queue(c, subprotocol);
-		conn_queue(c, SPAN("\r\n"));
-	}
-	conn_queue(c, SPAN("\r\n"));
-	if (c->doomed != ENDING_NONE)
-		return; /* no 101, so no WebSocket; the flush ends it */
-	stats_add_status(c->group->stats, 101);
-	conn_have_place(c);
-	conn_move(c, CONN_WEBSOCKET);
-	c->was_heard = true;
-	conn_set_deadline(c, DEADLINE_PING);
+	c->wants_room = true;
+	conn_mark_dirty(c);
 }

@@ -1,0 +1,114 @@
+/* close.c - why a connection ends is noted, once; and its handle is closed. */
+#include "base/check.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "conn/private.h"
+
+#include <stdlib.h>
+
+const struct conn_ending conn_endings[ENDING_COUNT] = {
+#define ENDING_ROW(name, code, reason) {#name, code, reason},
+	ENDINGS(ENDING_ROW)
+#undef ENDING_ROW
+};
+
+static const enum stats_counter ending_counters[ENDING_COUNT] = {
+#define ENDING_COUNTER(name, code, reason) STATS_closed_##name,
+	ENDINGS(ENDING_COUNTER)
+#undef ENDING_COUNTER
+};
+
+/* What happens every day, and to everybody, is not worth a line at info. */
+static bool is_ordinary(enum ending ending)
+{
+	return ending == ENDING_done || ending == ENDING_peer_gone ||
+	       ending == ENDING_peer_closed || ending == ENDING_idle_timeout ||
+	       ending == ENDING_going_away;
+}
+
+static void log_end(const struct conn *c, enum ending ending)
+{
+	static struct log_limit limit = LOG_LIMIT("connection_ended");
+	enum log_level level = is_ordinary(ending) ? LOG_DEBUG : LOG_INFO;
+	unsigned code = conn_endings[ending].code;
+	char peer[CONN_PEER_MAX];
+
+	if (!log_is_on(level) ||
+	    (level == LOG_INFO && !log_limit_allows(&limit)))
+		return;
+	conn_peer(c, peer);
+	log_event(level, "connection_ended",
+		  LOG_FIELDS(log_text("reason", conn_endings[ending].name),
+			     code > 0 ? log_number("code", code)
+				      : log_text("code", NULL),
+			     log_text("peer", peer[0] != '\0' ? peer : NULL)),
+		  "ended a connection (%s): %s", conn_endings[ending].name,
+		  conn_endings[ending].reason);
+}
+
+void conn_note_end(struct conn *c, enum ending ending)
+{
+	if (c->ending == ENDING_NONE) {
+		c->ending = (uint8_t)ending;
+		stats_add(c->group->stats, ending_counters[ending], 1);
+		log_end(c, ending);
+	}
+	if (!c->has_ended) {
+		c->has_ended = true;
+		c->group->hooks->on_end(c);
+	}
+	conn_resume(c); /* the peer's answer to Close is still read */
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
+	struct conn_group *g = c->group;
+
+	conn_release_http(c);
+	conn_release_websocket(c);
+	memory_credit(c->charged);
+	memory_credit_kernel(KERNEL_CONN_BYTES);
+	outq_fini(&c->outq);
+	free(c);
+	g->count--;
+	g->states[CONN_CLOSED]--;
+}
+
+/* libuv closes the descriptor at once, and calls back later. */
+static void close_handle(struct conn *c, bool has_unsent)
+{
+	struct conn_group *g = c->group;
+	enum listener_kind kind = conn_listener(c);
+
+	g->others[kind]--;
+	/* What the peer does not read must not occupy the kernel either: a
+	 * reset frees it at once. */
+	if (!has_unsent || kind == LISTENER_UNIX ||
+	    uv_tcp_close_reset(&c->tcp, on_closed) != 0)
+		uv_close(&c->handle, on_closed);
+	if (g->on_closed != NULL)
+		g->on_closed(g, kind);
+}
+
+void conn_abort(struct conn *c, enum ending ending)
+{
+	CHECK_ON_THREAD(c->group->owner);
+	if (c->state == CONN_CLOSED)
+		return;
+	conn_note_end(c, ending);
+	bool has_unsent = c->outq.bytes > 0;
+	conn_move(c, CONN_CLOSED);
+	deadline_clear(&c->deadline);
+	list_remove(&c->link);
+	list_remove(&c->dirty);
+	conn_drop_stash(c);
+	close_handle(c, has_unsent);
+}
+
+void conn_finish(struct conn *c)
+{
+	conn_move(c, CONN_FINISHING);
+	conn_set_deadline(c, DEADLINE_WRITE);
+	conn_mark_dirty(c);
+}

@@ -1,0 +1,99 @@
+/* flush.c - once an iteration of the loop: writes what is queued, shuts our
+ * side of those that are finished, and carries out the endings that had to
+ * wait. */
+#include "base/check.h"
+#include "conn/private.h"
+
+#include <sys/socket.h>
+
+#define FLUSH_CLOCK 16 /* connections flushed between looks at the clock */
+
+static void shut_our_side(struct conn *c)
+{
+	uv_os_fd_t fd;
+
+	conn_move(c, CONN_LINGERING);
+	conn_set_deadline(c, DEADLINE_LINGER);
+	if (uv_fileno(&c->handle, &fd) == 0)
+		shutdown(fd, SHUT_WR);
+	/* So that an end that came before comes again. */
+	conn_restart_reading(c);
+}
+
+/* All is written, and nothing more will be. */
+static void end_our_side(struct conn *c)
+{
+	if (c->is_agreed)
+		conn_abort(c, ENDING_done); /* neither side waits */
+	else
+		shut_our_side(c);
+}
+
+static void flush_one(struct conn *c)
+{
+	if (c->doomed != ENDING_NONE)
+		conn_end(c, (enum ending)c->doomed, NULL);
+	if (c->state == CONN_CLOSED)
+		return;
+	conn_unblock(c);
+	if ((conn_is_open(c) || c->state == CONN_FINISHING) &&
+	    c->http != NULL) {
+		conn_release_http(c);
+		conn_account(c);
+	}
+	if (c->state != CONN_CLOSED && c->writing == NULL &&
+	    c->deadline_kind != DEADLINE_LATE && conn_write_queued(c) != 0)
+		conn_abort(c, ENDING_peer_gone);
+	if (c->state == CONN_FINISHING && c->outq.count == 0)
+		end_our_side(c);
+	if (c->wants_room && conn_has_room(c)) {
+		c->wants_room = false;
+		c->group->hooks->on_room(c);
+	}
+}
+
+/* Looks at the clock now and then only: it costs as much as queueing. */
+static bool is_time_up(unsigned done, uint64_t *until_ns)
+{
+	if (done % FLUSH_CLOCK != 0)
+		return false;
+	uint64_t now_ns = uv_hrtime();
+	if (*until_ns == 0)
+		*until_ns = now_ns + CONN_ROUND_NS;
+	return now_ns > *until_ns;
+}
+
+static void flush_list(struct list *list)
+{
+	uint64_t until_ns = 0;
+	unsigned done = 0;
+
+	while (!list_is_empty(list) && !is_time_up(++done, &until_ns)) {
+		struct conn *c = CONTAINER_OF(list->next, struct conn, dirty);
+		list_remove(&c->dirty);
+		flush_one(c);
+	}
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+	(void)idle; /* that it is active keeps the poll from waiting */
+}
+
+bool conn_group_is_busy(const struct conn_group *g)
+{
+	return !list_is_empty(&g->line) || !list_is_empty(&g->answering) ||
+	       !list_is_empty(&g->dirty);
+}
+
+void conn_group_flush(struct conn_group *g)
+{
+	CHECK_ON_THREAD(g->owner);
+	/* Whoever waits for one answer does not wait for a fan-out. */
+	flush_list(&g->answering);
+	flush_list(&g->dirty);
+	if (conn_group_is_busy(g))
+		uv_idle_start(&g->idle, on_idle);
+	else
+		uv_idle_stop(&g->idle);
+}

@@ -1,0 +1,125 @@
+/* room.c - which connection is ended for one more to come. */
+#include "base/check.h"
+#include "conn/private.h"
+
+/* Entries of a list of deadlines that are looked at, where the first ones are
+ * none to end; and of those, how many the kernel is asked about. */
+#define LOOKED_AT_MAX   256
+#define ASKED_ABOUT_MAX 32
+
+/* How much a connection would be missed. */
+enum worth {
+	WORTH_NOTHING,
+	WORTH_A_REQUEST, /* it wants more, and has been served before */
+	WORTH_A_MOMENT,  /* it has had no time yet to say what it wants */
+	WORTH_A_FIRST,   /* it wants something for the first time */
+	WORTH_TRUST,     /* conn_trust() was called */
+};
+
+/* So long a client may take to say what it wants, as far away as it is. */
+#define YOUNG_MS 250
+
+static enum worth worth_of(const struct conn *c, uint64_t since_ms)
+{
+	if (c->is_trusted)
+		return WORTH_TRUST;
+	if (conn_has_unread(c))
+		return c->has_asked ? WORTH_A_REQUEST : WORTH_A_FIRST;
+	if (!c->has_asked && since_ms + YOUNG_MS > uv_now(c->group->loop))
+		return WORTH_A_MOMENT;
+	return WORTH_NOTHING;
+}
+
+/* One to end, and why that and no other: what is worth less goes first, and of
+ * those that are worth the same the one that has been quiet for longest. */
+struct candidate {
+	struct conn *conn; /* NULL: none yet */
+	enum worth worth;
+	uint64_t since_ms;
+};
+
+/* Its last sign of life: its deadline has been set since. Returns its worth. */
+static enum worth consider(struct candidate *best, struct conn *c, int kind)
+{
+	uint64_t since_ms =
+		c->deadline.due_ms - c->group->limits.durations_ms[kind];
+	enum worth worth = worth_of(c, since_ms);
+
+	if (best->conn == NULL || worth < best->worth ||
+	    (worth == best->worth && since_ms < best->since_ms))
+		*best = (struct candidate){c, worth, since_ms};
+	return worth;
+}
+
+static bool is_in_room(const struct conn *c, enum conn_room room)
+{
+	return !c->has_place &&
+	       (c->listener == LISTENER_TCP ||
+		(room == CONN_ROOM_CLIENT && c->listener == LISTENER_UNIX));
+}
+
+/* Considers the connections with one kind of deadline, oldest first, as far as
+ * a later one may be worth less. */
+static void consider_list(struct candidate *best, struct conn_group *g,
+			  enum deadline_kind kind, enum conn_room room)
+{
+	int looked_at = 0;
+	int asked_about = 0;
+
+	LIST_FOR_EACH_SAFE (it, after, &g->deadlines.lists[kind]) {
+		struct conn *c = CONTAINER_OF(it, struct conn, deadline.link);
+		if (++looked_at > LOOKED_AT_MAX)
+			return;
+		if (!is_in_room(c, room))
+			continue;
+		if (consider(best, c, (int)kind) == WORTH_NOTHING ||
+		    (!c->is_trusted && ++asked_about == ASKED_ABOUT_MAX))
+			return;
+	}
+}
+
+/* All that may go have a deadline, of any kind but that of idle subscribers. */
+static struct conn *find_client_to_end(struct conn_group *g,
+				       enum conn_room room)
+{
+	struct candidate best = {.conn = NULL};
+
+	for (int kind = 0; kind < DEADLINE_KINDS; kind++)
+		if (kind != DEADLINE_PING)
+			consider_list(&best, g, (enum deadline_kind)kind, room);
+	return best.conn;
+}
+
+/* They are few, and in front of all others. */
+static struct conn *find_admin_to_end(struct conn_group *g)
+{
+	struct candidate best = {.conn = NULL};
+
+	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
+		struct conn *c = CONTAINER_OF(it, struct conn, link);
+		if (c->listener != LISTENER_ADMIN)
+			break;
+		if (c->deadline_kind != DEADLINE_KINDS)
+			consider(&best, c, c->deadline_kind);
+	}
+	return best.conn;
+}
+
+size_t conn_group_others(const struct conn_group *g, enum conn_room room)
+{
+	CHECK_ON_THREAD(g->owner);
+	if (room == CONN_ROOM_ADMIN)
+		return g->others[LISTENER_ADMIN];
+	return g->others[LISTENER_TCP] +
+	       (room == CONN_ROOM_CLIENT ? g->others[LISTENER_UNIX] : 0);
+}
+
+bool conn_group_make_room(struct conn_group *g, enum conn_room room)
+{
+	CHECK_ON_THREAD(g->owner);
+	struct conn *c = room == CONN_ROOM_ADMIN ? find_admin_to_end(g)
+						 : find_client_to_end(g, room);
+	if (c != NULL)
+		conn_abort(c, ENDING_displaced);
+	return c != NULL;
+}
