@@ -58,7 +58,8 @@ static int reserve(struct session *session)
 	return 0;
 }
 
-static struct subscriber *subscriber_new(struct session *session, bool is_lossy)
+static struct subscriber *subscriber_new(struct session *session,
+					 const struct conn *c, bool is_lossy)
 {
 	size_t size =
 		is_lossy ? sizeof(struct lossy) : sizeof(struct subscriber);
@@ -67,7 +68,7 @@ static struct subscriber *subscriber_new(struct session *session, bool is_lossy)
 	if (s == NULL)
 		return NULL;
 	memory_charge(size);
-	s->form = MESSAGE_ENVELOPE;
+	s->form = (uint8_t)message_form_for(conn_framing(c), true);
 	s->is_lossy = is_lossy;
 	if (is_lossy)
 		CONTAINER_OF(s, struct lossy, subscriber)->shared_bytes =
@@ -145,7 +146,7 @@ static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 	/* A client chooses how long the names are that a topic keeps. */
 	if (memory_level() >= MEMORY_TIGHT || reserve(session) != 0)
 		goto no_memory;
-	s = subscriber_new(session, wish->drops);
+	s = subscriber_new(session, c, wish->drops);
 	if (s == NULL)
 		goto no_memory;
 	int rv = subscribers_add(&r->subscribers, s, c, &wish->key, &wish->from,

@@ -127,7 +127,7 @@ static void prepare(struct routes *r, struct subscriber *all,
 		    enum message_form form, const struct resume *resume)
 {
 	unsigned count = r->plan.topics_count;
-	bool is_event = form >= MESSAGE_EVENT;
+	bool is_event = message_forms[form].is_event;
 
 	for (unsigned i = 0; i < count; i++) {
 		all[i].form = (uint8_t)form;
@@ -215,7 +215,7 @@ void routes_on_loss(struct subscribers *all, struct subscriber *s,
 	if (conn_state(s->conn) == CONN_EVENT_STREAM) {
 		if (send_reset(r, s->conn, &key, to) != 0)
 			conn_end_later(s->conn, ENDING_no_memory);
-	} else if (s->form == MESSAGE_ENVELOPE) {
+	} else if (message_forms[s->form].has_envelope) {
 		routes_send_gap(r, s->conn, &key, from, to);
 	} else {
 		conn_end_later(s->conn, ENDING_not_resumed);
@@ -230,7 +230,7 @@ void routes_on_reset(struct subscribers *all, struct subscriber *s)
 	if (conn_state(s->conn) == CONN_EVENT_STREAM) {
 		if (send_reset(r, s->conn, &key, s->since) != 0)
 			conn_end_later(s->conn, ENDING_no_memory);
-	} else if (s->form == MESSAGE_ENVELOPE) {
+	} else if (message_forms[s->form].has_envelope) {
 		routes_send_reset(r, s->conn, &key, s->since);
 	} else {
 		conn_end_later(s->conn, ENDING_renewed);
@@ -282,7 +282,7 @@ static void start(struct routes *r, struct conn *c, enum message_form form,
 		prepare(r, all, form, resume);
 	for (unsigned i = 0; rv == 0 && i < count; i++)
 		rv = start_one(r, c, &all[i], resume);
-	if (rv == 0 && form != MESSAGE_FRAME)
+	if (rv == 0 && message_forms[form].is_event)
 		rv = send_position(r, c, all);
 	if (rv != 0 && rv != UV_ECANCELED)
 		conn_end(c, rv == UV_EAGAIN ? ENDING_busy : ENDING_no_memory,
@@ -297,16 +297,6 @@ static unsigned retry_ms(const struct routes *r)
 	return (unsigned)(ms + uv_hrtime() / 1024 % (ms / 2 + 1));
 }
 
-static enum message_form event_form(const struct routes *r,
-				    const struct conn *c)
-{
-	if (conn_uses_chunks(c))
-		return r->plan.has_envelopes ? MESSAGE_EVENT_ENVELOPE
-					     : MESSAGE_EVENT;
-	return r->plan.has_envelopes ? MESSAGE_BARE_EVENT_ENVELOPE
-				     : MESSAGE_BARE_EVENT;
-}
-
 static void start_stream(struct routes *r, struct conn *c,
 			 const struct http_request *request)
 {
@@ -319,7 +309,9 @@ static void start_stream(struct routes *r, struct conn *c,
 	}
 	conn_stream(c, (struct span){r->page.bytes, r->page.len});
 	if (conn_state(c) == CONN_EVENT_STREAM)
-		start(r, c, event_form(r, c), &resume);
+		start(r, c,
+		      message_form_for(conn_framing(c), r->plan.has_envelopes),
+		      &resume);
 }
 
 /* What the client is told of the subprotocols it offered. A browser takes no
@@ -348,7 +340,7 @@ static void start_websocket(struct routes *r, struct conn *c,
 		routes_start_session(r, c, &r->plan, resume.is_wanted,
 				     resume.epoch);
 	} else if (r->plan.topics_count > 0) {
-		start(r, c, MESSAGE_FRAME, &resume);
+		start(r, c, message_form_for(conn_framing(c), false), &resume);
 	}
 }
 
@@ -404,7 +396,7 @@ static void subscribe_raw(struct routes *r, struct conn *c,
 {
 	struct client *client = conn_user(c);
 
-	client->only.form = MESSAGE_FRAME;
+	client->only.form = (uint8_t)message_form_for(conn_framing(c), false);
 	/* A client chooses how long the names are that a topic keeps. */
 	int rv = memory_level() >= MEMORY_TIGHT
 			 ? UV_ENOMEM

@@ -27,6 +27,7 @@
 #define ISIMUD_CONN_CONN_H
 
 #include "base/log.h"
+#include "codec/framing.h"
 #include "codec/http/http.h"
 #include "codec/websocket.h"
 #include "config/listener.h"
@@ -159,12 +160,13 @@ struct conn_group {
 	unsigned poll_reads;         /* little ones, in this poll */
 	bool is_poll_over;           /* all that is read has to wait */
 	struct list stalled;         /* writes that wait, by conn_write->link */
-	struct list answering;    /* those with something to write, or to end */
-	struct list dirty;        /* the same of open WebSockets and streams */
-	uv_idle_t idle;           /* active while some of those lists waits */
-	struct chunk *ping;       /* the encoded Ping, shared by all */
-	struct chunk *keep_alive; /* the same for event streams (sse.h) */
-	struct http *http_pool[32]; /* for the next connections */
+	struct list answering; /* those with something to write, or to end */
+	struct list dirty;     /* the same of open WebSockets and streams */
+	uv_idle_t idle;        /* active while some of those lists waits */
+	struct chunk *ping;    /* the encoded Ping, shared by all */
+	struct chunk *keep_alive[FRAMINGS]; /* the same for event streams
+					       (sse.h), by their framing */
+	struct http *http_pool[32];         /* for the next connections */
 	unsigned http_pooled;
 	struct websocket *websocket_pool[8];
 	unsigned websocket_pooled;
@@ -328,9 +330,9 @@ void conn_upgrade(struct conn *c, struct span subprotocol);
  * the client still sends is dropped; its end ends the connection. */
 void conn_stream(struct conn *c, struct span first);
 
-/* Whether what an event stream is sent by conn_send() and conn_send_part() must
- * be whole chunks of the transfer coding, and not the bare lines. */
-bool conn_uses_chunks(const struct conn *c);
+/* The framing that what an open WebSocket or an event stream is sent by
+ * conn_send() and conn_send_part() must have. */
+enum framing conn_framing(const struct conn *c);
 
 /* Queues a chunk of whole frames to an open WebSocket, or of whole lines to an
  * event stream, holding it. Never ends the connection inside the call, so it

@@ -106,6 +106,24 @@ static uint64_t keep_alive_of(uint64_t idle_ms)
 	return idle_ms < 2000 ? 0 : idle_ms / 1000 - 1;
 }
 
+/* A WebSocket has the Ping. */
+static int make_keep_alives(struct conn_group *g)
+{
+	for (unsigned i = FRAMING_CHUNK; i < FRAMINGS; i++) {
+		g->keep_alive[i] = conn_new_keep_alive((enum framing)i);
+		if (g->keep_alive[i] == NULL)
+			return UV_ENOMEM;
+	}
+	return 0;
+}
+
+static void drop_keep_alives(struct conn_group *g)
+{
+	for (unsigned i = 0; i < FRAMINGS; i++)
+		if (g->keep_alive[i] != NULL)
+			chunk_unref(g->keep_alive[i]);
+}
+
 int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 		    const struct conn_hooks *hooks, void *context,
 		    const struct conn_limits *limits, struct stats *stats)
@@ -134,8 +152,7 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 		return UV_ENOMEM;
 	chunk_append(g->ping, ping, ping_len);
 	int rv = UV_ENOMEM;
-	g->keep_alive = conn_new_keep_alive();
-	if (g->keep_alive == NULL)
+	if (make_keep_alives(g) != 0)
 		goto err_ping;
 	rv = deadlines_open(&g->deadlines, loop, limits->durations_ms,
 			    on_deadline);
@@ -143,8 +160,8 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 		CHECK(uv_idle_init(loop, &g->idle) == 0);
 		return 0;
 	}
-	chunk_unref(g->keep_alive);
 err_ping:
+	drop_keep_alives(g);
 	chunk_unref(g->ping);
 	return rv;
 }
@@ -156,7 +173,7 @@ void conn_group_close(struct conn_group *g)
 	deadlines_close(&g->deadlines);
 	uv_close((uv_handle_t *)&g->idle, NULL);
 	chunk_unref(g->ping);
-	chunk_unref(g->keep_alive);
+	drop_keep_alives(g);
 	buf_fini(&g->out);
 	while (g->http_pooled > 0)
 		http_free(g->http_pool[--g->http_pooled]);

@@ -101,8 +101,7 @@ struct conn {
 	bool wants_room : 1; /* conn_wait_for_room() was called */
 	bool was_behind : 1; /* something was unsent at the last ping */
 	bool is_judged : 1;  /* something was at `judged_at`, and since */
-	bool is_chunked : 1; /* what an event stream is sent is chunks of HTTP
-			      */
+	uint8_t framing : 3; /* enum framing, of what it is sent once open */
 	bool has_place : 1;  /* is counted in group->subscribers */
 	bool is_trusted : 1; /* conn_trust() was called */
 	bool has_asked : 1;  /* a whole request has come */
@@ -234,9 +233,10 @@ void conn_finish(struct conn *c);
 
 /* Queues a copy; without memory the connection is doomed. */
 void conn_queue(struct conn *c, struct span bytes);
-/* Queues lines to an event stream, in a chunk if it has those; the last one's
- * end if `is_last`. Returns 0 or UV_ENOMEM. */
-int conn_queue_lines(struct conn *c, struct span lines, bool is_last);
+/* Queues a copy of a unit in the connection's framing; of an event stream,
+ * nothing if it is empty. `is_last`: no other follows. Returns 0 or UV_ENOMEM.
+ */
+int conn_queue_unit(struct conn *c, struct span unit, bool is_last);
 /* Writes as much as the kernel takes. Returns 0 or a UV_E…. */
 int conn_write_queued(struct conn *c);
 
@@ -252,9 +252,8 @@ void conn_send_late(struct conn *c);
 
 /* --- stream.c --- */
 
-/* What shows an event stream with chunks that we are alive; NULL without
- * memory. */
-struct chunk *conn_new_keep_alive(void);
+/* What shows an event stream that we are alive; NULL without memory. */
+struct chunk *conn_new_keep_alive(enum framing framing);
 /* DEADLINE_PING of an event stream has come. */
 void conn_keep_alive(struct conn *c);
 /* Tells an event stream's client why it ends, and finishes. */

@@ -32,30 +32,26 @@ void conn_stream(struct conn *c, struct span first)
 	}
 	if (c->doomed != ENDING_NONE)
 		return; /* no head, so no stream; the flush ends it */
-	c->is_chunked = response.is_chunked;
+	c->framing = response.is_chunked ? FRAMING_CHUNK : FRAMING_BARE;
 	conn_have_place(c);
 	conn_move(c, CONN_EVENT_STREAM);
 	conn_set_deadline(c, DEADLINE_PING);
 }
 
-bool conn_uses_chunks(const struct conn *c)
-{
-	return c->is_chunked;
-}
-
-struct chunk *conn_new_keep_alive(void)
+struct chunk *conn_new_keep_alive(enum framing framing)
 {
 	const struct span line = SPAN(SSE_KEEP_ALIVE);
-	char start[HTTP_CHUNK_START_MAX];
+	struct span after = framing_end(framing);
+	char start[FRAMING_START_MAX];
 	char *end = start + sizeof start;
-	size_t len = http_write_chunk_start(end, line.len);
-	struct chunk *c = chunk_new(len + line.len + strlen(HTTP_CHUNK_END));
+	size_t len = framing_write_start(framing, end, line.len);
+	struct chunk *c = chunk_new(len + line.len + after.len);
 
 	if (c == NULL)
 		return NULL;
 	chunk_append(c, end - len, len);
 	chunk_append(c, line.bytes, line.len);
-	chunk_append(c, HTTP_CHUNK_END, strlen(HTTP_CHUNK_END));
+	chunk_append(c, after.bytes, after.len);
 	return c;
 }
 
@@ -71,10 +67,7 @@ void conn_keep_alive(struct conn *c)
 		return;
 	}
 	conn_set_deadline(c, DEADLINE_PING);
-	if (c->is_chunked)
-		conn_send(c, c->group->keep_alive);
-	else
-		conn_send_text(c, SPAN(SSE_KEEP_ALIVE));
+	conn_send(c, c->group->keep_alive[c->framing]);
 }
 
 static void queue_last_block(struct conn *c, unsigned code, const char *reason)
@@ -90,7 +83,7 @@ static void queue_last_block(struct conn *c, unsigned code, const char *reason)
 	    buf_append(&data, "}", 1) != 0 ||
 	    sse_write_event(out, SPAN(SSE_CLOSE),
 			    (struct span){data.bytes, data.len}) != 0 ||
-	    conn_queue_lines(c, (struct span){out->bytes, out->len}, true) != 0)
+	    conn_queue_unit(c, (struct span){out->bytes, out->len}, true) != 0)
 		conn_end_later(c, ENDING_no_memory);
 	buf_fini(&data);
 }

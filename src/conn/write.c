@@ -9,7 +9,6 @@
 
 #define GATHER_MAX    64    /* buffers in one system call */
 #define IN_FLIGHT_MAX 65536 /* bytes left to the kernel's readiness at once */
-#define OPCODE_TEXT   1
 /* About what a chunk, and its place in the queue, need beside its bytes. */
 #define CHUNK_COST_BYTES 64
 
@@ -207,39 +206,36 @@ void conn_send(struct conn *c, struct chunk *chunk)
 		sent(c, outq_push(&c->outq, chunk));
 }
 
-static int queue_message(struct conn *c, struct span payload)
+enum framing conn_framing(const struct conn *c)
 {
-	uint8_t header[WEBSOCKET_HEADER_MAX];
-	uint8_t *end = header + sizeof header;
-	size_t len = websocket_write_header(end, OPCODE_TEXT, payload.len);
-	const struct span pieces[] = {{(const char *)end - len, len}, payload};
-
-	return outq_write_pieces(&c->outq, pieces, 2, c->in_flight);
+	return (enum framing)c->framing;
 }
 
-int conn_queue_lines(struct conn *c, struct span lines, bool is_last)
+int conn_queue_unit(struct conn *c, struct span unit, bool is_last)
 {
-	char start[HTTP_CHUNK_START_MAX];
+	enum framing framing = conn_framing(c);
+	char start[FRAMING_START_MAX];
 	char *end = start + sizeof start;
-	const struct span after = is_last ? SPAN(HTTP_CHUNK_END HTTP_LAST_CHUNK)
-					  : SPAN(HTTP_CHUNK_END);
 
-	if (lines.len == 0)
+	/* An empty chunk would be the last one. */
+	if (unit.len == 0 && framing != FRAMING_TEXT)
 		return 0;
-	if (!c->is_chunked)
-		return outq_write(&c->outq, lines, c->in_flight);
-	size_t len = http_write_chunk_start(end, lines.len);
-	const struct span pieces[] = {{end - len, len}, lines, after};
-	return outq_write_pieces(&c->outq, pieces, 3, c->in_flight);
+	size_t len = framing_write_start(framing, end, unit.len);
+	const struct span pieces[] = {
+		{end - len, len},
+		unit,
+		framing_end(framing),
+		is_last ? framing_last(framing) : SPAN(""),
+	};
+	return outq_write_pieces(&c->outq, pieces,
+				 sizeof pieces / sizeof pieces[0],
+				 c->in_flight);
 }
 
 void conn_send_text(struct conn *c, struct span payload)
 {
-	if (!may_send(c))
-		return;
-	sent(c, c->state == CONN_WEBSOCKET
-			? queue_message(c, payload)
-			: conn_queue_lines(c, payload, false));
+	if (may_send(c))
+		sent(c, conn_queue_unit(c, payload, false));
 }
 
 /* Its chunk has no room for more, so that nothing is appended to it. Limits are

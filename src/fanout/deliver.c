@@ -1,7 +1,5 @@
 /* deliver.c - sorts the mail by topic, and sends runs of it. */
 #include "base/check.h"
-#include "codec/http/http.h"
-#include "codec/sse.h"
 #include "fanout/members.h"
 #include "fanout/subscribers.h"
 
@@ -267,32 +265,23 @@ static void send_form(struct subscribers *all, const struct local_topic *local,
 
 /* --- one by one ----------------------------------------------------------- */
 
-/* Writes what goes before `body` in an event of `s`, into all->text: its id,
- * with the start of the chunk where it is one. Returns that; absent without
- * memory. */
+/* Writes what goes before `body` in an event of `s`, into all->text. Returns
+ * that; absent without memory. */
 static struct span write_event_start(struct subscribers *all,
 				     const struct subscriber *s,
 				     const struct chunk *body)
 {
-	const size_t room = HTTP_CHUNK_START_MAX;
 	struct buf *text = &all->text;
-	size_t before = 0;
 
 	all->cursor.len = 0;
 	text->len = 0;
 	if (subscribers_write_cursor(all, s, &all->cursor) != 0 ||
-	    buf_reserve(text, room) != 0)
+	    message_append_event_start(
+		    text, (enum message_form)s->form,
+		    (struct span){all->cursor.bytes, all->cursor.len},
+		    body->len) != 0)
 		return (struct span){NULL, 0};
-	text->len = room;
-	if (sse_write_id(text, (struct span){all->cursor.bytes,
-					     all->cursor.len}) != 0)
-		return (struct span){NULL, 0};
-	if (message_is_chunked((enum message_form)s->form))
-		before = http_write_chunk_start(text->bytes + room,
-						text->len - room + body->len -
-							strlen(HTTP_CHUNK_END));
-	return (struct span){text->bytes + room - before,
-			     text->len - room + before};
+	return (struct span){text->bytes, text->len};
 }
 
 void subscribers_send_event(struct subscribers *all, const struct subscriber *s,

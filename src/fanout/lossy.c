@@ -160,8 +160,8 @@ static bool send_now(struct subscribers *all, struct lossy *l,
 {
 	struct message_source source =
 		local_topic_source(all, l->subscriber.topic);
-	struct chunk *chunk =
-		subscribers_chunk_of(all, m, MESSAGE_ENVELOPE, &source);
+	struct chunk *chunk = subscribers_chunk_of(
+		all, m, (enum message_form)l->subscriber.form, &source);
 
 	if (chunk == NULL)
 		return false;

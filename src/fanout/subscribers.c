@@ -191,8 +191,9 @@ int subscribers_add(struct subscribers *all, struct subscriber *s,
 	struct registry_join how = {.member = NULL};
 
 	CHECK(s->topic == NULL);
-	CHECK(!s->is_lossy || s->form == MESSAGE_ENVELOPE);
-	CHECK(!s->has_cursor || s->form >= MESSAGE_EVENT);
+	CHECK(!s->is_lossy || (message_forms[s->form].has_envelope &&
+			       !message_forms[s->form].is_event));
+	CHECK(!s->has_cursor || message_forms[s->form].is_event);
 	if (resume != NULL) {
 		how.resumes = resume->resumes;
 		how.epoch = resume->epoch;

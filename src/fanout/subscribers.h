@@ -51,7 +51,8 @@ struct subscriber {
  * connection has no room for waits here, within MAX_BUFFERED for queue and
  * waiting together; beyond it, or without memory, the oldest goes, and the
  * client is told by a gap notice (envelope.h) before the next message, or as
- * soon as there is room if none follows. Always MESSAGE_ENVELOPE.
+ * soon as there is room if none follows. Its form has an envelope, and is no
+ * event.
  * Zeroed memory is none. */
 struct lossy {
 	struct subscriber subscriber; /* the first member */

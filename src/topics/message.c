@@ -7,20 +7,35 @@
 #include "base/memory.h"
 #include "codec/cursor.h"
 #include "codec/envelope.h"
-#include "codec/http/http.h"
 #include "codec/sse.h"
 #include "codec/websocket.h"
 
 #include <stdlib.h>
 #include <uv.h>
 
-#define OPCODE_TEXT 1
 /* More than any form needs beside the data and the topic's names, escapes left
  * out; a guess that is too low only costs another allocation. */
 #define FORM_OVERHEAD 320
-/* Room before a form for what is known once it is written: its length. */
-#define START_MAX WEBSOCKET_HEADER_MAX
-_Static_assert(HTTP_CHUNK_START_MAX <= START_MAX, "a chunk's start has room");
+
+const struct message_form_row message_forms[MESSAGE_FORMS] = {
+#define FORM_ROW(name, framing, has_envelope, is_event, lies_in)               \
+	[MESSAGE_##name] = {FRAMING_##framing, has_envelope, is_event,         \
+			    MESSAGE_##lies_in},
+	MESSAGE_FORM_TABLE(FORM_ROW)
+#undef FORM_ROW
+};
+
+enum message_form message_form_for(enum framing framing, bool has_envelope)
+{
+	unsigned form = 0;
+
+	while (message_forms[form].framing != framing ||
+	       message_forms[form].has_envelope != has_envelope) {
+		form++;
+		CHECK(form < MESSAGE_FORMS);
+	}
+	return (enum message_form)form;
+}
 
 /* A form, in one allocation with its bytes. Immutable once it is in a message's
  * `forms`. */
@@ -51,7 +66,8 @@ struct message *message_new_event(struct span data, bool is_json,
 	memory_charge(size);
 	uint8_t *payload =
 		(uint8_t *)(m->links + workers) + WEBSOCKET_HEADER_MAX;
-	size_t header = websocket_write_header(payload, OPCODE_TEXT, data.len);
+	size_t header =
+		framing_write_start(FRAMING_TEXT, (char *)payload, data.len);
 	if (data.len > 0)
 		memcpy(payload, data.bytes, data.len);
 	if (event.len > 0)
@@ -118,56 +134,55 @@ static int write_event_envelope(struct buf *out, const struct message *m,
 	return rv;
 }
 
-static int write_form(struct buf *out, const struct message *m,
-		      enum message_form form,
-		      const struct message_source *source)
+static int write_event(struct buf *out, const struct message *m,
+		       bool has_envelope, const struct message_source *source,
+		       struct span id)
 {
-	char text[CURSOR_MAX];
-	struct span id = {text, cursor_write(text, m->epoch, m->sequence)};
-
-	if (form == MESSAGE_ENVELOPE)
-		return write_envelope(out, m, source, id);
 	int rv = sse_write_id(out, id);
 	if (rv == 0 && m->event_len > 0)
 		rv = sse_write_type(out, message_event(m));
 	if (rv != 0)
 		return rv;
-	return form == MESSAGE_EVENT || form == MESSAGE_BARE_EVENT
-		       ? sse_write_data(out, message_data(m))
-		       : write_event_envelope(out, m, source, id);
+	return has_envelope ? write_event_envelope(out, m, source, id)
+			    : sse_write_data(out, message_data(m));
 }
 
-/* Puts what goes before a form of `len` bytes, so that it ends before `end`.
- * Returns its length. */
-static size_t write_start(char *end, enum message_form form, size_t len)
+/* Writes what is inside the framing of a form that is not the frame. */
+static int write_content(struct buf *out, const struct message *m,
+			 enum message_form form,
+			 const struct message_source *source)
 {
-	if (form == MESSAGE_ENVELOPE)
-		return websocket_write_header((uint8_t *)end, OPCODE_TEXT, len);
-	return message_is_chunked(form) ? http_write_chunk_start(end, len) : 0;
+	const struct message_form_row *row = &message_forms[form];
+	char text[CURSOR_MAX];
+	struct span id = {text, cursor_write(text, m->epoch, m->sequence)};
+
+	if (row->is_event)
+		return write_event(out, m, row->has_envelope, source, id);
+	return write_envelope(out, m, source, id);
 }
 
-/* Writes a whole form behind `out->len`, after START_MAX bytes of room, and
- * from `*start` on. Returns 0, or UV_ENOMEM with `out->len` undefined. */
+/* Writes a whole form behind `out->len`, after FRAMING_START_MAX bytes of room,
+ * and from `*start` on. Returns 0, or UV_ENOMEM with `out->len` undefined. */
 static int write_whole(struct buf *out, size_t *start, const struct message *m,
 		       enum message_form form,
 		       const struct message_source *source)
 {
 	size_t room = FORM_OVERHEAD + source->publisher.len +
 		      source->topic.len + m->frame_len;
+	enum framing framing = message_forms[form].framing;
+	struct span end = framing_end(framing);
 
 	if (buf_reserve(out, room) != 0)
 		return UV_ENOMEM;
-	out->len += START_MAX;
+	out->len += FRAMING_START_MAX;
 	size_t from = out->len;
-	if (write_form(out, m, form, source) != 0 ||
+	if (write_content(out, m, form, source) != 0 ||
 	    out->len - from >
-		    MESSAGE_MAX_BYTES - START_MAX - strlen(HTTP_CHUNK_END))
+		    MESSAGE_MAX_BYTES - FRAMING_START_MAX - FRAMING_END_MAX)
 		return UV_ENOMEM;
-	*start = from - write_start(out->bytes + from, form, out->len - from);
-	if (message_is_chunked(form) &&
-	    buf_append(out, HTTP_CHUNK_END, strlen(HTTP_CHUNK_END)) != 0)
-		return UV_ENOMEM;
-	return 0;
+	*start = from - framing_write_start(framing, out->bytes + from,
+					    out->len - from);
+	return buf_append(out, end.bytes, end.len);
 }
 
 /* Makes an encoding of what `out` holds from `start` on, in that memory,
@@ -293,25 +308,6 @@ void message_encoding_free(struct message_encoding *e)
 	free(e);
 }
 
-/* What follows the next line of `text`. */
-static struct span skip_line(struct span text)
-{
-	const char *end = memchr(text.bytes, '\n', text.len);
-
-	CHECK(end != NULL);
-	end++;
-	return (struct span){end, text.len - (size_t)(end - text.bytes)};
-}
-
-/* What is in a chunk. */
-static struct span data_of(struct span chunk)
-{
-	struct span data = skip_line(chunk);
-
-	data.len -= strlen(HTTP_CHUNK_END);
-	return data;
-}
-
 struct message_encoding *message_encode_apart(
 	const struct message *m, enum message_form form,
 	const struct message_source *source)
@@ -351,34 +347,41 @@ static struct message_encoding *add_form(struct message *m,
 	return has;
 }
 
-/* Once: the other form is no bare one. */
-/* NOLINTNEXTLINE(misc-no-recursion) */
-static struct span encode_bare(struct message *m, enum message_form form,
-			       const struct message_source *source)
+/* What follows the next line of `text`. */
+static struct span skip_line(struct span text)
 {
-	struct span chunk = message_encode(m,
-					   form == MESSAGE_BARE_EVENT
-						   ? MESSAGE_EVENT
-						   : MESSAGE_EVENT_ENVELOPE,
-					   source);
+	const char *end = memchr(text.bytes, '\n', text.len);
 
-	return chunk.bytes == NULL ? chunk : data_of(chunk);
+	CHECK(end != NULL);
+	end++;
+	return (struct span){end, text.len - (size_t)(end - text.bytes)};
 }
 
-/* The same. */
-/* NOLINTNEXTLINE(misc-no-recursion) */
+/* What is inside the framing of an event, and behind it. */
+static struct span unframed(struct span event, enum framing framing)
+{
+	return framing == FRAMING_CHUNK ? skip_line(event) : event;
+}
+
 struct span message_encode(struct message *m, enum message_form form,
 			   const struct message_source *source)
 {
+	enum message_form bytes_of = message_forms[form].lies_in;
+
 	if (form == MESSAGE_FRAME)
 		return (struct span){(const char *)m->frame, m->frame_len};
-	if (form >= MESSAGE_ENCODINGS)
-		return encode_bare(m, form, source);
-	struct message_encoding *e =
-		atomic_load_explicit(&m->forms[form - 1], memory_order_acquire);
+	struct message_encoding *e = atomic_load_explicit(
+		&m->forms[bytes_of - 1], memory_order_acquire);
 	if (e == NULL)
-		e = add_form(m, form, source);
-	return e == NULL ? (struct span){NULL, 0} : message_encoding_bytes(e);
+		e = add_form(m, bytes_of, source);
+	if (e == NULL)
+		return (struct span){NULL, 0};
+	struct span bytes = message_encoding_bytes(e);
+	if (bytes_of != form) {
+		bytes = unframed(bytes, message_forms[bytes_of].framing);
+		bytes.len -= framing_end(message_forms[bytes_of].framing).len;
+	}
+	return bytes;
 }
 
 int message_append(struct buf *out, const struct message *m,
@@ -400,9 +403,33 @@ int message_append(struct buf *out, const struct message *m,
 
 struct span message_event_body(struct span event, enum message_form form)
 {
-	if (message_is_chunked(form))
-		event = skip_line(event);
-	return skip_line(event);
+	return skip_line(unframed(event, message_forms[form].framing));
+}
+
+int message_append_event_start(struct buf *out, enum message_form form,
+			       struct span id, size_t body_len)
+{
+	enum framing framing = message_forms[form].framing;
+	size_t before = out->len;
+	char start[FRAMING_START_MAX];
+	char *end = start + sizeof start;
+
+	/* The id is written where the start will be, to learn its length. */
+	if (buf_reserve(out, FRAMING_START_MAX) != 0)
+		return UV_ENOMEM;
+	out->len += FRAMING_START_MAX;
+	size_t from = out->len;
+	if (sse_write_id(out, id) != 0) {
+		out->len = before;
+		return UV_ENOMEM;
+	}
+	size_t id_len = out->len - from;
+	size_t len = framing_write_start(
+		framing, end, id_len + body_len - framing_end(framing).len);
+	memcpy(out->bytes + before, end - len, len);
+	memmove(out->bytes + before + len, out->bytes + from, id_len);
+	out->len = before + len + id_len;
+	return 0;
 }
 
 /* --- references ----------------------------------------------------------- */

@@ -15,6 +15,7 @@
 #define ISIMUD_TOPICS_MESSAGE_H
 
 #include "base/span.h"
+#include "codec/framing.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -22,17 +23,36 @@
 
 #define MESSAGE_MAX_BYTES UINT32_MAX /* of a form */
 
+/* The forms: one table, a row each. Name; its framing; whether an envelope
+ * (envelope_write_message()) takes the place of the data; whether it is an
+ * event, which begins with its id; the form in whose bytes it lies, which is
+ * itself where it has bytes of its own. Those come first. */
+#define MESSAGE_FORM_TABLE(X)                                                  \
+	X(FRAME, TEXT, false, false, FRAME)                                    \
+	X(ENVELOPE, TEXT, true, false, ENVELOPE)                               \
+	X(EVENT, CHUNK, false, true, EVENT)                                    \
+	X(EVENT_ENVELOPE, CHUNK, true, true, EVENT_ENVELOPE)                   \
+	X(BARE_EVENT, BARE, false, true, EVENT)                                \
+	X(BARE_EVENT_ENVELOPE, BARE, true, true, EVENT_ENVELOPE)
+
 enum message_form {
-	MESSAGE_FRAME,    /* WebSocket: the data */
-	MESSAGE_ENVELOPE, /* WebSocket: envelope_write_message() */
-	/* Event stream, a chunk of HTTP's (http_write_chunk_start()): */
-	MESSAGE_EVENT,          /* an id and the data */
-	MESSAGE_EVENT_ENVELOPE, /* an id and the envelope */
-	/* The same for HTTP/1.0, which has no chunks: lies in those. */
-	MESSAGE_BARE_EVENT,
-	MESSAGE_BARE_EVENT_ENVELOPE,
+#define MESSAGE_FORM_ENUM(name, framing, has_envelope, is_event, lies_in)      \
+	MESSAGE_##name,
+	MESSAGE_FORM_TABLE(MESSAGE_FORM_ENUM)
+#undef MESSAGE_FORM_ENUM
 	MESSAGE_FORMS,
 };
+
+struct message_form_row {
+	enum framing framing;
+	bool has_envelope;
+	bool is_event;
+	enum message_form lies_in;
+};
+extern const struct message_form_row message_forms[MESSAGE_FORMS];
+
+/* The form for a connection with that framing: with the envelope, or not. */
+enum message_form message_form_for(enum framing framing, bool has_envelope);
 
 /* Forms that have bytes of their own: those before. */
 #define MESSAGE_ENCODINGS MESSAGE_BARE_EVENT
@@ -113,15 +133,14 @@ void message_encoding_free(struct message_encoding *e);
 int message_append(struct buf *out, const struct message *m,
 		   enum message_form form, const struct message_source *source);
 
-/* Whether a form is an event in a chunk of HTTP's. */
-static inline bool message_is_chunked(enum message_form form)
-{
-	return form == MESSAGE_EVENT || form == MESSAGE_EVENT_ENVELOPE;
-}
-
-/* What of an event, in any of the forms, follows its id; with the end of the
- * chunk (HTTP_CHUNK_END) where it is one. */
+/* What of an event, in any of the forms, follows its id; with the end of its
+ * framing. */
 struct span message_event_body(struct span event, enum message_form form);
+
+/* Appends what goes before that body, of `body_len` bytes, in an event with
+ * another id. Returns 0, or UV_ENOMEM with `out` unchanged. */
+int message_append_event_start(struct buf *out, enum message_form form,
+			       struct span id, size_t body_len);
 
 /* The history keeps `m` from now on: once, while no other thread has it. */
 void message_keep(struct message *m);

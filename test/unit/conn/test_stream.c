@@ -296,7 +296,7 @@ static void a_stream_of_http_1_1_is_in_chunks(void **state)
 	struct app *a = *state;
 	struct client *c = open_chunked_stream(a);
 
-	assert_true(conn_uses_chunks(a->conn));
+	assert_true(conn_framing(a->conn) == FRAMING_CHUNK);
 	c->at = 0;
 	place_of(c, "\r\nTransfer-Encoding: chunked\r\n");
 	place_of(c, "\r\nConnection: close\r\n");

@@ -1739,7 +1739,7 @@ static void expect_some(struct office *o, struct reader *r,
 {
 	bool is_stream = r->member->subscriber.form >= MESSAGE_EVENT ||
 			 r->member->siblings[0].has_cursor;
-	bool is_chunked = is_stream && conn_uses_chunks(r->conn);
+	bool is_chunked = conn_framing(r->conn) == FRAMING_CHUNK;
 	struct span unit_end = is_chunked ? SPAN("\n\n\r\n") : SPAN("\n\n");
 	size_t got = 0;
 

@@ -400,6 +400,40 @@ static void forms_of_any_length_are_whole(void **state)
 	}
 }
 
+static void a_connection_has_the_form_of_its_framing(void **state)
+{
+	(void)state;
+	for (unsigned form = 0; form < MESSAGE_FORMS; form++)
+		assert_int_equal(
+			message_form_for(message_forms[form].framing,
+					 message_forms[form].has_envelope),
+			form);
+}
+
+static void an_event_may_begin_with_another_id(void **state)
+{
+	struct message *m = numbered(SPAN("a"), false);
+	struct span body = message_event_body(
+		message_encode(m, MESSAGE_EVENT, &source), MESSAGE_EVENT);
+	struct buf out = {0};
+
+	(void)state;
+	assert_int_equal(message_append_event_start(&out, MESSAGE_EVENT,
+						    SPAN("1-2"), body.len),
+			 0);
+	assert_int_equal(buf_append(&out, body.bytes, body.len), 0);
+	assert_true(span_equal((struct span){out.bytes, out.len},
+			       SPAN("11\r\nid: 1-2\ndata: a\n\n\r\n")));
+	out.len = 0;
+	assert_int_equal(message_append_event_start(&out, MESSAGE_BARE_EVENT,
+						    SPAN("1-2"), 9),
+			 0);
+	assert_true(span_equal((struct span){out.bytes, out.len},
+			       SPAN("id: 1-2\n")));
+	buf_fini(&out);
+	message_unref(m, 1);
+}
+
 static void a_form_is_made_once(void **state)
 {
 	struct message *m = numbered(SPAN("news"), false);
@@ -617,6 +651,8 @@ int main(void)
 		cmocka_unit_test(a_bare_event_lies_in_the_chunk),
 		cmocka_unit_test(the_body_of_an_event_is_what_follows_its_id),
 		cmocka_unit_test(forms_of_any_length_are_whole),
+		cmocka_unit_test(a_connection_has_the_form_of_its_framing),
+		cmocka_unit_test(an_event_may_begin_with_another_id),
 		cmocka_unit_test(a_form_is_made_once),
 		cmocka_unit_test(
 			what_forms_take_is_charged_until_the_message_goes),
