@@ -62,7 +62,8 @@ endif
 # --- files ------------------------------------------------------------------
 
 SRC     := $(sort $(shell find src -name '*.c'))
-ROOMS   := $(filter-out src/main.c,$(SRC))
+WEB     := src/web/isimud.js
+ROOMS   := $(filter-out src/main.c,$(SRC)) build/assets.c
 UNIT    := $(sort $(shell find test/unit -name 'test_*.c' 2>/dev/null))
 FUZZ    := $(sort $(wildcard test/fuzz/fuzz_*.c))
 C_FILES := $(sort $(shell find src test/unit test/fuzz test/oom test/echo -name '*.[ch]' \
@@ -124,6 +125,12 @@ build/$(1)/fuzz/%: build/$(1)/test/fuzz/%.o build/$(1)/test/fuzz/alloc.o \
 programs-$(1): $$(call UNIT_BIN,$(1)) build/$(1)/isimud build/$(1)/echo
 endef
 $(foreach flavour,$(FLAVOURS),$(eval $(call FLAVOUR_RULES,$(flavour))))
+
+# What the program has of src/web.
+build/assets.c: src/web/embed.sh $(WEB) Makefile
+	@mkdir -p $(@D)
+	@$(call SAY,EMBED $@)
+	$(Q)src/web/embed.sh $(WEB) >$@.new && mv $@.new $@
 
 build/versions.ok: third_party/versions.sh | deps-build
 	@mkdir -p $(@D)

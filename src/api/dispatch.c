@@ -17,6 +17,7 @@
 enum door {
 	DOOR_CLIENTS,   /* all but that of ADMIN_PORT */
 	DOOR_OPERATORS, /* that of ADMIN_PORT; without one, all */
+	DOOR_ALL,
 };
 
 struct route {
@@ -57,6 +58,7 @@ static void show_homepage(struct routes *r, struct conn *c,
 		(text), sizeof(text) - 1                                       \
 	}
 #define TO_PUBLISH   "Authorization, Content-Type, Idempotency-Key"
+#define TO_READ      "Cache-Control"
 #define TO_SUBSCRIBE "Authorization, Cache-Control, Last-Event-ID"
 
 /* Those that are asked for most come first. */
@@ -83,6 +85,11 @@ static const struct route table[] = {
 	 .methods = READS,
 	 .page_fields = TO_SUBSCRIBE,
 	 .on_request = routes_show_topic},
+	{.path = PATH("/isimud.js"),
+	 .methods = READS,
+	 .door = DOOR_ALL,
+	 .page_fields = TO_READ,
+	 .on_request = routes_show_library},
 	/* Health tells nothing, and whoever probes it asks by address. */
 	{.path = PATH("/healthz"),
 	 .methods = READS,
@@ -124,9 +131,15 @@ static bool is_open(const struct route *route, const struct config *config,
 
 	if (route->is_on != NULL && !route->is_on(config))
 		return false;
-	if (route->door == DOOR_OPERATORS)
+	switch (route->door) {
+	case DOOR_OPERATORS:
 		return is_admin || !config->has_admin_port;
-	return !is_admin;
+	case DOOR_CLIENTS:
+		return !is_admin;
+	case DOOR_ALL:
+		break;
+	}
+	return true;
 }
 
 /* NULL: there is none. */

@@ -7,6 +7,7 @@
  * caller.c     who sends a request: address, credentials
  * publish.c    POST /pub, POST /pub/TOPIC
  * topics.c     GET /topics
+ * web.c        GET /isimud.js
  * subscribe.c  GET /sub: in which protocol, and the start of it
  * plan.c       GET /sub: its query
  * authorize.c  who may subscribe
@@ -298,6 +299,10 @@ void routes_show_topics(struct routes *r, struct conn *c,
 			const struct http_request *request);
 void routes_show_topic(struct routes *r, struct conn *c,
 		       const struct http_request *request);
+
+/* web.c */
+void routes_show_library(struct routes *r, struct conn *c,
+			 const struct http_request *request);
 
 /* client.c */
 

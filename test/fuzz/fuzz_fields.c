@@ -154,6 +154,13 @@ static void check_accept(struct span accept, struct span type)
 		CHECK(quality > 0);
 }
 
+static void check_coding_and_tag(struct span text, struct span one)
+{
+	http_accepts_coding(text, one);
+	if (http_has_entity_tag(text, one))
+		CHECK(text.len >= one.len || memchr(text.bytes, '*', text.len));
+}
+
 static void check_list(struct span list, struct span prefix)
 {
 	struct span found = http_list_find_prefix(list, prefix);
@@ -258,6 +265,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_encoding(value);
 	check_accept(value, other);
 	check_accept(value, SPAN("text/event-stream"));
+	check_coding_and_tag(value, SPAN("gzip"));
 	check_list(value, other);
 	check_list(value, SPAN("bearer."));
 	check_origins(text, other);

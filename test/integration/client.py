@@ -202,7 +202,7 @@ class Http(Connection):
         """Reads the next response, to a request of the method `to`."""
         response = self.head()
         length = response.field("Content-Length")
-        if response.status < 200 or response.status == 204:
+        if response.status < 200 or response.status in (204, 304):
             assert length is None
         else:
             assert length is not None and length.isdigit()

@@ -302,6 +302,7 @@ def test_too_many_checks_are_answered_as_documented(start, authority):
 
 OF_PAGES = [("/pub", "/pub", "POST"), ("/pub/{topic}", "/pub/a", "POST"),
             ("/topics", "/topics", "GET"),
+            ("/isimud.js", "/isimud.js", "GET"),
             ("/topics/{topic}", "/topics/a", "GET"), ("/sub", "/sub", "GET")]
 
 
@@ -346,6 +347,18 @@ def test_answers_to_a_page_are_as_documented(start, origins, status):
 def test_the_homepage_is_as_documented(start):
     ask(start(), "/", 303)
     ask(start(HOMEPAGE="false"), "/", 404)
+
+
+def test_the_library_is_as_documented(server):
+    ask(server, "/isimud.js", 200)
+    for coding in ("identity", "gzip", "br"):
+        fields = {"Accept-Encoding": coding}
+        response = server.ask("HEAD", "/isimud.js", fields)
+        checked("/isimud.js", response, 200, "head")
+        tag = response.field("ETag")
+        for method in ("get", "head"):
+            ask(server, "/isimud.js", 304, {**fields, "If-None-Match": tag},
+                method=method)
 
 
 def test_probes_and_metrics_are_as_documented(server):

@@ -212,6 +212,55 @@ bool http_accepts_explicitly(struct span accept, struct span type)
 	return p.closeness == MATCHES_ITSELF && p.quality > 0;
 }
 
+/* --- codings and entity tags ---------------------------------------------- */
+
+/* What an element of Accept-Encoding gives its coding. */
+static unsigned weight_of(struct span element)
+{
+	while (element.bytes != NULL) {
+		struct span parameter = take_part(&element, ';');
+
+		if (parameter.len >= 2 &&
+		    strncasecmp(parameter.bytes, "q=", 2) == 0)
+			return quality_of((struct span){parameter.bytes + 2,
+							parameter.len - 2});
+	}
+	return 1000;
+}
+
+bool http_accepts_coding(struct span accept_encoding, struct span coding)
+{
+	unsigned any = 0;
+
+	while (accept_encoding.bytes != NULL) {
+		struct span element = take_part(&accept_encoding, ',');
+		struct span name = take_part(&element, ';');
+
+		if (span_equal_nocase(name, coding))
+			return weight_of(element) > 0;
+		if (span_equal(name, SPAN("*")))
+			any = weight_of(element);
+	}
+	return any > 0;
+}
+
+bool http_has_entity_tag(struct span if_none_match, struct span tag)
+{
+	while (if_none_match.bytes != NULL) {
+		struct span element = take_part(&if_none_match, ',');
+
+		if (span_equal(element, SPAN("*")))
+			return true;
+		if (element.len > 2 && memcmp(element.bytes, "W/", 2) == 0) {
+			element.bytes += 2;
+			element.len -= 2;
+		}
+		if (span_equal(element, tag))
+			return true;
+	}
+	return false;
+}
+
 /* --- media types and credentials ------------------------------------------ */
 
 /* Without its parameters. */

@@ -14,9 +14,10 @@
 
 #define BIT(field) (1u << (field))
 #define LIST_FIELDS                                                            \
-	(BIT(HTTP_ACCEPT) | BIT(HTTP_ACCESS_CONTROL_REQUEST_HEADERS) |         \
-	 BIT(HTTP_CONNECTION) | BIT(HTTP_CONTENT_ENCODING) |                   \
-	 BIT(HTTP_COOKIE) | BIT(HTTP_FORWARDED) | BIT(HTTP_SEC_FETCH_SITE) |   \
+	(BIT(HTTP_ACCEPT) | BIT(HTTP_ACCEPT_ENCODING) |                        \
+	 BIT(HTTP_ACCESS_CONTROL_REQUEST_HEADERS) | BIT(HTTP_CONNECTION) |     \
+	 BIT(HTTP_CONTENT_ENCODING) | BIT(HTTP_COOKIE) | BIT(HTTP_FORWARDED) | \
+	 BIT(HTTP_IF_NONE_MATCH) | BIT(HTTP_SEC_FETCH_SITE) |                  \
 	 BIT(HTTP_X_FORWARDED_FOR) | BIT(HTTP_X_FORWARDED_PROTO) |             \
 	 BIT(HTTP_SEC_WEBSOCKET_PROTOCOL) | BIT(HTTP_UPGRADE))
 
@@ -73,6 +74,7 @@ void http_head_add_name(struct http_head *head, const char *at, size_t len)
 
 static const char *const field_names[] = {
 	[HTTP_ACCEPT] = "accept",
+	[HTTP_ACCEPT_ENCODING] = "accept-encoding",
 	[HTTP_ACCESS_CONTROL_REQUEST_HEADERS] =
 		"access-control-request-headers",
 	[HTTP_ACCESS_CONTROL_REQUEST_METHOD] = "access-control-request-method",
@@ -85,6 +87,7 @@ static const char *const field_names[] = {
 	[HTTP_FORWARDED] = "forwarded",
 	[HTTP_HOST] = "host",
 	[HTTP_IDEMPOTENCY_KEY] = "idempotency-key",
+	[HTTP_IF_NONE_MATCH] = "if-none-match",
 	[HTTP_LAST_EVENT_ID] = "last-event-id",
 	[HTTP_ORIGIN] = "origin",
 	[HTTP_SEC_FETCH_SITE] = "sec-fetch-site",
@@ -122,12 +125,16 @@ static unsigned guess_field(size_t len, unsigned char first)
 		return HTTP_CONTENT_TYPE;
 	case NAME_KEY(13, 'a'):
 		return HTTP_AUTHORIZATION;
+	case NAME_KEY(13, 'i'):
+		return HTTP_IF_NONE_MATCH;
 	case NAME_KEY(13, 'l'):
 		return HTTP_LAST_EVENT_ID;
 	case NAME_KEY(14, 'c'):
 		return FIELD_CONTENT_LENGTH;
 	case NAME_KEY(14, 's'):
 		return HTTP_SEC_FETCH_SITE;
+	case NAME_KEY(15, 'a'):
+		return HTTP_ACCEPT_ENCODING;
 	case NAME_KEY(15, 'x'):
 		return HTTP_X_FORWARDED_FOR;
 	case NAME_KEY(17, 'x'):

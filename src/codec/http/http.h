@@ -38,6 +38,7 @@ enum http_method {
 /* The fields that anybody here reads; the others are checked and dropped. */
 enum http_field {
 	HTTP_ACCEPT,
+	HTTP_ACCEPT_ENCODING,
 	HTTP_ACCESS_CONTROL_REQUEST_HEADERS,
 	HTTP_ACCESS_CONTROL_REQUEST_METHOD,
 	HTTP_AUTHORIZATION,
@@ -49,6 +50,7 @@ enum http_field {
 	HTTP_FORWARDED,
 	HTTP_HOST,
 	HTTP_IDEMPOTENCY_KEY,
+	HTTP_IF_NONE_MATCH,
 	HTTP_LAST_EVENT_ID,
 	HTTP_ORIGIN,
 	HTTP_SEC_FETCH_SITE,
@@ -73,11 +75,12 @@ struct http_request {
 				   be "*", of CONNECT it is all of the target */
 	struct span query;      /* behind '?', absent without one */
 	/* Values without the space around them; absent if not sent. A list
-	 * field (Accept, Access-Control-Request-Headers, Connection,
-	 * Content-Encoding, Forwarded, Sec-Fetch-Site, Sec-WebSocket-Protocol,
-	 * Upgrade, X-Forwarded-For, X-Forwarded-Proto, Cookie) sent in several
-	 * lines is joined by ", " ("; " for Cookie). Any other field of the
-	 * enum that is sent twice makes the request bad (400). */
+	 * field (Accept, Accept-Encoding, Access-Control-Request-Headers,
+	 * Connection, Content-Encoding, Forwarded, If-None-Match,
+	 * Sec-Fetch-Site, Sec-WebSocket-Protocol, Upgrade, X-Forwarded-For,
+	 * X-Forwarded-Proto, Cookie) sent in several lines is joined by ", "
+	 * ("; " for Cookie). Any other field of the enum that is sent twice
+	 * makes the request bad (400). */
 	struct span fields[HTTP_FIELD_COUNT];
 	struct span content;     /* HTTP_REQUEST: all of it; before: empty */
 	bool has_content_length; /* as announced in `content_length` */
@@ -185,6 +188,15 @@ unsigned http_accept_quality(struct span accept, struct span type);
  * above 0. */
 bool http_accepts_explicitly(struct span accept, struct span type);
 
+/* Whether a client takes a content coding ("gzip"), by the value of its
+ * Accept-Encoding (RFC 9110 12.5.3): named, or by "*", with a weight above 0.
+ * Without the field it is not taken for a yes. */
+bool http_accepts_coding(struct span accept_encoding, struct span coding);
+
+/* Whether the value of If-None-Match (RFC 9110 13.1.2) has the entity tag,
+ * which is in quotes and has no comma; compared weakly. "*" has all. */
+bool http_has_entity_tag(struct span if_none_match, struct span tag);
+
 /* Whether the media type of `content_type` is `type` ("application/json");
  * parameters are allowed (RFC 9110 8.3.1). */
 bool http_is_media_type(struct span content_type, struct span type);
@@ -266,7 +278,7 @@ struct http_response {
 };
 
 /* Appends the encoded response to `out`. Content-Length is sent for every
- * status but 1xx and 204, unless `is_stream`; those two have no content either.
+ * status but 1xx, 204 and 304, unless `is_stream`; those have no content.
  * Returns 0 or UV_ENOMEM, `out` then unchanged. */
 int http_write_response(struct buf *out, const struct http_response *r);
 

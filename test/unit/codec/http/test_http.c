@@ -28,6 +28,7 @@ static const char *const method_names[] = {
 
 static const char *const field_names[HTTP_FIELD_COUNT] = {
 	[HTTP_ACCEPT] = "accept",
+	[HTTP_ACCEPT_ENCODING] = "accept-encoding",
 	[HTTP_ACCESS_CONTROL_REQUEST_HEADERS] =
 		"access-control-request-headers",
 	[HTTP_ACCESS_CONTROL_REQUEST_METHOD] = "access-control-request-method",
@@ -40,6 +41,7 @@ static const char *const field_names[HTTP_FIELD_COUNT] = {
 	[HTTP_FORWARDED] = "forwarded",
 	[HTTP_HOST] = "host",
 	[HTTP_IDEMPOTENCY_KEY] = "idempotency-key",
+	[HTTP_IF_NONE_MATCH] = "if-none-match",
 	[HTTP_LAST_EVENT_ID] = "last-event-id",
 	[HTTP_ORIGIN] = "origin",
 	[HTTP_SEC_FETCH_SITE] = "sec-fetch-site",
@@ -1626,6 +1628,40 @@ static void the_first_element_with_a_prefix_is_found_whole(void **state)
 	expect_prefixed(NULL, "bearer.", NULL);
 }
 
+static void a_coding_is_accepted_by_its_name_or_by_any(void **state)
+{
+	static const char *const yes[] = {
+		"gzip",      "br, GZIP",   "deflate, gzip;q=0.1", "*",
+		"br;q=0, *", "gzip ; q=1", "*;q=0, gzip"};
+	static const char *const no[] = {
+		NULL,       "",           "br",          "gzip;q=0",
+		"gzip2",    "x-gzip",     "*, gzip;q=0", "*;q=0",
+		"gzip;q=x", "gzip;q=0.0", "identity;q=1"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
+		assert_true(http_accepts_coding(span_of(yes[i]), SPAN("gzip")));
+	for (size_t i = 0; i < sizeof no / sizeof no[0]; i++)
+		assert_false(http_accepts_coding(span_of(no[i]), SPAN("gzip")));
+}
+
+static void an_entity_tag_is_found_in_a_list(void **state)
+{
+	static const char *const yes[] = {"\"a\"", "W/\"a\"", "\"b\" , \"a\"",
+					  "*", "\"b\", W/\"a\""};
+	static const char *const no[] = {NULL,      "",       "a",
+					 "\"A\"",   "\"a\"b", "\"a, \"b\"",
+					 "w/\"a\"", "\"*\""};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
+		assert_true(
+			http_has_entity_tag(span_of(yes[i]), SPAN("\"a\"")));
+	for (size_t i = 0; i < sizeof no / sizeof no[0]; i++)
+		assert_false(
+			http_has_entity_tag(span_of(no[i]), SPAN("\"a\"")));
+}
+
 static void expect_quality(const char *accept, unsigned expected)
 {
 	assert_int_equal(http_accept_quality(span_of(accept), SPAN("text/csv")),
@@ -2042,14 +2078,14 @@ static void more_fields_follow_the_fields(void **state)
 			    "Connection: keep-alive\r\n\r\n");
 }
 
-static void statuses_1xx_and_204_have_no_content_length(void **state)
+static void statuses_1xx_204_and_304_have_no_content_length(void **state)
 {
 	const struct http_response go_on = {.status = 100};
 	const struct http_response switching = {
 		.status = 101,
 		.fields = "Upgrade: websocket\r\n",
 	};
-	const struct http_response none = {
+	struct http_response none = {
 		.status = 204,
 		.content_type = "text/plain",
 		.content = SPAN("x"),
@@ -2060,6 +2096,8 @@ static void statuses_1xx_and_204_have_no_content_length(void **state)
 	expect_response(&switching, "HTTP/1.1 101 Switching Protocols\r\n"
 				    "Upgrade: websocket\r\n\r\n");
 	expect_response(&none, "HTTP/1.1 204 No Content\r\n\r\n");
+	none.status = 304;
+	expect_response(&none, "HTTP/1.1 304 Not Modified\r\n\r\n");
 }
 
 static void a_response_of_any_size_is_written_whole(void **state)
@@ -2209,6 +2247,8 @@ int main(void)
 		cmocka_unit_test(without_accept_every_type_has_quality_1000),
 		cmocka_unit_test(
 			a_type_is_accepted_explicitly_only_by_its_name),
+		cmocka_unit_test(a_coding_is_accepted_by_its_name_or_by_any),
+		cmocka_unit_test(an_entity_tag_is_found_in_a_list),
 		cmocka_unit_test(a_media_type_may_have_parameters),
 		cmocka_unit_test(
 			basic_credentials_are_divided_at_the_first_colon),
@@ -2227,7 +2267,8 @@ int main(void)
 		cmocka_unit_test(a_stream_may_be_in_chunks),
 		cmocka_unit_test(a_chunk_starts_with_its_size),
 		cmocka_unit_test(more_fields_follow_the_fields),
-		cmocka_unit_test(statuses_1xx_and_204_have_no_content_length),
+		cmocka_unit_test(
+			statuses_1xx_204_and_304_have_no_content_length),
 		cmocka_unit_test(a_response_of_any_size_is_written_whole),
 		cmocka_unit_test(every_status_that_reading_gives_has_a_phrase),
 	};
