@@ -1,9 +1,12 @@
 /* sse.c - see sse.h. */
 #include "codec/sse.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #define ID    "id: "
 #define EVENT "event: "
@@ -12,47 +15,57 @@
 /* Bytes of a retry line: its letters, a number of 32 bits, a NUL. */
 #define RETRY_MAX (sizeof "retry: 4294967295\n")
 
-/* Takes the next line off `rest`, without its end (CR LF, CR or LF). Returns
- * false at the end; what follows the last line end is a line, too, if an empty
- * one, so that a client's data ends as ours does. `rest` is absent then. */
-static bool next_line(struct span *rest, struct span *line)
-{
-	size_t len = 0;
+#define WORD             8 /* bytes looked at at once */
+#define EVERY_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-	if (rest->bytes == NULL)
-		return false;
-	while (len < rest->len && rest->bytes[len] != '\r' &&
-	       rest->bytes[len] != '\n')
-		len++;
-	*line = (struct span){rest->bytes, len};
-	if (len == rest->len) {
-		rest->bytes = NULL;
-		return true;
-	}
-	size_t end = rest->bytes[len] == '\r' && len + 1 < rest->len &&
-				     rest->bytes[len + 1] == '\n'
-			     ? 2
-			     : 1;
-	rest->bytes += len + end;
-	rest->len -= len + end;
-	return true;
+/* The first byte is the lowest. */
+static uint64_t word_at(const char *at)
+{
+	uint64_t word;
+
+	memcpy(&word, at, sizeof word);
+	return le64toh(word);
 }
 
-/* Absent data is empty data. */
-static struct span present(struct span data)
+/* The top bit of each byte of `word` that is `byte`, and nothing else. */
+static uint64_t marks_of(uint64_t word, unsigned char byte)
 {
-	return data.bytes == NULL ? SPAN("") : data;
+	uint64_t other = word ^ EVERY_BYTE(byte);
+	uint64_t sum = (other & EVERY_BYTE(0x7f)) + EVERY_BYTE(0x7f);
+
+	return ~(sum | other) & EVERY_BYTE(0x80);
+}
+
+static unsigned count_marks(uint64_t marks)
+{
+	return (unsigned)((marks >> 7) * EVERY_BYTE(1) >> 56);
 }
 
 size_t sse_data_len(struct span data)
 {
-	struct span rest = present(data);
-	struct span line;
-	size_t len = sizeof END - 1;
+	size_t ends = 0;  /* of lines, in the data */
+	size_t bytes = 0; /* that they have */
+	bool was_cr = false;
+	size_t i = 0;
 
-	while (next_line(&rest, &line))
-		len += sizeof SSE_DATA - 1 + line.len + sizeof END - 1;
-	return len;
+	for (; data.len - i >= WORD; i += WORD) {
+		uint64_t word = word_at(data.bytes + i);
+		uint64_t cr = marks_of(word, '\r');
+		uint64_t lf = marks_of(word, '\n');
+		uint64_t behind_cr = cr << 8 | (was_cr ? 0x80 : 0);
+		bytes += count_marks(cr) + count_marks(lf);
+		ends += count_marks(cr) + count_marks(lf & ~behind_cr);
+		was_cr = cr >> 63 != 0;
+	}
+	for (; i < data.len; i++) {
+		bool is_cr = data.bytes[i] == '\r';
+		bool is_lf = data.bytes[i] == '\n';
+		bytes += is_cr || is_lf;
+		ends += is_cr || (is_lf && !was_cr);
+		was_cr = is_cr;
+	}
+	return (ends + 1) * (sizeof SSE_DATA - 1 + sizeof END - 1) + data.len -
+	       bytes + sizeof END - 1;
 }
 
 /* To a buffer that has the room. */
@@ -70,19 +83,60 @@ static void put_line(struct buf *out, struct span name, struct span value)
 	put(out, SPAN(END));
 }
 
+static bool is_line_end(char byte)
+{
+	return byte == '\r' || byte == '\n';
+}
+
+/* Copies the line that begins at `*from` to where there is room for WORD more
+ * bytes, and steps over its end (CR LF, CR or LF). Returns false, with `*from`
+ * at `end`, if it has none: it is the last. */
+static bool put_line_of_data(char **to, const char **from, const char *end)
+{
+	const char *at = *from;
+	char *out = *to;
+	uint64_t marks = 0;
+
+	while (marks == 0 && end - at >= WORD && !is_line_end(*at)) {
+		uint64_t word = word_at(at);
+		marks = marks_of(word, '\r') | marks_of(word, '\n');
+		size_t len = marks == 0 ? WORD
+					: (size_t)__builtin_ctzll(marks) / WORD;
+		memcpy(out, at, WORD);
+		out += len;
+		at += len;
+	}
+	while (at < end && !is_line_end(*at))
+		*out++ = *at++;
+	*to = out;
+	*from = at;
+	if (at == end)
+		return false;
+	*from += at[0] == '\r' && end - at > 1 && at[1] == '\n' ? 2 : 1;
+	return true;
+}
+
+/* There is room for sse_data_len() and WORD more. */
 static void put_data(struct buf *out, struct span data)
 {
-	struct span rest = present(data);
-	struct span line;
+	const char *from = data.bytes;
+	char *to = out->bytes + out->len;
+	bool is_more = true;
 
-	while (next_line(&rest, &line))
-		put_line(out, SPAN(SSE_DATA), line);
-	put(out, SPAN(END));
+	while (is_more) {
+		memcpy(to, SSE_DATA, sizeof SSE_DATA - 1);
+		to += sizeof SSE_DATA - 1;
+		is_more = data.len > 0 &&
+			  put_line_of_data(&to, &from, data.bytes + data.len);
+		*to++ = END[0];
+	}
+	*to++ = END[0];
+	out->len = (size_t)(to - out->bytes);
 }
 
 int sse_write_data(struct buf *out, struct span data)
 {
-	if (buf_reserve(out, sse_data_len(data)) != 0)
+	if (buf_reserve(out, sse_data_len(data) + WORD) != 0)
 		return -ENOMEM;
 	put_data(out, data);
 	return 0;
@@ -123,7 +177,7 @@ int sse_write_event(struct buf *out, struct span type, struct span data)
 {
 	size_t line = sizeof EVENT - 1 + type.len + sizeof END - 1;
 
-	if (buf_reserve(out, line + sse_data_len(data)) != 0)
+	if (buf_reserve(out, line + sse_data_len(data) + WORD) != 0)
 		return -ENOMEM;
 	put_line(out, SPAN(EVENT), type);
 	put_data(out, data);

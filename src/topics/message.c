@@ -14,8 +14,11 @@
 #include <uv.h>
 
 /* More than any form needs beside the data and the topic's names, escapes left
- * out; a guess that is too low only costs another allocation. */
-#define FORM_OVERHEAD 320
+ * out, and the room that json_write_string() works in; a guess that is too low
+ * only costs another allocation. */
+#define FORM_OVERHEAD 8192
+/* An encoding of n bytes may occupy so many n-ths more. */
+#define SPARE_PART 32
 
 const struct message_form_row message_forms[MESSAGE_FORMS] = {
 #define FORM_ROW(name, framing, has_envelope, is_event, lies_in)               \
@@ -186,15 +189,18 @@ static int write_whole(struct buf *out, size_t *start, const struct message *m,
 }
 
 /* Makes an encoding of what `out` holds from `start` on, in that memory,
- * which it takes. */
+ * which it takes, and gives back what is left of it if that is much. */
 static struct message_encoding *encoding_of(const struct buf *out, size_t start)
 {
-	size_t size = out->len;
-	struct message_encoding *e = realloc(out->bytes, out->len);
+	struct message_encoding *e = (void *)out->bytes;
+	size_t size = out->cap;
 
-	if (e == NULL) { /* then it stays as large as it is */
-		e = (void *)out->bytes;
-		size = out->cap;
+	if (size - out->len > out->len / SPARE_PART) {
+		void *smaller = realloc(out->bytes, out->len);
+		if (smaller != NULL) {
+			e = smaller;
+			size = out->len;
+		}
 	}
 	memory_charge(size);
 	*e = (struct message_encoding){.size = size,

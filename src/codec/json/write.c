@@ -7,8 +7,8 @@
 
 #define EVERY_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-#define ESCAPE_MAX  6    /* bytes of an escape */
-#define ESCAPES_MAX 1024 /* made at once */
+#define ESCAPE_MAX 6    /* characters of an escape */
+#define STEP_BYTES 1024 /* of the text, which are written at once */
 
 /* U+2028 and U+2029 end a line in scripts before ES2019: the first two of their
  * three bytes; the third is 0xa8 or 0xa9. */
@@ -45,82 +45,172 @@ static bool is_line_end(const char *text, size_t len)
 	       (at[2] == 0xa8 || at[2] == 0xa9);
 }
 
-static bool is_escaped(const char *at, size_t len)
-{
-	return (unsigned char)*at < 0x20 || *at == '"' || *at == '\\' ||
-	       is_line_end(at, len);
-}
+/* What a byte is written as. All of it is copied, which costs less than to look
+ * how long it is. */
+struct escape {
+	char text[ESCAPE_MAX + 1];
+	uint8_t len; /* 0: as it is, but at the start of U+2028 and U+2029 */
+};
 
-/* How many bytes at the start of `text` stay as they are. */
-static size_t verbatim_length(struct span text)
-{
-	size_t i = 0;
-
-	for (;;) {
-		while (text.len - i >= 8 && are_verbatim(text.bytes + i))
-			i += 8;
-		if (i == text.len || is_escaped(text.bytes + i, text.len - i))
-			return i;
-		i++;
+#define SAME(byte)                                                             \
+	{                                                                      \
+		{(char)(byte)}, 1                                              \
 	}
-}
+#define SHORT(character)                                                       \
+	{                                                                      \
+		{'\\', character}, 2                                           \
+	}
+#define LONG(digit1, digit2)                                                   \
+	{                                                                      \
+		{'\\', 'u', '0', '0', digit1, digit2}, ESCAPE_MAX              \
+	}
+#define SAME_8(byte)                                                           \
+	SAME(byte), SAME((byte) + 1), SAME((byte) + 2), SAME((byte) + 3),      \
+		SAME((byte) + 4), SAME((byte) + 5), SAME((byte) + 6),          \
+		SAME((byte) + 7)
+#define SAME_32(byte)                                                          \
+	SAME_8(byte), SAME_8((byte) + 8), SAME_8((byte) + 16),                 \
+		SAME_8((byte) + 24)
 
-/* Writes the escape of the character at `at`, and its length to `*len`. Returns
- * how many bytes that character has. */
-static size_t make_escape(const char *at, char out[static ESCAPE_MAX],
-			  size_t *len)
+static const struct escape escapes[256] = {
+	LONG('0', '0'),
+	LONG('0', '1'),
+	LONG('0', '2'),
+	LONG('0', '3'),
+	LONG('0', '4'),
+	LONG('0', '5'),
+	LONG('0', '6'),
+	LONG('0', '7'),
+	SHORT('b'),
+	SHORT('t'),
+	SHORT('n'),
+	LONG('0', 'b'),
+	SHORT('f'),
+	SHORT('r'),
+	LONG('0', 'e'),
+	LONG('0', 'f'),
+	LONG('1', '0'),
+	LONG('1', '1'),
+	LONG('1', '2'),
+	LONG('1', '3'),
+	LONG('1', '4'),
+	LONG('1', '5'),
+	LONG('1', '6'),
+	LONG('1', '7'),
+	LONG('1', '8'),
+	LONG('1', '9'),
+	LONG('1', 'a'),
+	LONG('1', 'b'),
+	LONG('1', 'c'),
+	LONG('1', 'd'),
+	LONG('1', 'e'),
+	LONG('1', 'f'),
+	SAME(' '),
+	SAME('!'),
+	SHORT('"'),
+	SAME('#'),
+	SAME('$'),
+	SAME('%'),
+	SAME('&'),
+	SAME('\''),
+	SAME_8('('),
+	SAME_8('0'),
+	SAME_8('8'),
+	SAME_8('@'),
+	SAME_8('H'),
+	SAME_8('P'),
+	SAME('X'),
+	SAME('Y'),
+	SAME('Z'),
+	SAME('['),
+	SHORT('\\'),
+	SAME(']'),
+	SAME('^'),
+	SAME('_'),
+	SAME_32(0x60),
+	SAME_32(0x80),
+	SAME_32(0xa0),
+	SAME_32(0xc0),
+	SAME(0xe0),
+	SAME(0xe1),
+	{{(char)LINE_END_BYTE1}, 0},
+	SAME(0xe3),
+	SAME(0xe4),
+	SAME(0xe5),
+	SAME(0xe6),
+	SAME(0xe7),
+	SAME_8(0xe8),
+	SAME_8(0xf0),
+	SAME_8(0xf8),
+};
+
+/* Writes the character at the start of `text`, which begins as U+2028 does.
+ * Returns how many bytes of the text that was. */
+static size_t put_line_end(char **to, struct span text)
 {
-	static const char characters[] = {
-		['"'] = '"',  ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f',
-		['\n'] = 'n', ['\r'] = 'r',  ['\t'] = 't'};
-	static const char digits[] = "0123456789abcdef";
-	unsigned char byte = (unsigned char)*at;
-
-	out[0] = '\\';
-	if (byte < sizeof characters && characters[byte] != '\0') {
-		out[1] = characters[byte];
-		*len = 2;
+	if (!is_line_end(text.bytes, text.len)) {
+		*(*to)++ = text.bytes[0];
 		return 1;
 	}
-	bool is_control = byte < 0x20; /* else U+2028 or U+2029 */
-	unsigned low = is_control ? byte : (unsigned char)at[2] - 0x80u;
-	*len = 6;
-	out[1] = 'u';
-	out[2] = is_control ? '0' : '2';
-	out[3] = '0';
-	out[4] = digits[low >> 4];
-	out[5] = digits[low & 15];
-	return is_control ? 1 : 3;
+	bool is_first = (unsigned char)text.bytes[2] == 0xa8;
+	memcpy(*to, is_first ? "\\u2028" : "\\u2029", ESCAPE_MAX);
+	*to += ESCAPE_MAX;
+	return 3;
 }
 
-/* Appends the escapes that `text` begins with, some thousand of them at most.
- * Returns how many of its bytes those are, or 0 without memory. */
-static size_t append_escapes(struct buf *out, struct span text)
+static size_t step_of(struct span text)
 {
-	size_t max = text.len < ESCAPES_MAX ? text.len : ESCAPES_MAX;
-	size_t used = 0;
+	return text.len < STEP_BYTES ? text.len : STEP_BYTES;
+}
 
-	if (buf_reserve(out, max * ESCAPE_MAX) != 0)
-		return 0;
-	while (used < max && is_escaped(text.bytes + used, text.len - used)) {
-		size_t len;
-		used += make_escape(text.bytes + used, out->bytes + out->len,
-				    &len);
-		out->len += len;
+/* The most that put_step() writes over. */
+static size_t room_of_step(struct span text)
+{
+	return step_of(text) * ESCAPE_MAX + sizeof(struct escape);
+}
+
+/* Writes a step of `text`, or a few bytes more, escaped, to where there is
+ * room_of_step(). Returns how many bytes of the text that was. */
+static size_t put_step(char **to, struct span text)
+{
+	size_t max = step_of(text);
+	char *out = *to;
+	size_t i = 0;
+
+	while (i < max) {
+		size_t from = i;
+		while (max - i >= 8 && are_verbatim(text.bytes + i))
+			i += 8;
+		memcpy(out, text.bytes + from, i - from);
+		out += i - from;
+		/* Byte by byte for as many as were looked at. */
+		size_t end = max - i < 8 ? max : i + 8;
+		while (i < end) {
+			const struct escape *e =
+				&escapes[(unsigned char)text.bytes[i]];
+			if (e->len == 0) {
+				struct span rest = {text.bytes + i,
+						    text.len - i};
+				i += put_line_end(&out, rest);
+				continue;
+			}
+			memcpy(out, e, sizeof *e);
+			out += e->len;
+			i++;
+		}
 	}
-	return used;
+	*to = out;
+	return i;
 }
 
 static int append_escaped(struct buf *out, struct span text)
 {
 	while (text.len > 0) {
-		size_t used = verbatim_length(text);
-		if (buf_append(out, text.bytes, used) != 0)
+		if (buf_reserve(out, room_of_step(text)) != 0)
 			return -ENOMEM;
-		if (used == 0)
-			used = append_escapes(out, text);
-		if (used == 0)
-			return -ENOMEM;
+		char *to = out->bytes + out->len;
+		size_t used = put_step(&to, text);
+		out->len = (size_t)(to - out->bytes);
 		text.bytes += used;
 		text.len -= used;
 	}
@@ -132,10 +222,10 @@ int json_write_string(struct buf *out, struct span text)
 	size_t start = out->len;
 	int rv;
 
-	if (text.len > SIZE_MAX - 2)
+	if (text.len > SIZE_MAX / 2)
 		return -ENOMEM; /* UV_ENOMEM */
-	rv = buf_reserve(out,
-			 text.len + 2); /* at once, where none is escaped */
+	/* At once, where little is escaped. */
+	rv = buf_reserve(out, text.len + room_of_step(text));
 	if (rv == 0)
 		rv = buf_append(out, "\"", 1);
 	if (rv == 0)

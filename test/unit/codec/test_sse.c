@@ -29,6 +29,45 @@ static void data_of_one_line_is_one_data_line(void **state)
 	assert_data(SPAN("news"), "data: news\n\n");
 }
 
+/* What sse.h says, byte by byte. */
+static void write_slowly(struct span data, struct buf *out)
+{
+	assert_int_equal(buf_append(out, "data: ", 6), 0);
+	for (size_t i = 0; i < data.len; i++) {
+		bool is_cr = data.bytes[i] == '\r';
+		if (!is_cr && data.bytes[i] != '\n') {
+			assert_int_equal(buf_append(out, data.bytes + i, 1), 0);
+			continue;
+		}
+		if (is_cr && i + 1 < data.len && data.bytes[i + 1] == '\n')
+			i++;
+		assert_int_equal(buf_append(out, "\ndata: ", 7), 0);
+	}
+	assert_int_equal(buf_append(out, "\n\n", 3), 0); /* and a NUL */
+}
+
+/* Eight bytes are looked at at a time: all texts of so many characters, with
+ * some before. */
+static void line_ends_are_found_wherever_they_stand(void **state)
+{
+	static const char characters[] = {'\r', '\n', 'a', '\x8a'};
+	char text[16];
+	(void)state;
+
+	for (size_t before = 0; before < 10; before += 3) {
+		memset(text, 'x', before);
+		for (unsigned n = 0; n < 1u << 12; n++) {
+			struct buf expected = {0};
+			size_t len = before + n % 7;
+			for (unsigned i = 0; before + i < len; i++)
+				text[before + i] = characters[n >> 2 * i & 3];
+			write_slowly((struct span){text, len}, &expected);
+			assert_data((struct span){text, len}, expected.bytes);
+			buf_fini(&expected);
+		}
+	}
+}
+
 /* A client takes one space off, if there is any. */
 static void leading_spaces_and_colons_survive(void **state)
 {
@@ -186,6 +225,7 @@ int main(void)
 		cmocka_unit_test(data_of_one_line_is_one_data_line),
 		cmocka_unit_test(leading_spaces_and_colons_survive),
 		cmocka_unit_test(each_kind_of_line_end_starts_a_data_line),
+		cmocka_unit_test(line_ends_are_found_wherever_they_stand),
 		cmocka_unit_test(a_line_end_at_either_end_survives),
 		cmocka_unit_test(empty_data_is_one_data_line),
 		cmocka_unit_test(u0000_is_passed),

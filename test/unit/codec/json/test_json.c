@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cjson/cJSON.h>
 #include <cmocka.h>
@@ -1460,6 +1461,102 @@ static void an_empty_or_absent_string_is_written_empty(void **state)
 	assert_written((struct span){NULL, 0}, SPAN("\"\""));
 }
 
+/* One piece of a text, and how it is written. */
+struct piece {
+	struct span text;
+	struct span written;
+};
+
+/* A long one is written in steps, and eight bytes at a time. */
+static void a_long_string_is_written_as_its_pieces_are(void **state)
+{
+	const struct piece pieces[] = {
+		{SPAN("a"), SPAN("a")},
+		{SPAN("0123456789"), SPAN("0123456789")},
+		{SPAN("\x01"), SPAN("\\u0001")},
+		{SPAN("\n"), SPAN("\\n")},
+		{SPAN("\""), SPAN("\\\"")},
+		{SPAN("\xe2\x80\xa8"), SPAN("\\u2028")},
+		{SPAN("\xe2\x80\xa9"), SPAN("\\u2029")},
+		{SPAN("\xe2\x82\xac"), SPAN("\xe2\x82\xac")},
+	};
+	const uint32_t count = sizeof pieces / sizeof pieces[0];
+	uint32_t random = 1;
+	(void)state;
+
+	for (int run = 0; run < 200; run++) {
+		struct buf text = {0};
+		struct buf expected = {0};
+		assert_int_equal(buf_append(&expected, "\"", 1), 0);
+		while (text.len < 2500) {
+			random = random * 1103515245 + 12345;
+			const struct piece *p = &pieces[(random >> 16) % count];
+			assert_int_equal(
+				buf_append(&text, p->text.bytes, p->text.len),
+				0);
+			assert_int_equal(buf_append(&expected, p->written.bytes,
+						    p->written.len),
+					 0);
+		}
+		assert_int_equal(buf_append(&expected, "\"", 1), 0);
+		assert_written((struct span){text.bytes, text.len},
+			       (struct span){expected.bytes, expected.len});
+		buf_fini(&text);
+		buf_fini(&expected);
+	}
+}
+
+/* The processor's time to write `piece` again and again, nanoseconds: the least
+ * of several. */
+static uint64_t cost_to_write(struct span piece)
+{
+	char text[1 << 18];
+	size_t len = sizeof text / piece.len * piece.len;
+	struct buf out = {0};
+	uint64_t least = UINT64_MAX;
+
+	for (size_t i = 0; i < len; i++)
+		text[i] = piece.bytes[i % piece.len];
+	for (int run = 0; run < 9; run++) {
+		struct timespec from;
+		struct timespec to;
+		out.len = 0;
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+		assert_int_equal(
+			json_write_string(&out, (struct span){text, len}), 0);
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+		uint64_t took =
+			(uint64_t)(to.tv_sec - from.tv_sec) * 1000000000 +
+			(uint64_t)to.tv_nsec - (uint64_t)from.tv_nsec;
+		least = took < least ? took : least;
+	}
+	buf_fini(&out);
+	return least;
+}
+
+/* A loop writes a whole message at once. It is 5 times; byte by byte it was 30.
+ */
+static void no_string_costs_many_times_its_bytes(void **state)
+{
+	const struct span hostile[] = {
+		SPAN("\x01"),        SPAN("\n"),           SPAN("a\x01"),
+		SPAN("1234567\x01"), SPAN("\xe2\x98\x83"), SPAN("\xe2\x80\xa8"),
+	};
+	(void)state;
+
+#ifdef OOM_SANITIZED
+	skip();
+#endif
+	uint64_t plain = cost_to_write(SPAN("x"));
+	for (size_t i = 0; i < sizeof hostile / sizeof hostile[0]; i++) {
+		uint64_t cost = cost_to_write(hostile[i]);
+		if (cost > 15 * plain)
+			fail_msg("%zu: %llu ns, a plain one %llu ns", i,
+				 (unsigned long long)cost,
+				 (unsigned long long)plain);
+	}
+}
+
 static int write_string(struct buf *out, const char *text)
 {
 	return json_write_string(out, span_of(text));
@@ -1468,7 +1565,7 @@ static int write_string(struct buf *out, const char *text)
 /* Returns how many allocations it took. */
 static unsigned check_without_memory(int (*write)(struct buf *, const char *))
 {
-	char text[200] = "";
+	char text[5000] = "";
 	unsigned nth = 0;
 	int rv;
 
@@ -1572,6 +1669,8 @@ int main(void)
 		cmocka_unit_test(quotes_backslashes_and_controls_are_escaped),
 		cmocka_unit_test(line_and_paragraph_separators_are_escaped),
 		cmocka_unit_test(an_escape_is_made_wherever_it_is_needed),
+		cmocka_unit_test(a_long_string_is_written_as_its_pieces_are),
+		cmocka_unit_test(no_string_costs_many_times_its_bytes),
 		cmocka_unit_test(a_written_string_is_read_as_it_was),
 		cmocka_unit_test(an_empty_or_absent_string_is_written_empty),
 		cmocka_unit_test(without_memory_nothing_is_written),
