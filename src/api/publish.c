@@ -96,8 +96,7 @@ void routes_check_publish(struct routes *r, struct conn *c,
 		stats_add(routes_stats(r), STATS_publish_denied, 1);
 		return;
 	}
-	if (memory_level() == MEMORY_FULL) {
-		worker_ask_relief(r->worker->shared);
+	if (!worker_find_memory(r->worker)) {
 		refuse_as_full(r, c);
 		return;
 	}

@@ -321,8 +321,7 @@ static void publish(struct routes *r, struct conn *c,
 				    "publish");
 		return;
 	}
-	if (memory_level() == MEMORY_FULL) {
-		worker_ask_relief(r->worker->shared);
+	if (!worker_find_memory(r->worker)) {
 		stats_add(routes_stats(r), STATS_publish_full, 1);
 		routes_answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
 		return;

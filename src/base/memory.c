@@ -151,6 +151,15 @@ void memory_give_back(void)
 		highest = now;
 }
 
+/* Whether the little that is free in the allocator is what makes it full. */
+static bool would_be_full(ptrdiff_t bytes)
+{
+	ptrdiff_t sum = atomic_load_explicit(&used, memory_order_relaxed) +
+			atomic_load_explicit(&kernel, memory_order_relaxed);
+
+	return sum < (ptrdiff_t)full && sum + bytes >= (ptrdiff_t)full;
+}
+
 bool memory_measure(void)
 {
 	bool is_all_given_back = true;
@@ -160,7 +169,8 @@ bool memory_measure(void)
 	if (limit == 0 || !IS_MEASURABLE)
 		return true;
 	ptrdiff_t bytes = measure_excess();
-	if (bytes > (ptrdiff_t)(limit / TRIM_LIMIT_PART)) {
+	if (bytes > (ptrdiff_t)(limit / TRIM_LIMIT_PART) ||
+	    would_be_full(bytes)) {
 		is_all_given_back = trim();
 		bytes = measure_excess();
 	}

@@ -60,6 +60,16 @@ void conn_note_end(struct conn *c, enum ending ending)
 	conn_resume(c); /* the peer's answer to Close is still read */
 }
 
+void conn_give_back(struct conn *c)
+{
+	conn_release_http(c);
+	conn_release_websocket(c);
+	conn_drop_stash(c);
+	if (c->state == CONN_CLOSED && c->writing == NULL)
+		outq_fini(&c->outq);
+	conn_account(c);
+}
+
 static void on_closed(uv_handle_t *handle)
 {
 	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
@@ -68,7 +78,6 @@ static void on_closed(uv_handle_t *handle)
 	conn_release_http(c);
 	conn_release_websocket(c);
 	memory_credit(c->charged);
-	memory_credit_kernel(KERNEL_CONN_BYTES);
 	outq_fini(&c->outq);
 	free(c);
 	g->count--;
@@ -82,6 +91,7 @@ static void close_handle(struct conn *c, bool has_unsent)
 	enum listener_kind kind = conn_listener(c);
 
 	g->others[kind]--;
+	memory_credit_kernel(KERNEL_CONN_BYTES);
 	/* What the peer does not read must not occupy the kernel either: a
 	 * reset frees it at once. */
 	if (!has_unsent || kind == LISTENER_UNIX ||

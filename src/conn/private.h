@@ -226,6 +226,9 @@ extern const struct conn_ending conn_endings[ENDING_COUNT];
 void conn_note_end(struct conn *c, enum ending ending);
 /* Notes the end, and closes the handle now; what is queued is lost. */
 void conn_abort(struct conn *c, enum ending ending);
+/* Frees at once what it has beside itself, for one of which nothing more is
+ * read: not inside a call of its parser. */
+void conn_give_back(struct conn *c);
 /* No more requests: what is queued is written, then our side is shut. */
 void conn_finish(struct conn *c);
 

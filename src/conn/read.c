@@ -215,6 +215,12 @@ static bool may_take_memory(const struct conn *c)
 
 	if (level < MEMORY_SCARCE || c->listener == LISTENER_ADMIN)
 		return true;
+	if (level == MEMORY_FULL && c->is_trusted) {
+		memory_measure(); /* what was full may have been a moment */
+		level = memory_level();
+	}
+	if (level < MEMORY_SCARCE)
+		return true;
 	return level == MEMORY_SCARCE &&
 	       (c->is_trusted || c->reading == READING_BLOCKED);
 }
@@ -233,10 +239,7 @@ static void account(struct conn *c)
 				    WEBSOCKET_INTERNAL_ERROR, NULL);
 	else
 		conn_abort(c, ENDING_no_memory);
-	conn_release_http(c);
-	conn_release_websocket(c);
-	conn_drop_stash(c);
-	conn_account(c);
+	conn_give_back(c);
 }
 
 /* Hands bytes to whom they are for in this state; in those that are not named,

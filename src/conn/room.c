@@ -45,6 +45,8 @@ static enum worth consider(struct candidate *best, struct conn *c, int kind)
 		c->deadline.due_ms - c->group->limits.durations_ms[kind];
 	enum worth worth = worth_of(c, since_ms);
 
+	if (c->group->turn.conn == c)
+		return WORTH_TRUST; /* it is being read: room is for it */
 	if (best->conn == NULL || worth < best->worth ||
 	    (worth == best->worth && since_ms < best->since_ms))
 		*best = (struct candidate){c, worth, since_ms};
@@ -119,7 +121,9 @@ bool conn_group_make_room(struct conn_group *g, enum conn_room room)
 	CHECK_ON_THREAD(g->owner);
 	struct conn *c = room == CONN_ROOM_ADMIN ? find_admin_to_end(g)
 						 : find_client_to_end(g, room);
-	if (c != NULL)
-		conn_abort(c, ENDING_displaced);
-	return c != NULL;
+	if (c == NULL)
+		return false;
+	conn_abort(c, ENDING_displaced);
+	conn_give_back(c); /* it is not being read */
+	return true;
 }

@@ -363,6 +363,19 @@ static void make_room_for(struct worker *w, unsigned kinds)
 					   MAILBOX_MAKE_ROOM);
 }
 
+bool worker_find_memory(struct worker *w)
+{
+	if (memory_level() < MEMORY_FULL)
+		return true;
+	memory_measure();
+	for (int kind = 0; kind < LISTENER_KINDS; kind++)
+		make_room(w, (enum listener_kind)kind);
+	memory_measure();
+	if (memory_level() == MEMORY_FULL)
+		worker_ask_relief(w->shared);
+	return memory_level() < MEMORY_FULL;
+}
+
 /* --- mail ------------------------------------------------------------------
  */
 

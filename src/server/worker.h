@@ -91,6 +91,12 @@ size_t worker_connections(const struct worker_shared *shared);
  * again as long as memory is tight. Threads: any. */
 void worker_ask_relief(struct worker_shared *shared);
 
+/* Whether memory is not full, for a publisher that asks now: what was measured
+ * last may be over, connections that are too many are ended, history is given
+ * up. Never ends the connection whose turn it is. Threads: the worker's. */
+struct worker;
+bool worker_find_memory(struct worker *w);
+
 /* Owner: its thread; the first group of members: Immutable once it runs. */
 struct worker {
 	unsigned index;

@@ -16,6 +16,8 @@
 #define PLACES     3
 /* A client is young for 250 ms. */
 #define GROWN_UP_MS 300
+/* What a connection has in the kernel. */
+#define KERNEL_BYTES 4096
 
 static void on_head(struct conn *c, const struct http_request *request)
 {
@@ -24,13 +26,20 @@ static void on_head(struct conn *c, const struct http_request *request)
 }
 
 /* /sub subscribes, if there is a place; /full asks, and is refused all the
- * same; /trust is a publisher. */
+ * same; /trust is a publisher; /room makes room, and is answered whether. */
 static void on_request(struct conn *c, const struct http_request *request)
 {
 	bool is_subscriber = span_equal(request->path, SPAN("/sub"));
 
 	if (span_equal(request->path, SPAN("/trust")))
 		conn_trust(c);
+	if (span_equal(request->path, SPAN("/room"))) {
+		bool is_made = conn_group_make_room(conn_group_of(c),
+						    CONN_ROOM_CLIENT);
+		conn_respond(c, &(struct http_response){
+					.status = is_made ? 200 : 404});
+		return;
+	}
 	if ((is_subscriber || span_equal(request->path, SPAN("/full"))) &&
 	    !conn_take_place(c))
 		conn_respond_error(c, 503, "full", NULL);
@@ -123,6 +132,33 @@ static void without_connections_there_is_none_to_end(void **state)
 	assert_false(make_room(*state));
 	assert_false(conn_group_make_room(((struct loopback *)*state)->group,
 					  CONN_ROOM_ADMIN));
+}
+
+/* Memory is for who asks next, in the same turn of the loop. */
+static void what_one_had_is_free_at_once(void **state)
+{
+	struct loopback *l = *state;
+	size_t before = settled_memory_used();
+	struct client *a = connect_by(l, LISTENER_TCP);
+	send_text(a, "GET / HTTP/1.1\r\nX: ");
+	WAIT_UNTIL(l, settled_memory_used() > before + KERNEL_BYTES + 1000);
+	turn_for(l, GROWN_UP_MS);
+	size_t with = settled_memory_used();
+	assert_true(make_room(l));
+	assert_true(with - settled_memory_used() > KERNEL_BYTES + 500);
+	WAIT_UNTIL(l, a->is_over);
+}
+
+static void who_makes_room_is_not_ended_for_it(void **state)
+{
+	struct loopback *l = *state;
+	struct client *a = asking(l, GET("/room"));
+	assert_memory_equal(a->in.bytes, "HTTP/1.1 404", 12);
+	struct client *b = connect_by(l, LISTENER_TCP);
+	turn_for(l, GROWN_UP_MS);
+	ask(l, a, GET("/room"));
+	WAIT_UNTIL(l, b->is_over);
+	assert_true(is_open(l, a));
 }
 
 static void the_one_that_is_quiet_for_longest_goes_first(void **state)
@@ -299,6 +335,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(without_connections_there_is_none_to_end),
+		TEST(what_one_had_is_free_at_once),
+		TEST(who_makes_room_is_not_ended_for_it),
 		TEST(the_one_that_is_quiet_for_longest_goes_first),
 		TEST(the_trusted_goes_last),
 		TEST(who_has_just_come_goes_after_who_was_served),
