@@ -1,51 +1,12 @@
 /* authorize.c - who may subscribe: tokens, and what AUTH_URL says of them.
  *
  * The request stays there until it is answered, so while the authority is being
- * asked nothing is kept of it: its query is read again when the answer comes.
+ * asked nothing is kept of it: its plan is read again when the answer comes.
  */
 #include "api/private.h"
 #include "base/memory.h"
 
-/* --- what a client shows -------------------------------------------------- */
-
-/* The token among the offered subprotocols, or an absent or malformed one. */
-static struct span offered_token(const struct http_request *request)
-{
-	const struct span prefix = SPAN(ROUTES_BEARER_PREFIX);
-	struct span offered = http_list_find_prefix(
-		request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL], prefix);
-
-	if (offered.bytes == NULL)
-		return offered;
-	return (struct span){offered.bytes + prefix.len,
-			     offered.len - prefix.len};
-}
-
-/* Of the places where a token may be, the first that has one counts; what is
- * malformed is none. */
-static struct span find_token(const struct routes *r,
-			      const struct http_request *request)
-{
-	const struct span places[] = {
-		http_bearer_token(request->fields[HTTP_AUTHORIZATION]),
-		offered_token(request), r->plan.token};
-
-	for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
-		if (http_is_token(places[i]))
-			return places[i];
-	return (struct span){0};
-}
-
-/* An empty one says nothing. */
-static struct span find_cookie(const struct routes *r,
-			       const struct http_request *request)
-{
-	struct span cookie = request->fields[HTTP_COOKIE];
-
-	if (!routes_config(r)->auth_cookie || cookie.len == 0)
-		return (struct span){0};
-	return cookie;
-}
+/* --- what is asked -------------------------------------------------------- */
 
 /* Writes the request target, less some of its parameters. */
 static int write_uri(struct buf *out, const struct http_request *request,
@@ -170,9 +131,9 @@ int routes_keep_credentials(struct routes *r, struct conn *c,
 
 	if (session == NULL)
 		return UV_ENOMEM;
-	int rv = routes_keep(find_token(r, request), &session->token);
+	int rv = routes_keep(r->plan.token, &session->token);
 	if (rv == 0)
-		rv = routes_keep(find_cookie(r, request), &session->cookie);
+		rv = routes_keep(r->plan.cookie, &session->cookie);
 	if (rv == 0)
 		rv = routes_keep(request->fields[HTTP_HOST], &session->host);
 	session->scheme = routes_find_scheme(c);
@@ -186,7 +147,7 @@ int routes_keep_credentials(struct routes *r, struct conn *c,
 static void refuse_check(struct routes *r, struct conn *c, int error)
 {
 	if (error == UV_EBUSY)
-		routes_refuse_by_verdict(r, c, AUTH_BUSY);
+		routes_refuse_by_verdict(r, c, r->plan.publisher, AUTH_BUSY);
 	else
 		routes_fail_for_now(r, c, routes_no_memory);
 }
@@ -196,8 +157,8 @@ static int check_next(struct routes *r, struct conn *c,
 		      const struct http_request *request)
 {
 	struct session *session = routes_session(c);
-	struct auth_request asked = {.token = find_token(r, request),
-				     .cookie = find_cookie(r, request),
+	struct auth_request asked = {.token = r->plan.token,
+				     .cookie = r->plan.cookie,
 				     .host = request->fields[HTTP_HOST]};
 	int rv;
 
@@ -225,18 +186,21 @@ static bool is_all_allowed(struct routes *r, struct conn *c)
 
 /* Asks until all is allowed, or an answer has to be waited for. */
 static void ask_all(struct routes *r, struct conn *c,
-		    const struct http_request *request)
+		    const struct http_request *request,
+		    routes_request_cb on_allowed)
 {
 	for (;;) {
 		int rv = check_next(r, c, request);
-		if (rv == 0)
+		if (rv == 0) {
+			routes_session_of(c)->next.allowed = on_allowed;
 			return; /* on_verdict() goes on */
+		}
 		if (rv != UV_EALREADY) {
 			refuse_check(r, c, rv);
 			return;
 		}
 		if (is_all_allowed(r, c)) {
-			routes_accept_client(r, c, request);
+			on_allowed(r, c, request);
 			return;
 		}
 	}
@@ -246,34 +210,38 @@ static void on_handshake_verdict(struct routes *r, struct conn *c,
 				 enum auth_verdict verdict)
 {
 	const struct http_request *request = conn_request(c);
+	routes_request_cb on_allowed = routes_session_of(c)->next.allowed;
+	/* Another client's plan may have been read since. */
+	const char *wrong = routes_read_plan(r, request);
 
 	if (verdict != AUTH_YES)
-		routes_refuse_by_verdict(r, c, verdict);
-	else if (routes_read_plan(r, request->query) != NULL)
+		routes_refuse_by_verdict(r, c, r->plan.publisher, verdict);
+	else if (wrong != NULL)
 		routes_fail_for_now(r, c, routes_no_memory); /* by now */
 	else if (is_all_allowed(r, c))
-		routes_accept_client(r, c, request);
+		on_allowed(r, c, request);
 	else
-		ask_all(r, c, request);
+		ask_all(r, c, request, on_allowed);
 }
 
 void routes_authorize(struct routes *r, struct conn *c,
-		      const struct http_request *request)
+		      const struct http_request *request,
+		      routes_request_cb on_allowed)
 {
 	if (r->auth == NULL)
-		routes_accept_client(r, c, request);
-	else if (find_token(r, request).bytes == NULL &&
-		 find_cookie(r, request).bytes == NULL)
+		on_allowed(r, c, request);
+	else if (r->plan.token.bytes == NULL && r->plan.cookie.bytes == NULL)
 		routes_refuse_unnamed(c);
 	else
-		ask_all(r, c, request);
+		ask_all(r, c, request, on_allowed);
 }
 
 /* --- checks of messages ------------------------------------------------- */
 
 enum routes_check routes_check_topic(struct routes *r, struct conn *c,
 				     const struct topic_key *key,
-				     struct span message)
+				     struct span message,
+				     routes_checked_cb on_checked)
 {
 	struct session *session;
 
@@ -291,6 +259,7 @@ enum routes_check routes_check_topic(struct routes *r, struct conn *c,
 	memory_charge(session->waiting.cap);
 	int rv = start_check(r, c, &asked);
 	if (rv == 0) {
+		session->next.checked = on_checked;
 		conn_pause(c);
 		return ROUTES_CHECKING;
 	}
@@ -311,10 +280,7 @@ static void on_message_verdict(struct routes *r, struct conn *c,
 	session->waiting = (struct buf){0};
 	memory_credit(waiting.cap);
 	conn_resume(c);
-	if (session->is_v1)
-		routes_on_command_checked(r, c, message, verdict);
-	else
-		routes_on_raw_checked(r, c, message, verdict);
+	session->next.checked(r, c, message, verdict);
 	buf_fini(&waiting);
 }
 

@@ -72,6 +72,26 @@ static void forget_subscriptions(struct routes *r, struct session *session)
 	free(session->several);
 }
 
+void routes_forget_wait(struct session *session)
+{
+	struct log_wait *wait = session->wait;
+
+	if (wait == NULL)
+		return;
+	session->wait = NULL;
+	list_remove(&wait->link);
+	memory_credit(sizeof *wait);
+	free(wait);
+}
+
+/* The bus still answers, but nobody is told. */
+static void forget_publishing(struct session *session)
+{
+	if (session->publishing != NULL)
+		session->publishing->owner = NULL;
+	session->publishing = NULL;
+}
+
 void routes_forget_session(struct routes *r, struct client *client)
 {
 	struct session *session = client->session;
@@ -81,7 +101,7 @@ void routes_forget_session(struct routes *r, struct client *client)
 	client->session = NULL;
 	if (session->check != NULL)
 		auth_check_cancel(session->check);
-	routes_forget_publishing(session);
+	forget_publishing(session);
 	routes_forget_wait(session);
 	forget_subscriptions(r, session);
 	drop_text(session->token);

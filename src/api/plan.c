@@ -1,7 +1,18 @@
-/* plan.c - the query of GET /sub. */
+/* plan.c - what a GET /sub asks for: its protocol, topics, place and token. */
 #include "api/private.h"
 
 const char routes_no_memory[] = "Internal server error";
+
+/* --- the query ------------------------------------------------------------ */
+
+/* What the query says, beside what goes into the plan as it is. */
+struct query {
+	struct span since; /* absent, or not empty */
+	/* The same by names that clients' libraries use, of which nobody has
+	 * checked that they are ids: lastEventId, Last-Event-ID. */
+	struct span seen[2];
+	struct span token; /* ?access_token, or absent */
+};
 
 /* Decodes a value behind those that r->query has; it has room for all. */
 static const char *decode(struct routes *r, struct span value, struct span *out)
@@ -40,9 +51,11 @@ static const char *add_topic(struct routes *r, struct plan *plan,
 	return NULL;
 }
 
-static const char *read_parameter(struct routes *r, struct plan *plan,
+static const char *read_parameter(struct routes *r, struct query *query,
 				  struct span name, struct span value)
 {
+	struct plan *plan = &r->plan;
+
 	if (http_query_is_name(name, "topic"))
 		return add_topic(r, plan, value);
 	if (http_query_is_name(name, "publisher")) {
@@ -51,7 +64,7 @@ static const char *read_parameter(struct routes *r, struct plan *plan,
 		return decode_name(r, value, &plan->publisher);
 	}
 	if (http_query_is_name(name, "since") && value.len > 0)
-		return decode(r, value, &plan->since);
+		return decode(r, value, &query->since);
 	if (http_query_is_name(name, "last")) {
 		plan->has_last = true;
 		return cursor_parse_last(value, &plan->last) == 0
@@ -59,43 +72,179 @@ static const char *read_parameter(struct routes *r, struct plan *plan,
 			       : "last must be a number, at most 65536";
 	}
 	if (http_query_is_name(name, "lastEventId") && value.len > 0)
-		return decode(r, value, &plan->seen[0]);
+		return decode(r, value, &query->seen[0]);
 	if (http_query_is_name(name, "Last-Event-ID") && value.len > 0)
-		return decode(r, value, &plan->seen[1]);
+		return decode(r, value, &query->seen[1]);
 	if (http_query_is_name(name, "access_token"))
-		return decode(r, value, &plan->token);
+		return decode(r, value, &query->token);
 	if (http_query_is_name(name, "envelope"))
 		plan->has_envelopes = span_equal(value, SPAN("true"));
 	return NULL;
 }
 
-const char *routes_read_plan(struct routes *r, struct span query)
+static const char *read_query(struct routes *r, struct span text,
+			      struct query *query)
 {
-	struct plan *plan = &r->plan;
 	struct span name;
 	struct span value;
 	const char *wrong = NULL;
-	uint64_t epoch;
 
-	*plan = (struct plan){.topics_count = 0};
 	r->query.len = 0;
 	/* Once: decoding makes nothing longer, and spans must not move. */
-	if (buf_reserve(&r->query, query.len + 1) != 0)
+	if (buf_reserve(&r->query, text.len + 1) != 0)
 		return routes_no_memory;
-	while (wrong == NULL && http_query_next(&query, &name, &value))
-		wrong = read_parameter(r, plan, name, value);
-	if (wrong != NULL)
-		return wrong;
+	while (wrong == NULL && http_query_next(&text, &name, &value))
+		wrong = read_parameter(r, query, name, value);
+	return wrong;
+}
+
+/* Whether what it says goes together. */
+static const char *check_query(struct plan *plan, const struct query *query)
+{
+	uint64_t epoch;
+
 	if ((plan->publisher.bytes != NULL) != (plan->topics_count > 0))
 		return "publisher and topic go together";
 	if (plan->has_last && plan->topics_count == 0)
 		return "last needs a topic";
-	if (plan->since.bytes == NULL)
+	if (query->since.bytes == NULL)
 		return NULL;
 	if (plan->topics_count == 0)
 		return "since needs a topic";
-	if (cursor_parse(plan->since, plan->topics_count, &epoch,
-			 r->positions) != 0)
+	if (cursor_parse(query->since, plan->topics_count, &epoch,
+			 plan->resume.positions) != 0)
 		return "since must be an id, with a number for each topic";
+	return NULL;
+}
+
+/* --- where it goes on ----------------------------------------------------- */
+
+/* Whether a client was at `a` before it was at `b`. */
+static bool is_older(const uint64_t *a, const uint64_t *b, unsigned count)
+{
+	bool is_lower = false;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (a[i] > b[i])
+			return false;
+		is_lower |= a[i] < b[i];
+	}
+	return is_lower;
+}
+
+/* Reads one place where the client says that it was; the newest counts. */
+static void read_place(struct plan *plan, uint64_t ours, struct span id)
+{
+	struct plan_resume *resume = &plan->resume;
+	unsigned count = plan->topics_count;
+	uint64_t positions[CURSOR_PARTS_MAX];
+	uint64_t epoch;
+
+	if (id.len == 0)
+		return;
+	if (!resume->is_wanted) {
+		/* What is no id of ours is answered as one that is too old. */
+		resume->is_wanted = true;
+		resume->epoch = ~ours;
+		memset(resume->positions, 0, count * sizeof positions[0]);
+	}
+	if (cursor_parse(id, count, &epoch, positions) != 0)
+		return;
+	resume->is_foreign |= epoch != ours;
+	if (epoch != ours)
+		return;
+	if (resume->epoch == ours &&
+	    is_older(positions, resume->positions, count))
+		return;
+	resume->epoch = ours;
+	memcpy(resume->positions, positions, count * sizeof positions[0]);
+}
+
+/* Of several places the newest counts, since a library that connects again may
+ * leave an older one in the URL. */
+static void read_resume(struct routes *r, const struct query *query,
+			const struct http_request *request)
+{
+	uint64_t ours = registry_epoch(r->worker->shared->registry);
+	struct plan *plan = &r->plan;
+
+	if (plan->topics_count == 0)
+		return;
+	read_place(plan, ours, query->since);
+	read_place(plan, ours, query->seen[0]);
+	read_place(plan, ours, query->seen[1]);
+	if (plan->kind == PLAN_STREAM)
+		read_place(plan, ours, request->fields[HTTP_LAST_EVENT_ID]);
+}
+
+/* --- what it shows -------------------------------------------------------- */
+
+/* The token among the offered subprotocols, or an absent or malformed one. */
+static struct span offered_token(const struct http_request *request)
+{
+	const struct span prefix = SPAN(ROUTES_BEARER_PREFIX);
+	struct span offered = http_list_find_prefix(
+		request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL], prefix);
+
+	if (offered.bytes == NULL)
+		return offered;
+	return (struct span){offered.bytes + prefix.len,
+			     offered.len - prefix.len};
+}
+
+/* Of the places where a token may be, the first that has one counts; what is
+ * malformed is none. */
+static struct span find_token(struct span in_query,
+			      const struct http_request *request)
+{
+	const struct span places[] = {
+		http_bearer_token(request->fields[HTTP_AUTHORIZATION]),
+		offered_token(request), in_query};
+
+	for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+		if (http_is_token(places[i]))
+			return places[i];
+	return (struct span){0};
+}
+
+/* An empty one says nothing. */
+static struct span find_cookie(const struct routes *r,
+			       const struct http_request *request)
+{
+	struct span cookie = request->fields[HTTP_COOKIE];
+
+	if (!routes_config(r)->auth_cookie || cookie.len == 0)
+		return (struct span){0};
+	return cookie;
+}
+
+/* --- all of it ------------------------------------------------------------ */
+
+enum plan_kind routes_kind_of(const struct http_request *request)
+{
+	if (!http_list_has(request->fields[HTTP_UPGRADE], SPAN("websocket")))
+		return PLAN_STREAM;
+	return http_list_has_exactly(
+		       request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL],
+		       SPAN(ROUTES_SUBPROTOCOL))
+		       ? PLAN_V1
+		       : PLAN_RAW;
+}
+
+const char *routes_read_plan(struct routes *r,
+			     const struct http_request *request)
+{
+	struct plan *plan = &r->plan;
+	struct query query = {.token = {0}};
+
+	*plan = (struct plan){.kind = routes_kind_of(request)};
+	const char *wrong = read_query(r, request->query, &query);
+	if (wrong == NULL)
+		wrong = check_query(plan, &query);
+	if (wrong != NULL)
+		return wrong;
+	read_resume(r, &query, request);
+	plan->token = find_token(query.token, request);
+	plan->cookie = find_cookie(r, request);
 	return NULL;
 }

@@ -8,12 +8,13 @@
  * publish.c    POST /pub, POST /pub/TOPIC
  * topics.c     GET /topics
  * web.c        GET /isimud.js
- * subscribe.c  GET /sub: in which protocol, and the start of it
- * plan.c       GET /sub: its query
+ * subscribe.c  GET /sub: the start of it
+ * plan.c       GET /sub: what it asks for
  * authorize.c  who may subscribe
  * refuse.c     GET /sub that can't be served
  * client.c     what is kept of a client
  * session.c    isimud.v1
+ * raw.c        the original's protocol
  * replicate.c  publishing by way of the log
  * wait.c       clients that are ahead of this node
  *
@@ -35,20 +36,36 @@
 #define ROUTES_BEARER_PREFIX "bearer." /* of a subprotocol that is a token */
 #define ROUTES_SUBPROTOCOL   "isimud.v1"
 
-/* What the query of GET /sub asks for; lies in `routes.query`, and so is good
- * until the next is read. */
+struct routes;
+
+/* In which protocol GET /sub is asked for. */
+enum plan_kind {
+	PLAN_STREAM,
+	PLAN_RAW, /* a WebSocket, without a subprotocol of ours */
+	PLAN_V1,  /* a WebSocket that speaks isimud.v1 */
+};
+
+/* Where a client goes on. */
+struct plan_resume {
+	bool is_wanted;
+	bool is_foreign; /* an id of another epoch was among those it named */
+	uint64_t epoch;
+	uint64_t positions[CURSOR_PARTS_MAX]; /* one a topic */
+};
+
+/* What a GET /sub asks for, by its query and its fields. It lies in
+ * `routes.query` and in the request, and so is good until the next is read. */
 struct plan {
+	enum plan_kind kind;
 	struct span publisher; /* absent: no topic is named */
 	struct span topics[CURSOR_PARTS_MAX];
 	unsigned topics_count;
-	struct span since; /* absent, or not empty */
 	bool has_last;
-	uint32_t last; /* so many of the history, where `since` is not exact */
-	/* The same by names that clients' libraries use, of which nobody has
-	 * checked that they are ids: lastEventId, Last-Event-ID. */
-	struct span seen[2];
-	struct span token; /* ?access_token, or absent */
+	uint32_t last; /* so many of the history, where it is not exact */
+	struct plan_resume resume;
 	bool has_envelopes;
+	struct span token;  /* absent: it shows none */
+	struct span cookie; /* absent: none, or AUTH_COOKIE is off */
 };
 
 /* What is published, in order. */
@@ -80,11 +97,27 @@ struct routes {
 	struct list waits; /* clients that are ahead of this node, by link */
 	uv_timer_t *look;  /* for those; NULL without a cluster */
 	struct plan plan;
-	uint64_t positions[CURSOR_PARTS_MAX];
-	uint64_t other_positions[CURSOR_PARTS_MAX];
 	struct json_publications publications;
 	struct json_subscription subscription;
 	struct envelope_command command;
+};
+
+/* Who goes on once something was waited for. */
+typedef void (*routes_request_cb)(struct routes *r, struct conn *c,
+				  const struct http_request *request);
+typedef void (*routes_checked_cb)(struct routes *r, struct conn *c,
+				  struct span message,
+				  enum auth_verdict verdict);
+typedef void (*routes_published_cb)(struct routes *r, struct conn *c,
+				    const struct bus_request *q);
+
+/* A client that is ahead of this node (wait.c). */
+struct log_wait {
+	struct list link; /* in routes.waits */
+	struct conn *conn;
+	routes_request_cb on_turn;
+	uint64_t until_ms; /* uv_now() */
+	uint64_t markers;  /* applied when it came */
 };
 
 /* What a client needs beyond one subscription; most have none. */
@@ -105,6 +138,12 @@ struct session {
 	struct buf waiting;
 	struct bus_request *publishing; /* waits for the log, or NULL */
 	struct log_wait *wait;          /* the same */
+	/* Who goes on after `check` or `publishing`; one of them at a time. */
+	union {
+		routes_request_cb allowed;     /* a handshake's check */
+		routes_checked_cb checked;     /* a message's check */
+		routes_published_cb published; /* the log has answered */
+	} next;
 
 	/* Who publishes by isimud.v1: the handshake had its credentials. Heap;
 	 * absent: nobody may. */
@@ -149,20 +188,6 @@ static inline const struct config *routes_config(const struct routes *r)
 static inline struct stats *routes_stats(struct routes *r)
 {
 	return &r->worker->stats;
-}
-
-/* Whether it is, or wants to be, an opening handshake. */
-static inline bool routes_is_websocket(const struct http_request *request)
-{
-	return http_list_has(request->fields[HTTP_UPGRADE], SPAN("websocket"));
-}
-
-static inline bool routes_is_v1(const struct http_request *request)
-{
-	return routes_is_websocket(request) &&
-	       http_list_has_exactly(
-		       request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL],
-		       SPAN(ROUTES_SUBPROTOCOL));
 }
 
 /* dispatch.c: conn_hooks (conn.h) */
@@ -254,43 +279,28 @@ void routes_publish(struct routes *r, struct conn *c,
 int routes_publish_one(struct routes *r, const struct topic_key *key,
 		       struct json_data data, struct registry_receipt *receipt);
 
-/* What is in r->page, as 200. */
-void routes_answer_receipts(struct routes *r, struct conn *c, bool is_repeated);
-
-/* Answers a request whose key was used before; false if it is not known. */
-bool routes_answer_repeated(struct routes *r, struct conn *c,
-			    const struct receipts_request *key);
-
 /* replicate.c */
 
 /* Publishes by way of the log, with the identity of a key or NULL. Returns 0:
- * it is answered later; UV_E2BIG, UV_ENOTCONN or UV_ENOBUFS (bus.h), or
- * UV_ENOMEM. */
+ * `on_published` is called with its answer later, if the client is still there;
+ * UV_E2BIG, UV_ENOTCONN or UV_ENOBUFS (bus.h), or UV_ENOMEM. */
 int routes_replicate(struct routes *r, struct conn *c, const struct batch *b,
-		     const struct receipts_request *key);
+		     const struct receipts_request *key,
+		     routes_published_cb on_published);
 
-/* The bus is done with a request: answers its client, if it is still there. */
+/* The bus is done with a request. */
 void routes_on_replicated(struct routes *r, struct mailbox_note *note);
 
-/* The client has gone. */
-void routes_forget_publishing(struct session *session);
 /* Whether a publication of this connection waits for the log's answer. */
 bool routes_is_publishing(struct conn *c);
 
 /* wait.c */
 
-/* Where a client was, maybe on another node. */
-struct routes_place {
-	uint64_t highest; /* number, 0: none */
-	bool is_foreign;  /* an id of another epoch */
-};
-
-/* Whether this node may be behind the client of a GET /sub: then it waits, and
- * routes_subscribe() is called again; or it has been refused. */
+/* Whether this node may be behind the client of a GET /sub, by r->plan: then it
+ * waits, and `on_turn` is called; or it has been refused. */
 bool routes_wait_for_log(struct routes *r, struct conn *c,
-			 const struct routes_place *place);
+			 routes_request_cb on_turn);
 bool routes_is_waiting(struct conn *c);
-void routes_forget_wait(struct session *session);
 int routes_open_waits(struct routes *r); /* 0 or UV_ENOMEM */
 void routes_close_waits(struct routes *r);
 
@@ -315,6 +325,9 @@ int routes_keep(struct span s, char **out);
 
 void routes_drop_waiting(struct session *session);
 
+/* It waits for other nodes' messages no longer. */
+void routes_forget_wait(struct session *session);
+
 /* Cancels what is under way, ends the session's subscriptions, frees it. */
 void routes_forget_session(struct routes *r, struct client *client);
 
@@ -323,18 +336,18 @@ void routes_forget(struct routes *r, struct conn *c);
 
 /* plan.c */
 
-/* Reads the query of GET /sub into r->plan, and the places that `since` names
- * into r->positions. Returns NULL; what is wrong; or routes_no_memory. */
-const char *routes_read_plan(struct routes *r, struct span query);
+/* In which protocol a GET /sub is asked for. */
+enum plan_kind routes_kind_of(const struct http_request *request);
+
+/* Reads what a GET /sub asks for into r->plan. Returns NULL; what is wrong; or
+ * routes_no_memory. */
+const char *routes_read_plan(struct routes *r,
+			     const struct http_request *request);
 extern const char routes_no_memory[];
 
 /* subscribe.c */
 void routes_subscribe(struct routes *r, struct conn *c,
 		      const struct http_request *request);
-
-/* All is allowed: what is asked for, by r->plan, begins. */
-void routes_accept_client(struct routes *r, struct conn *c,
-			  const struct http_request *request);
 
 /* subscribers.h: on_loss. An event stream gets `reset`, isimud.v1 a gap notice;
  * a raw WebSocket ends with 4410. */
@@ -342,13 +355,11 @@ void routes_on_reset(struct subscribers *all, struct subscriber *s);
 void routes_on_loss(struct subscribers *all, struct subscriber *s,
 		    uint64_t from, uint64_t to);
 
+/* raw.c: the original's protocol */
+
 /* The first message of a raw WebSocket that named no topic. */
 void routes_on_raw_message(struct routes *r, struct conn *c,
 			   struct span message);
-
-/* The same message, once its check was answered. */
-void routes_on_raw_checked(struct routes *r, struct conn *c,
-			   struct span message, enum auth_verdict verdict);
 
 /* refuse.c: for GET /sub that is PENDING (conn.h) */
 
@@ -364,9 +375,9 @@ void routes_fail_for_now(struct routes *r, struct conn *c, const char *why);
 /* It has shown no credentials, and needs some. */
 void routes_refuse_unnamed(struct conn *c);
 
-/* The authority has not said yes. */
+/* The authority has not said yes. `publisher`: who was asked for, or absent. */
 void routes_refuse_by_verdict(struct routes *r, struct conn *c,
-			      enum auth_verdict verdict);
+			      struct span publisher, enum auth_verdict verdict);
 
 /* The process ends. Answers an event stream; returns false for any other
  * request. */
@@ -377,10 +388,11 @@ bool routes_refuse_at_the_end(struct routes *r, struct conn *c);
 /* Whether each subscription is asked about by itself. */
 bool routes_asks_per_topic(const struct routes *r);
 
-/* Asks whether the client may have what r->plan says: routes_accept_client()
- * follows, now or later, or it is answered. */
+/* Asks whether the client may have what r->plan says, which is read again then:
+ * `on_allowed` follows, now or later, or it is answered. */
 void routes_authorize(struct routes *r, struct conn *c,
-		      const struct http_request *request);
+		      const struct http_request *request,
+		      routes_request_cb on_allowed);
 
 /* Keeps what later checks need, of a client that will subscribe by messages.
  * Returns 0 or UV_ENOMEM. */
@@ -390,40 +402,30 @@ int routes_keep_credentials(struct routes *r, struct conn *c,
 /* What came of a check, and of one that is not needed. */
 enum routes_check {
 	ROUTES_ALLOWED,
-	ROUTES_CHECKING, /* routes_on_…_checked() comes later */
+	ROUTES_CHECKING, /* the callback comes later */
 	ROUTES_BUSY,
 	ROUTES_NO_MEMORY,
 };
 
 /* Asks, where AUTH_PER_TOPIC says so, whether an open WebSocket may subscribe.
- * If that takes time, `message` is kept and the connection paused. */
+ * If that takes time, `message` is kept, the connection paused, and
+ * `on_checked` called with that message and what came of it. */
 enum routes_check routes_check_topic(struct routes *r, struct conn *c,
 				     const struct topic_key *key,
-				     struct span message);
+				     struct span message,
+				     routes_checked_cb on_checked);
 
 /* session.c: isimud.v1 */
 
-/* Subscribes to the topics of the URL, each answered as a command is. */
-void routes_start_session(struct routes *r, struct conn *c,
-			  const struct plan *plan, bool resumes,
-			  uint64_t epoch);
+/* Subscribes to the topics of r->plan, each answered as a command is. */
+void routes_start_session(struct routes *r, struct conn *c);
 void routes_on_command(struct routes *r, struct conn *c, struct span message);
 
-/* Answers to commands. */
-void routes_answer_error(struct routes *r, struct conn *c, struct span ref,
-			 enum envelope_error code, const char *text);
-void routes_answer_published(struct routes *r, struct conn *c, struct span ref,
-			     uint64_t epoch,
-			     const struct registry_receipt *receipt);
 void routes_send_reset(struct routes *r, struct conn *c,
 		       const struct topic_key *key, uint64_t since);
 
 /* Tells the client what it lost of a topic. Ends nothing inside the call. */
 void routes_send_gap(struct routes *r, struct conn *c,
 		     const struct topic_key *key, uint64_t from, uint64_t to);
-
-/* The message that waited for a check: what came of that. */
-void routes_on_command_checked(struct routes *r, struct conn *c,
-			       struct span message, enum auth_verdict verdict);
 
 #endif

@@ -8,6 +8,8 @@
 
 #define KEY_MAX_BYTES 255 /* of an Idempotency-Key */
 #define RETRY         "Retry-After: 1\r\n"
+#define UNKNOWN                                                                \
+	"It may have been published: repeat it with the same Idempotency-Key"
 
 static const struct span folder = {"/pub/", 5};
 
@@ -29,6 +31,12 @@ static void refuse_as_full(struct routes *r, struct conn *c)
 {
 	stats_add(routes_stats(r), STATS_publish_full, 1);
 	conn_respond_error(c, 503, "Too much is waiting to be sent", RETRY);
+}
+
+static void refuse_without_log(struct routes *r, struct conn *c)
+{
+	stats_add(routes_stats(r), STATS_publish_full, 1);
+	conn_respond_error(c, 503, "The log can't be reached", RETRY);
 }
 
 /* What a plain body may be called. curl -d says that it is a form's. */
@@ -294,7 +302,7 @@ static int publish_all(struct routes *r, const struct batch *b)
 	return rv;
 }
 
-void routes_answer_receipts(struct routes *r, struct conn *c, bool is_repeated)
+static void answer_receipts(struct routes *r, struct conn *c, bool is_repeated)
 {
 	conn_respond(c, &(struct http_response){
 				.status = 200,
@@ -308,7 +316,7 @@ void routes_answer_receipts(struct routes *r, struct conn *c, bool is_repeated)
 static void respond(struct routes *r, struct conn *c, int rv)
 {
 	if (rv == 0)
-		routes_answer_receipts(r, c, false);
+		answer_receipts(r, c, false);
 	else if (rv == UV_ENOBUFS)
 		refuse_as_full(r, c);
 	else
@@ -319,7 +327,7 @@ static void respond(struct routes *r, struct conn *c, int rv)
 static void repeat(struct routes *r, struct conn *c)
 {
 	stats_add(routes_stats(r), STATS_publish_repeated, 1);
-	routes_answer_receipts(r, c, true);
+	answer_receipts(r, c, true);
 }
 
 /* What receipts_begin() has found. */
@@ -334,7 +342,7 @@ static void answer_found(struct routes *r, struct conn *c, int found)
 		conn_respond_error(c, 500, "Internal server error", NULL);
 }
 
-bool routes_answer_repeated(struct routes *r, struct conn *c,
+static bool answer_repeated(struct routes *r, struct conn *c,
 			    const struct receipts_request *key)
 {
 	struct receipts *receipts = r->worker->shared->receipts;
@@ -348,12 +356,70 @@ bool routes_answer_repeated(struct routes *r, struct conn *c,
 	return rv != 0;
 }
 
-/* The log has it first: routes_on_replicated() answers. */
+/* Writes the receipts to r->page. Returns 0 or UV_ENOMEM. */
+static int write_replicated(struct routes *r, const struct bus_request *q)
+{
+	struct span body = {q->body, q->len};
+	struct record_publication p;
+	struct buf *page = &r->page;
+
+	page->len = 0;
+	if (buf_reserve(page, q->count * (RECEIPT_MAX + 1) + 2) != 0)
+		return UV_ENOMEM;
+	char *at = page->bytes;
+	if (q->is_array)
+		*at++ = '[';
+	for (unsigned i = 0; record_next(&body, &p); i++) {
+		struct topic_key key = {p.publisher, p.topic};
+		struct registry_receipt receipt = {
+			q->number + i,
+			worker_count_subscribers(r->worker->shared, &key)};
+		if (i > 0)
+			*at++ = ',';
+		at = receipt_write(at, q->epoch, &receipt);
+	}
+	if (q->is_array)
+		*at++ = ']';
+	page->len = (size_t)(at - page->bytes);
+	return 0;
+}
+
+/* routes_published_cb */
+static void answer_replicated(struct routes *r, struct conn *c,
+			      const struct bus_request *q)
+{
+	switch (q->outcome) {
+	case BUS_PUBLISHED:
+		stats_add(routes_stats(r), STATS_published, q->count);
+		if (write_replicated(r, q) == 0)
+			answer_receipts(r, c, false);
+		else
+			conn_respond_error(c, 500, "Internal server error",
+					   NULL);
+		break;
+	case BUS_REPEATED: {
+		struct receipts_request key;
+		memcpy(key.id, q->id, sizeof key.id);
+		memcpy(key.content, q->content, sizeof key.content);
+		if (!answer_repeated(r, c, &key))
+			conn_respond_error(c, 504, UNKNOWN, NULL);
+		break;
+	}
+	case BUS_REFUSED:
+		refuse_without_log(r, c);
+		break;
+	case BUS_UNKNOWN:
+		conn_respond_error(c, 504, UNKNOWN, NULL);
+		break;
+	}
+}
+
+/* The log has it first. */
 static void respond_later(struct routes *r, struct conn *c,
 			  const struct batch *b,
 			  const struct receipts_request *key)
 {
-	switch (routes_replicate(r, c, b, key)) {
+	switch (routes_replicate(r, c, b, key, answer_replicated)) {
 	case 0:
 		break;
 	case UV_E2BIG:
@@ -362,8 +428,7 @@ static void respond_later(struct routes *r, struct conn *c,
 		       "message of the log");
 		break;
 	case UV_ENOTCONN:
-		stats_add(routes_stats(r), STATS_publish_full, 1);
-		conn_respond_error(c, 503, "The log can't be reached", RETRY);
+		refuse_without_log(r, c);
 		break;
 	case UV_ENOBUFS:
 		refuse_as_full(r, c);

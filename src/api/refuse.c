@@ -18,7 +18,7 @@
 static bool is_event_stream(const struct http_request *request)
 {
 	return request->method == HTTP_METHOD_GET &&
-	       !routes_is_websocket(request) &&
+	       routes_kind_of(request) == PLAN_STREAM &&
 	       http_accept_quality(request->fields[HTTP_ACCEPT],
 				   SPAN("text/event-stream")) > 0;
 }
@@ -70,7 +70,7 @@ void routes_fail_for_now(struct routes *r, struct conn *c, const char *why)
  * isimud.v1. */
 static bool close_v1(struct conn *c, enum ending ending, const char *reason)
 {
-	if (!routes_is_v1(conn_request(c)))
+	if (routes_kind_of(conn_request(c)) != PLAN_V1)
 		return false;
 	conn_upgrade(c, SPAN(ROUTES_SUBPROTOCOL));
 	conn_end(c, ending, reason);
@@ -84,19 +84,15 @@ void routes_refuse_unnamed(struct conn *c)
 }
 
 void routes_refuse_by_verdict(struct routes *r, struct conn *c,
-			      enum auth_verdict verdict)
+			      struct span publisher, enum auth_verdict verdict)
 {
 	static struct log_limit denied = LOG_LIMIT("token_refused");
-	struct span publisher = {0};
 
 	switch (verdict) {
 	case AUTH_YES:
 		break;
 	case AUTH_NO:
 	case AUTH_FORBIDDEN:
-		/* Another client's plan may have been read since. */
-		if (routes_read_plan(r, conn_request(c)->query) == NULL)
-			publisher = r->plan.publisher;
 		routes_log_refusal(c, &denied, publisher,
 				   "the authority says no");
 		if (!close_v1(c,

@@ -18,7 +18,7 @@ static void answer(struct routes *r, struct conn *c, int written)
 		conn_send_text(c, (struct span){r->page.bytes, r->page.len});
 }
 
-void routes_answer_error(struct routes *r, struct conn *c, struct span ref,
+static void answer_error(struct routes *r, struct conn *c, struct span ref,
 			 enum envelope_error code, const char *text)
 {
 	stats_add(routes_stats(r), STATS_command_errors, 1);
@@ -155,7 +155,7 @@ static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 		subscriber_free(s);
 		if (rv != UV_EAGAIN)
 			goto no_memory;
-		routes_answer_error(r, c, wish->ref, ENVELOPE_busy, NULL);
+		answer_error(r, c, wish->ref, ENVELOPE_busy, NULL);
 		return;
 	}
 	session->subscribed[session->subscribed_count++] = s;
@@ -163,7 +163,7 @@ static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 	return;
 
 no_memory:
-	routes_answer_error(r, c, wish->ref, ENVELOPE_no_memory, NULL);
+	answer_error(r, c, wish->ref, ENVELOPE_no_memory, NULL);
 }
 
 static void unsubscribe(struct routes *r, struct conn *c,
@@ -174,8 +174,7 @@ static void unsubscribe(struct routes *r, struct conn *c,
 	struct subscriber **at = find(session, &key);
 
 	if (at == NULL) {
-		routes_answer_error(r, c, command->ref, ENVELOPE_not_subscribed,
-				    NULL);
+		answer_error(r, c, command->ref, ENVELOPE_not_subscribed, NULL);
 		return;
 	}
 	subscribers_remove(&r->subscribers, *at);
@@ -200,20 +199,43 @@ static bool read_wish(struct routes *r, struct conn *c,
 			      .from.resumes = command->since.bytes != NULL,
 			      .from.last = command->last};
 	if (find(session, &wish->key) != NULL)
-		routes_answer_error(r, c, command->ref,
-				    ENVELOPE_already_subscribed, NULL);
+		answer_error(r, c, command->ref, ENVELOPE_already_subscribed,
+			     NULL);
 	else if (session->subscribed_count ==
 		 routes_config(r)->subscriptions_max)
-		routes_answer_error(r, c, command->ref,
-				    ENVELOPE_too_many_subscriptions, NULL);
+		answer_error(r, c, command->ref,
+			     ENVELOPE_too_many_subscriptions, NULL);
 	else if (wish->from.resumes &&
 		 cursor_parse(command->since, 1, &wish->from.epoch,
 			      &wish->from.after) != 0)
-		routes_answer_error(r, c, command->ref, ENVELOPE_bad_command,
-				    "`since` must be an id");
+		answer_error(r, c, command->ref, ENVELOPE_bad_command,
+			     "`since` must be an id");
 	else
 		return true;
 	return false;
+}
+
+/* routes_checked_cb */
+static void on_command_checked(struct routes *r, struct conn *c,
+			       struct span message, enum auth_verdict verdict)
+{
+	struct envelope_command *command = &r->command;
+	enum envelope_error code;
+	struct json_error error;
+	struct wish wish;
+
+	/* It was read before: only memory can be missing now. */
+	if (envelope_read(command, message, &code, &error) != 0)
+		answer_error(r, c, command->ref, code, error.text);
+	else if (verdict == AUTH_NO || verdict == AUTH_FORBIDDEN)
+		answer_error(r, c, command->ref, ENVELOPE_forbidden, NULL);
+	else if (verdict != AUTH_YES)
+		answer_error(r, c, command->ref,
+			     verdict == AUTH_BUSY ? ENVELOPE_busy
+						  : ENVELOPE_auth_failed,
+			     NULL);
+	else if (read_wish(r, c, command, &wish))
+		subscribe(r, c, &wish);
 }
 
 static void ask_and_subscribe(struct routes *r, struct conn *c,
@@ -224,34 +246,34 @@ static void ask_and_subscribe(struct routes *r, struct conn *c,
 
 	if (!read_wish(r, c, command, &wish))
 		return;
-	switch (routes_check_topic(r, c, &wish.key, message)) {
+	switch (routes_check_topic(r, c, &wish.key, message,
+				   on_command_checked)) {
 	case ROUTES_ALLOWED:
 		subscribe(r, c, &wish);
 		break;
 	case ROUTES_CHECKING:
 		break;
 	case ROUTES_BUSY:
-		routes_answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
+		answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
 		break;
 	case ROUTES_NO_MEMORY:
-		routes_answer_error(r, c, command->ref, ENVELOPE_no_memory,
-				    NULL);
+		answer_error(r, c, command->ref, ENVELOPE_no_memory, NULL);
 		break;
 	}
 }
 
-void routes_start_session(struct routes *r, struct conn *c,
-			  const struct plan *plan, bool resumes, uint64_t epoch)
+void routes_start_session(struct routes *r, struct conn *c)
 {
+	const struct plan *plan = &r->plan;
 	struct wish wish = {.drops = false};
 
 	for (unsigned i = 0; i < plan->topics_count; i++) {
 		wish.key = (struct topic_key){plan->publisher, plan->topics[i]};
-		wish.from =
-			(struct subscribers_resume){.resumes = resumes,
-						    .epoch = epoch,
-						    .after = r->positions[i],
-						    .last = plan->last};
+		wish.from = (struct subscribers_resume){
+			.resumes = plan->resume.is_wanted,
+			.epoch = plan->resume.epoch,
+			.after = plan->resume.positions[i],
+			.last = plan->last};
 		subscribe(r, c, &wish);
 		if (conn_state(c) != CONN_WEBSOCKET)
 			return;
@@ -267,7 +289,7 @@ static bool may_publish(const struct session *session)
 	       secret_is_valid(session->secret);
 }
 
-void routes_answer_published(struct routes *r, struct conn *c, struct span ref,
+static void answer_published(struct routes *r, struct conn *c, struct span ref,
 			     uint64_t epoch,
 			     const struct registry_receipt *receipt)
 {
@@ -280,7 +302,34 @@ void routes_answer_published(struct routes *r, struct conn *c, struct span ref,
 					receipt->subscribers));
 }
 
-/* The log has it first: routes_on_replicated() answers. */
+/* routes_published_cb; the `ref` of the command waits in the session. */
+static void answer_replicated(struct routes *r, struct conn *c,
+			      const struct bus_request *q)
+{
+	struct session *session = routes_session_of(c);
+	struct span ref = {session->waiting.bytes, session->waiting.len};
+	struct registry_receipt receipt = {.sequence = q->number};
+	struct span body = {q->body, q->len};
+	struct record_publication p;
+
+	if (q->outcome == BUS_PUBLISHED && record_next(&body, &p)) {
+		struct topic_key key = {p.publisher, p.topic};
+		receipt.subscribers =
+			worker_count_subscribers(r->worker->shared, &key);
+		stats_add(routes_stats(r), STATS_published, 1);
+		answer_published(r, c, ref, q->epoch, &receipt);
+	} else if (q->outcome == BUS_UNKNOWN) {
+		answer_error(r, c, ref, ENVELOPE_unknown_outcome,
+			     "it may have been published");
+	} else {
+		stats_add(routes_stats(r), STATS_publish_full, 1);
+		answer_error(r, c, ref, ENVELOPE_busy, NULL);
+	}
+	routes_drop_waiting(session);
+	conn_resume(c);
+}
+
+/* The log has it first. */
 static void publish_later(struct routes *r, struct conn *c,
 			  const struct envelope_command *command)
 {
@@ -294,7 +343,7 @@ static void publish_later(struct routes *r, struct conn *c,
 			    command->ref.len);
 	memory_charge(session->waiting.cap);
 	if (rv == 0)
-		rv = routes_replicate(r, c, &batch, NULL);
+		rv = routes_replicate(r, c, &batch, NULL, answer_replicated);
 	if (rv == 0) {
 		conn_pause(c);
 		return;
@@ -304,7 +353,7 @@ static void publish_later(struct routes *r, struct conn *c,
 		stats_add(routes_stats(r), STATS_publish_full, 1);
 		code = ENVELOPE_busy;
 	}
-	routes_answer_error(r, c, command->ref, code, NULL);
+	answer_error(r, c, command->ref, code, NULL);
 }
 
 static void publish(struct routes *r, struct conn *c,
@@ -316,14 +365,14 @@ static void publish(struct routes *r, struct conn *c,
 
 	if (!may_publish(session)) {
 		stats_add(routes_stats(r), STATS_publish_denied, 1);
-		routes_answer_error(r, c, command->ref, ENVELOPE_forbidden,
-				    "the handshake had no credentials that may "
-				    "publish");
+		answer_error(r, c, command->ref, ENVELOPE_forbidden,
+			     "the handshake had no credentials that may "
+			     "publish");
 		return;
 	}
 	if (!worker_find_memory(r->worker)) {
 		stats_add(routes_stats(r), STATS_publish_full, 1);
-		routes_answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
+		answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
 		return;
 	}
 	if (r->worker->shared->bus != NULL) {
@@ -333,15 +382,14 @@ static void publish(struct routes *r, struct conn *c,
 	int rv = routes_publish_one(r, &key, command->data, &receipt);
 	if (rv != 0) {
 		stats_add(routes_stats(r), STATS_publish_full, 1);
-		routes_answer_error(r, c, command->ref,
-				    rv == UV_ENOBUFS ? ENVELOPE_busy
-						     : ENVELOPE_no_memory,
-				    NULL);
+		answer_error(r, c, command->ref,
+			     rv == UV_ENOBUFS ? ENVELOPE_busy
+					      : ENVELOPE_no_memory,
+			     NULL);
 		return;
 	}
-	routes_answer_published(r, c, command->ref,
-				registry_epoch(r->worker->shared->registry),
-				&receipt);
+	answer_published(r, c, command->ref,
+			 registry_epoch(r->worker->shared->registry), &receipt);
 }
 
 /* --- commands ----------------------------------------------------------- */
@@ -361,7 +409,7 @@ void routes_on_command(struct routes *r, struct conn *c, struct span message)
 
 	stats_add(routes_stats(r), STATS_commands, 1);
 	if (envelope_read(command, message, &code, &error) != 0) {
-		routes_answer_error(r, c, command->ref, code, error.text);
+		answer_error(r, c, command->ref, code, error.text);
 		return;
 	}
 	switch (command->type) {
@@ -378,27 +426,4 @@ void routes_on_command(struct routes *r, struct conn *c, struct span message)
 		ping(r, c, command);
 		break;
 	}
-}
-
-void routes_on_command_checked(struct routes *r, struct conn *c,
-			       struct span message, enum auth_verdict verdict)
-{
-	struct envelope_command *command = &r->command;
-	enum envelope_error code;
-	struct json_error error;
-	struct wish wish;
-
-	/* It was read before: only memory can be missing now. */
-	if (envelope_read(command, message, &code, &error) != 0)
-		routes_answer_error(r, c, command->ref, code, error.text);
-	else if (verdict == AUTH_NO || verdict == AUTH_FORBIDDEN)
-		routes_answer_error(r, c, command->ref, ENVELOPE_forbidden,
-				    NULL);
-	else if (verdict != AUTH_YES)
-		routes_answer_error(r, c, command->ref,
-				    verdict == AUTH_BUSY ? ENVELOPE_busy
-							 : ENVELOPE_auth_failed,
-				    NULL);
-	else if (read_wish(r, c, command, &wish))
-		subscribe(r, c, &wish);
 }

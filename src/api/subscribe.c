@@ -1,4 +1,4 @@
-/* subscribe.c - GET /sub: in which protocol, and the start of it. */
+/* subscribe.c - GET /sub: who is let in, and the start of it. */
 #include "access/secret.h"
 #include "api/private.h"
 #include "base/check.h"
@@ -10,13 +10,6 @@
 #define BASIC_CHALLENGE                                                        \
 	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
 
-/* Where a client goes on. */
-struct resume {
-	bool is_wanted;
-	bool is_foreign; /* an id of another epoch was among them */
-	uint64_t epoch;  /* its places: r->positions */
-};
-
 /* Checks that it can be served, in one way or the other. Returns false if it
  * has been answered. */
 static bool check_kind(const struct routes *r, struct conn *c,
@@ -27,7 +20,7 @@ static bool check_kind(const struct routes *r, struct conn *c,
 	bool has_topics = r->plan.topics_count > 0;
 
 	/* With a key alone it was a handshake: a proxy has removed the rest. */
-	if (routes_is_websocket(request) ||
+	if (r->plan.kind != PLAN_STREAM ||
 	    request->fields[HTTP_SEC_WEBSOCKET_KEY].bytes != NULL)
 		return conn_check_upgrade(c);
 	if (has_topics && http_accept_quality(accept, type) > 0)
@@ -42,65 +35,6 @@ static bool check_kind(const struct routes *r, struct conn *c,
 	else
 		conn_check_upgrade(c); /* says what it lacks */
 	return false;
-}
-
-/* Whether a client was at `a` before it was at `b`. */
-static bool is_older(const uint64_t *a, const uint64_t *b, unsigned count)
-{
-	bool is_lower = false;
-
-	for (unsigned i = 0; i < count; i++) {
-		if (a[i] > b[i])
-			return false;
-		is_lower |= a[i] < b[i];
-	}
-	return is_lower;
-}
-
-/* Reads one place where the client says that it was; the newest counts. */
-static void read_place(struct routes *r, struct span id, struct resume *resume)
-{
-	uint64_t ours = registry_epoch(r->worker->shared->registry);
-	unsigned count = r->plan.topics_count;
-	uint64_t epoch;
-
-	if (id.len == 0)
-		return;
-	if (!resume->is_wanted) {
-		/* What is no id of ours is answered as one that is too old. */
-		resume->is_wanted = true;
-		resume->epoch = ~ours;
-		memset(r->positions, 0, count * sizeof r->positions[0]);
-	}
-	if (cursor_parse(id, count, &epoch, r->other_positions) != 0)
-		return;
-	resume->is_foreign |= epoch != ours;
-	if (epoch != ours)
-		return;
-	if (resume->epoch == ours &&
-	    is_older(r->other_positions, r->positions, count))
-		return;
-	resume->epoch = ours;
-	memcpy(r->positions, r->other_positions,
-	       count * sizeof r->positions[0]);
-}
-
-/* Where the client wants to go on: of several places the newest counts, since a
- * library that connects again may leave an older one in the URL. */
-static struct resume read_resume(struct routes *r,
-				 const struct http_request *request)
-{
-	const struct plan *plan = &r->plan;
-	struct resume resume = {.is_wanted = false};
-
-	if (plan->topics_count == 0)
-		return resume;
-	read_place(r, plan->since, &resume);
-	read_place(r, plan->seen[0], &resume);
-	read_place(r, plan->seen[1], &resume);
-	if (!routes_is_websocket(request))
-		read_place(r, request->fields[HTTP_LAST_EVENT_ID], &resume);
-	return resume;
 }
 
 /* --- the start ---------------------------------------------------------- */
@@ -123,10 +57,11 @@ static struct subscriber *make_subscribers(struct conn *c, unsigned count)
 	return session->several;
 }
 
-static void prepare(struct routes *r, struct subscriber *all,
-		    enum message_form form, const struct resume *resume)
+static void prepare(const struct plan *plan, struct subscriber *all,
+		    enum message_form form)
 {
-	unsigned count = r->plan.topics_count;
+	const struct plan_resume *resume = &plan->resume;
+	unsigned count = plan->topics_count;
 	bool is_event = message_forms[form].is_event;
 
 	for (unsigned i = 0; i < count; i++) {
@@ -134,7 +69,7 @@ static void prepare(struct routes *r, struct subscriber *all,
 		all[i].has_cursor = is_event && count > 1;
 		all[i].is_last = i == count - 1;
 		all[i].ordinal = (uint16_t)i;
-		all[i].since = resume->is_wanted ? r->positions[i] : 0;
+		all[i].since = resume->is_wanted ? resume->positions[i] : 0;
 	}
 }
 
@@ -189,14 +124,15 @@ static int tell_loss(struct routes *r, struct conn *c,
 
 /* Returns 0, UV_ENOMEM or UV_EAGAIN (subscribers_add()); or UV_ECANCELED, the
  * client being ended already. */
-static int start_one(struct routes *r, struct conn *c, struct subscriber *s,
-		     const struct resume *resume)
+static int start_one(struct routes *r, struct conn *c, struct subscriber *s)
 {
+	const struct plan_resume *resume = &r->plan.resume;
 	struct span topic = r->plan.topics[s->ordinal];
 	struct topic_key key = {r->plan.publisher, topic};
 	struct subscribers_resume from = {.resumes = resume->is_wanted,
 					  .epoch = resume->epoch,
-					  .after = r->positions[s->ordinal],
+					  .after =
+						  resume->positions[s->ordinal],
 					  .last = r->plan.last};
 	bool is_exact;
 
@@ -271,17 +207,16 @@ static int send_position(struct routes *r, struct conn *c,
 }
 
 /* Subscribes an open WebSocket or event stream to all topics of the plan. */
-static void start(struct routes *r, struct conn *c, enum message_form form,
-		  const struct resume *resume)
+static void start(struct routes *r, struct conn *c, enum message_form form)
 {
 	unsigned count = r->plan.topics_count;
 	struct subscriber *all = make_subscribers(c, count);
 	int rv = all == NULL ? UV_ENOMEM : 0;
 
 	if (rv == 0)
-		prepare(r, all, form, resume);
+		prepare(&r->plan, all, form);
 	for (unsigned i = 0; rv == 0 && i < count; i++)
-		rv = start_one(r, c, &all[i], resume);
+		rv = start_one(r, c, &all[i]);
 	if (rv == 0 && message_forms[form].is_event)
 		rv = send_position(r, c, all);
 	if (rv != 0 && rv != UV_ECANCELED)
@@ -297,11 +232,8 @@ static unsigned retry_ms(const struct routes *r)
 	return (unsigned)(ms + uv_hrtime() / 1024 % (ms / 2 + 1));
 }
 
-static void start_stream(struct routes *r, struct conn *c,
-			 const struct http_request *request)
+static void start_stream(struct routes *r, struct conn *c)
 {
-	struct resume resume = read_resume(r, request);
-
 	r->page.len = 0;
 	if (sse_write_retry(&r->page, retry_ms(r)) != 0) {
 		routes_fail_for_now(r, c, routes_no_memory);
@@ -310,17 +242,17 @@ static void start_stream(struct routes *r, struct conn *c,
 	conn_stream(c, (struct span){r->page.bytes, r->page.len});
 	if (conn_state(c) == CONN_EVENT_STREAM)
 		start(r, c,
-		      message_form_for(conn_framing(c), r->plan.has_envelopes),
-		      &resume);
+		      message_form_for(conn_framing(c), r->plan.has_envelopes));
 }
 
 /* What the client is told of the subprotocols it offered. A browser takes no
  * WebSocket that chose none of them. */
-static struct span choose_subprotocol(const struct http_request *request)
+static struct span choose_subprotocol(enum plan_kind kind,
+				      const struct http_request *request)
 {
 	struct span offered = request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL];
 
-	if (routes_is_v1(request))
+	if (kind == PLAN_V1)
 		return SPAN(ROUTES_SUBPROTOCOL);
 	return http_list_find_prefix(offered, SPAN(ROUTES_BEARER_PREFIX));
 }
@@ -329,18 +261,16 @@ static void start_websocket(struct routes *r, struct conn *c,
 			    const struct http_request *request)
 {
 	struct client *client = conn_user(c);
-	struct resume resume = read_resume(r, request);
-	bool speaks_v1 = routes_is_v1(request);
+	const struct plan *plan = &r->plan;
 
-	conn_upgrade(c, choose_subprotocol(request));
+	conn_upgrade(c, choose_subprotocol(plan->kind, request));
 	if (conn_state(c) != CONN_WEBSOCKET)
 		return;
-	if (speaks_v1) {
+	if (plan->kind == PLAN_V1) {
 		client->session->is_v1 = true;
-		routes_start_session(r, c, &r->plan, resume.is_wanted,
-				     resume.epoch);
-	} else if (r->plan.topics_count > 0) {
-		start(r, c, message_form_for(conn_framing(c), false), &resume);
+		routes_start_session(r, c);
+	} else if (plan->topics_count > 0) {
+		start(r, c, message_form_for(conn_framing(c), false));
 	}
 }
 
@@ -364,12 +294,13 @@ static bool admit(struct routes *r, struct conn *c)
 	return false;
 }
 
-void routes_accept_client(struct routes *r, struct conn *c,
+/* All is allowed: what is asked for, by r->plan, begins. */
+static void accept_client(struct routes *r, struct conn *c,
 			  const struct http_request *request)
 {
 	struct client *client = conn_user(c);
-	bool subscribes_later =
-		routes_is_v1(request) || r->plan.topics_count == 0;
+	bool is_v1 = r->plan.kind == PLAN_V1;
+	bool subscribes_later = is_v1 || r->plan.topics_count == 0;
 
 	/* Things may have changed while the authority was asked. */
 	if (!admit(r, c))
@@ -380,106 +311,12 @@ void routes_accept_client(struct routes *r, struct conn *c,
 		return;
 	}
 	/* What was needed for the check only is not kept. */
-	if (!routes_is_v1(request) &&
-	    !(routes_asks_per_topic(r) && subscribes_later))
+	if (!is_v1 && !(routes_asks_per_topic(r) && subscribes_later))
 		routes_forget_session(r, client);
-	if (routes_is_websocket(request))
-		start_websocket(r, c, request);
+	if (r->plan.kind == PLAN_STREAM)
+		start_stream(r, c);
 	else
-		start_stream(r, c, request);
-}
-
-/* --- the raw protocol --------------------------------------------------- */
-
-static void subscribe_raw(struct routes *r, struct conn *c,
-			  const struct topic_key *key)
-{
-	struct client *client = conn_user(c);
-
-	client->only.form = (uint8_t)message_form_for(conn_framing(c), false);
-	/* A client chooses how long the names are that a topic keeps. */
-	int rv = memory_level() >= MEMORY_TIGHT
-			 ? UV_ENOMEM
-			 : subscribers_add(&r->subscribers, &client->only, c,
-					   key, NULL, NULL);
-	if (rv != 0) {
-		conn_end(c, rv == UV_EAGAIN ? ENDING_busy : ENDING_no_memory,
-			 NULL);
-		return;
-	}
-	routes_forget_session(r, client);
-}
-
-/* Returns whether `message` is a subscription; if not, the client is ended. */
-static bool read_raw(struct routes *r, struct conn *c, struct span message,
-		     struct topic_key *key)
-{
-	struct json_error error;
-	int status = json_read_subscription(&r->subscription, message, &error);
-
-	if (status != 0)
-		conn_end(c,
-			 status == 500 ? ENDING_no_memory
-			 : status == 400 && !error.is_too_deep ? ENDING_bad_data
-							       : ENDING_policy,
-			 error.text);
-	*key = (struct topic_key){r->subscription.publisher,
-				  r->subscription.topic};
-	return status == 0;
-}
-
-void routes_on_raw_message(struct routes *r, struct conn *c,
-			   struct span message)
-{
-	const struct client *client = conn_user(c);
-	struct topic_key key;
-
-	if (client->only.topic != NULL ||
-	    (client->session != NULL && client->session->several_count > 0)) {
-		conn_end(c, ENDING_policy, "already subscribed");
-		return;
-	}
-	if (!read_raw(r, c, message, &key))
-		return;
-	switch (routes_check_topic(r, c, &key, message)) {
-	case ROUTES_ALLOWED:
-		subscribe_raw(r, c, &key);
-		break;
-	case ROUTES_CHECKING:
-		break;
-	case ROUTES_BUSY:
-		conn_end(c, ENDING_busy, NULL);
-		break;
-	case ROUTES_NO_MEMORY:
-		conn_end(c, ENDING_no_memory, NULL);
-		break;
-	}
-}
-
-void routes_on_raw_checked(struct routes *r, struct conn *c,
-			   struct span message, enum auth_verdict verdict)
-{
-	struct topic_key key;
-
-	switch (verdict) {
-	case AUTH_YES:
-		if (read_raw(r, c, message, &key))
-			subscribe_raw(r, c, &key);
-		break;
-	case AUTH_NO:
-	case AUTH_FORBIDDEN:
-		conn_end(c, ENDING_forbidden, NULL);
-		break;
-	case AUTH_AWAY:
-		conn_end(c, ENDING_auth_away, NULL);
-		break;
-	case AUTH_FAILED:
-		conn_end(c, ENDING_auth_failed, NULL);
-		break;
-	case AUTH_BUSY:
-		conn_end(c, ENDING_busy, NULL);
-		break;
-	}
+		start_websocket(r, c, request);
 }
 
 /* --- requests ----------------------------------------------------------- */
@@ -524,23 +361,10 @@ no_memory:
 	return false;
 }
 
-/* The place that the client names, as far as this node may be behind it. */
-static struct routes_place place_of(struct routes *r,
-				    const struct http_request *request)
-{
-	struct resume resume = read_resume(r, request);
-	struct routes_place place = {.is_foreign = resume.is_foreign};
-
-	for (unsigned i = 0; resume.is_wanted && i < r->plan.topics_count; i++)
-		if (r->positions[i] > place.highest)
-			place.highest = r->positions[i];
-	return place;
-}
-
 void routes_subscribe(struct routes *r, struct conn *c,
 		      const struct http_request *request)
 {
-	const char *wrong = routes_read_plan(r, request->query);
+	const char *wrong = routes_read_plan(r, request);
 
 	/* One of an earlier request, that was refused. */
 	if (!routes_is_waiting(c))
@@ -557,10 +381,9 @@ void routes_subscribe(struct routes *r, struct conn *c,
 		return;
 	if (!admit(r, c))
 		return;
-	const struct routes_place place = place_of(r, request);
-	if (routes_wait_for_log(r, c, &place))
+	if (routes_wait_for_log(r, c, routes_subscribe))
 		return;
-	if (routes_is_v1(request) && !read_publisher(r, c, request))
+	if (r->plan.kind == PLAN_V1 && !read_publisher(r, c, request))
 		return;
-	routes_authorize(r, c, request);
+	routes_authorize(r, c, request, accept_client);
 }

@@ -14,29 +14,33 @@
 #define WAIT_MS   1000 /* for what is only late */
 #define MARKER_MS 3000 /* for a marker */
 
-struct log_wait {
-	struct list link; /* in routes.waits */
-	struct conn *conn;
-	uint64_t until_ms; /* uv_now() */
-	uint64_t markers;  /* applied when it came */
-};
-
 static uint64_t now_ms(const struct routes *r)
 {
 	return uv_now(&r->worker->loop);
 }
 
-static bool is_served(const struct routes *r, const struct log_wait *wait,
-		      const struct routes_place *place)
+/* The highest number that the client has got, 0 for none. */
+static uint64_t highest(const struct plan *plan)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; plan->resume.is_wanted && i < plan->topics_count;
+	     i++)
+		if (plan->resume.positions[i] > n)
+			n = plan->resume.positions[i];
+	return n;
+}
+
+static bool is_served(const struct routes *r, const struct log_wait *wait)
 {
 	const struct worker_shared *shared = r->worker->shared;
 
 	if (!bus_is_warm(shared->bus) ||
 	    r->subscribers.epoch != registry_epoch(shared->registry))
 		return false;
-	if (place->is_foreign)
+	if (r->plan.resume.is_foreign)
 		return wait != NULL && bus_markers(shared->bus) > wait->markers;
-	return place->highest <= registry_applied(shared->registry);
+	return highest(&r->plan) <= registry_applied(shared->registry);
 }
 
 bool routes_is_waiting(struct conn *c)
@@ -45,33 +49,21 @@ bool routes_is_waiting(struct conn *c)
 	return session != NULL && session->wait != NULL;
 }
 
-void routes_forget_wait(struct session *session)
-{
-	struct log_wait *wait = session->wait;
-
-	if (wait == NULL)
-		return;
-	session->wait = NULL;
-	list_remove(&wait->link);
-	memory_credit(sizeof *wait);
-	free(wait);
-}
-
 static void on_look(uv_timer_t *timer)
 {
 	struct routes *r = timer->data;
 
 	LIST_FOR_EACH_SAFE (it, after, &r->waits) {
 		struct log_wait *wait = CONTAINER_OF(it, struct log_wait, link);
-		routes_subscribe(r, wait->conn, conn_request(wait->conn));
+		wait->on_turn(r, wait->conn, conn_request(wait->conn));
 	}
 	if (list_is_empty(&r->waits))
 		uv_timer_stop(timer);
 }
 
 /* Returns false without memory. */
-static bool begin(struct routes *r, struct conn *c,
-		  const struct routes_place *place)
+static bool begin_wait(struct routes *r, struct conn *c,
+		       routes_request_cb on_turn)
 {
 	struct session *session = routes_session(c);
 	struct log_wait *wait;
@@ -80,7 +72,9 @@ static bool begin(struct routes *r, struct conn *c,
 		return false;
 	memory_charge(sizeof *wait);
 	wait->conn = c;
-	wait->until_ms = now_ms(r) + (place->is_foreign ? MARKER_MS : WAIT_MS);
+	wait->on_turn = on_turn;
+	wait->until_ms =
+		now_ms(r) + (r->plan.resume.is_foreign ? MARKER_MS : WAIT_MS);
 	wait->markers = bus_markers(r->worker->shared->bus);
 	list_append(&r->waits, &wait->link);
 	session->wait = wait;
@@ -89,20 +83,20 @@ static bool begin(struct routes *r, struct conn *c,
 }
 
 bool routes_wait_for_log(struct routes *r, struct conn *c,
-			 const struct routes_place *place)
+			 routes_request_cb on_turn)
 {
 	struct session *session = routes_session_of(c);
 	struct log_wait *wait = session == NULL ? NULL : session->wait;
 
 	if (r->worker->shared->bus == NULL)
 		return false;
-	if (is_served(r, wait, place)) {
+	if (is_served(r, wait)) {
 		if (session != NULL)
 			routes_forget_wait(session);
 		return false;
 	}
 	if (wait == NULL && bus_is_warm(r->worker->shared->bus) &&
-	    begin(r, c, place))
+	    begin_wait(r, c, on_turn))
 		return true;
 	if (wait != NULL && now_ms(r) < wait->until_ms)
 		return true;
