@@ -25,6 +25,8 @@ static void say_range(const struct config_setting *s, char *out, size_t cap)
 #define HISTORY_MEMORY_PART     4
 #define REPLAY_MEMORY_PART      8
 #define IDEMPOTENCY_MEMORY_PART 16
+/* What the kernel takes counts for the limit of a container. */
+#define UNSENT_LIMITED_BYTES 4096
 
 static void limit_to_part(uint64_t *bytes, uint64_t budget, uint64_t part)
 {
@@ -53,6 +55,8 @@ static void complete(struct config *c, config_get_cb get)
 	if (get("IDEMPOTENCY_BYTES") == NULL)
 		limit_to_part(&c->idempotency_bytes, c->memory_limit_bytes,
 			      IDEMPOTENCY_MEMORY_PART);
+	if (get("MAX_UNSENT") == NULL && c->memory_limit_bytes != 0)
+		c->unsent_max_bytes = UNSENT_LIMITED_BYTES;
 	if (c->listeners_count == 0) {
 		snprintf(c->listeners[0].address,
 			 sizeof c->listeners[0].address, "%s", c->ip);

@@ -59,6 +59,7 @@ struct config {
 	uint64_t memory_limit_bytes; /* for the whole process; 0: none */
 	uint64_t body_max_bytes;     /* of a request's content */
 	uint64_t buffered_max_bytes; /* unsent, for one connection */
+	uint64_t unsent_max_bytes;   /* in the kernel, of one; 0: any */
 	uint64_t mailbox_max_bytes;  /* unread by one worker, from all */
 	uint64_t header_timeout_ms;
 	uint64_t body_timeout_ms;

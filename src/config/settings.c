@@ -41,6 +41,10 @@ const struct config_setting config_settings[] = {
 	 "of a request's body"},
 	{"MAX_BUFFERED", BYTES, AT(buffered_max_bytes), "4M", KIB, GIB,
 	 "waiting for one subscriber; above it, the subscriber is ended"},
+	{"MAX_UNSENT", BYTES, AT(unsent_max_bytes), "64K", 0, GIB,
+	 "that the kernel takes for one client before it can send them; what "
+	 "waits behind counts as MAX_BUFFERED; 0: what the kernel likes. If it "
+	 "is not given, it is 4K where there is a MEMORY_LIMIT"},
 	{"MAX_MAILBOX", BYTES, AT(mailbox_max_bytes), "64M", KIB, 64 * GIB,
 	 "waiting for one worker; above it, publishing is refused"},
 	{"HEADER_TIMEOUT", DURATION, AT(header_timeout_ms), "10", 10,

@@ -23,7 +23,6 @@
 #define VANISHED_MIN_MS 5000
 #define PROBES          3
 #define IDLE_MAX_S      32767 /* tcp(7): TCP_KEEPIDLE */
-#define UNSENT_MAX      4096  /* bytes, see bound_unsent() */
 
 /* --- listening ---------------------------------------------------------- */
 
@@ -385,14 +384,15 @@ static void init_handles(struct acceptor *a)
 	}
 }
 
-/* For a peer that does not read, the kernel takes megabytes, which a control
- * group counts. Where memory has a limit it shall take no more than that beyond
- * what is under way; accepted sockets inherit it. */
-static void bound_unsent(const struct acceptor_listener *l)
+/* For a peer that does not read, the kernel takes megabytes: of its own memory,
+ * a copy for each. Behind this bound, messages wait here instead, where clients
+ * share them. What is under way is not bounded, so speed on a long link is not.
+ * Accepted sockets inherit it. */
+static void bound_unsent(const struct acceptor_listener *l, uint64_t bytes)
 {
-	int max = UNSENT_MAX;
+	int max = (int)bytes;
 
-	if (memory_limit() == 0 || l->kind == LISTENER_UNIX)
+	if (max == 0 || l->kind == LISTENER_UNIX)
 		return;
 	if (setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &max,
 		       sizeof max) != 0)
@@ -444,7 +444,7 @@ int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 	memcpy(a->listeners, listeners, count * sizeof listeners[0]);
 	a->listeners_count = count;
 	for (unsigned i = 0; i < count; i++) {
-		bound_unsent(&listeners[i]);
+		bound_unsent(&listeners[i], shared->config->unsent_max_bytes);
 		notice_the_vanished(&listeners[i],
 				    shared->config->ping_interval_ms);
 	}

@@ -67,12 +67,16 @@ class Source:
 
     def check(self, follower):
         """All that came is what was published, and nothing is missing."""
+        assert follower.data == self.but_for(follower)
+        assert follower.last == self.last
+
+    def but_for(self, follower):
+        """What was published, but for what it was told to have lost."""
         lost = {number for first, last in follower.gaps
                 for number in range(first, last + 1)}
         assert len(lost) == follower.lost
-        got = [number for number in self.sent if number not in lost]
-        assert follower.data == [self.sent[number] for number in got]
-        assert follower.last == self.last
+        return [self.sent[number] for number in self.sent
+                if number not in lost]
 
 
 def is_alive(socket):
@@ -441,7 +445,7 @@ def test_the_end_of_the_server_is_told_behind_what_was_sent(start):
     for message in messages:
         follower.take(json.loads(message))
     assert closed.code == 1001
-    assert follower.data == list(source.sent.values())[:len(follower.data)]
+    assert follower.data == source.but_for(follower)[:len(follower.data)]
     assert server.wait() == 0
 
 
@@ -547,3 +551,37 @@ def test_those_that_drop_are_ended_too_where_memory_is_scarce(start):
         socket.close()
     server.wait_until(lambda: server.http().ask("GET", "/").status == 303,
                       "memory is fine again")
+
+
+# --- what the kernel holds ---------------------------------------------------
+
+
+def kernel_has(client):
+    """Bytes that the kernel holds to be sent to this client."""
+    ends = [f":{name[1]:04X}" for name in (client.getpeername(),
+                                           client.getsockname())]
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        for line in table:
+            fields = line.split()
+            if fields[1].endswith(ends[0]) and fields[2].endswith(ends[1]):
+                return int(fields[4].split(":")[0], 16)
+    raise AssertionError("no such connection")
+
+
+@pytest.mark.parametrize("settings, least, most", [
+    ({}, 0, 256 << 10), ({"MAX_UNSENT": "16K"}, 0, 128 << 10),
+    ({"MEMORY_LIMIT": "256M"}, 0, 128 << 10),
+    ({"MAX_UNSENT": 0}, 512 << 10, 64 << 20),
+], ids=str)
+def test_what_a_client_does_not_read_waits_in_the_server(start, settings,
+                                                         least, most):
+    server = start(MAX_BUFFERED="16M", **settings)
+    socket, source = stalled(server), Source(server, sizes=(60000,))
+    follower = subscribe(socket)
+    source.publish(64)
+    server.wait_until(lambda: server.stats()["delivered"] == 64, "all is queued")
+    server.wait_until(
+        lambda: least <= kernel_has(socket.socket) <= most,
+        f"the kernel holds {least} to {most} bytes")
+    follower.read_to(socket, source.last)
+    source.check(follower)

@@ -151,6 +151,13 @@ static uint64_t history_bytes_under(const char *memory_limit)
 	return load("MEMORY_LIMIT", memory_limit).history_bytes;
 }
 
+static void the_kernel_takes_less_where_memory_has_a_limit(void **state)
+{
+	(void)state;
+	assert_int_equal(load("MEMORY_LIMIT", "0").unsent_max_bytes, 65536);
+	assert_int_equal(load("MEMORY_LIMIT", "1G").unsent_max_bytes, 4096);
+}
+
 static void history_has_64_mib_but_at_most_a_quarter_of_the_memory(void **state)
 {
 	(void)state;
@@ -545,6 +552,8 @@ static const struct range ranges[] = {
 	{"MAX_BUFFERED", AT(buffered_max_bytes), "1K", 1024, "1G", 1 << 30,
 	 "1023", "1073741825",
 	 "MAX_BUFFERED is out of range (1024 to 1073741824)"},
+	{"MAX_UNSENT", AT(unsent_max_bytes), "0", 0, "1G", 1 << 30, NULL,
+	 "1073741825", "MAX_UNSENT is out of range (0 to 1073741824)"},
 	{"MAX_MAILBOX", AT(mailbox_max_bytes), "1K", 1024, "64G",
 	 UINT64_C(64) << 30, "1023", "65G",
 	 "MAX_MAILBOX is out of range (1024 to 68719476736)"},
@@ -631,6 +640,7 @@ static void each_setting_has_a_member_of_its_own(void **state)
 		c.has_admin_port = plain.has_admin_port;
 		c.listeners[0].port = plain.listeners[0].port;
 		c.history_bytes = plain.history_bytes;
+		c.unsent_max_bytes = plain.unsent_max_bytes;
 		c.connections_max = plain.connections_max;
 		c.shares = plain.shares;
 		assert_memory_equal(&c, &plain, sizeof c);
@@ -1147,6 +1157,7 @@ int main(void)
 		TEST(everything_but_the_password_has_a_default),
 		TEST(each_setting_but_the_limits_has_a_default),
 		TEST(each_limit_has_a_default),
+		TEST(the_kernel_takes_less_where_memory_has_a_limit),
 		TEST(history_has_64_mib_but_at_most_a_quarter_of_the_memory),
 		TEST(the_cgroups_memory_bounds_history_too),
 		TEST(history_has_what_is_given_whatever_the_memory),
