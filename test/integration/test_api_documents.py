@@ -374,7 +374,8 @@ def test_draining_is_told_as_documented(start):
     server = start(DRAIN_SECONDS=10 * SCALE)
     server.subscribe()  # for whom it waits
     server.terminate()
-    server.wait_for_line("draining on SIGTERM")
+    server.wait_until(
+        lambda: server.ask("GET", "/readyz").status == 503, "it is draining")
     ask(server, "/readyz", 503)
 
 

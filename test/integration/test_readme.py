@@ -42,7 +42,9 @@ def test_every_example_is_tried_by_some_test():
     test_recipe."""
     others = [block for block in BLOCKS
               if not re.match("(curl|make|docker|kubectl) ", block)]
-    assert len(others) == 6
+    assert len(others) == 7
+    # test_isimud_js_in_chromium opens that page.
+    assert sum("isimud.js" in block for block in others) == 1
     # test_cluster makes that stream.
     assert sum(block.startswith("nats stream add ") for block in others) == 1
     assert sum(block.startswith("const ") for block in others) == 2
