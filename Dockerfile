@@ -5,7 +5,7 @@ FROM debian:trixie-slim AS build
 ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update && apt-get install -y --no-install-recommends \
         gcc make pkg-config libc6-dev libuv1-dev libllhttp-dev libwslay-dev \
-        libcjson-dev libcurl4-openssl-dev libssl-dev libnats-dev brotli ca-certificates
+        libcjson-dev libcurl4-openssl-dev libssl-dev libnats-dev brotli zlib1g-dev ca-certificates
 ARG CURL=
 COPY third_party/libcurl.sh /tmp/
 RUN /tmp/libcurl.sh $CURL

@@ -18,11 +18,11 @@ PYTHON   ?= /usr/bin/python3
 
 # --- flags ------------------------------------------------------------------
 
-PKGS := libuv libcjson libcurl libcrypto libnats libllhttp
+PKGS := libuv libcjson libcurl libcrypto libnats zlib libllhttp
 # libwslay has no pkg-config file in Debian; llhttp is linked from its archive,
 # so that the binary runs where trixie's libllhttp9.2 is not installed.
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
-PKG_LIBS   = $(shell pkg-config --libs libuv libcjson libcurl libcrypto libnats) \
+PKG_LIBS   = $(shell pkg-config --libs libuv libcjson libcurl libcrypto libnats zlib) \
              -l:libllhttp.a -lwslay
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes \

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 build='gcc make pkg-config libc6-dev libuv1-dev libwslay-dev libcjson-dev
-	libcurl4-openssl-dev libssl-dev libnats-dev brotli ca-certificates'
+	libcurl4-openssl-dev libssl-dev libnats-dev brotli zlib1g-dev ca-certificates'
 test='libcmocka-dev python3 python3-pytest python3-pytest-timeout python3-pytest-xdist
 	python3-websockets python3-requests python3-jsonschema python3-yaml openssl curl procps
 	nats-server'

@@ -24,6 +24,7 @@ main.c
 owners='
 llhttp.h codec/http
 wslay/ codec
+zlib.h codec
 cJSON.h codec/json
 cjson/ codec/json
 curl/ access

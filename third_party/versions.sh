@@ -19,6 +19,7 @@ at_least libcjson 1.7.15
 at_least libcurl 7.87     # CURLOPT_QUICK_EXIT
 at_least libnats 3.4      # named consumers
 at_least libcrypto 3.0    # EVP_MD_fetch()
+at_least zlib 1.2.12      # the fix of CVE-2018-25032
 echo '#include <wslay/wslay.h>' | ${CC:-cc} -E - > /dev/null 2>&1 || {
 	echo "isimud needs wslay >= 1.1.1" >&2
 	failed=1

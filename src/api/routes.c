@@ -105,6 +105,17 @@ static int open_auth(struct routes *r)
 	return auth_open(&r->auth, &r->worker->loop, &options);
 }
 
+static int open_deflater(struct routes *r)
+{
+	const struct config *config = routes_config(r);
+
+	if (config->compress_min_bytes == 0)
+		return 0;
+	r->subscribers.deflater = deflater_new((int)config->compress_level,
+					       config->compress_min_bytes);
+	return r->subscribers.deflater == NULL ? UV_ENOMEM : 0;
+}
+
 static int routes_open(struct worker *w, void **state)
 {
 	const struct config *config = w->shared->config;
@@ -119,6 +130,9 @@ static int routes_open(struct worker *w, void **state)
 			      config->buffered_max_bytes, &w->stats);
 	if (rv != 0)
 		goto err_routes;
+	rv = open_deflater(r);
+	if (rv != 0)
+		goto err_subscribers;
 	r->subscribers.on_loss = routes_on_loss;
 	r->subscribers.on_reset = routes_on_reset;
 	rv = routes_open_waits(r);

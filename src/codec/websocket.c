@@ -10,6 +10,7 @@
  * has read up to 4 KiB ahead by then: see `pending`. */
 #include "codec/websocket.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
@@ -38,6 +39,7 @@ struct utf8 {
 /* Owner: one thread at a time. */
 struct websocket {
 	size_t message_max_bytes;
+	struct inflater *inflater; /* NULL: nothing may be compressed */
 	wslay_frame_context_ptr frames;
 
 	/* The websocket_read() under way. */
@@ -50,6 +52,7 @@ struct websocket {
 
 	/* The message, over its fragments. */
 	unsigned message_opcode; /* 0 between messages */
+	bool is_compressed;
 	struct utf8 utf8;
 	struct buf message;
 
@@ -260,6 +263,12 @@ void websocket_free(struct websocket *ws)
 	free(ws);
 }
 
+void websocket_set_inflater(struct websocket *ws, struct inflater *inflater)
+{
+	CHECK(websocket_is_idle(ws));
+	ws->inflater = inflater;
+}
+
 /* wslay has checked that the length is in its shortest form. */
 static size_t header_len(uint64_t payload_length)
 {
@@ -287,6 +296,10 @@ static struct websocket_result start_data(struct websocket *ws,
 					  const struct wslay_frame_iocb *frame)
 {
 	bool is_continuation = frame->opcode == WSLAY_CONTINUATION_FRAME;
+	bool is_compressed =
+		is_continuation ? ws->is_compressed : frame->rsv != 0;
+	size_t max = is_compressed ? inflater_payload_max(ws->message_max_bytes)
+				   : ws->message_max_bytes;
 
 	if (frame->opcode > WSLAY_BINARY_FRAME)
 		return protocol_error("Reserved opcode");
@@ -294,11 +307,22 @@ static struct websocket_result start_data(struct websocket *ws,
 		return protocol_error("Continuation of no message");
 	if (!is_continuation && ws->message_opcode != 0)
 		return protocol_error("Message inside a fragmented message");
-	if (frame->payload_length > ws->message_max_bytes - ws->message.len)
+	if (frame->payload_length > max - ws->message.len)
 		return failed(WEBSOCKET_TOO_BIG, "Message too big");
+	ws->is_compressed = is_compressed;
 	if (!is_continuation)
 		ws->message_opcode = frame->opcode;
 	return open_result;
+}
+
+/* RSV1, and nothing else, stands in the first frame of a message (RFC 7692 6).
+ */
+static bool may_be_compressed(const struct websocket *ws,
+			      const struct wslay_frame_iocb *frame)
+{
+	return ws->inflater != NULL && frame->rsv == WSLAY_RSV1_BIT &&
+	       (frame->opcode == WSLAY_TEXT_FRAME ||
+		frame->opcode == WSLAY_BINARY_FRAME);
 }
 
 static struct websocket_result start_frame(struct websocket *ws,
@@ -306,7 +330,7 @@ static struct websocket_result start_frame(struct websocket *ws,
 {
 	struct websocket_result result;
 
-	if (frame->rsv != 0)
+	if (frame->rsv != 0 && !may_be_compressed(ws, frame))
 		return protocol_error("Reserved bit set");
 	if (!frame->mask)
 		return protocol_error("Frame is not masked");
@@ -324,7 +348,8 @@ static struct websocket_result take_data(struct websocket *ws,
 {
 	bool is_text = ws->message_opcode == WSLAY_TEXT_FRAME;
 
-	if (is_text && !utf8_feed(&ws->utf8, chunk->data, chunk->data_length))
+	if (is_text && !ws->is_compressed &&
+	    !utf8_feed(&ws->utf8, chunk->data, chunk->data_length))
 		return failed(WEBSOCKET_INVALID_DATA, "Text is not UTF-8");
 	if (buf_append(&ws->message, chunk->data, chunk->data_length) != 0)
 		return failed(WEBSOCKET_INTERNAL_ERROR, "Out of memory");
@@ -374,16 +399,44 @@ static struct websocket_result take_control(
 	return open_result;
 }
 
+/* Replaces a compressed message by what it stands for. */
+static struct websocket_result inflate_message(struct websocket *ws,
+					       struct span *message)
+{
+	switch (inflater_inflate(ws->inflater, *message, ws->message_max_bytes,
+				 message)) {
+	case 0:
+		break;
+	case -E2BIG:
+		return failed(WEBSOCKET_TOO_BIG, "Message too big");
+	case -ENOMEM:
+		return failed(WEBSOCKET_INTERNAL_ERROR, "Out of memory");
+	default:
+		return failed(WEBSOCKET_INVALID_DATA,
+			      "Message can't be inflated");
+	}
+	if (ws->message_opcode == WSLAY_TEXT_FRAME &&
+	    !utf8_feed(&ws->utf8, (const uint8_t *)message->bytes,
+		       message->len))
+		return failed(WEBSOCKET_INVALID_DATA, "Text is not UTF-8");
+	return open_result;
+}
+
 static struct websocket_result finish_message(struct websocket *ws)
 {
 	bool is_text = ws->message_opcode == WSLAY_TEXT_FRAME;
+	struct websocket_result result = open_result;
 	struct span message = SPAN("");
 	unsigned code;
 
-	if (ws->utf8.left > 0)
-		return failed(WEBSOCKET_INVALID_DATA, "Text is not UTF-8");
 	if (ws->message.len > 0)
 		message = (struct span){ws->message.bytes, ws->message.len};
+	if (ws->is_compressed)
+		result = inflate_message(ws, &message);
+	if (result.outcome != WEBSOCKET_OPEN)
+		return result;
+	if (ws->utf8.left > 0)
+		return failed(WEBSOCKET_INVALID_DATA, "Text is not UTF-8");
 	code = ws->handler->on_message(ws->user, is_text, message);
 	ws->message_opcode = 0;
 	ws->message.len = 0;

@@ -9,6 +9,7 @@
 #define ISIMUD_CODEC_WEBSOCKET_H
 
 #include "base/span.h"
+#include "codec/deflate.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,7 +41,8 @@ int websocket_accept(struct span key,
 
 /* Writes the header of an unfragmented, unmasked frame with `len` bytes of
  * payload so that it ENDS at `end`, in front of the payload. `opcode`: 1 text,
- * 2 binary. Returns the header's length: 2, 4 or 10. */
+ * 2 binary; with 0x40, RSV1, where the payload is compressed (RFC 7692 6).
+ * Returns the header's length: 2, 4 or 10. */
 size_t websocket_write_header(uint8_t *end, unsigned opcode, uint64_t len);
 
 /* Encodes a Close frame; `reason` is cut, at a character, to what fits. `code`
@@ -76,6 +78,11 @@ struct websocket;
 struct websocket *websocket_new(size_t message_max_bytes);
 void websocket_free(struct websocket *ws); /* NULL is fine */
 
+/* permessage-deflate was agreed: messages may be compressed, and are inflated
+ * by `inflater`, borrowed for as long as it is not set again. NULL, as at
+ * first: it was not. To be called while it is idle. */
+void websocket_set_inflater(struct websocket *ws, struct inflater *inflater);
+
 /* What websocket_read() came to. */
 struct websocket_result {
 	enum {
@@ -97,12 +104,14 @@ struct websocket_result {
 /* Reads all of `bytes`, unless it comes to an end before. After CLOSED or
  * FAILED the websocket can only be freed.
  *
- * Failed: 1002 for reserved bits or opcodes, an unmasked frame, a control frame
- * that is fragmented or over 125 bytes, a length not in its shortest form or
- * over 2^63, a continuation without a start or a new message inside another,
- * Close with a body of one byte or an invalid code; 1007 for text (or a Close
- * reason) that is not UTF-8, as soon as that is certain; 1009 over the limit;
- * 1011 without memory. */
+ * Failed: 1002 for reserved bits (but RSV1 of a message's first frame, if it
+ * may be compressed) or opcodes, an unmasked frame, a control frame that is
+ * fragmented or over 125 bytes, a length not in its shortest form or over 2^63,
+ * a continuation without a start or a new message inside another, Close with a
+ * body of one byte or an invalid code; 1007 for text (or a Close reason) that
+ * is not UTF-8, as soon as that is certain, or at its end if it was compressed,
+ * and for a message that can't be inflated; 1009 over the limit, which is that
+ * of an inflated message, too; 1011 without memory. */
 struct websocket_result websocket_read(struct websocket *ws, struct span bytes,
 				       const struct websocket_handler *handler,
 				       void *user);

@@ -80,6 +80,8 @@ struct config {
 	const char *allowed_hosts;   /* a list as in host.h */
 	const char *trusted_proxies; /* NULL: nobody; what became of it: */
 	struct forwarded_proxies proxies;
+	uint64_t compress_min_bytes; /* of a message; 0: none is compressed */
+	uint64_t compress_level;     /* 1 to 9 */
 	uint64_t subscriptions_max;  /* for one connection */
 	uint64_t sse_retry_ms;       /* told to event streams' clients */
 	uint64_t history_size;       /* messages a topic; 0: no history */

@@ -99,6 +99,11 @@ const struct config_setting config_settings[] = {
 	 "addresses and networks, such as 10.0.0.0/8, and unix, separated by "
 	 "commas: the proxies that are believed who their clients are; "
 	 "default: none"},
+	{"COMPRESS_MIN", BYTES, AT(compress_min_bytes), "256", 0, GIB,
+	 "of a message that is sent compressed to clients that offer "
+	 "permessage-deflate or accept gzip; 0: none is"},
+	{"COMPRESS_LEVEL", NUMBER, AT(compress_level), "1", 1, 9,
+	 "from 1, which is fastest, to 9, which takes the fewest bytes"},
 	{"MAX_SUBSCRIPTIONS", NUMBER, AT(subscriptions_max), "128", 1, 1024,
 	 "for one connection"},
 	{"SSE_RETRY", DURATION, AT(sse_retry_ms), "2", 100, 3600000,

@@ -28,9 +28,9 @@ struct chunk *chunk_of_part(struct message *m, struct span bytes)
 	return c;
 }
 
-struct chunk *chunk_of_encoding(struct message_encoding *e)
+struct chunk *chunk_of_encoding(struct message_encoding *e, struct span bytes)
 {
-	struct span bytes = message_encoding_bytes(e);
+	CHECK(bytes.len <= UINT32_MAX);
 	struct chunk *c = malloc(sizeof *c);
 	if (c == NULL) {
 		message_encoding_free(e);

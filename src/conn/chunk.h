@@ -38,8 +38,8 @@ struct chunk *chunk_of_message(struct message *m);
  * and end a unit. */
 struct chunk *chunk_of_part(struct message *m, struct span bytes);
 
-/* The same of a whole form, which it takes (even without memory). */
-struct chunk *chunk_of_encoding(struct message_encoding *e);
+/* The same of `bytes` that lie in `e`, which it takes (even without memory). */
+struct chunk *chunk_of_encoding(struct message_encoding *e, struct span bytes);
 
 /* An empty chunk with room for `cap` bytes. NULL without memory. */
 struct chunk *chunk_new(size_t cap);

@@ -27,6 +27,7 @@
 #define ISIMUD_CONN_CONN_H
 
 #include "base/log.h"
+#include "codec/deflate.h"
 #include "codec/framing.h"
 #include "codec/http/http.h"
 #include "codec/websocket.h"
@@ -120,6 +121,8 @@ struct conn_limits {
 	 * many bytes a second, or end with ENDING_slow. 0: need not. */
 	uint64_t speed_min;
 	uint64_t speed_window_ms;
+	bool compresses; /* permessage-deflate and gzip, where clients want it
+			  */
 	uint64_t durations_ms[DEADLINE_KINDS];
 };
 
@@ -170,6 +173,9 @@ struct conn_group {
 	unsigned http_pooled;
 	struct websocket *websocket_pool[8];
 	unsigned websocket_pooled;
+	struct inflater *inflater;      /* what all of them inflate with; NULL
+					   unless limits.compresses */
+	struct deflate_totals inflated; /* of that, as far as it is counted */
 	struct buf out; /* scratch: the response being encoded */
 	time_t date_at; /* what `date` tells */
 	char date[32];
@@ -314,19 +320,22 @@ void conn_respond_late(struct conn *c, int status, const char *text,
 		       const char *fields);
 
 /* Whether the current request is an opening handshake that may be accepted
- * (RFC 6455 4.2.1). If not, it has been answered: 400, or 426. */
+ * (RFC 6455 4.2.1). If not, it has been answered: 400, or 426. Extensions that
+ * are none make it 400 where the group compresses. */
 bool conn_check_upgrade(struct conn *c);
 
 /* Accepts the opening handshake, which conn_check_upgrade() has passed.
  * `subprotocol`: for Sec-WebSocket-Protocol, one that the client offered; or
- * absent. */
+ * absent. permessage-deflate is agreed if the client offers it and the group
+ * compresses. */
 void conn_upgrade(struct conn *c, struct span subprotocol);
 
 /* Answers 200 with an event stream (sse.h). To a client of HTTP/1.1 it is in
  * chunks (RFC 9112 7.1), and conn_end() ends it with the last of them, so that
  * a cut can be told from an end; to one of HTTP/1.0 it goes on until the
- * connection ends. `first`, whole lines, copied, or empty, goes right behind
- * the head. A HEAD request gets the head, and the connection is finished. What
+ * connection ends. Chunks are gzip if the client would have that and the group
+ * compresses. `first`, whole lines, copied, or empty, goes right behind the
+ * head. A HEAD request gets the head, and the connection is finished. What
  * the client still sends is dropped; its end ends the connection. */
 void conn_stream(struct conn *c, struct span first);
 

@@ -109,7 +109,9 @@ static uint64_t keep_alive_of(uint64_t idle_ms)
 /* A WebSocket has the Ping. */
 static int make_keep_alives(struct conn_group *g)
 {
-	for (unsigned i = FRAMING_CHUNK; i < FRAMINGS; i++) {
+	for (unsigned i = 0; i < FRAMINGS; i++) {
+		if (framing_is_websocket((enum framing)i))
+			continue;
 		g->keep_alive[i] = conn_new_keep_alive((enum framing)i);
 		if (g->keep_alive[i] == NULL)
 			return UV_ENOMEM;
@@ -154,12 +156,18 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 	int rv = UV_ENOMEM;
 	if (make_keep_alives(g) != 0)
 		goto err_ping;
+	if (limits->compresses) {
+		g->inflater = inflater_new();
+		if (g->inflater == NULL)
+			goto err_ping;
+	}
 	rv = deadlines_open(&g->deadlines, loop, limits->durations_ms,
 			    on_deadline);
 	if (rv == 0) {
 		CHECK(uv_idle_init(loop, &g->idle) == 0);
 		return 0;
 	}
+	inflater_free(g->inflater);
 err_ping:
 	drop_keep_alives(g);
 	chunk_unref(g->ping);
@@ -174,6 +182,7 @@ void conn_group_close(struct conn_group *g)
 	uv_close((uv_handle_t *)&g->idle, NULL);
 	chunk_unref(g->ping);
 	drop_keep_alives(g);
+	inflater_free(g->inflater);
 	buf_fini(&g->out);
 	while (g->http_pooled > 0)
 		http_free(g->http_pool[--g->http_pooled]);

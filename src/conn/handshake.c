@@ -1,5 +1,6 @@
 /* handshake.c - the opening handshake of a WebSocket (RFC 6455 4.2). */
 #include "base/check.h"
+#include "codec/permessage_deflate.h"
 #include "conn/private.h"
 
 #include <stdio.h>
@@ -14,11 +15,25 @@ static const char *what_lacks(const struct http_request *request)
 		       : "A WebSocket handshake is expected";
 }
 
+/* What is agreed of the extensions that the client offers. Returns 0, or 400.
+ */
+static int choose_extension(const struct conn *c,
+			    struct permessage_deflate *chosen)
+{
+	struct span offers =
+		conn_request(c)->fields[HTTP_SEC_WEBSOCKET_EXTENSIONS];
+
+	if (!c->group->limits.compresses)
+		offers = (struct span){NULL, 0};
+	return permessage_deflate_choose(offers, chosen);
+}
+
 bool conn_check_upgrade(struct conn *c)
 {
 	const struct http_request *request = conn_request(c);
 	const struct span *fields = request->fields;
 	char accept[WEBSOCKET_ACCEPT_LEN + 1];
+	struct permessage_deflate deflate;
 
 	if (request->method != HTTP_METHOD_GET || request->minor_version < 1 ||
 	    !http_list_has(fields[HTTP_CONNECTION], SPAN("upgrade")) ||
@@ -43,7 +58,32 @@ bool conn_check_upgrade(struct conn *c)
 				   NULL);
 		return false;
 	}
+	if (choose_extension(c, &deflate) != 0) {
+		conn_respond_error(c, 400,
+				   "Sec-WebSocket-Extensions is no list of "
+				   "extensions",
+				   NULL);
+		return false;
+	}
 	return true;
+}
+
+static void queue_extension(struct conn *c)
+{
+	struct permessage_deflate chosen;
+	char answer[PERMESSAGE_DEFLATE_MAX];
+
+	CHECK(choose_extension(c, &chosen) == 0);
+	conn_set_framing(c, FRAMING_TEXT);
+	if (!chosen.is_agreed)
+		return;
+	permessage_deflate_write(&chosen, answer);
+	conn_queue(c, SPAN("Sec-WebSocket-Extensions: "));
+	conn_queue(c, span_of(answer));
+	conn_queue(c, SPAN("\r\n"));
+	conn_set_framing(c, chosen.ours == DEFLATE_WINDOW_SMALL
+				    ? FRAMING_DEFLATED_SMALL
+				    : FRAMING_DEFLATED);
 }
 
 void conn_upgrade(struct conn *c, struct span subprotocol)
@@ -66,6 +106,7 @@ void conn_upgrade(struct conn *c, struct span subprotocol)
 		conn_queue(c, subprotocol);
 		conn_queue(c, SPAN("\r\n"));
 	}
+	queue_extension(c);
 	conn_queue(c, SPAN("\r\n"));
 	if (c->doomed != ENDING_NONE)
 		return; /* no 101, so no WebSocket; the flush ends it */

@@ -240,6 +240,7 @@ void conn_queue(struct conn *c, struct span bytes);
  * nothing if it is empty. `is_last`: no other follows. Returns 0 or UV_ENOMEM.
  */
 int conn_queue_unit(struct conn *c, struct span unit, bool is_last);
+void conn_set_framing(struct conn *c, enum framing framing);
 /* Writes as much as the kernel takes. Returns 0 or a UV_E…. */
 int conn_write_queued(struct conn *c);
 

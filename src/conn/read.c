@@ -120,11 +120,17 @@ static enum ending ending_of_code(unsigned code)
 static struct websocket *borrow_websocket(struct conn *c)
 {
 	struct conn_group *g = c->group;
-	if (c->websocket == NULL)
-		c->websocket =
-			g->websocket_pooled > 0
-				? g->websocket_pool[--g->websocket_pooled]
-				: websocket_new(g->limits.message_max_bytes);
+
+	if (c->websocket != NULL)
+		return c->websocket;
+	c->websocket = g->websocket_pooled > 0
+			       ? g->websocket_pool[--g->websocket_pooled]
+			       : websocket_new(g->limits.message_max_bytes);
+	if (c->websocket != NULL)
+		websocket_set_inflater(c->websocket,
+				       framing_may_compress(conn_framing(c))
+					       ? g->inflater
+					       : NULL);
 	return c->websocket;
 }
 
@@ -137,6 +143,19 @@ static void on_peer_close(struct conn *c)
 	conn_mark_dirty(c);
 }
 
+static void count_inflated(struct conn_group *g)
+{
+	struct deflate_totals before = g->inflated;
+
+	g->inflated = inflater_totals(g->inflater);
+	stats_add(g->stats, STATS_inflated,
+		  g->inflated.messages - before.messages);
+	stats_add(g->stats, STATS_inflate_bytes_in,
+		  g->inflated.bytes_in - before.bytes_in);
+	stats_add(g->stats, STATS_inflate_bytes_out,
+		  g->inflated.bytes_out - before.bytes_out);
+}
+
 static void read_frames(struct conn *c, struct span bytes)
 {
 	struct websocket *ws = borrow_websocket(c);
@@ -146,6 +165,8 @@ static void read_frames(struct conn *c, struct span bytes)
 	}
 	struct websocket_result result =
 		websocket_read(ws, bytes, &websocket_handler, c);
+	if (framing_may_compress(conn_framing(c)))
+		count_inflated(c->group);
 	if (c->state == CONN_WEBSOCKET || c->state == CONN_CLOSING) {
 		if (result.outcome == WEBSOCKET_CLOSED)
 			on_peer_close(c);

@@ -1,25 +1,57 @@
 /* stream.c - event streams: how they begin, show life, and end. */
 #include "base/check.h"
+#include "codec/deflate.h"
 #include "codec/json/json.h"
 #include "codec/sse.h"
 #include "conn/private.h"
 
 #include <stdio.h>
 
+/* no-transform: compression by a proxy holds small events back. The last is for
+ * nginx, which would keep them. */
+#define FIELDS                                                                 \
+	"Cache-Control: no-store, no-transform\r\n"                            \
+	"Vary: Accept-Encoding\r\n"                                            \
+	"X-Accel-Buffering: no\r\n"
+
+/* How a stream begins, by its framing. */
+static const struct {
+	const char *fields;
+	struct span head; /* before the first lines */
+	bool is_chunked;
+} kinds[FRAMINGS] = {
+	[FRAMING_BARE] = {FIELDS, {"", 0}, false},
+	[FRAMING_CHUNK] = {FIELDS, {"", 0}, true},
+	[FRAMING_GZIP] = {FIELDS "Content-Encoding: gzip\r\n",
+			  {DEFLATE_GZIP_HEAD, DEFLATE_GZIP_HEAD_LEN},
+			  true},
+};
+
+static enum framing choose_framing(const struct conn *c)
+{
+	const struct http_request *request = conn_request(c);
+	struct span accepted = request->fields[HTTP_ACCEPT_ENCODING];
+
+	if (request->minor_version < 1)
+		return FRAMING_BARE;
+	if (c->group->limits.compresses &&
+	    http_accepts_coding(accepted, SPAN("gzip")))
+		return FRAMING_GZIP;
+	return FRAMING_CHUNK;
+}
+
 void conn_stream(struct conn *c, struct span first)
 {
 	const struct http_request *request = conn_request(c);
+	enum framing framing = choose_framing(c);
 	struct http_response response = {
 		.status = 200,
 		.content_type = "text/event-stream",
-		.content = first,
-		/* no-transform: compression holds small events back. The last
-		 * is for nginx, which would keep them. */
-		.fields = "Cache-Control: no-store, no-transform\r\n"
-			  "X-Accel-Buffering: no\r\n",
+		.content = kinds[framing].head,
+		.fields = kinds[framing].fields,
 		.is_head = request->method == HTTP_METHOD_HEAD,
 		.is_stream = true,
-		.is_chunked = request->minor_version >= 1,
+		.is_chunked = kinds[framing].is_chunked,
 	};
 
 	CHECK_ON_THREAD(c->group->owner);
@@ -30,9 +62,11 @@ void conn_stream(struct conn *c, struct span first)
 		conn_finish(c);
 		return;
 	}
+	conn_set_framing(c, framing);
+	if (c->doomed == ENDING_NONE && conn_queue_unit(c, first, false) != 0)
+		conn_end_later(c, ENDING_no_memory);
 	if (c->doomed != ENDING_NONE)
 		return; /* no head, so no stream; the flush ends it */
-	c->framing = response.is_chunked ? FRAMING_CHUNK : FRAMING_BARE;
 	conn_have_place(c);
 	conn_move(c, CONN_EVENT_STREAM);
 	conn_set_deadline(c, DEADLINE_PING);

@@ -211,6 +211,12 @@ enum framing conn_framing(const struct conn *c)
 	return (enum framing)c->framing;
 }
 
+void conn_set_framing(struct conn *c, enum framing framing)
+{
+	CHECK(framing < FRAMINGS);
+	c->framing = framing & 7u; /* as wide as the member */
+}
+
 int conn_queue_unit(struct conn *c, struct span unit, bool is_last)
 {
 	enum framing framing = conn_framing(c);
@@ -218,7 +224,7 @@ int conn_queue_unit(struct conn *c, struct span unit, bool is_last)
 	char *end = start + sizeof start;
 
 	/* An empty chunk would be the last one. */
-	if (unit.len == 0 && framing != FRAMING_TEXT)
+	if (unit.len == 0 && !framing_is_websocket(framing))
 		return 0;
 	size_t len = framing_write_start(framing, end, unit.len);
 	const struct span pieces[] = {

@@ -73,12 +73,14 @@ static struct chunk *chunk_of_copy(const void *bytes, size_t len)
 static struct chunk *chunk_of_long(struct message *m, enum message_form form,
 				   const struct message_source *source)
 {
-	struct span bytes = message_encode(m, form, source);
+	struct message_encoding *apart;
+	struct span bytes = message_encode(m, form, source, &apart);
 
-	if (bytes.bytes != NULL)
-		return chunk_of_part(message_ref(m, 1), bytes);
-	struct message_encoding *e = message_encode_apart(m, form, source);
-	return e == NULL ? NULL : chunk_of_encoding(e);
+	if (apart != NULL)
+		return chunk_of_encoding(apart, bytes);
+	if (bytes.bytes == NULL)
+		return NULL;
+	return chunk_of_part(message_ref(m, 1), bytes);
 }
 
 struct chunk *subscribers_chunk_of(struct subscribers *all, struct message *m,
@@ -114,8 +116,7 @@ struct chunk *subscribers_body_of(struct subscribers *all, struct message *m,
 
 /* Adds `m` to the run, whose messages, but of frames, are joined in all->batch.
  * Returns whether there is memory. */
-static bool join(const struct audience *a, struct run *run,
-		 const struct message *m)
+static bool join(const struct audience *a, struct run *run, struct message *m)
 {
 	struct buf *batch = &a->all->batch;
 
@@ -408,6 +409,8 @@ static uint64_t deliver_batch(struct subscribers *all)
 		wait_for_turn(all, local);
 	else if (local->topic == NULL && local->taken == local->posted)
 		local_topic_free(local);
+	if (subscribers_count_deflated(all))
+		return SENT_CLOCK;
 	return batch.messages * (1 + count);
 }
 

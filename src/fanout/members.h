@@ -9,6 +9,7 @@
 #define ISIMUD_FANOUT_MEMBERS_H
 
 #include "fanout/subscribers.h"
+#include "topics/encode.h"
 
 /* Subscribers that are sent the same bytes stand together, by form, so that
  * what is theirs needs no look at what each of them is. The others are looked
@@ -43,6 +44,9 @@ static inline uint32_t local_topic_count(const struct local_topic *local)
 }
 
 /* subscribers.c */
+/* Counts what was compressed since the last call. Returns whether anything was:
+ * the clock is to be looked at. */
+bool subscribers_count_deflated(struct subscribers *all);
 void local_topic_free(struct local_topic *local);
 /* What forms of its messages are made from; while it has a subscriber. */
 struct message_source local_topic_source(const struct subscribers *all,

@@ -14,6 +14,9 @@
 
 /* A turn, which the room there is bounds as well. */
 #define TURN_MESSAGES 64
+#define TURN_BYTES                                                             \
+	262144 /* where they are sent compressed, room is no bound             \
+		*/
 /* A scratch buffer that grew beyond it is not kept. */
 #define SCRATCH_MAX_BYTES (4 * JOIN_MAX_BYTES)
 
@@ -103,8 +106,10 @@ static void send_message(struct subscribers *all, struct subscriber *s,
 		chunk_unref(body);
 }
 
-/* The next step of one that is behind. Returns whether there was one. */
-static bool step(struct subscribers *all, struct subscriber *s)
+/* The next step of one that is behind. Returns whether there was one, and adds
+ * to
+ * `*bytes` those of its message. */
+static bool step(struct subscribers *all, struct subscriber *s, size_t *bytes)
 {
 	struct replay *replay = s->replay;
 	uint64_t before = replay->since;
@@ -123,6 +128,7 @@ static bool step(struct subscribers *all, struct subscriber *s)
 		all->on_loss(all, s, before + 1, reading.since);
 		return true;
 	}
+	*bytes += reading.message->frame_len;
 	send_message(all, s, reading.message);
 	message_unref(reading.message, 1);
 	stats_add(all->stats, STATS_replayed, 1);
@@ -144,14 +150,18 @@ bool subscribers_catch_up(struct subscribers *all, struct subscriber *s)
 
 static void take_turn(struct subscribers *all, struct subscriber *s)
 {
+	size_t bytes = 0;
+
 	all->batch.len = 0;
 	for (unsigned n = 0; n < TURN_MESSAGES && s->is_behind; n++) {
 		if (all->batch.len >= JOIN_MAX_BYTES)
 			send_batch(all, s);
-		if (!conn_has_room(s->conn) || !step(all, s))
+		if (bytes >= TURN_BYTES || !conn_has_room(s->conn) ||
+		    !step(all, s, &bytes))
 			break;
 	}
 	send_batch(all, s);
+	subscribers_count_deflated(all);
 	conn_write_now(s->conn);
 	/* For its next turn, or its siblings'. */
 	conn_wait_for_room(s->conn);

@@ -26,9 +26,26 @@ int subscribers_init(struct subscribers *all, struct registry *registry,
 void subscribers_fini(struct subscribers *all)
 {
 	CHECK(list_is_empty(&all->turns));
+	deflater_free(all->deflater);
 	buf_fini(&all->text);
 	buf_fini(&all->cursor);
 	buf_fini(&all->batch);
+}
+
+bool subscribers_count_deflated(struct subscribers *all)
+{
+	struct deflate_totals before = all->deflated;
+
+	if (all->deflater == NULL)
+		return false;
+	all->deflated = deflater_totals(all->deflater);
+	stats_add(all->stats, STATS_deflated,
+		  all->deflated.messages - before.messages);
+	stats_add(all->stats, STATS_deflate_bytes_in,
+		  all->deflated.bytes_in - before.bytes_in);
+	stats_add(all->stats, STATS_deflate_bytes_out,
+		  all->deflated.bytes_out - before.bytes_out);
+	return all->deflated.messages != before.messages;
 }
 
 /* --- a topic's members ---------------------------------------------------- */
@@ -55,7 +72,8 @@ struct message_source local_topic_source(const struct subscribers *all,
 
 	return (struct message_source){.epoch = all->epoch,
 				       .publisher = key.publisher,
-				       .topic = key.name};
+				       .topic = key.name,
+				       .deflater = all->deflater};
 }
 
 static int reserve(struct local_topic *local)

@@ -7,6 +7,7 @@
 #define ISIMUD_FANOUT_SUBSCRIBERS_H
 
 #include "base/list.h"
+#include "codec/deflate.h"
 #include "conn/conn.h"
 #include "stats/stats.h"
 #include "topics/message.h"
@@ -84,6 +85,10 @@ struct subscribers {
 	/* Of all that was delivered here: registry_epoch() is ahead of it while
 	 * the news is in the mailbox. */
 	uint64_t epoch;
+	/* Who compresses for this worker, owned; NULL: nobody. To be set behind
+	 * subscribers_init(). */
+	struct deflater *deflater;
+	struct deflate_totals deflated; /* of that, as far as it is counted */
 	unsigned worker;
 	struct stats *stats;
 	size_t buffered_max_bytes; /* of a connection */

@@ -519,6 +519,7 @@ static struct conn_limits limits_of(const struct worker_shared *shared)
 		.ping_misses_max = PING_MISSES_MAX,
 		.speed_min = c->speed_min,
 		.speed_window_ms = SPEED_WINDOW_MS,
+		.compresses = c->compress_min_bytes > 0,
 		.durations_ms = {[DEADLINE_HEAD] = c->header_timeout_ms,
 				 [DEADLINE_BODY] = c->body_timeout_ms,
 				 [DEADLINE_IDLE] = c->idle_timeout_ms,

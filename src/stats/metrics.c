@@ -264,6 +264,27 @@ static void write_subscribing(struct page *p)
 		STATS_replay_lost);
 }
 
+static void write_compression(struct page *p)
+{
+	counter(p, "deflated_total",
+		"Messages compressed, each once for all who get it so.",
+		STATS_deflated);
+	head(p, "deflate_bytes_total", "counter",
+	     "Bytes of those, before (in) and after (out).");
+	labelled(p, "deflate_bytes_total", "direction", "in",
+		 STATS_deflate_bytes_in);
+	labelled(p, "deflate_bytes_total", "direction", "out",
+		 STATS_deflate_bytes_out);
+	counter(p, "inflated_total", "Compressed messages of clients.",
+		STATS_inflated);
+	head(p, "inflate_bytes_total", "counter",
+	     "Bytes of those, as they came (in) and inflated (out).");
+	labelled(p, "inflate_bytes_total", "direction", "in",
+		 STATS_inflate_bytes_in);
+	labelled(p, "inflate_bytes_total", "direction", "out",
+		 STATS_inflate_bytes_out);
+}
+
 static void write_deliveries(struct page *p)
 {
 	counter(p, "deliveries_total", "Messages queued to subscribers.",
@@ -274,6 +295,7 @@ static void write_deliveries(struct page *p)
 	counter(p, "dropped_total",
 		"Messages that subscriptions with slow=drop lost.",
 		STATS_dropped);
+	write_compression(p);
 	histogram(p, "delivery_seconds",
 		  "From a publication accepted to its messages given to the "
 		  "kernel, once a worker.",

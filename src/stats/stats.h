@@ -38,6 +38,12 @@
 	X(bytes_in)         /* read from clients */                            \
 	X(bytes_out)        /* written to clients */                           \
 	X(writes)           /* system calls that wrote */                      \
+	X(deflated)         /* messages compressed */                          \
+	X(deflate_bytes_in)                                                    \
+	X(deflate_bytes_out)                                                   \
+	X(inflated) /* messages of clients that were compressed */             \
+	X(inflate_bytes_in)                                                    \
+	X(inflate_bytes_out)                                                   \
 	X(auth_yes)                                                            \
 	X(auth_no)                                                             \
 	X(auth_failed)                                                         \

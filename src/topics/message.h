@@ -1,4 +1,4 @@
-/* message.h - one published message, encoded once a wire form, shared by all.
+/* message.h - one published message, and its encodings, shared by all.
  *
  * Its first form is made with it: a whole WebSocket text frame (RFC 6455 5.2);
  * a server's frames are not masked (5.1), so every subscriber gets the very
@@ -15,54 +15,13 @@
 #define ISIMUD_TOPICS_MESSAGE_H
 
 #include "base/span.h"
-#include "codec/framing.h"
+#include "topics/forms.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define MESSAGE_MAX_BYTES UINT32_MAX /* of a form */
-
-/* The forms: one table, a row each. Name; its framing; whether an envelope
- * (envelope_write_message()) takes the place of the data; whether it is an
- * event, which begins with its id; the form in whose bytes it lies, which is
- * itself where it has bytes of its own. Those come first. */
-#define MESSAGE_FORM_TABLE(X)                                                  \
-	X(FRAME, TEXT, false, false, FRAME)                                    \
-	X(ENVELOPE, TEXT, true, false, ENVELOPE)                               \
-	X(EVENT, CHUNK, false, true, EVENT)                                    \
-	X(EVENT_ENVELOPE, CHUNK, true, true, EVENT_ENVELOPE)                   \
-	X(BARE_EVENT, BARE, false, true, EVENT)                                \
-	X(BARE_EVENT_ENVELOPE, BARE, true, true, EVENT_ENVELOPE)
-
-enum message_form {
-#define MESSAGE_FORM_ENUM(name, framing, has_envelope, is_event, lies_in)      \
-	MESSAGE_##name,
-	MESSAGE_FORM_TABLE(MESSAGE_FORM_ENUM)
-#undef MESSAGE_FORM_ENUM
-	MESSAGE_FORMS,
-};
-
-struct message_form_row {
-	enum framing framing;
-	bool has_envelope;
-	bool is_event;
-	enum message_form lies_in;
-};
-extern const struct message_form_row message_forms[MESSAGE_FORMS];
-
-/* The form for a connection with that framing: with the envelope, or not. */
-enum message_form message_form_for(enum framing framing, bool has_envelope);
-
-/* Forms that have bytes of their own: those before. */
-#define MESSAGE_ENCODINGS MESSAGE_BARE_EVENT
-
-/* What a form has from the topic. Borrowed. */
-struct message_source {
-	uint64_t epoch; /* of what is told besides: a message has its own */
-	struct span publisher;
-	struct span topic;
-};
 
 #define MESSAGE_IS_KEPT (~(SIZE_MAX >> 1)) /* the history has it */
 
@@ -71,8 +30,17 @@ struct message_link {
 	void *member;         /* whom it is for there (registry.h) */
 };
 
-struct message_encoding; /* a form but the first; message.c alone */
 struct buf;
+
+/* A form but the first, in one allocation with its bytes. Immutable once it is
+ * in a message's `forms`. */
+struct message_encoding {
+	struct message_encoding *next; /* there */
+	size_t size;                   /* of this allocation */
+	uint32_t at;                   /* where the bytes begin in it */
+	uint32_t len;                  /* 0: what it is made of does as well */
+	uint8_t form;                  /* enum message_form */
+};
 
 struct message {
 	atomic_uint refs;
@@ -91,8 +59,8 @@ struct message {
 	uint8_t *frame;       /* inside this allocation */
 	/* Bytes of the further forms; MESSAGE_IS_KEPT besides. */
 	_Atomic size_t further;
-	/* [form - 1]; NULL until it is wanted. Never changes after. */
-	_Atomic(struct message_encoding *) forms[MESSAGE_ENCODINGS - 1];
+	/* A list of those that somebody wanted, which only grows. */
+	_Atomic(struct message_encoding *) forms;
 	struct message_link links[]; /* one for each worker */
 };
 
@@ -112,35 +80,33 @@ struct message *message_new_event(struct span data, bool is_json,
 struct span message_data(const struct message *m);
 struct span message_event(const struct message *m);
 
-/* The bytes of a form, for all who want it; made now if they never were, from
- * `source`, which is the same each time. Valid as long as the message; absent
- * without memory, if they were longer than MESSAGE_MAX_BYTES, or if the history
- * has the message and has no room for further forms (message_bound_forms). For
- * long messages: forms of short ones are soon made again. `sequence` must be
- * set. Threads: any that holds a reference. */
-struct span message_encode(struct message *m, enum message_form form,
-			   const struct message_source *source);
+/* Makes an encoding of what `out` holds from `start` on, in that memory, which
+ * it takes: charged to memory.h. The first sizeof(struct message_encoding)
+ * bytes are left for it. */
+struct message_encoding *message_encoding_of(const struct buf *out,
+					     size_t start,
+					     enum message_form form);
+void message_encoding_free(struct message_encoding *e); /* NULL is fine */
 
-/* The same for the caller alone, charged to memory.h: NULL without memory, or
- * if they were longer. message_encoding_free() frees it. */
-struct message_encoding *message_encode_apart(
-	const struct message *m, enum message_form form,
-	const struct message_source *source);
-struct span message_encoding_bytes(const struct message_encoding *e);
-void message_encoding_free(struct message_encoding *e);
+static inline struct span message_encoding_bytes(
+	const struct message_encoding *e)
+{
+	return (struct span){(const char *)e + e->at, e->len};
+}
 
-/* Appends a form to `out`. Returns 0, or UV_ENOMEM with `out` unchanged. */
-int message_append(struct buf *out, const struct message *m,
-		   enum message_form form, const struct message_source *source);
+/* What it has for a form, or NULL. Threads: any that holds a reference. */
+struct message_encoding *message_find(const struct message *m,
+				      enum message_form form);
 
-/* What of an event, in any of the forms, follows its id; with the end of its
- * framing. */
-struct span message_event_body(struct span event, enum message_form form);
+/* Whether there is room for a form of `bytes`: always, unless the history has
+ * the message. Somebody else may be faster. */
+bool message_has_room(const struct message *m, size_t bytes);
 
-/* Appends what goes before that body, of `body_len` bytes, in an event with
- * another id. Returns 0, or UV_ENOMEM with `out` unchanged. */
-int message_append_event_start(struct buf *out, enum message_form form,
-			       struct span id, size_t body_len);
+/* Gives the message `e`, which it takes, unless there is no room, or it has
+ * that form by now. Returns what it has then; or NULL, and `e` is still the
+ * caller's. Threads: any that holds a reference. */
+struct message_encoding *message_add(struct message *m,
+				     struct message_encoding *e);
 
 /* The history keeps `m` from now on: once, while no other thread has it. */
 void message_keep(struct message *m);

@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 import urllib.parse
+import zlib
 
 # A sanitizer makes the server slower, and every deadline longer.
 SCALE = {"asan": 4, "tsan": 8, "valgrind": 20}.get(os.environ.get("FLAVOUR"), 1)
@@ -231,6 +232,27 @@ class Http(Connection):
                 assert self.response().status == 200
 
 
+# --- compression -------------------------------------------------------------
+
+DEFLATE_TAIL = b"\0\0\xff\xff"  # what RFC 7692 7.2.1 takes off
+
+
+def deflate(data, level=6, wbits=15, flush=zlib.Z_SYNC_FLUSH):
+    """The payload of a compressed message (RFC 7692 7.2.1)."""
+    deflater = zlib.compressobj(level, zlib.DEFLATED, -wbits)
+    out = deflater.compress(data) + deflater.flush(flush)
+    assert flush != zlib.Z_SYNC_FLUSH or out.endswith(DEFLATE_TAIL)
+    return out.removesuffix(DEFLATE_TAIL)
+
+
+def inflate(payload, wbits=15):
+    """What a payload stands for, which refers to nothing before it."""
+    inflater = zlib.decompressobj(-wbits)
+    data = inflater.decompress(payload + DEFLATE_TAIL)
+    assert not inflater.unconsumed_tail and not inflater.unused_data
+    return data
+
+
 # --- WebSocket ---------------------------------------------------------------
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -298,11 +320,20 @@ class WebSocket(Http):
 
     `subprotocols` are those that it offers, in order of preference; then
     `subprotocol` is the one that the server chose. It may choose none, by RFC
-    6455: None; a test that counts on one looks there."""
+    6455: None; a test that counts on one looks there.
+
+    `extensions`: the value of Sec-WebSocket-Extensions; then `extension` is what
+    was agreed, or None, and messages may be compressed: `was_compressed` tells
+    it of the last one, `wire_bytes` what their payloads came to."""
 
     def __init__(self, address, target="/sub", fields=None, rcvbuf=None,
-                 open=True, subprotocols=()):
+                 open=True, subprotocols=(), extensions=None):
         super().__init__(address, rcvbuf)
+        self.extensions = extensions
+        self.extension = None
+        self.wbits = 15
+        self.was_compressed = False
+        self.wire_bytes = 0
         self.answers_pings = True
         self.close_sent = False
         self.pings = 0
@@ -314,11 +345,33 @@ class WebSocket(Http):
     def open(self, target="/sub", fields=None, subprotocols=()):
         key = base64.b64encode(os.urandom(16)).decode()
         offer = {"Sec-WebSocket-Protocol": ", ".join(subprotocols)}
+        if self.extensions is not None:
+            fields = {"Sec-WebSocket-Extensions": self.extensions,
+                      **(fields or {})}
         self.send(handshake(target, {"Sec-WebSocket-Key": key,
                                      **(offer if subprotocols else {}),
                                      **(fields or {})}))
-        self.subprotocol = self.check_opened(self.response(), key,
-                                             subprotocols)
+        response = self.response()
+        if self.extensions is not None:
+            self.check_extension(response.fields.pop(
+                "sec-websocket-extensions", None))
+        self.subprotocol = self.check_opened(response, key, subprotocols)
+
+    def check_extension(self, answers):
+        """What the server may agree to: RFC 7692 7.1."""
+        if answers is None:
+            return
+        assert len(answers) == 1
+        match = re.fullmatch(
+            "permessage-deflate; server_no_context_takeover; "
+            "client_no_context_takeover"
+            "(; server_max_window_bits=(9|1[0-5]))?", answers[0])
+        assert match, answers
+        if match[2]:
+            self.wbits = int(match[2])
+            assert f"server_max_window_bits={self.wbits}" in (
+                self.extensions.replace('"', "")), "nobody asked for it"
+        self.extension = answers[0]
 
     @staticmethod
     def check_opened(response, key="dGhlIHNhbXBsZSBub25jZQ==", offered=()):
@@ -375,7 +428,10 @@ class WebSocket(Http):
         """The next frame as (opcode, payload). All are whole messages."""
         first, second = self.read_exactly(2)
         opcode, length = first & 0x0F, second & 0x7F
-        assert first & 0x70 == 0, "reserved bits are set (5.2)"
+        if self.extension and opcode in (TEXT, BINARY):
+            assert first & 0x30 == 0, "reserved bits are set (5.2)"
+        else:
+            assert first & 0x70 == 0, "reserved bits are set (5.2)"
         assert second & 0x80 == 0, "a server must not mask (5.1)"
         assert opcode in (TEXT, BINARY, CLOSE, PING, PONG)
         assert first & 0x80, "the server never fragments"
@@ -387,7 +443,13 @@ class WebSocket(Http):
         elif length == 127:
             length = int.from_bytes(self.read_exactly(8), "big")
             assert 65535 < length < 1 << 63, "not the shortest length (5.2)"
-        return opcode, self.read_exactly(length)
+        payload = self.read_exactly(length)
+        if opcode >= CLOSE:
+            return opcode, payload
+        self.was_compressed = bool(first & 0x40)
+        self.wire_bytes += length
+        return opcode, (inflate(payload, self.wbits) if self.was_compressed
+                        else payload)
 
     def receive(self):
         """The next message: text as str, binary as bytes. Raises Closed."""
@@ -497,6 +559,8 @@ class EventStream(Http):
 
     def forget(self):
         """What a new connection starts with."""
+        self.inflater = None  # if it is gzip
+        self.wire_bytes = 0   # inside chunks
         self.retry_ms = None  # the last `retry`
         self.comments = []    # their texts
         self.places = []      # ids that came without an event
@@ -529,6 +593,11 @@ class EventStream(Http):
                               "text/event-stream;charset=utf-8")
         assert answer.field("Cache-Control") == "no-store, no-transform"
         assert answer.field("Content-Length") is None
+        assert "Accept-Encoding" in answer.fields["vary"]
+        coding = answer.field("Content-Encoding")
+        assert coding in (None, "gzip")
+        if coding:
+            self.inflater = zlib.decompressobj(16 + 15)
         assert answer.field("Transfer-Encoding") == "chunked"
         assert answer.field("Connection").lower() == "close"
         self.raw, self.buffer = self.buffer, bytearray()
@@ -553,9 +622,18 @@ class EventStream(Http):
                 return
             assert self.raw[after:after + 2] == b"\r\n", "a chunk's end"
             self.is_whole = after == start
-            self.buffer += self.raw[start:after]
+            self.wire_bytes += after - start
+            self.buffer += self.decode(bytes(self.raw[start:after]))
             del self.raw[:after + 2]
         assert len(self.raw) <= 9, "a chunk's size is too long"
+
+    def decode(self, data):
+        """Every chunk can be decoded to its end at once."""
+        if not self.inflater:
+            return data
+        out = self.inflater.decompress(data)
+        assert not self.inflater.eof, "the gzip stream has ended"
+        return out
 
     def reconnect(self, fields=None):
         """Closes the connection and opens another one with the same target,

@@ -388,7 +388,8 @@ def test_an_event_source_that_saw_no_message_is_told_too(start, visit, ours):
 
 def test_an_event_source_that_was_too_slow_misses_nothing(start, visit, ours):
     server = start(SSE_RETRY=0.1, MAX_BUFFERED="64K", HISTORY_SIZE=5000,
-                   HISTORY_BYTES="256M", CLOSE_TIMEOUT=DEADLINE)
+                   HISTORY_BYTES="256M", CLOSE_TIMEOUT=DEADLINE,
+                   COMPRESS_MIN=0)
     page = visit(ours)
     open_stream(page, http_url(server, sub_target("alice", "news")))
     page.notes(1)

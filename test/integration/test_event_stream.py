@@ -49,6 +49,7 @@ def test_the_answer_has_these_fields_and_no_others(server):
               if name != "date"}
     assert fields == {"content-type": ["text/event-stream"],
                       "cache-control": ["no-store, no-transform"],
+                      "vary": ["Accept-Encoding"],
                       "x-accel-buffering": ["no"],
                       "x-content-type-options": ["nosniff"],
                       "transfer-encoding": ["chunked"],

@@ -113,7 +113,7 @@ def test_a_page_of_the_list_is_answered_with_its_origin(
         answer = client.head()
         assert answer.status == status
         assert cors(answer) == to_page(origin)
-        assert answer.field("Vary") == "Origin"
+        assert "Origin" in answer.fields["vary"]
 
 
 @pytest.mark.parametrize("method, target, fields, body, status", REQUESTS)

@@ -214,7 +214,8 @@ bool http_accepts_explicitly(struct span accept, struct span type)
 
 /* --- codings and entity tags ---------------------------------------------- */
 
-/* What an element of Accept-Encoding gives its coding. */
+/* The weight of one element of Accept-Encoding; whatever else it has for
+ * parameters says nothing. */
 static unsigned weight_of(struct span element)
 {
 	while (element.bytes != NULL) {
@@ -230,18 +231,24 @@ static unsigned weight_of(struct span element)
 
 bool http_accepts_coding(struct span accept_encoding, struct span coding)
 {
-	unsigned any = 0;
+	int named = -1; /* weights; -1: not there */
+	int any = -1;
+	int identity = -1;
 
 	while (accept_encoding.bytes != NULL) {
 		struct span element = take_part(&accept_encoding, ',');
 		struct span name = take_part(&element, ';');
+		int weight = (int)weight_of(element);
 
 		if (span_equal_nocase(name, coding))
-			return weight_of(element) > 0;
-		if (span_equal(name, SPAN("*")))
-			any = weight_of(element);
+			named = weight > named ? weight : named;
+		else if (span_equal_nocase(name, SPAN("identity")))
+			identity = weight > identity ? weight : identity;
+		else if (span_equal(name, SPAN("*")))
+			any = weight > any ? weight : any;
 	}
-	return any > 0;
+	int wanted = named >= 0 ? named : any;
+	return wanted > 0 && wanted >= identity;
 }
 
 bool http_has_entity_tag(struct span if_none_match, struct span tag)

@@ -19,6 +19,7 @@
 	 BIT(HTTP_CONTENT_ENCODING) | BIT(HTTP_COOKIE) | BIT(HTTP_FORWARDED) | \
 	 BIT(HTTP_IF_NONE_MATCH) | BIT(HTTP_SEC_FETCH_SITE) |                  \
 	 BIT(HTTP_X_FORWARDED_FOR) | BIT(HTTP_X_FORWARDED_PROTO) |             \
+	 BIT(HTTP_SEC_WEBSOCKET_EXTENSIONS) |                                  \
 	 BIT(HTTP_SEC_WEBSOCKET_PROTOCOL) | BIT(HTTP_UPGRADE))
 
 void http_head_clear(struct http_head *head)
@@ -91,6 +92,7 @@ static const char *const field_names[] = {
 	[HTTP_LAST_EVENT_ID] = "last-event-id",
 	[HTTP_ORIGIN] = "origin",
 	[HTTP_SEC_FETCH_SITE] = "sec-fetch-site",
+	[HTTP_SEC_WEBSOCKET_EXTENSIONS] = "sec-websocket-extensions",
 	[HTTP_SEC_WEBSOCKET_KEY] = "sec-websocket-key",
 	[HTTP_SEC_WEBSOCKET_PROTOCOL] = "sec-websocket-protocol",
 	[HTTP_SEC_WEBSOCKET_VERSION] = "sec-websocket-version",
@@ -151,6 +153,8 @@ static unsigned guess_field(size_t len, unsigned char first)
 		return HTTP_SEC_WEBSOCKET_VERSION;
 	case NAME_KEY(22, 's'):
 		return HTTP_SEC_WEBSOCKET_PROTOCOL;
+	case NAME_KEY(24, 's'):
+		return HTTP_SEC_WEBSOCKET_EXTENSIONS;
 	case NAME_KEY(29, 'a'):
 		return HTTP_ACCESS_CONTROL_REQUEST_METHOD;
 	case NAME_KEY(30, 'a'):

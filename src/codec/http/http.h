@@ -54,6 +54,7 @@ enum http_field {
 	HTTP_LAST_EVENT_ID,
 	HTTP_ORIGIN,
 	HTTP_SEC_FETCH_SITE,
+	HTTP_SEC_WEBSOCKET_EXTENSIONS,
 	HTTP_SEC_WEBSOCKET_KEY,
 	HTTP_SEC_WEBSOCKET_PROTOCOL,
 	HTTP_SEC_WEBSOCKET_VERSION,
@@ -77,8 +78,9 @@ struct http_request {
 	/* Values without the space around them; absent if not sent. A list
 	 * field (Accept, Accept-Encoding, Access-Control-Request-Headers,
 	 * Connection, Content-Encoding, Forwarded, If-None-Match,
-	 * Sec-Fetch-Site, Sec-WebSocket-Protocol, Upgrade, X-Forwarded-For,
-	 * X-Forwarded-Proto, Cookie) sent in several lines is joined by ", "
+	 * Sec-Fetch-Site, Sec-WebSocket-Extensions, Sec-WebSocket-Protocol,
+	 * Upgrade, X-Forwarded-For, X-Forwarded-Proto, Cookie) sent in several
+	 * lines is joined by ", "
 	 * ("; " for Cookie). Any other field of the enum that is sent twice
 	 * makes the request bad (400). */
 	struct span fields[HTTP_FIELD_COUNT];
@@ -184,14 +186,15 @@ struct span http_list_find_prefix(struct span value, struct span prefix);
  * empty. */
 unsigned http_accept_quality(struct span accept, struct span type);
 
+/* Whether a client would rather have the content coding `coding` than none, by
+ * the value of its Accept-Encoding (RFC 9110 12.5.3): it allows it, by name or
+ * by "*", with a weight above 0, and not below that of "identity", where that
+ * is there. A malformed weight is 0. False if the field is absent. */
+bool http_accepts_coding(struct span accept_encoding, struct span coding);
+
 /* Whether Accept names `type` itself, not by a wildcard, with a weight
  * above 0. */
 bool http_accepts_explicitly(struct span accept, struct span type);
-
-/* Whether a client takes a content coding ("gzip"), by the value of its
- * Accept-Encoding (RFC 9110 12.5.3): named, or by "*", with a weight above 0.
- * Without the field it is not taken for a yes. */
-bool http_accepts_coding(struct span accept_encoding, struct span coding);
 
 /* Whether the value of If-None-Match (RFC 9110 13.1.2) has the entity tag,
  * which is in quotes and has no comma; compared weakly. "*" has all. */

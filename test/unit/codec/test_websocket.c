@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "codec/deflate.h"
 #include "codec/websocket.h"
 
 #define LIMIT    65536 /* of a message, where a test names no other */
@@ -105,12 +106,16 @@ static size_t piece_len(unsigned split, size_t left)
 	return 1 + (size_t)rand() % left;
 }
 
+/* Whether permessage-deflate was agreed. */
+static struct inflater *inflater;
+
 static struct record read_split(struct span in, size_t limit, unsigned split)
 {
 	struct record r = {0};
 	struct websocket *ws = websocket_new(limit);
 
 	assert_non_null(ws);
+	websocket_set_inflater(ws, inflater);
 	while (r.read_len < in.len && r.result.outcome == WEBSOCKET_OPEN) {
 		size_t len = piece_len(split, in.len - r.read_len);
 		/* A copy of its own, so that reading past it is noticed. */
@@ -572,6 +577,223 @@ static void just_the_close_codes_that_may_be_sent_are_accepted(void **state)
 		buf_fini(&in);
 	}
 }
+
+/* --- compressed messages -------------------------------------------------- */
+
+static int agree(void **state)
+{
+	(void)state;
+	inflater = inflater_new();
+	return inflater == NULL;
+}
+
+static int disagree(void **state)
+{
+	(void)state;
+	inflater_free(inflater);
+	inflater = NULL;
+	return 0;
+}
+
+/* The payload of a compressed message. */
+static struct buf deflated(const void *bytes, size_t len)
+{
+	struct deflater *d = deflater_new(6, 1);
+	struct buf out = {0};
+
+	assert_int_equal(deflater_append(d, DEFLATE_WINDOW_FULL,
+					 (struct span){bytes, len}, SIZE_MAX,
+					 &out),
+			 0);
+	out.len -= DEFLATE_TAIL_LEN;
+	deflater_free(d);
+	return out;
+}
+
+/* A compressed message of one frame. */
+static void put_deflated(struct buf *b, unsigned opcode, const void *bytes,
+			 size_t len)
+{
+	struct buf payload = deflated(bytes, len);
+
+	put_frame(b, FIN | RSV1 | opcode, payload.bytes, payload.len);
+	buf_fini(&payload);
+}
+
+#define HELLO "\xf2\x48\xcd\xc9\xc9\x07\x00" /* RFC 7692 7.2.3.1 */
+
+static void a_compressed_message_is_inflated(void **state)
+{
+	struct buf in = {0};
+
+	(void)state;
+	put_frame(&in, FIN | RSV1 | TEXT, BYTES(HELLO));
+	put_frame(&in, FIN | RSV1 | BINARY, BYTES(HELLO));
+	put_frame(&in, FIN | TEXT, BYTES("plain"));
+	put_frame(&in, FIN | RSV1 | TEXT, BYTES("\x00"));
+	put_frame(&in, FIN | RSV1 | TEXT, BYTES(HELLO));
+	assert_events(&in, SPAN("text:Hello;binary:Hello;text:plain;text:;"
+				"text:Hello;"));
+}
+
+/* RFC 7692 6.1: the bit says it of the whole message. */
+static void a_compressed_message_may_be_fragmented(void **state)
+{
+	struct buf in = {0};
+
+	(void)state;
+	put_frame(&in, RSV1 | TEXT, BYTES("\xf2\x48\xcd"));
+	put_frame(&in, FIN | PING, BYTES("p"));
+	put_frame(&in, 0, BYTES(""));
+	put_frame(&in, FIN, BYTES("\xc9\xc9\x07\x00"));
+	put_frame(&in, TEXT, BYTES("pl"));
+	put_frame(&in, FIN, BYTES("ain"));
+	assert_events(&in, SPAN("reply:\x8a\x01p;text:Hello;text:plain;"));
+}
+
+static void rsv1_stands_in_the_first_frame_alone(void **state)
+{
+	static const unsigned firsts[] = {FIN | RSV1 | CLOSE, FIN | RSV1 | PING,
+					  FIN | RSV1 | PONG, FIN | RSV1, RSV1};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof firsts / sizeof firsts[0]; i++) {
+		struct buf in = {0};
+		put_frame(&in, RSV1 | TEXT, BYTES("\xf2\x48\xcd"));
+		put_frame(&in, firsts[i], BYTES("\x03\xe8"));
+		assert_fails(&in, SPAN(""), 1002);
+	}
+	for (size_t i = 0; i < 3; i++) {
+		struct buf in = {0};
+		put_frame(&in, firsts[i], BYTES("\x03\xe8"));
+		assert_fails(&in, SPAN(""), 1002);
+	}
+}
+
+static void the_other_reserved_bits_stay_errors(void **state)
+{
+	(void)state;
+	for (unsigned rsv = 1; rsv < 8; rsv++) {
+		struct buf in = {0};
+		if (rsv == 4)
+			continue;
+		put_frame(&in, FIN | rsv << 4 | TEXT, BYTES(HELLO));
+		assert_fails(&in, SPAN(""), 1002);
+	}
+}
+
+static void what_can_not_be_inflated_fails_with_1007(void **state)
+{
+	struct buf in = {0};
+
+	(void)state;
+	put_frame(&in, FIN | RSV1 | TEXT, BYTES("Hello"));
+	assert_fails(&in, SPAN(""), 1007);
+	put_frame(&in, FIN | RSV1 | BINARY, BYTES("\xf2\x48\xcd"));
+	assert_fails(&in, SPAN(""), 1007);
+}
+
+static void text_is_checked_once_it_is_inflated(void **state)
+{
+	struct buf in = {0};
+
+	(void)state;
+	put_deflated(&in, TEXT, BYTES("\xc3\xa4\xe2\x82\xac"));
+	put_deflated(&in, BINARY, BYTES("\xff"));
+	put_deflated(&in, TEXT, BYTES("a\xff"));
+	assert_fails(&in, SPAN("text:\xc3\xa4\xe2\x82\xac;binary:\xff;"), 1007);
+	put_deflated(&in, TEXT, BYTES("\xe2\x82")); /* ends inside */
+	put_deflated(&in, TEXT, BYTES("\xac"));
+	assert_fails(&in, SPAN(""), 1007);
+}
+
+static void a_bomb_fails_with_1009(void **state)
+{
+	static char zeros[LIMIT + 1];
+	struct buf in = {0};
+
+	(void)state;
+	put_deflated(&in, BINARY, zeros, sizeof zeros);
+	assert_in_range(in.len, 1, 200);
+	assert_fails(&in, SPAN(""), 1009);
+	char *many = calloc(1, DEFLATE_MAX_BYTES);
+	put_deflated(&in, BINARY, many, DEFLATE_MAX_BYTES);
+	free(many);
+	assert_fails(&in, SPAN(""), 1009);
+}
+
+static void the_limit_holds_for_what_is_inflated(void **state)
+{
+	static char text[LIMIT];
+	struct buf in = {0};
+	struct buf events = {0};
+
+	(void)state;
+	memset(text, 'a', sizeof text);
+	put_deflated(&in, TEXT, text, sizeof text);
+	put(&events, "text:", 5);
+	put(&events, text, sizeof text);
+	put(&events, ";", 1);
+	assert_events(&in, (struct span){events.bytes, events.len});
+	buf_fini(&events);
+}
+
+/* Blocks without content are not for free. */
+static void a_payload_that_does_not_end_fails_with_1009(void **state)
+{
+	static char blocks[LIMIT / 4];
+	struct buf in = {0};
+
+	(void)state;
+	for (size_t i = 0; i + 5 <= sizeof blocks; i += 5)
+		memcpy(blocks + i, "\x00\x00\x00\xff\xff", 5);
+	put_frame(&in, RSV1 | BINARY, blocks, sizeof blocks);
+	for (int i = 0; i < 4; i++)
+		put_frame(&in, 0, blocks, sizeof blocks);
+	assert_fails(&in, SPAN(""), 1009);
+}
+
+/* One inflater serves all of a thread: nothing of it is in use between the
+ * frames of a message. */
+static void messages_of_two_connections_may_be_mixed(void **state)
+{
+	struct websocket *all[2] = {websocket_new(LIMIT), websocket_new(LIMIT)};
+	struct buf parts[2] = {{0}, {0}};
+	struct record r[2];
+
+	(void)state;
+	memset(r, 0, sizeof r);
+	put_frame(&parts[0], RSV1 | TEXT, BYTES("\xf2\x48\xcd"));
+	put_frame(&parts[1], FIN, BYTES("\xc9\xc9\x07\x00"));
+	for (int i = 0; i < 2; i++)
+		websocket_set_inflater(all[i], inflater);
+	for (int part = 0; part < 2; part++)
+		for (int i = 0; i < 2; i++)
+			websocket_read(all[i],
+				       (struct span){parts[part].bytes,
+						     parts[part].len},
+				       &handler, &r[i]);
+	for (int i = 0; i < 2; i++) {
+		assert_true(span_equal(
+			(struct span){r[i].events.bytes, r[i].events.len},
+			SPAN("text:Hello;")));
+		buf_fini(&r[i].events);
+		buf_fini(&parts[i]);
+		websocket_free(all[i]);
+	}
+}
+
+static void a_header_may_say_that_the_payload_is_compressed(void **state)
+{
+	uint8_t header[WEBSOCKET_HEADER_MAX];
+	uint8_t *end = header + sizeof header;
+
+	(void)state;
+	assert_int_equal(websocket_write_header(end, RSV1 | TEXT, 5), 2);
+	assert_memory_equal(end - 2, "\xc1\x05", 2);
+}
+
+#define AGREED(test) cmocka_unit_test_setup_teardown(test, agree, disagree)
 
 /* --- failures: 1002 ------------------------------------------------------- */
 
@@ -1334,6 +1556,18 @@ int main(void)
 		cmocka_unit_test(it_is_not_idle_inside_a_fragmented_message),
 		cmocka_unit_test(
 			it_is_not_idle_with_a_part_of_the_next_frame_read_ahead),
+		AGREED(a_compressed_message_is_inflated),
+		AGREED(a_compressed_message_may_be_fragmented),
+		AGREED(rsv1_stands_in_the_first_frame_alone),
+		AGREED(the_other_reserved_bits_stay_errors),
+		AGREED(what_can_not_be_inflated_fails_with_1007),
+		AGREED(text_is_checked_once_it_is_inflated),
+		AGREED(a_bomb_fails_with_1009),
+		AGREED(the_limit_holds_for_what_is_inflated),
+		AGREED(a_payload_that_does_not_end_fails_with_1009),
+		AGREED(messages_of_two_connections_may_be_mixed),
+		cmocka_unit_test(
+			a_header_may_say_that_the_payload_is_compressed),
 		cmocka_unit_test(reading_nothing_changes_nothing),
 		cmocka_unit_test(freeing_null_is_fine),
 	};

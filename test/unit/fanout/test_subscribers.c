@@ -13,6 +13,7 @@
 #include "fanout/subscribers.h"
 #include "loopback.h"
 #include "oom.h"
+#include "topics/encode.h"
 
 #include <inttypes.h>
 
@@ -806,9 +807,7 @@ static void put_form(struct office *o, struct buf *out, const char *topic,
 	assert_non_null(m);
 	m->sequence = n;
 	m->epoch = source.epoch;
-	struct span bytes = message_encode(m, form, &source);
-	assert_non_null(bytes.bytes);
-	assert_int_equal(buf_append(out, bytes.bytes, bytes.len), 0);
+	assert_int_equal(message_append(out, m, form, &source), 0);
 	message_unref(m, 1);
 }
 
@@ -844,9 +843,9 @@ static void expect_from_to(struct office *o, struct reader *r,
 
 static const char *request_of(enum message_form form)
 {
-	if (form >= MESSAGE_BARE_EVENT)
+	if (message_forms[form].framing == FRAMING_BARE)
 		return OLD_STREAM;
-	return form >= MESSAGE_EVENT ? STREAM : UPGRADE;
+	return message_forms[form].is_event ? STREAM : UPGRADE;
 }
 
 static struct reader subscribe_in(struct office *o, unsigned worker,
@@ -1737,7 +1736,7 @@ static bool is_end(struct span text, bool is_stream, bool is_chunked)
 static void expect_some(struct office *o, struct reader *r,
 			struct span expected)
 {
-	bool is_stream = r->member->subscriber.form >= MESSAGE_EVENT ||
+	bool is_stream = message_forms[r->member->subscriber.form].is_event ||
 			 r->member->siblings[0].has_cursor;
 	bool is_chunked = conn_framing(r->conn) == FRAMING_CHUNK;
 	struct span unit_end = is_chunked ? SPAN("\n\n\r\n") : SPAN("\n\n");

@@ -187,6 +187,16 @@ static void every_other_counter_has_its_line_too(void **state)
 		[STATS_bytes_in] = "received_bytes_total",
 		[STATS_bytes_out] = "sent_bytes_total",
 		[STATS_writes] = "writes_total",
+		[STATS_deflated] = "deflated_total",
+		[STATS_deflate_bytes_in] =
+			"deflate_bytes_total{direction=\"in\"}",
+		[STATS_deflate_bytes_out] =
+			"deflate_bytes_total{direction=\"out\"}",
+		[STATS_inflated] = "inflated_total",
+		[STATS_inflate_bytes_in] =
+			"inflate_bytes_total{direction=\"in\"}",
+		[STATS_inflate_bytes_out] =
+			"inflate_bytes_total{direction=\"out\"}",
 		[STATS_auth_yes] = "auth_checks_total{result=\"yes\"}",
 		[STATS_auth_no] = "auth_checks_total{result=\"no\"}",
 		[STATS_auth_failed] = "auth_checks_total{result=\"failed\"}",

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "boxes.h"
 #include "oom.h"
+#include "topics/encode.h"
 #include "topics/registry.h"
 
 #define SIZE  4          /* messages a topic */
@@ -184,15 +185,20 @@ static void age_later(uint64_t later_ns)
  * Returns whether it is kept with it. */
 static bool encode_newest(const struct topic_key *key, uint64_t sequence)
 {
-	const struct message_source source = {registry_epoch(registry),
-					      key->publisher, key->name};
+	const struct message_source source = {.epoch = registry_epoch(registry),
+					      .publisher = key->publisher,
+					      .topic = key->name};
+	struct message_encoding *apart;
 	struct registry_join j =
 		join_after(key, registry_epoch(registry), sequence - 1);
 
 	assert_int_equal(missed_count, 1);
-	struct span form = message_encode(missed[0], MESSAGE_EVENT, &source);
+	struct span form =
+		message_encode(missed[0], MESSAGE_EVENT, &source, &apart);
 	leave(&j);
-	return form.bytes != NULL;
+	assert_non_null(form.bytes);
+	message_encoding_free(apart);
+	return apart == NULL;
 }
 
 static void further_forms_have_a_bound_of_their_own_and_displace_nobody(

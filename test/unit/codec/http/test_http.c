@@ -45,6 +45,7 @@ static const char *const field_names[HTTP_FIELD_COUNT] = {
 	[HTTP_LAST_EVENT_ID] = "last-event-id",
 	[HTTP_ORIGIN] = "origin",
 	[HTTP_SEC_FETCH_SITE] = "sec-fetch-site",
+	[HTTP_SEC_WEBSOCKET_EXTENSIONS] = "sec-websocket-extensions",
 	[HTTP_SEC_WEBSOCKET_KEY] = "sec-websocket-key",
 	[HTTP_SEC_WEBSOCKET_PROTOCOL] = "sec-websocket-protocol",
 	[HTTP_SEC_WEBSOCKET_VERSION] = "sec-websocket-version",
@@ -1780,6 +1781,46 @@ static void a_type_is_accepted_explicitly_only_by_its_name(void **state)
 						     SPAN("text/csv")));
 }
 
+static void a_coding_is_used_where_it_is_wanted_as_much_as_none(void **state)
+{
+	static const char *const yes[] = {"gzip",
+					  "GZip",
+					  "gzip, deflate, br, zstd",
+					  "br;q=1.0, gzip;q=0.8",
+					  "deflate , gzip ;q=0.001",
+					  "*",
+					  "*;q=0.5",
+					  "br, *;q=0.1",
+					  "identity;q=0, *",
+					  "identity;q=0.5, gzip;q=0.5",
+					  "gzip;q=0.2;q=0.9",
+					  "gzip;q=0, gzip",
+					  "identity;q=0, gzip;q=.2",
+					  ", gzip,"};
+	static const char *const no[] = {"",
+					 "identity",
+					 "deflate, br",
+					 "gzip;q=0",
+					 "gzip;q=0.000",
+					 "gzip;q=2",
+					 "gzip;q=x",
+					 "*;q=0",
+					 "gzip;q=0, *",
+					 "*, gzip;q=0",
+					 "identity, gzip;q=0.5",
+					 "identity;q=0.6, *;q=0.5",
+					 "xgzip",
+					 "gzip2, gzi",
+					 "gzip/1"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
+		assert_true(http_accepts_coding(span_of(yes[i]), SPAN("gzip")));
+	for (size_t i = 0; i < sizeof no / sizeof no[0]; i++)
+		assert_false(http_accepts_coding(span_of(no[i]), SPAN("gzip")));
+	assert_false(http_accepts_coding((struct span){0}, SPAN("gzip")));
+}
+
 static void a_media_type_may_have_parameters(void **state)
 {
 	const struct span json = SPAN("application/json");
@@ -2249,6 +2290,8 @@ int main(void)
 			a_type_is_accepted_explicitly_only_by_its_name),
 		cmocka_unit_test(a_coding_is_accepted_by_its_name_or_by_any),
 		cmocka_unit_test(an_entity_tag_is_found_in_a_list),
+		cmocka_unit_test(
+			a_coding_is_used_where_it_is_wanted_as_much_as_none),
 		cmocka_unit_test(a_media_type_may_have_parameters),
 		cmocka_unit_test(
 			basic_credentials_are_divided_at_the_first_colon),
