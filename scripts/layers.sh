@@ -12,7 +12,8 @@ cd "${1:-$scripts/../src}"
 # From the bottom up. Folders on one line do not include each other.
 layers='
 base
-codec stats
+codec
+stats
 config
 topics cli
 access cluster conn

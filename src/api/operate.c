@@ -45,29 +45,6 @@ void routes_show_readiness(struct routes *r, struct conn *c,
 		respond_state(c, true, "ready\n");
 }
 
-static struct metrics_bus metrics_of(const struct bus_status *s)
-{
-	return (struct metrics_bus){.is_up = s->is_up,
-				    .sequence = s->sequence,
-				    .lag_ms = s->lag_ms,
-				    .pending_bytes = s->pending_bytes,
-				    .records_in = s->records_in,
-				    .publications_in = s->publications_in,
-				    .records_out = s->records_out,
-				    .publications_out = s->publications_out,
-				    .joins = s->joins,
-				    .join_names = bus_join_names,
-				    .join_kinds = BUS_JOIN_COUNT,
-				    .epochs = s->epochs,
-				    .lost_records = s->lost_records,
-				    .divergences = s->divergences,
-				    .unknown = s->unknown,
-				    .resends = s->resends,
-				    .warm_up_ms = s->warm_up_ms,
-				    .nodes = s->nodes,
-				    .acks = s->acks};
-}
-
 void routes_show_metrics(struct routes *r, struct conn *c,
 			 const struct http_request *request)
 {
@@ -80,7 +57,6 @@ void routes_show_metrics(struct routes *r, struct conn *c,
 		return;
 	for (unsigned i = 0; i < shared->workers_count; i++)
 		stats[i] = &shared->workers[i]->stats;
-	struct bus_status status;
 	struct metrics_bus bus;
 	struct metrics_source source = {
 		.workers = stats,
@@ -95,10 +71,13 @@ void routes_show_metrics(struct routes *r, struct conn *c,
 		.auth_asked = verdicts_asked(shared->verdicts),
 		.auth_queued = verdicts_queued(shared->verdicts),
 		.auth_kept = verdicts_kept(shared->verdicts),
+		.memory_used = memory_used(),
+		.memory_limit = memory_limit(),
+		.memory_resident = memory_resident(),
+		.log_dropped = log_dropped(),
 		.is_draining = atomic_load(&shared->is_draining)};
 	if (shared->bus != NULL) {
-		bus_status(shared->bus, &status);
-		bus = metrics_of(&status);
+		bus_status(shared->bus, &bus);
 		source.bus = &bus;
 	}
 	r->page.len = 0;

@@ -401,11 +401,10 @@ unsigned bus_nodes(const struct bus *b)
 	return counts_nodes(b->counts) + 1;
 }
 
-void bus_status(const struct bus *b, struct bus_status *out)
+void bus_status(const struct bus *b, struct metrics_bus *out)
 {
-	*out = (struct bus_status){
+	*out = (struct metrics_bus){
 		.is_up = atomic_load(&b->is_up),
-		.is_warm = bus_is_warm(b),
 		.lag_ms = bus_lag_ms(b),
 		.sequence = get(&b->sequence),
 		.pending_bytes = atomic_load_explicit(&b->pending_bytes,
@@ -422,7 +421,8 @@ void bus_status(const struct bus *b, struct bus_status *out)
 		.warm_up_ms = get(&b->warm_up_ms),
 		.nodes = bus_nodes(b),
 		.acks = &b->acks,
+		.joins = b->joins,
+		.join_names = bus_join_names,
+		.join_kinds = BUS_JOIN_COUNT,
 	};
-	for (unsigned i = 0; i < BUS_JOIN_COUNT; i++)
-		out->joins[i] = get(&b->joins[i]);
 }

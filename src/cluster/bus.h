@@ -21,9 +21,9 @@
 #ifndef ISIMUD_CLUSTER_BUS_H
 #define ISIMUD_CLUSTER_BUS_H
 
-#include "base/histogram.h"
 #include "cluster/counts.h"
 #include "cluster/record.h"
+#include "stats/metrics.h"
 #include "topics/mailbox.h"
 
 #include <stdbool.h>
@@ -165,28 +165,8 @@ enum bus_join {
 /* The name of each; NULL of BUS_JOIN_NONE. */
 extern const char *const bus_join_names[BUS_JOIN_COUNT];
 
-/* How it is; each read of an atomic. Threads: any. */
-struct bus_status {
-	bool is_up;        /* publications are taken */
-	bool is_warm;      /* it was live once */
-	uint64_t lag_ms;   /* for how long it has not been at the log's end */
-	uint64_t sequence; /* applied, of the stream */
-	uint64_t pending_bytes;
-	uint64_t records_in;
-	uint64_t publications_in;
-	uint64_t records_out;
-	uint64_t publications_out;
-	uint64_t joins[BUS_JOIN_COUNT];
-	uint64_t epochs; /* new ones that this node has seen */
-	uint64_t lost_records;
-	uint64_t divergences;
-	uint64_t unknown;
-	uint64_t resends;
-	uint64_t warm_up_ms;
-	unsigned nodes; /* this one included */
-	/* From a record sent to its ack; lives as long as the bus. */
-	const struct histogram *acks;
-};
-void bus_status(const struct bus *b, struct bus_status *out);
+/* How it is, each value by itself; what is borrowed lives as long as the bus.
+ * Threads: any. */
+void bus_status(const struct bus *b, struct metrics_bus *out);
 
 #endif

@@ -202,7 +202,7 @@ static void log_counters(const struct server *s)
 		for (unsigned i = 0; i < s->workers_count; i++)
 			sum += stats_get(&s->workers[i]->stats,
 					 (enum stats_counter)c);
-		fields[c] = log_number(stats_name((enum stats_counter)c), sum);
+		fields[c] = log_number(stats_counters[c].name, sum);
 	}
 	fields[STATS_COUNT] =
 		log_number("topics", registry_topics(s->shared.registry));

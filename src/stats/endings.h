@@ -5,6 +5,18 @@
 #ifndef ISIMUD_STATS_ENDINGS_H
 #define ISIMUD_STATS_ENDINGS_H
 
+#include "codec/websocket.h"
+
+/* Codes of our own (RFC 6455 7.4.2: 4000 to 4999), each like the status code of
+ * HTTP behind the 4. */
+enum {
+	ENDING_CODE_UNAUTHORIZED = 4401,
+	ENDING_CODE_FORBIDDEN = 4403,
+	ENDING_CODE_TIMEOUT = 4408,
+	ENDING_CODE_GONE = 4410,
+};
+
+/* clang-format off */
 /*  name, close code, reason for the client (Close) or the log */
 #define ENDINGS(X)                                                             \
 	X(done, 0, "the last response is sent")                                \
@@ -15,27 +27,37 @@
 	X(idle_timeout, 0, "no further request came")                          \
 	X(write_timeout, 0, "the peer did not read")                           \
 	X(close_timeout, 0, "the peer did not answer Close")                   \
-	X(ping_timeout, 1011, "no answer to pings")                            \
-	X(message_timeout, 1008, "the message took too long")                  \
-	X(slow, 1013, "too slow: messages would be lost, connect again")       \
-	X(going_away, 1001, "the server is going away")                        \
-	X(protocol, 1002, "protocol error")                                    \
-	X(binary, 1003, "a text message was expected")                         \
-	X(bad_data, 1007, "the message is not valid")                          \
-	X(policy, 1008, "the message is not allowed here")                     \
-	X(forbidden, 1008, "this subscription is not allowed")                 \
-	X(auth_failed, 1011, "the authority did not answer")                   \
-	X(auth_away, 1013, "the authority is out of order, connect again")     \
-	X(auth_timeout, 4408, "the authority did not answer, connect again")   \
-	X(unauthorized, 4401, "wrong credentials")                             \
-	X(denied, 4403, "the authority does not allow it")                     \
-	X(refused, 1013, "not now, connect again later")                       \
-	X(busy, 1013, "too many clients are being checked, connect again")     \
-	X(not_resumed, 4410, "messages were lost since then")                  \
-	X(renewed, 1012, "messages may be lost, connect again")                \
-	X(too_big, 1009, "the message is too big")                             \
+	X(ping_timeout, WEBSOCKET_INTERNAL_ERROR, "no answer to pings")        \
+	X(message_timeout, WEBSOCKET_POLICY_VIOLATION,                         \
+	  "the message took too long")                                         \
+	X(slow, WEBSOCKET_TRY_AGAIN_LATER,                                     \
+	  "too slow: messages would be lost, connect again")                   \
+	X(going_away, WEBSOCKET_GOING_AWAY, "the server is going away")        \
+	X(protocol, WEBSOCKET_PROTOCOL_ERROR, "protocol error")                \
+	X(binary, WEBSOCKET_UNSUPPORTED_DATA, "a text message was expected")   \
+	X(bad_data, WEBSOCKET_INVALID_DATA, "the message is not valid")        \
+	X(policy, WEBSOCKET_POLICY_VIOLATION,                                  \
+	  "the message is not allowed here")                                   \
+	X(forbidden, WEBSOCKET_POLICY_VIOLATION,                               \
+	  "this subscription is not allowed")                                  \
+	X(auth_failed, WEBSOCKET_INTERNAL_ERROR,                               \
+	  "the authority did not answer")                                      \
+	X(auth_away, WEBSOCKET_TRY_AGAIN_LATER,                                \
+	  "the authority is out of order, connect again")                      \
+	X(auth_timeout, ENDING_CODE_TIMEOUT,                                   \
+	  "the authority did not answer, connect again")                       \
+	X(unauthorized, ENDING_CODE_UNAUTHORIZED, "wrong credentials")         \
+	X(denied, ENDING_CODE_FORBIDDEN, "the authority does not allow it")    \
+	X(refused, WEBSOCKET_TRY_AGAIN_LATER, "not now, connect again later")  \
+	X(busy, WEBSOCKET_TRY_AGAIN_LATER,                                     \
+	  "too many clients are being checked, connect again")                 \
+	X(not_resumed, ENDING_CODE_GONE, "messages were lost since then")      \
+	X(renewed, WEBSOCKET_SERVICE_RESTART,                                  \
+	  "messages may be lost, connect again")                               \
+	X(too_big, WEBSOCKET_TOO_BIG, "the message is too big")                \
 	X(displaced, 0, "quiet for longest, it made room for another")         \
-	X(no_memory, 1011, "the server is out of memory")
+	X(no_memory, WEBSOCKET_INTERNAL_ERROR, "the server is out of memory")
+/* clang-format on */
 
 enum ending {
 #define ENDING_ENUM(name, code, reason) ENDING_##name,

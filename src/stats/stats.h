@@ -7,89 +7,131 @@
 #define ISIMUD_STATS_STATS_H
 
 #include "base/histogram.h"
+#include "codec/http/status.h"
 #include "stats/endings.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define STATS_COUNTERS(X)                                                      \
-	X(accepted)         /* connections taken on */                         \
-	X(refused)          /* clients told to come back: over a limit */      \
-	X(accept_paused)    /* times that accepting waited for descriptors */  \
-	X(requests)         /* HTTP requests read */                           \
-	X(published)        /* publications answered 200 */                    \
-	X(publish_denied)   /* wrong credentials */                            \
-	X(publish_invalid)  /* not acceptable: 4xx but for credentials */      \
-	X(publish_full)     /* answered 503: a mailbox, or memory, was full */ \
-	X(subscribed)       /* subscriptions made */                           \
-	X(delivered)        /* messages queued to subscribers */               \
-	X(replayed)         /* messages of the history queued to them */       \
-	X(resumed)          /* subscriptions that went on without a loss */    \
-	X(not_resumed)      /* those that were told they could not */          \
-	X(replay_lost)      /* times one that was behind lost messages */      \
-	X(dropped)          /* messages that a lossy subscription lost */      \
-	X(publish_repeated) /* answered as the first with the same key */      \
-	X(commands)         /* of isimud.v1 */                                 \
-	X(command_errors)   /* those answered with an error */                 \
-	X(password_wrong)   /* presented by publishers and the like */         \
-	X(password_late)    /* those answered late, after too many */          \
-	X(host_refused)     /* requests for a host not allowed */              \
-	X(origin_refused)   /* requests from a web origin not allowed */       \
-	X(bytes_in)         /* read from clients */                            \
-	X(bytes_out)        /* written to clients */                           \
-	X(writes)           /* system calls that wrote */                      \
-	X(deflated)         /* messages compressed */                          \
-	X(deflate_bytes_in)                                                    \
-	X(deflate_bytes_out)                                                   \
-	X(inflated) /* messages of clients that were compressed */             \
-	X(inflate_bytes_in)                                                    \
-	X(inflate_bytes_out)                                                   \
-	X(auth_yes)                                                            \
-	X(auth_no)                                                             \
-	X(auth_failed)                                                         \
-	X(auth_known)  /* answered by a yes that was kept */                   \
-	X(auth_shared) /* waited for a check under way */                      \
-	X(auth_busy)   /* refused: too many under way */
-
-/* The status codes that are ever answered. (clang-format 14 lays this out
- * differently each time.) */
+/* Every table has a row for each; /metrics shows them in this order. A metric
+ * is named without "isimud_". Rows of the same metric, which differ by their
+ * labels, stand one behind the other, and the first of them has its help.
+ *
+ * clang-format 14 lays this out differently each time. */
 /* clang-format off */
-#define STATS_STATUSES(X)                                                      \
-	X(101) X(200) X(204) X(303)                                            \
-	X(400) X(401) X(403) X(404) X(405) X(406) X(408) X(413) X(414) X(415)  \
-	X(417) X(421) X(422) X(426) X(431)                                            \
-	X(500) X(501) X(503) X(504) X(505)
+
+/* Counters: name, metric, labels, help. publish_invalid counts answers of 4xx
+ * but for credentials, publish_full those of 503: a mailbox or memory was full,
+ * or the log was out of reach. */
+#define STATS_COUNTERS(X)                                                      \
+	X(accepted, "connections_accepted_total", "",                          \
+	  "Connections taken on.")                                             \
+	X(refused, "connections_refused_total", "",                            \
+	  "Connections and subscriptions told to come back later.")            \
+	X(accept_paused, "accept_pauses_total", "",                            \
+	  "Times that accepting waited for descriptors.")                      \
+	X(requests, "http_requests_total", "", "HTTP requests read.")          \
+	X(bytes_in, "received_bytes_total", "", "Bytes read from clients.")    \
+	X(bytes_out, "sent_bytes_total", "", "Bytes written to clients.")      \
+	X(writes, "writes_total", "", "System calls that wrote.")              \
+	X(password_wrong, "passwords_wrong_total", "",                         \
+	  "Wrong passwords presented.")                                        \
+	X(password_late, "passwords_late_total", "",                           \
+	  "Those answered late, since their address had too many.")            \
+	X(host_refused, "host_refused_total", "",                              \
+	  "Requests for a host that is not allowed.")                          \
+	X(origin_refused, "origin_refused_total", "",                          \
+	  "Requests from a web origin that is not allowed.")                   \
+	X(auth_yes, "auth_checks_total", "result=\"yes\"",                     \
+	  "Checks of subscribers' tokens, by result; known: by a yes that "    \
+	  "was kept, shared: by another's check, busy: too many under "        \
+	  "way.")                                                              \
+	X(auth_no, "auth_checks_total", "result=\"no\"", NULL)                 \
+	X(auth_failed, "auth_checks_total", "result=\"failed\"", NULL)         \
+	X(auth_known, "auth_checks_total", "result=\"known\"", NULL)           \
+	X(auth_shared, "auth_checks_total", "result=\"shared\"", NULL)         \
+	X(auth_busy, "auth_checks_total", "result=\"busy\"", NULL)             \
+	X(published, "publishes_total", "result=\"ok\"",                       \
+	  "Publications, by result.")                                          \
+	X(publish_denied, "publishes_total", "result=\"denied\"", NULL)        \
+	X(publish_invalid, "publishes_total", "result=\"invalid\"", NULL)      \
+	X(publish_full, "publishes_total", "result=\"full\"", NULL)            \
+	X(publish_repeated, "publish_repeats_total", "",                       \
+	  "Publishing requests answered as the first with the same key.")      \
+	X(subscribed, "subscribed_total", "", "Subscriptions made.")           \
+	X(resumed, "resumes_total", "result=\"exact\"",                        \
+	  "Subscriptions that were to go on from an id, by result: exact, "    \
+	  "or reset where messages were lost.")                                \
+	X(not_resumed, "resumes_total", "result=\"reset\"", NULL)              \
+	X(commands, "commands_total", "", "Commands of isimud.v1.")            \
+	X(command_errors, "command_errors_total", "",                          \
+	  "Those answered with an error.")                                     \
+	X(replay_lost, "replay_lost_total", "",                                \
+	  "Times one that was behind was told that messages were lost.")       \
+	X(delivered, "deliveries_total", "",                                   \
+	  "Messages queued to subscribers.")                                   \
+	X(replayed, "replayed_total", "",                                      \
+	  "Messages of the history queued to subscribers.")                    \
+	X(dropped, "dropped_total", "",                                        \
+	  "Messages that subscriptions with slow=drop lost.")                  \
+	X(deflated, "deflated_total", "",                                      \
+	  "Messages compressed, each once for all who get it so.")             \
+	X(deflate_bytes_in, "deflate_bytes_total", "direction=\"in\"",         \
+	  "Bytes of those, before (in) and after (out).")                      \
+	X(deflate_bytes_out, "deflate_bytes_total", "direction=\"out\"", NULL) \
+	X(inflated, "inflated_total", "", "Compressed messages of clients.")   \
+	X(inflate_bytes_in, "inflate_bytes_total", "direction=\"in\"",         \
+	  "Bytes of those, as they came (in) and inflated (out).")             \
+	X(inflate_bytes_out, "inflate_bytes_total", "direction=\"out\"", NULL)
+
+/* Gauges of a worker, brought up to date at its ticks, twice a second, or when
+ * they change: name, metric, labels, factor from our unit to that of the
+ * metric, help. beat_ms, which is not shown, is when the last tick was, on
+ * uv_hrtime()'s clock. */
+#define STATS_GAUGES(X)                                                        \
+	X(http, "connections", "kind=\"http\"", 1,                             \
+	  "Connections, by kind and worker.")                                  \
+	X(websocket, "connections", "kind=\"websocket\"", 1, NULL)             \
+	X(event_stream, "connections", "kind=\"event_stream\"", 1, NULL)       \
+	X(closing, "connections", "kind=\"closing\"", 1, NULL)                 \
+	X(subscriptions, "subscriptions", "", 1, "Subscriptions.")             \
+	X(behind, "subscriptions_behind", "", 1,                               \
+	  "Subscriptions that still get history.")                             \
+	X(mailbox_messages, "mailbox_messages", "", 1,                         \
+	  "Messages a worker found in its mailbox, at most in a second.")      \
+	X(buffered_bytes, "buffered_bytes", "", 1,                             \
+	  "Bytes the kernel has not taken yet.")                               \
+	X(buffered_worst_bytes, "buffered_worst_bytes", "", 1,                 \
+	  "The same, of the connection that has the most.")                    \
+	X(loop_lag_us, "last_loop_lag_seconds", "", 1e-6,                      \
+	  "How late the worker's last tick was.")                              \
+	X(beat_ms, NULL, "", 1, NULL)
+
+/* Histograms of a worker: name, metric, help. */
+#define STATS_HISTOGRAMS(X)                                                    \
+	X(delivery, "delivery_seconds",                                        \
+	  "From a publication accepted to its messages given to the "          \
+	  "kernel, once a worker.")                                            \
+	X(auth, "auth_check_seconds",                                          \
+	  "Duration of the checks that were answered.")                        \
+	X(lag, "loop_lag_seconds", "How late ticks were.")
 /* clang-format on */
 
-/* How things stand, brought up to date every second or when they change. */
-#define STATS_GAUGES(X)                                                        \
-	X(http)         /* connections with requests */                        \
-	X(websocket)    /* open WebSockets */                                  \
-	X(event_stream) /* open event streams */                               \
-	X(closing)      /* connections on their way out */                     \
-	X(subscriptions)                                                       \
-	X(behind)               /* subscriptions that still get history */     \
-	X(buffered_bytes)       /* not taken by the kernel yet */              \
-	X(buffered_worst_bytes) /* of the connection that has the most */      \
-	X(mailbox_messages) /* taken at once, the most of the last second */   \
-	X(loop_lag_us)      /* how late the last tick was */                   \
-	X(beat_ms)          /* when it was, on uv_hrtime()'s clock */
-
 enum stats_counter {
-#define STATS_ENUM(name) STATS_##name,
+#define STATS_ENUM(name, ...) STATS_##name,
 	STATS_COUNTERS(STATS_ENUM)
 #undef STATS_ENUM
-#define STATS_ENUM(name, code, reason) STATS_closed_##name,
+#define STATS_ENUM(name, ...) STATS_closed_##name,
 	ENDINGS(STATS_ENUM)
 #undef STATS_ENUM
-#define STATS_ENUM(status) STATS_http_##status,
-		STATS_STATUSES(STATS_ENUM)
+#define STATS_ENUM(status, phrase) STATS_http_##status,
+		HTTP_STATUSES(STATS_ENUM)
 #undef STATS_ENUM
 			STATS_COUNT,
 };
 
 enum stats_gauge {
-#define STATS_ENUM(name) STATS_GAUGE_##name,
+#define STATS_ENUM(name, ...) STATS_GAUGE_##name,
 	STATS_GAUGES(STATS_ENUM)
 #undef STATS_ENUM
 	STATS_GAUGE_COUNT,
@@ -98,10 +140,21 @@ enum stats_gauge {
 struct stats {
 	_Alignas(64) _Atomic uint64_t counters[STATS_COUNT];
 	_Atomic uint64_t gauges[STATS_GAUGE_COUNT];
-	struct histogram delivery; /* from accepted to given to the kernel */
-	struct histogram auth;     /* of checks that were answered */
-	struct histogram lag;      /* how late ticks were */
+#define STATS_MEMBER(name, ...) struct histogram name;
+	STATS_HISTOGRAMS(STATS_MEMBER)
+#undef STATS_MEMBER
 };
+
+/* What a counter, a gauge or a histogram is called. */
+struct stats_row {
+	const char *name;
+	const char *metric; /* NULL: it is not shown */
+	const char *labels; /* "" for none */
+	const char *help;   /* of the metric, in its first row */
+};
+extern const struct stats_row stats_counters[STATS_COUNT];
+extern const struct stats_row stats_gauges[STATS_GAUGE_COUNT];
+extern const double stats_gauge_factors[STATS_GAUGE_COUNT];
 
 /* Adds `n`; only ever called by the thread whose stats these are, so a plain
  * load and store are enough. */
@@ -133,10 +186,7 @@ static inline uint64_t stats_gauge(const struct stats *s,
 	return atomic_load_explicit(&s->gauges[gauge], memory_order_relaxed);
 }
 
-/* The counter's name: "accepted", "closed_slow", "http_200", … */
-const char *stats_name(enum stats_counter counter);
-
-/* Counts an answer. A status that is not in the table is counted as 500. */
+/* Counts an answer; `status` is one of codec/http/status.h. */
 void stats_add_status(struct stats *s, int status);
 
 #endif

@@ -258,7 +258,7 @@ int http_encode(struct span text, struct buf *out);
 
 /* A response. */
 struct http_response {
-	int status; /* with a reason phrase of http_reason_phrase() */
+	int status;               /* one of status.h: it is CHECKed */
 	const char *content_type; /* NULL: none, and no content */
 	struct span content;
 	const char *fields;      /* further field lines, each with its CR LF; or
@@ -296,8 +296,7 @@ int http_write_response(struct buf *out, const struct http_response *r);
  * before `end`. Returns its length. */
 size_t http_write_chunk_start(char *end, size_t len);
 
-/* The reason phrase of `status` (RFC 9110 15), "Unknown" for a status of which
- * nothing here is sent. */
+/* The reason phrase of `status`; NULL for one that is not in status.h. */
 const char *http_reason_phrase(int status);
 
 #endif

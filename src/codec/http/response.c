@@ -3,77 +3,23 @@
 
 #include "base/check.h"
 #include "base/decimal.h"
+#include "codec/http/status.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define STATUS_LINE_MAX 64 /* with the longest phrase below */
+#define STATUS_LINE_MAX 64 /* with the longest phrase of status.h */
 
 const char *http_reason_phrase(int status)
 {
 	switch (status) {
-	case 100:
-		return "Continue";
-	case 101:
-		return "Switching Protocols";
-	case 200:
-		return "OK";
-	case 202:
-		return "Accepted";
-	case 204:
-		return "No Content";
-	case 303:
-		return "See Other";
-	case 304:
-		return "Not Modified";
-	case 400:
-		return "Bad Request";
-	case 401:
-		return "Unauthorized";
-	case 403:
-		return "Forbidden";
-	case 404:
-		return "Not Found";
-	case 405:
-		return "Method Not Allowed";
-	case 406:
-		return "Not Acceptable";
-	case 408:
-		return "Request Timeout";
-	case 409:
-		return "Conflict";
-	case 413:
-		return "Content Too Large";
-	case 414:
-		return "URI Too Long";
-	case 415:
-		return "Unsupported Media Type";
-	case 417:
-		return "Expectation Failed";
-	case 421:
-		return "Misdirected Request";
-	case 422:
-		return "Unprocessable Content";
-	case 426:
-		return "Upgrade Required";
-	case 429:
-		return "Too Many Requests";
-	case 431:
-		return "Request Header Fields Too Large";
-	case 500:
-		return "Internal Server Error";
-	case 501:
-		return "Not Implemented";
-	case 502:
-		return "Bad Gateway";
-	case 503:
-		return "Service Unavailable";
-	case 504:
-		return "Gateway Timeout";
-	case 505:
-		return "HTTP Version Not Supported";
+#define HTTP_PHRASE(code, phrase)                                              \
+	case code:                                                             \
+		return phrase;
+		HTTP_STATUSES(HTTP_PHRASE)
+#undef HTTP_PHRASE
 	default:
-		return "Unknown";
+		return NULL;
 	}
 }
 
@@ -130,9 +76,11 @@ int http_write_response(struct buf *out, const struct http_response *r)
 	struct span fields = span_of(r->fields);
 	struct span more_fields = span_of(r->more_fields);
 	struct span date = span_of(r->date);
+	const char *phrase = http_reason_phrase(r->status);
 	size_t content_len = has_content ? r->content.len : 0;
 	char *p;
 
+	CHECK(phrase != NULL);
 	if (buf_reserve(out, STATUS_LINE_MAX + 200 + date.len + type.len +
 				     fields.len + more_fields.len +
 				     content_len) != 0)
@@ -140,7 +88,7 @@ int http_write_response(struct buf *out, const struct http_response *r)
 	p = out->bytes + out->len;
 	p = put(p, SPAN("HTTP/1.1 "));
 	p = decimal_write(p, (uint64_t)r->status);
-	p = put_field(p, SPAN(" "), span_of(http_reason_phrase(r->status)));
+	p = put_field(p, SPAN(" "), span_of(phrase));
 	if (date.bytes != NULL)
 		p = put_field(p, SPAN("Date: "), date);
 	if (has_content) {

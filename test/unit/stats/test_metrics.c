@@ -57,7 +57,7 @@ static struct metrics_source source(unsigned count)
 
 static struct histogram acks;
 
-static const uint64_t joins[] = {0, 107, 207};
+static const _Atomic uint64_t joins[] = {0, 107, 207};
 static const char *const join_names[] = {NULL, "start", "silent"};
 
 static const struct metrics_bus bus = {.is_up = true,
@@ -235,7 +235,7 @@ static void every_ending_and_every_status_has_its_line(void **state)
 		assert_has_line(text, line);                                   \
 	}
 	ENDINGS(HAS_ENDING)
-#define HAS_STATUS(status)                                                     \
+#define HAS_STATUS(status, phrase)                                             \
 	{                                                                      \
 		char line[256];                                                \
 		snprintf(line, sizeof line,                                    \
@@ -243,7 +243,7 @@ static void every_ending_and_every_status_has_its_line(void **state)
 			 status, (int)n++);                                    \
 		assert_has_line(text, line);                                   \
 	}
-	STATS_STATUSES(HAS_STATUS)
+	HTTP_STATUSES(HAS_STATUS)
 }
 
 static void gauges_are_shown_for_each_worker(void **state)

@@ -48,23 +48,27 @@ static void each_counter_has_a_name_of_its_own(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < STATS_COUNT; i++) {
-		assert_non_null(stats_name(i));
+		assert_non_null(stats_counters[i].name);
 		for (unsigned j = 0; j < i; j++)
-			assert_string_not_equal(stats_name(i), stats_name(j));
+			assert_string_not_equal(stats_counters[i].name,
+						stats_counters[j].name);
 	}
 }
 
 static void the_names_are_those_of_the_tables(void **state)
 {
 	(void)state;
-	assert_string_equal(stats_name(STATS_accepted), "accepted");
-	assert_string_equal(stats_name(STATS_auth_failed), "auth_failed");
-	assert_string_equal(stats_name(STATS_closed_done), "closed_done");
-	assert_string_equal(stats_name(STATS_closed_slow), "closed_slow");
-	assert_string_equal(stats_name(STATS_closed_no_memory),
+	assert_string_equal(stats_counters[STATS_accepted].name, "accepted");
+	assert_string_equal(stats_counters[STATS_auth_failed].name,
+			    "auth_failed");
+	assert_string_equal(stats_counters[STATS_closed_done].name,
+			    "closed_done");
+	assert_string_equal(stats_counters[STATS_closed_slow].name,
+			    "closed_slow");
+	assert_string_equal(stats_counters[STATS_closed_no_memory].name,
 			    "closed_no_memory");
-	assert_string_equal(stats_name(STATS_http_101), "http_101");
-	assert_string_equal(stats_name(STATS_COUNT - 1), "http_505");
+	assert_string_equal(stats_counters[STATS_http_101].name, "http_101");
+	assert_string_equal(stats_counters[STATS_COUNT - 1].name, "http_505");
 }
 
 static void two_threads_counters_share_no_cache_line(void **state)

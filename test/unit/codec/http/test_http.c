@@ -2121,7 +2121,6 @@ static void more_fields_follow_the_fields(void **state)
 
 static void statuses_1xx_204_and_304_have_no_content_length(void **state)
 {
-	const struct http_response go_on = {.status = 100};
 	const struct http_response switching = {
 		.status = 101,
 		.fields = "Upgrade: websocket\r\n",
@@ -2133,7 +2132,6 @@ static void statuses_1xx_204_and_304_have_no_content_length(void **state)
 	};
 
 	(void)state;
-	expect_response(&go_on, "HTTP/1.1 100 Continue\r\n\r\n");
 	expect_response(&switching, "HTTP/1.1 101 Switching Protocols\r\n"
 				    "Upgrade: websocket\r\n\r\n");
 	expect_response(&none, "HTTP/1.1 204 No Content\r\n\r\n");
@@ -2175,9 +2173,8 @@ static void every_status_that_reading_gives_has_a_phrase(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++)
-		assert_string_not_equal(http_reason_phrase(statuses[i]),
-					"Unknown");
-	assert_string_equal(http_reason_phrase(299), "Unknown");
+		assert_non_null(http_reason_phrase(statuses[i]));
+	assert_null(http_reason_phrase(299));
 }
 
 int main(void)
