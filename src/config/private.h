@@ -44,24 +44,32 @@ struct config_setting {
 extern const struct config_setting config_settings[];
 extern const size_t config_settings_count;
 
-/* The two below return NULL, or what is wrong: a text that goes on after the
- * setting's name. */
+/* --- value.c -------------------------------------------------------------- */
+
+/* Reads an unsigned decimal number; `*end` is the first character behind it.
+ * Returns false if there is none, or it is too large. */
+bool config_read_number(const char *text, uint64_t *out, char **end);
+
+/* Reads digits, and nothing else. Returns NULL, or what is wrong: a text that
+ * goes on after the setting's name. So do the two below. */
+const char *config_read_whole_number(const char *text, uint64_t *out);
+
+/* localhost as a number, 127.0.0.1; any other text as it is. */
+const char *config_numeric_address(const char *text);
+
+/* --- listeners.c ---------------------------------------------------------- */
+
+/* Reads a list of listeners, separated by commas. */
+const char *config_read_listeners(struct config *c, const char *text);
+
+/* Says of each listener whether it is_v6_only. */
+void config_tell_families_apart(struct config *c);
+
+/* --- read.c --------------------------------------------------------------- */
 
 /* Reads `text` into the member of `s`. */
 const char *config_read_setting(struct config *c,
 				const struct config_setting *s,
 				const char *text);
-
-/* Says of each listener whether it is_v6_only. */
-void config_tell_families_apart(struct config *c);
-
-/* Reads a list of listeners, separated by commas. */
-const char *config_read_listeners(struct config *c, const char *text);
-
-/* localhost as a number, 127.0.0.1; any other text as it is. */
-const char *config_numeric_address(const char *text);
-
-/* Reads digits, and nothing else. */
-const char *config_read_whole_number(const char *text, uint64_t *out);
 
 #endif

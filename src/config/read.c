@@ -7,29 +7,9 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-/* Reads an unsigned decimal number; `*end` is the first character behind it.
- * Returns false if there is none, or it is too large. */
-static bool read_number(const char *text, uint64_t *out, char **end)
-{
-	if (!isdigit((unsigned char)text[0]))
-		return false;
-	errno = 0;
-	*out = strtoull(text, end, 10);
-	return errno == 0;
-}
-
-const char *config_read_whole_number(const char *text, uint64_t *out)
-{
-	char *end;
-	if (!read_number(text, out, &end) || *end != '\0')
-		return "must be a whole number";
-	return NULL;
-}
 
 /* K, Ki, KB and KiB are all 1024, since K always was. */
 static const char *read_bytes(const char *text, uint64_t *out)
@@ -39,7 +19,7 @@ static const char *read_bytes(const char *text, uint64_t *out)
 	const char *wrong =
 		"must be a number of bytes, such as 65536, 64K, 1M, 64MiB";
 	char *end;
-	if (!read_number(text, out, &end))
+	if (!config_read_number(text, out, &end))
 		return wrong;
 	if (*end == '\0')
 		return NULL;
@@ -113,11 +93,6 @@ static const char *read_flag(const char *text, bool *out)
 	return "must be true, t, 1, false, f or 0";
 }
 
-const char *config_numeric_address(const char *text)
-{
-	return strcasecmp(text, "localhost") == 0 ? "127.0.0.1" : text;
-}
-
 static const char *read_address(const char *text, const char **out)
 {
 	unsigned char address[sizeof(struct in6_addr)];
@@ -136,7 +111,6 @@ static const char *read_format(const char *text, bool *is_json)
 	return NULL;
 }
 
-/* Reads `text` into the member of `s`. Returns NULL, or what is wrong. */
 #define SERVERS_MAX 16
 
 /* A URL of a NATS server, of `len` bytes: nats:// or tls://, then a host. */

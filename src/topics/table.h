@@ -1,9 +1,17 @@
-/* table.h - inside the registry room: shards, topics, and what they
- * keep.
+/* table.h - inside the registry: shards, topics, and what they keep. For these
+ * files, from the bottom up; each uses only those above it here:
  *
- * registry.c has the table and who is told of a publication,
- * batch.c how several are told at once, history.c what is kept and for how
- * long, look.c who asks.
+ * ring.c      the array of a topic's messages
+ * registry.c  the table
+ * history.c   what topics keep
+ * evict.c     which of them lose it first
+ * replay.c    history for those that have missed some
+ * join.c      who subscribes
+ * publish.c   who is told
+ * batch.c     several publications at once
+ * sequenced.c publications that a log has numbered
+ * look.c      who asks
+ * restore.c   the topics of another process
  */
 #ifndef ISIMUD_TOPICS_TABLE_H
 #define ISIMUD_TOPICS_TABLE_H
@@ -128,7 +136,34 @@ static inline struct message *registry_ring_at(const struct registry_ring *ring,
 	return ring->messages[i < behind ? ring->head + i : i - behind];
 }
 
-/* --- registry.c ---------------------------------------------------------- */
+/* --- ring.c --------------------------------------------------------------- */
+
+/* How many are the history's. */
+static inline uint32_t registry_ring_kept(const struct registry_ring *ring)
+{
+	return ring->count - ring->held;
+}
+
+/* Moves the messages to an array of `cap`, which is enough. Without memory the
+ * old one stays. */
+void registry_ring_resize(struct registry_ring *ring, uint32_t cap);
+
+/* Makes the array larger, if `size_max` allows and there is memory. */
+void registry_ring_grow(struct registry_ring *ring, uint32_t size_max);
+
+/* Gives back what the array has for messages that were held, beyond `max`. */
+void registry_ring_trim(struct registry_ring *ring, uint32_t max);
+
+/* The ring has room. Takes a reference of the caller's. */
+void registry_ring_append(struct registry_ring *ring, struct message *m);
+
+/* None of the messages is kept any more (message_drop). */
+void registry_ring_drop(struct registry_ring *ring);
+
+/* Gives up the references, and the array. */
+void registry_ring_fini(struct registry_ring *ring);
+
+/* --- registry.c ----------------------------------------------------------- */
 
 static inline struct registry_shard *registry_shard_of(struct registry *r,
 						       uint64_t hash)
@@ -157,9 +192,14 @@ size_t registry_remove_locked(const struct registry *r,
 size_t registry_topic_size(const struct registry *r,
 			   const struct topic_key *key);
 
-/* --- history.c -------------------------------------------------- */
+/* --- history.c ------------------------------------------------------------ */
+
+/* The time of a topic's last use is exact to so much. */
+#define REGISTRY_TOUCH_NS UINT64_C(1000000000)
 
 #define REGISTRY_DROPS_MAX 64
+/* Of these: left for those that have to be dropped. */
+#define REGISTRY_DROPS_RESERVE 8
 
 /* What was dropped under locks, to be freed without: free() there would cost
  * everybody. */
@@ -175,7 +215,90 @@ static inline void registry_drops_init(struct registry_drops *drops)
 	drops->ring.messages = NULL;
 }
 
+/* Whether one that need not be dropped now may be. */
+static inline bool registry_drops_has_room(const struct registry_drops *drops)
+{
+	return drops->count < REGISTRY_DROPS_MAX - REGISTRY_DROPS_RESERVE;
+}
+
 void registry_drops_free(struct registry_drops *drops);
+
+/* Counts what the history has more; or less, if `bytes` is below 0. */
+static inline void registry_count_bytes(struct registry *r, ptrdiff_t bytes)
+{
+	if (bytes != 0)
+		atomic_fetch_add_explicit(&r->history_bytes, (size_t)bytes,
+					  memory_order_relaxed);
+}
+
+/* For all below: the topic's lock and its shard's are held, or the shard's for
+ * writing. */
+
+/* Keeps `m`, the topic's newest; takes a reference of the caller's if so.
+ * Returns whether it is kept: not if it is too large, or without memory.
+ * registry_bound() must be called once no lock is held. */
+bool registry_keep_locked(struct registry *r, struct topic *t,
+			  struct message *m, struct registry_drops *drops);
+
+/* Takes the oldest out, whether it is claimed or not. Returns how much less
+ * the history has, for registry_count_bytes(). */
+size_t registry_drop_oldest_locked(struct registry *r, struct topic *t,
+				   struct registry_drops *drops);
+
+/* The oldest message of the history leaves it: it is held if it is before one
+ * that is claimed, or dropped; those held already are dropped if there are too
+ * many. Returns how much less the history has, for registry_count_bytes(). */
+size_t registry_shed_oldest_locked(struct registry *r, struct topic *t,
+				   struct registry_drops *drops);
+
+/* Drops what is held and nobody has to read any more, as far as `drops` has
+ * room. Returns whether that is all. */
+bool registry_release_held_locked(struct registry *r, struct topic *t,
+				  struct registry_drops *drops);
+
+/* Drops all that the topic keeps, claimed or not. */
+void registry_drop_history_locked(struct registry *r, struct topic *t,
+				  struct registry_drops *drops);
+
+/* Which of the ring's messages is the first that is told: those before it are
+ * only held, or too old and not retained. `count` if there is none. */
+uint32_t registry_first(const struct registry *r,
+			const struct registry_ring *ring, uint64_t now_ns);
+
+/* A topic has its first message. */
+void registry_use_locked(struct registry *r, struct topic *t);
+
+/* A topic has got its first subscriber, or lost its last, or was made without.
+ */
+void registry_uncount_topic_locked(struct registry *r, struct topic *t);
+void registry_count_topic_locked(struct registry *r, struct topic *t,
+				 uint64_t now_ns);
+
+/* Moves a topic that is listed before the border, as the last there. */
+void registry_cross_locked(struct registry *r, struct topic *t);
+
+/* Takes a topic off the list by use. */
+void registry_unlist_locked(struct registry *r, struct topic *t);
+
+/* Nobody lists or counts an unused topic any more. */
+void registry_forget_unused_locked(struct registry *r, struct topic *t);
+
+/* Nothing of before is retained: whatever is listed may get too old. No list's
+ * lock is held. */
+void registry_reset_border(struct registry *r);
+
+/* --- evict.c -------------------------------------------------------------- */
+
+/* Drops what history has beyond history_bytes. No lock is held. */
+void registry_bound(struct registry *r);
+
+/* --- replay.c ------------------------------------------------------------- */
+
+/* Fills in what of `join` comes from the past. Both locks are held. */
+void registry_resume_locked(const struct registry *r, struct topic *t,
+			    struct registry_join *join);
+
+/* --- publish.c ------------------------------------------------------------ */
 
 /* A publication under way. */
 struct registry_posting {
@@ -186,56 +309,27 @@ struct registry_posting {
 };
 
 /* Publishes to a topic whose shard is locked either way. Returns 0, or
- * UV_ENOBUFS if a mailbox is full. (registry.c) */
+ * UV_ENOBUFS if a mailbox is full. */
 int registry_post(struct registry *r, struct topic *t,
 		  struct registry_posting *p);
 
+/* Posts `m` to each of the `workers` of `t`, with a reference. Both locks are
+ * held. */
+void registry_post_all_locked(struct registry *r, struct topic *t,
+			      struct message *m, unsigned workers);
+
+/* Keeps and posts what has its number. Both locks are held; the topic has
+ * `workers` workers. */
+void registry_place_locked(struct registry *r, struct topic *t,
+			   struct registry_posting *p, unsigned workers);
+
 /* The topic, made and listed if there is none; NULL without memory. The shard
- * is locked for writing. (registry.c) */
+ * is locked for writing. */
 struct topic *registry_make_locked(struct registry *r, struct registry_shard *s,
 				   uint64_t hash, const struct topic_key *key,
 				   uint64_t now_ns);
 
-/* The number of a message that no topic has, for want of history. (registry.c)
- */
+/* The number of a message that no topic has, for want of history. */
 uint64_t registry_number_without(struct registry_shard *s);
-
-/* Drops all that the topic keeps, claimed or not. Both locks are held. */
-void registry_drop_history_locked(struct registry *r, struct topic *t,
-				  struct registry_drops *drops);
-
-/* Keeps `m`, the topic's newest; takes a reference of the caller's if so. Both
- * locks are held. Returns whether it is kept: not if it is too large, or
- * without memory. registry_bound() must be called once they are not. */
-bool registry_keep_locked(struct registry *r, struct topic *t,
-			  struct message *m, struct registry_drops *drops);
-
-/* Fills in what of `join` comes from the past. Both locks are held. */
-void registry_resume_locked(const struct registry *r, struct topic *t,
-			    struct registry_join *join);
-
-/* Which of the ring's messages is the first that is told: those before it are
- * only held, or too old and not retained. `count` if there is none. */
-uint32_t registry_first(const struct registry *r,
-			const struct registry_ring *ring, uint64_t now_ns);
-
-/* A topic has its first message. Both locks are held. */
-void registry_use_locked(struct registry *r, struct topic *t);
-
-/* A topic has got its first subscriber, or lost its last, or was made without.
- * Both locks are held, or the shard's for writing. */
-void registry_uncount_topic_locked(struct registry *r, struct topic *t);
-void registry_count_topic_locked(struct registry *r, struct topic *t,
-				 uint64_t now_ns);
-
-/* Nothing of before is retained: whatever is listed may get too old. No list's
- * lock is held. */
-void registry_reset_border(struct registry *r);
-
-/* Drops what history has beyond history_bytes. No lock is held. */
-void registry_bound(struct registry *r);
-
-/* Drops everything, of all topics, from their lists as well. */
-void registry_forget_all(struct registry *r);
 
 #endif

@@ -1,4 +1,4 @@
-/* test_history.c - what src/topics/history.c promises. */
+/* test_history.c - what src/topics/history.c, evict.c and replay.c promise. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

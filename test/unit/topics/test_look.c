@@ -1,4 +1,4 @@
-/* test_look.c - what src/topics/look.c promises. */
+/* test_look.c - what src/topics/look.c and restore.c promise. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

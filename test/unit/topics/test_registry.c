@@ -1,4 +1,4 @@
-/* test_registry.c - what src/topics/registry.c promises where no history is
+/* test_registry.c - what src/topics/registry.c, join.c and publish.c promise where no history is
  * kept. */
 #include <inttypes.h>
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* test_sequenced.c - what src/topics/registry.c promises where a log that
+/* test_sequenced.c - what src/topics/sequenced.c promises where a log that
  * others share gives the numbers. */
 #include <setjmp.h>
 #include <stdarg.h>

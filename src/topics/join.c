@@ -1,0 +1,92 @@
+/* join.c - who subscribes to a topic, and who leaves it. */
+#include "topics/table.h"
+
+#include "base/check.h"
+
+/* Adds a subscriber to a topic whose shard is locked either way. */
+static int enter(struct registry *r, struct topic *t, unsigned worker,
+		 struct registry_join *join)
+{
+	struct registry_slot *slot = &t->slots[worker];
+
+	uv_mutex_lock(&t->lock);
+	if (slot->member == NULL && join->member == NULL) {
+		uv_mutex_unlock(&t->lock);
+		return UV_ENOENT;
+	}
+	if (slot->member == NULL)
+		*slot = (struct registry_slot){.member = join->member};
+	if (t->subscribers == 0 && (t->is_listed || t->is_unused))
+		registry_uncount_topic_locked(r, t);
+	slot->subscribers++;
+	t->subscribers++;
+	join->member = slot->member;
+	join->topic = t;
+	join->topic_epoch = t->epoch;
+	/* The topic had nothing else of what is applied. */
+	if (r->options.is_log && t->sequence < registry_applied(r))
+		t->sequence = registry_applied(r);
+	registry_resume_locked(r, t, join);
+	uv_mutex_unlock(&t->lock);
+	return 0;
+}
+
+int registry_join(struct registry *r, const struct topic_key *key,
+		  unsigned worker, struct registry_join *join)
+{
+	uint64_t hash = registry_hash(r, key);
+	struct registry_shard *s = registry_shard_of(r, hash);
+
+	uv_rwlock_rdlock(&s->lock);
+	struct topic *t = registry_find_locked(s, hash, key);
+	int rv = t == NULL ? UV_ENOENT : enter(r, t, worker, join);
+	uv_rwlock_rdunlock(&s->lock);
+	if (rv == 0 || join->member == NULL)
+		return rv;
+
+	uv_rwlock_wrlock(&s->lock);
+	t = registry_find_locked(s, hash, key);
+	if (t == NULL)
+		t = registry_insert_locked(r, s, hash, key);
+	rv = t == NULL ? UV_ENOMEM : enter(r, t, worker, join);
+	uv_rwlock_wrunlock(&s->lock);
+	return rv;
+}
+
+/* Returns whether it was the worker's last; `*is_unused`: anybody's last. */
+static bool exit_topic(struct topic *t, unsigned worker, uint64_t *posted,
+		       bool *is_unused)
+{
+	struct registry_slot *slot = &t->slots[worker];
+
+	uv_mutex_lock(&t->lock);
+	CHECK(slot->subscribers > 0);
+	bool is_last = --slot->subscribers == 0;
+	if (is_last) {
+		*posted = slot->posted;
+		slot->member = NULL;
+	}
+	*is_unused = --t->subscribers == 0;
+	uv_mutex_unlock(&t->lock);
+	return is_last;
+}
+
+bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
+		    uint64_t *posted)
+{
+	struct registry_shard *s = registry_shard_of(r, t->hash);
+	bool is_unused;
+
+	/* The write lock at once: were it taken only for the last subscriber,
+	 * somebody else could free the topic between the two locks. */
+	uv_rwlock_wrlock(&s->lock);
+	bool is_last = exit_topic(t, worker, posted, &is_unused);
+	if (is_unused && r->has_history)
+		registry_count_topic_locked(r, t, uv_hrtime());
+	else if (is_unused)
+		registry_remove_locked(r, s, t);
+	uv_rwlock_wrunlock(&s->lock);
+	if (is_unused)
+		registry_bound(r);
+	return is_last;
+}

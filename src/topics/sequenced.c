@@ -1,0 +1,130 @@
+/* sequenced.c - publishing where a log that others share gives the numbers. */
+#include "topics/table.h"
+
+#include "base/check.h"
+
+static unsigned count_members(const struct registry *r, const struct topic *t)
+{
+	unsigned workers = 0;
+
+	for (unsigned w = 0; w < r->options.workers; w++)
+		workers += t->slots[w].member != NULL;
+	return workers;
+}
+
+static void apply_to(struct registry *r, struct topic *t,
+		     struct registry_posting *p)
+{
+	uv_mutex_lock(&t->lock);
+	CHECK(p->message->sequence > t->sequence);
+	if (!t->was_used)
+		registry_use_locked(r, t);
+	t->sequence = p->message->sequence;
+	registry_place_locked(r, t, p, count_members(r, t));
+	uv_mutex_unlock(&t->lock);
+}
+
+/* Where there is history, or else nobody has it and it is gone at once. */
+static void apply_to_new(struct registry *r, uint64_t hash,
+			 const struct topic_key *key,
+			 struct registry_posting *p)
+{
+	struct registry_shard *s = registry_shard_of(r, hash);
+
+	uv_rwlock_wrlock(&s->lock);
+	struct topic *t =
+		r->has_history ? registry_make_locked(r, s, hash, key,
+						      p->message->accepted_ns)
+			       : registry_find_locked(s, hash, key);
+	if (t != NULL)
+		apply_to(r, t, p);
+	else /* no topic of this shard is known from before it */
+		s->sequence_base = p->message->sequence;
+	uv_rwlock_wrunlock(&s->lock);
+}
+
+void registry_apply(struct registry *r, const struct topic_key *key,
+		    struct message *m)
+{
+	uint64_t hash = registry_hash(r, key);
+	struct registry_shard *s = registry_shard_of(r, hash);
+	struct registry_receipt receipt;
+	struct registry_posting p = {.message = m, .receipt = &receipt};
+
+	registry_drops_init(&p.drops);
+	uv_rwlock_rdlock(&s->lock);
+	struct topic *t = registry_find_locked(s, hash, key);
+	if (t != NULL)
+		apply_to(r, t, &p);
+	uv_rwlock_rdunlock(&s->lock);
+	if (t == NULL)
+		apply_to_new(r, hash, key, &p);
+	if (p.message != NULL)
+		message_unref(p.message, 1);
+	registry_drops_free(&p.drops);
+	registry_bound(r);
+}
+
+/* --- another epoch -------------------------------------------------------- */
+
+/* A message that says so, for those that have subscribed; NULL without memory,
+ * which ends the process: nobody may go on as if nothing was lost. */
+static struct message *reset_of(const struct registry *r, uint64_t epoch,
+				uint64_t base)
+{
+	struct message *m = message_new(SPAN(""), false, r->options.workers);
+
+	CHECK(m != NULL);
+	m->is_reset = true;
+	m->sequence = base;
+	m->epoch = epoch;
+	m->accepted_ns = uv_hrtime();
+	return m;
+}
+
+static void renew_topic(struct registry *r, struct topic *t, uint64_t epoch,
+			uint64_t base)
+{
+	struct registry_drops drops;
+
+	registry_drops_init(&drops);
+	uv_mutex_lock(&t->lock);
+	registry_drop_history_locked(r, t, &drops);
+	t->epoch = epoch;
+	t->sequence = base;
+	t->dropped = base;
+	unsigned workers = count_members(r, t);
+	if (workers > 0) {
+		struct message *m = reset_of(r, epoch, base);
+		message_ref(m, workers);
+		registry_post_all_locked(r, t, m, workers);
+		message_unref(m, 1);
+	}
+	uv_mutex_unlock(&t->lock);
+	registry_drops_free(&drops);
+}
+
+void registry_renew(struct registry *r, uint64_t epoch, uint64_t base)
+{
+	atomic_store_explicit(&r->epoch, epoch, memory_order_relaxed);
+	registry_reach(r, base);
+	for (unsigned i = 0; i < REGISTRY_SHARDS; i++) {
+		struct registry_shard *s = &r->shards[i];
+		uv_rwlock_wrlock(&s->lock);
+		s->sequence_base = base;
+		size_t buckets =
+			s->buckets == NULL ? 0 : (size_t)1 << s->bucket_bits;
+		for (size_t b = 0; b < buckets; b++)
+			for (struct topic *t = s->buckets[b]; t != NULL;
+			     t = t->next)
+				renew_topic(r, t, epoch, base);
+		uv_rwlock_wrunlock(&s->lock);
+	}
+	registry_reset_border(r);
+	/* Behind those: whoever subscribes from then on is in the new epoch. */
+	struct message *m = reset_of(r, epoch, base);
+	message_ref(m, r->options.workers);
+	for (unsigned w = 0; w < r->options.workers; w++)
+		mailbox_post_message(r->options.mailboxes[w], NULL, m);
+	message_unref(m, 1);
+}
