@@ -51,9 +51,14 @@ void routes_drop_waiting(struct session *session)
 	buf_fini(&session->waiting);
 }
 
-static size_t size_of(const struct subscriber *s)
+void routes_free_subscriber(struct subscriber *s)
 {
-	return s->is_lossy ? sizeof(struct lossy) : sizeof *s;
+	if (s->is_lossy) {
+		subscribers_lossy_free(s);
+		return;
+	}
+	memory_credit(sizeof *s);
+	free(s);
 }
 
 static void forget_subscriptions(struct routes *r, struct session *session)
@@ -61,8 +66,7 @@ static void forget_subscriptions(struct routes *r, struct session *session)
 	for (unsigned i = 0; i < session->subscribed_count; i++) {
 		struct subscriber *s = session->subscribed[i];
 		subscribers_remove(&r->subscribers, s);
-		memory_credit(size_of(s));
-		free(s);
+		routes_free_subscriber(s);
 	}
 	memory_credit(session->subscribed_cap * sizeof(struct subscriber *));
 	free(session->subscribed);

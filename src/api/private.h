@@ -150,8 +150,8 @@ struct session {
 	struct span publisher;
 	unsigned secret; /* the password that it had: secret_match() */
 
-	/* Subscriptions of isimud.v1, each on the heap: a struct lossy, or a
-	 * plain subscriber. */
+	/* Subscriptions of isimud.v1, each on the heap: see
+	 * routes_free_subscriber(). */
 	struct subscriber **subscribed;
 	unsigned subscribed_count;
 	unsigned subscribed_cap;
@@ -330,6 +330,10 @@ void routes_forget_wait(struct session *session);
 
 /* Cancels what is under way, ends the session's subscriptions, frees it. */
 void routes_forget_session(struct routes *r, struct client *client);
+
+/* Frees one of session.subscribed, by which kind it is (is_lossy). It is not
+ * subscribed any more. */
+void routes_free_subscriber(struct subscriber *s);
 
 /* The same, and all else there is of the client. */
 void routes_forget(struct routes *r, struct conn *c);

@@ -45,9 +45,7 @@ static bool use_room(struct routes *r, struct subscriber *s)
 {
 	if (subscribers_catch_up(&r->subscribers, s))
 		return false;
-	return !s->is_lossy ||
-	       subscribers_feed(&r->subscribers,
-				CONTAINER_OF(s, struct lossy, subscriber));
+	return !s->is_lossy || subscribers_feed(&r->subscribers, s);
 }
 
 /* Takes turns, so that one subscription does not keep all the room there is. */

@@ -61,26 +61,16 @@ static int reserve(struct session *session)
 static struct subscriber *subscriber_new(struct session *session,
 					 const struct conn *c, bool is_lossy)
 {
-	size_t size =
-		is_lossy ? sizeof(struct lossy) : sizeof(struct subscriber);
-	struct subscriber *s = calloc(1, size);
+	enum message_form form = message_form_for(conn_framing(c), true);
 
+	if (is_lossy)
+		return subscribers_lossy_new(form, &session->lossy_bytes);
+	struct subscriber *s = calloc(1, sizeof *s);
 	if (s == NULL)
 		return NULL;
-	memory_charge(size);
-	s->form = (uint8_t)message_form_for(conn_framing(c), true);
-	s->is_lossy = is_lossy;
-	if (is_lossy)
-		CONTAINER_OF(s, struct lossy, subscriber)->shared_bytes =
-			&session->lossy_bytes;
+	memory_charge(sizeof *s);
+	s->form = (uint8_t)form;
 	return s;
-}
-
-static void subscriber_free(struct subscriber *s)
-{
-	memory_credit(s->is_lossy ? sizeof(struct lossy)
-				  : sizeof(struct subscriber));
-	free(s);
 }
 
 /* A subscription that is asked for, by a command or by the URL. */
@@ -152,7 +142,7 @@ static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 	int rv = subscribers_add(&r->subscribers, s, c, &wish->key, &wish->from,
 				 &is_exact);
 	if (rv != 0) {
-		subscriber_free(s);
+		routes_free_subscriber(s);
 		if (rv != UV_EAGAIN)
 			goto no_memory;
 		answer_error(r, c, wish->ref, ENVELOPE_busy, NULL);
@@ -178,7 +168,7 @@ static void unsubscribe(struct routes *r, struct conn *c,
 		return;
 	}
 	subscribers_remove(&r->subscribers, *at);
-	subscriber_free(*at);
+	routes_free_subscriber(*at);
 	*at = session->subscribed[--session->subscribed_count];
 	r->page.len = 0;
 	answer(r, c,

@@ -54,69 +54,12 @@ static struct message *sort_mail(struct subscribers *all, struct message *m)
 	return m;
 }
 
-/* --- chunks --------------------------------------------------------------- */
-
-static bool is_long(const struct message *m)
-{
-	return m->frame_len > JOIN_MAX_BYTES;
-}
-
-static struct chunk *chunk_of_copy(const void *bytes, size_t len)
-{
-	struct chunk *chunk = chunk_new(len);
-
-	if (chunk != NULL)
-		chunk_append(chunk, bytes, len);
-	return chunk;
-}
-
-static struct chunk *chunk_of_long(struct message *m, enum message_form form,
-				   const struct message_source *source)
-{
-	struct message_encoding *apart;
-	struct span bytes = message_encode(m, form, source, &apart);
-
-	if (apart != NULL)
-		return chunk_of_encoding(apart, bytes);
-	if (bytes.bytes == NULL)
-		return NULL;
-	return chunk_of_part(message_ref(m, 1), bytes);
-}
-
-struct chunk *subscribers_chunk_of(struct subscribers *all, struct message *m,
-				   enum message_form form,
-				   const struct message_source *source)
-{
-	if (form == MESSAGE_FRAME)
-		return chunk_of_message(message_ref(m, 1));
-	if (is_long(m))
-		return chunk_of_long(m, form, source);
-	all->text.len = 0;
-	if (message_append(&all->text, m, form, source) != 0)
-		return NULL;
-	return chunk_of_copy(all->text.bytes, all->text.len);
-}
-
-struct chunk *subscribers_body_of(struct subscribers *all, struct message *m,
-				  enum message_form form,
-				  const struct message_source *source)
-{
-	struct chunk *chunk = subscribers_chunk_of(all, m, form, source);
-
-	if (chunk == NULL)
-		return NULL;
-	struct span event = {(const char *)chunk->bytes, chunk->len};
-	struct span body = message_event_body(event, form);
-	chunk->bytes = (const uint8_t *)body.bytes;
-	chunk->len = (uint32_t)body.len;
-	return chunk;
-}
-
 /* --- runs ----------------------------------------------------------------- */
 
 /* Adds `m` to the run, whose messages, but of frames, are joined in all->batch.
  * Returns whether there is memory. */
-static bool join(const struct audience *a, struct run *run, struct message *m)
+static bool add_to_run(const struct audience *a, struct run *run,
+		       struct message *m)
 {
 	struct buf *batch = &a->all->batch;
 
@@ -140,11 +83,11 @@ static struct run next_run(const struct audience *a, struct message *first,
 	a->all->batch.len = 0;
 	while (run.after != end && run.bytes <= RUN_MAX_BYTES) {
 		bool is_alone =
-			is_long(run.after) ||
+			message_is_long(run.after) ||
 			(a->form == MESSAGE_FRAME &&
 			 run.bytes + run.after->frame_len > RUN_MAX_BYTES);
 		if (!is_alone)
-			is_alone = !join(a, &run, run.after);
+			is_alone = !add_to_run(a, &run, run.after);
 		if (is_alone && run.messages > 0)
 			break;
 		run.messages++;
@@ -163,7 +106,7 @@ static struct chunk *chunk_of_run(const struct audience *a,
 	const struct buf *batch = &a->all->batch;
 
 	if (a->form != MESSAGE_FRAME && batch->len > 0)
-		return chunk_of_copy(batch->bytes, batch->len);
+		return subscribers_chunk_of_copy(batch->bytes, batch->len);
 	if (run->messages == 1)
 		return subscribers_chunk_of(a->all, run->first, a->form,
 					    &a->source);
@@ -266,41 +209,6 @@ static void send_form(struct subscribers *all, const struct local_topic *local,
 
 /* --- one by one ----------------------------------------------------------- */
 
-/* Writes what goes before `body` in an event of `s`, into all->text. Returns
- * that; absent without memory. */
-static struct span write_event_start(struct subscribers *all,
-				     const struct subscriber *s,
-				     const struct chunk *body)
-{
-	struct buf *text = &all->text;
-
-	all->cursor.len = 0;
-	text->len = 0;
-	if (subscribers_write_cursor(all, s, &all->cursor) != 0 ||
-	    message_append_event_start(
-		    text, (enum message_form)s->form,
-		    (struct span){all->cursor.bytes, all->cursor.len},
-		    body->len) != 0)
-		return (struct span){NULL, 0};
-	return (struct span){text->bytes, text->len};
-}
-
-void subscribers_send_event(struct subscribers *all, const struct subscriber *s,
-			    struct chunk *body)
-{
-	struct span start = {NULL, 0};
-
-	if (body != NULL)
-		start = write_event_start(all, s, body);
-	if (start.bytes == NULL) {
-		conn_end_later(s->conn, ENDING_no_memory);
-		return;
-	}
-	conn_send_part(s->conn, start);
-	conn_send(s->conn, body); /* nothing, if the part found no memory */
-	stats_add(all->stats, STATS_delivered, 1);
-}
-
 /* Sends `m` to those that each need a look. Events of a form share a body. */
 static void send_singles(struct subscribers *all,
 			 const struct local_topic *local, struct message *m)
@@ -312,9 +220,7 @@ static void send_singles(struct subscribers *all,
 	     i < local->ends[GROUP_SINGLE]; i++) {
 		struct subscriber *s = local->members[i];
 		if (s->is_lossy) {
-			subscribers_offer(
-				all, CONTAINER_OF(s, struct lossy, subscriber),
-				m);
+			subscribers_offer(all, lossy_of(s), m);
 			continue;
 		}
 		if (m->sequence <= s->since || !conn_can_send(s->conn))
@@ -338,8 +244,9 @@ static void sample(struct subscribers *all, const struct message *m)
 		all->accepted_ns[all->samples++] = m->accepted_ns;
 }
 
-static void send_batch(struct subscribers *all, const struct local_topic *local,
-		       const struct run *batch)
+static void send_to_all(struct subscribers *all,
+			const struct local_topic *local,
+			const struct run *batch)
 {
 	uint32_t start = 0;
 
@@ -402,7 +309,7 @@ static uint64_t deliver_batch(struct subscribers *all)
 	shorten(all, local, &batch);
 	local->taken += batch.messages;
 	if (count > 0)
-		send_batch(all, local, &batch);
+		send_to_all(all, local, &batch);
 	local->first = batch.after;
 	drop_batch(&batch, all->worker);
 	if (local->first != NULL)
@@ -424,6 +331,24 @@ void subscribers_flushed(struct subscribers *all)
 			      1);
 }
 
+/* The topic has begun anew behind number `base`: all are told. */
+static void reset_topic(struct subscribers *all, struct local_topic *local,
+			uint64_t base)
+{
+	/* What these still had to get is void, and their claims with it. */
+	while (local->ends[GROUP_BEHIND] > local->ends[GROUP_SINGLE])
+		subscribers_go_live(
+			all, local->members[local->ends[GROUP_BEHIND] - 1],
+			base);
+	for (uint32_t i = 0; i < local_topic_count(local); i++) {
+		struct subscriber *s = local->members[i];
+		if (s->is_lossy)
+			subscribers_forget(lossy_of(s));
+		s->since = base;
+		all->on_reset(all, s);
+	}
+}
+
 /* Takes a reset off the mail, once all before it is delivered; returns what is
  * behind it. */
 static struct message *take_reset(struct subscribers *all, struct message *m)
@@ -435,7 +360,7 @@ static struct message *take_reset(struct subscribers *all, struct message *m)
 	all->epoch = m->epoch;
 	if (local != NULL) {
 		local->taken++;
-		subscribers_reset(all, local, m->sequence);
+		reset_topic(all, local, m->sequence);
 		if (local->topic == NULL && local->taken == local->posted)
 			local_topic_free(local);
 	}

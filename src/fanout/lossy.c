@@ -15,6 +15,29 @@
 
 #define RING_MIN 8 /* messages; a power of two */
 
+struct subscriber *subscribers_lossy_new(enum message_form form,
+					 size_t *shared_bytes)
+{
+	struct lossy *l = calloc(1, sizeof *l);
+
+	if (l == NULL)
+		return NULL;
+	memory_charge(sizeof *l);
+	l->subscriber.form = (uint8_t)form;
+	l->subscriber.is_lossy = true;
+	l->shared_bytes = shared_bytes;
+	return &l->subscriber;
+}
+
+void subscribers_lossy_free(struct subscriber *s)
+{
+	struct lossy *l = lossy_of(s);
+
+	CHECK(s->topic == NULL && l->waiting == NULL);
+	memory_credit(sizeof *l);
+	free(l);
+}
+
 /* --- what waits ----------------------------------------------------------- */
 
 static struct message **slot(const struct lossy *l, uint32_t i)
@@ -50,8 +73,7 @@ static int grow(struct lossy *l)
 static void note_bytes(struct lossy *l, size_t more, size_t less)
 {
 	l->bytes += more - less;
-	if (l->shared_bytes != NULL)
-		*l->shared_bytes += more - less;
+	*l->shared_bytes += more - less;
 }
 
 /* Takes a reference of its own. */
@@ -118,8 +140,7 @@ static void lose_up_to(struct subscribers *all, struct lossy *l,
 static bool make_room(struct subscribers *all, struct lossy *l, size_t len)
 {
 	for (;;) {
-		size_t waiting =
-			l->shared_bytes != NULL ? *l->shared_bytes : l->bytes;
+		size_t waiting = *l->shared_bytes;
 		size_t before = conn_unsent_bytes(l->subscriber.conn) + waiting;
 		if (before == 0 || before + len <= all->buffered_max_bytes)
 			return true;
@@ -189,7 +210,8 @@ static bool has_room(struct conn *c)
 	return conn_has_room(c);
 }
 
-bool subscribers_feed(struct subscribers *all, struct lossy *l)
+/* As subscribers_feed(). */
+static bool feed(struct subscribers *all, struct lossy *l)
 {
 	while (l->gap_from != 0 || l->count > 0) {
 		if (!has_room(l->subscriber.conn)) {
@@ -204,6 +226,11 @@ bool subscribers_feed(struct subscribers *all, struct lossy *l)
 	return true;
 }
 
+bool subscribers_feed(struct subscribers *all, struct subscriber *s)
+{
+	return feed(all, lossy_of(s));
+}
+
 void subscribers_offer(struct subscribers *all, struct lossy *l,
 		       struct message *m)
 {
@@ -212,7 +239,7 @@ void subscribers_offer(struct subscribers *all, struct lossy *l,
 	if (m->sequence <= l->subscriber.since)
 		return;
 	l->subscriber.since = m->sequence;
-	bool is_next = subscribers_feed(all, l) && has_room(c);
+	bool is_next = feed(all, l) && has_room(c);
 	bool is_taken =
 		is_next ? send_now(all, l, m)
 			: make_room(all, l, m->size) && append(l, m) == 0;

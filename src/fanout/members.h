@@ -1,13 +1,17 @@
-/* members.h - a topic's subscribers, for the files of the room:
+/* members.h - a topic's subscribers, for the files of the folder, from the
+ * bottom up; each uses only those above it here:
  *
- * subscribers.c  who has subscribed
- * deliver.c      messages to all of them
- * replay.c       history to those that are behind
- * lossy.c        messages to those that may lose some
+ * members.c    the subscribers of a topic
+ * chunks.c     messages in the forms that they are sent
+ * lossy.c      messages to those that may lose some
+ * replay.c     history to those that are behind
+ * subscribe.c  who subscribes, and who leaves
+ * deliver.c    messages to all of them
  */
 #ifndef ISIMUD_FANOUT_MEMBERS_H
 #define ISIMUD_FANOUT_MEMBERS_H
 
+#include "base/check.h"
 #include "fanout/subscribers.h"
 #include "topics/encode.h"
 
@@ -43,25 +47,63 @@ static inline uint32_t local_topic_count(const struct local_topic *local)
 	return local->ends[GROUP_BEHIND];
 }
 
-/* subscribers.c */
-/* Counts what was compressed since the last call. Returns whether anything was:
- * the clock is to be looked at. */
-bool subscribers_count_deflated(struct subscribers *all);
+/* A subscription that may lose messages (subscribers_lossy_new). */
+struct lossy {
+	struct subscriber subscriber;
+	/* The bytes that wait in all lossy subscriptions of the connection:
+	 * the caller's. */
+	size_t *shared_bytes;
+	struct message **waiting; /* a ring; a reference each */
+	uint32_t head;
+	uint32_t count;
+	uint32_t cap;
+	size_t bytes;      /* of those, as raw messages */
+	uint64_t gap_from; /* dropped before the oldest that waits; 0: none */
+	uint64_t gap_to;
+};
+
+static inline struct lossy *lossy_of(struct subscriber *s)
+{
+	return CONTAINER_OF(s, struct lossy, subscriber);
+}
+
+/* What is kept for one subscriber while it is behind. */
+struct replay {
+	struct list link; /* in subscribers.turns, or in none */
+	struct subscriber *subscriber;
+	uint64_t since; /* it has got what is up to it */
+};
+
+static inline uint64_t replay_since(const struct replay *replay)
+{
+	return replay->since;
+}
+
+/* Whether it is sent without a copy. */
+static inline bool message_is_long(const struct message *m)
+{
+	return m->frame_len > JOIN_MAX_BYTES;
+}
+
+/* --- members.c ------------------------------------------------------------ */
+
+/* Without members; NULL without memory. */
+struct local_topic *local_topic_new(void);
 void local_topic_free(struct local_topic *local);
 /* What forms of its messages are made from; while it has a subscriber. */
 struct message_source local_topic_source(const struct subscribers *all,
 					 const struct local_topic *local);
+/* Makes room for one member more. Returns 0 or UV_ENOMEM. */
+int local_topic_reserve(struct local_topic *local);
+/* Puts `s` into its group, and takes it out; there is room. */
+void local_topic_insert(struct local_topic *local, struct subscriber *s);
+void local_topic_take_out(struct local_topic *local,
+			  const struct subscriber *s);
 
-/* Moves one that is behind to where messages are delivered to it: it has got
- * what is up to `since`. */
-void subscribers_go_live(struct subscribers *all, struct subscriber *s,
-			 uint64_t since);
+/* --- chunks.c ------------------------------------------------------------- */
 
-/* The topic has begun anew behind number `base`: all are told. */
-void subscribers_reset(struct subscribers *all, struct local_topic *local,
-		       uint64_t base);
-
-/* deliver.c */
+/* A chunk with a copy of `bytes`; NULL without memory. */
+struct chunk *subscribers_chunk_of_copy(const void *bytes, size_t len);
 /* A chunk of a message in a form: its own bytes where it is long and has them,
  * or may keep them; else others. NULL without memory. */
 struct chunk *subscribers_chunk_of(struct subscribers *all, struct message *m,
@@ -75,19 +117,27 @@ struct chunk *subscribers_body_of(struct subscribers *all, struct message *m,
  * message already: both, or nothing. `body` NULL: memory is missing. */
 void subscribers_send_event(struct subscribers *all, const struct subscriber *s,
 			    struct chunk *body);
+/* Counts what was compressed since the last call. Returns whether anything was:
+ * the clock is to be looked at. */
+bool subscribers_count_deflated(struct subscribers *all);
 
-/* replay.c */
-/* Makes what is kept for one that is behind and has got what is up to `since`.
- * NULL without memory. */
-struct replay *replay_new(struct subscriber *s, uint64_t since);
-uint64_t replay_since(const struct replay *replay);
-void replay_free(struct replay *replay);
+/* --- lossy.c -------------------------------------------------------------- */
 
-/* lossy.c */
 /* Sends `m`, or lets it wait, or drops something. */
 void subscribers_offer(struct subscribers *all, struct lossy *l,
 		       struct message *m);
 /* Gives up all that waits. */
 void subscribers_forget(struct lossy *l);
+
+/* --- replay.c ------------------------------------------------------------- */
+
+/* Makes what is kept for one that is behind and has got what is up to `since`.
+ * NULL without memory. */
+struct replay *replay_new(struct subscriber *s, uint64_t since);
+void replay_free(struct replay *replay);
+/* Moves one that is behind to where messages are delivered to it: it has got
+ * what is up to `since`. */
+void subscribers_go_live(struct subscribers *all, struct subscriber *s,
+			 uint64_t since);
 
 #endif

@@ -20,13 +20,6 @@
 /* A scratch buffer that grew beyond it is not kept. */
 #define SCRATCH_MAX_BYTES (4 * JOIN_MAX_BYTES)
 
-/* What is kept for one subscriber while it is behind. */
-struct replay {
-	struct list link; /* in subscribers.turns, or in none */
-	struct subscriber *subscriber;
-	uint64_t since; /* it has got what is up to it */
-};
-
 struct replay *replay_new(struct subscriber *s, uint64_t since)
 {
 	struct replay *replay = malloc(sizeof *replay);
@@ -40,16 +33,24 @@ struct replay *replay_new(struct subscriber *s, uint64_t since)
 	return replay;
 }
 
-uint64_t replay_since(const struct replay *replay)
-{
-	return replay->since;
-}
-
 void replay_free(struct replay *replay)
 {
 	list_remove(&replay->link);
 	memory_credit(sizeof *replay);
 	free(replay);
+}
+
+void subscribers_go_live(struct subscribers *all, struct subscriber *s,
+			 uint64_t since)
+{
+	struct replay *replay = s->replay;
+
+	local_topic_take_out(s->topic, s);
+	replay_free(replay);
+	s->is_behind = false;
+	s->since = since;
+	local_topic_insert(s->topic, s);
+	stats_set_gauge(all->stats, STATS_GAUGE_behind, --all->behind);
 }
 
 /* --- sending -------------------------------------------------------------- */

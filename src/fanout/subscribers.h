@@ -41,33 +41,11 @@ struct subscriber {
 	 * replayed have the number that they will resume from as `since`. */
 	bool has_cursor : 1;
 	bool is_last : 1;  /* of that array */
-	bool is_lossy : 1; /* it lies in a struct lossy */
+	bool is_lossy : 1; /* subscribers_lossy_new() made it */
 	/* It still has to get messages of the history, one after another as
 	 * there is room; what is published meanwhile waits there, too. */
 	bool is_behind : 1;
 	uint16_t ordinal; /* its place in that array */
-};
-
-/* A subscription that would rather lose messages than its connection: what its
- * connection has no room for waits here, within MAX_BUFFERED for queue and
- * waiting together; beyond it, or without memory, the oldest goes, and the
- * client is told by a gap notice (envelope.h) before the next message, or as
- * soon as there is room if none follows. Its form has an envelope, and is no
- * event.
- * Zeroed memory is none. */
-struct lossy {
-	struct subscriber subscriber; /* the first member */
-	/* The bytes that wait in all lossy subscriptions of the connection,
-	 * from 0: one number that they share, the caller's; or NULL, and its
-	 * own are all. */
-	size_t *shared_bytes;
-	struct message **waiting; /* a ring; a reference each */
-	uint32_t head;
-	uint32_t count;
-	uint32_t cap;
-	size_t bytes;      /* of those, as raw messages */
-	uint64_t gap_from; /* dropped before the oldest that waits; 0: none */
-	uint64_t gap_to;
 };
 
 struct subscribers {
@@ -166,10 +144,24 @@ struct topic_key subscribers_key(const struct subscriber *s);
 int subscribers_write_cursor(const struct subscribers *all,
 			     const struct subscriber *s, struct buf *out);
 
-/* Sends what waits, gap notices included, while the connection has room
- * (conn_has_room), and asks for room for the rest: to be called from on_room
- * (conn.h). Returns whether nothing waits any more. */
-bool subscribers_feed(struct subscribers *all, struct lossy *l);
+/* Makes a subscription that would rather lose messages than its connection:
+ * what its connection has no room for waits here, within MAX_BUFFERED for queue
+ * and waiting together; beyond it, or without memory, the oldest goes, and the
+ * client is told by a gap notice (envelope.h) before the next message, or as
+ * soon as there is room if none follows. `form` has an envelope, and is no
+ * event. `shared_bytes`: the bytes that wait in all lossy subscriptions of the
+ * connection, from 0: one number that they share, the caller's. Returns it for
+ * subscribers_add(); NULL without memory. */
+struct subscriber *subscribers_lossy_new(enum message_form form,
+					 size_t *shared_bytes);
+
+/* It is not subscribed. */
+void subscribers_lossy_free(struct subscriber *s);
+
+/* Sends what waits in `s`, which is_lossy, gap notices included, while the
+ * connection has room (conn_has_room), and asks for room for the rest: to be
+ * called from on_room (conn.h). Returns whether nothing waits any more. */
+bool subscribers_feed(struct subscribers *all, struct subscriber *s);
 
 /* What was delivered is written now: notes how long it took (stats.h). */
 void subscribers_flushed(struct subscribers *all);

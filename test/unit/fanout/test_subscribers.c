@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "fanout/members.h"
 #include "fanout/subscribers.h"
 #include "loopback.h"
 #include "oom.h"
@@ -43,7 +44,7 @@ struct member {
 	struct subscribers *all;
 	struct subscriber subscriber;
 	struct subscriber siblings[SIBLINGS];
-	struct lossy lossy[SIBLINGS];
+	struct subscriber *lossy[SIBLINGS]; /* NULL: none */
 	size_t lossy_bytes;
 };
 
@@ -87,7 +88,10 @@ static void on_end(struct conn *c)
 	subscribers_remove(member->all, &member->subscriber);
 	for (int i = 0; i < SIBLINGS; i++) {
 		subscribers_remove(member->all, &member->siblings[i]);
-		subscribers_remove(member->all, &member->lossy[i].subscriber);
+		if (member->lossy[i] == NULL)
+			continue;
+		subscribers_remove(member->all, member->lossy[i]);
+		subscribers_lossy_free(member->lossy[i]);
 	}
 	assert_int_equal(member->lossy_bytes, 0);
 }
@@ -101,14 +105,15 @@ static void on_room(struct conn *c)
 	for (int i = 0; i < SIBLINGS && !is_behind; i++)
 		is_behind = subscribers_catch_up(all, &member->siblings[i]);
 	for (int i = 0; i < SIBLINGS && !is_behind; i++)
-		is_behind =
-			subscribers_catch_up(all, &member->lossy[i].subscriber);
+		is_behind = member->lossy[i] != NULL &&
+			    subscribers_catch_up(all, member->lossy[i]);
 	if (is_behind) {
 		subscribers_take_turns(all, 0);
 		return;
 	}
 	for (int i = 0; i < SIBLINGS; i++)
-		subscribers_feed(all, &member->lossy[i]);
+		if (member->lossy[i] != NULL)
+			subscribers_feed(all, member->lossy[i]);
 }
 
 /* What was lost last, and how often. */
@@ -1422,11 +1427,11 @@ static void read_account(struct reader *r, struct account *a)
 
 static void be_lossy(struct reader *r, unsigned i)
 {
-	struct lossy *l = &r->member->lossy[i];
+	struct member *member = r->member;
 
-	l->subscriber.form = MESSAGE_ENVELOPE;
-	l->subscriber.is_lossy = true;
-	l->shared_bytes = &r->member->lossy_bytes;
+	member->lossy[i] =
+		subscribers_lossy_new(MESSAGE_ENVELOPE, &member->lossy_bytes);
+	assert_non_null(member->lossy[i]);
 }
 
 static struct reader subscribe_lossy(struct office *o, unsigned topics,
@@ -1439,8 +1444,8 @@ static struct reader subscribe_lossy(struct office *o, unsigned topics,
 		struct topic_key key = key_of(sibling_topics[i]);
 		be_lossy(&r, i);
 		assert_int_equal(subscribers_add(r.member->all,
-						 &r.member->lossy[i].subscriber,
-						 r.conn, &key, NULL, NULL),
+						 r.member->lossy[i], r.conn,
+						 &key, NULL, NULL),
 				 0);
 	}
 	return r;
@@ -1465,7 +1470,7 @@ static void a_lossy_one_that_reads_loses_nothing(void **state)
 	expect_from_to(o, &plain, "news", 1, 1500);
 	assert_int_equal(ended(&o->l, STATS_dropped), 0);
 	assert_int_equal(ended(&o->l, STATS_delivered), 3000);
-	assert_null(a.member->lossy[0].waiting);
+	assert_null(lossy_of(a.member->lossy[0])->waiting);
 }
 
 /* It comes in one delivery, and is more than may wait. */
@@ -1525,7 +1530,7 @@ static void what_a_lossy_one_loses_at_the_end_is_told_all_the_same(void **state)
 	message_unref(publish_filling(o, "news", 100000), 1);
 	n++;
 	deliver(o, 0);
-	struct lossy *l = &a.member->lossy[0];
+	struct lossy *l = lossy_of(a.member->lossy[0]);
 	assert_int_equal(l->count, 0);
 	assert_true(l->gap_from <= n - 5);
 	assert_int_equal(l->gap_to, n);
@@ -1541,7 +1546,7 @@ static void the_oldest_goes_first(void **state)
 {
 	struct office *o = *state;
 	struct reader a = subscribe_lossy(o, 1, true);
-	struct lossy *l = &a.member->lossy[0];
+	struct lossy *l = lossy_of(a.member->lossy[0]);
 	uint64_t n = 0;
 
 	stall(o, &a, &n);
@@ -1563,7 +1568,7 @@ static void a_message_that_waits_alone_is_sent_when_there_is_room(void **state)
 	struct office *o = *state;
 	struct reader a = subscribe_lossy(o, 1, true);
 	struct account account = fresh_account();
-	struct lossy *l = &a.member->lossy[0];
+	struct lossy *l = lossy_of(a.member->lossy[0]);
 
 	fill_queue(o, &a);
 	publish_nth(o, "news", 1);
@@ -1659,7 +1664,6 @@ static void a_lossy_one_that_comes_back_loses_nothing_of_the_history(
 	struct office *o = *state;
 	struct reader a = connect_reader(o, 0, true);
 	struct account account = {.next = {3, 1, 1}};
-	struct lossy *l = &a.member->lossy[0];
 
 	set_limit(o, 1000);
 	publish_from_to(o, "news", 1, 2);
@@ -1668,6 +1672,7 @@ static void a_lossy_one_that_comes_back_loses_nothing_of_the_history(
 	message_unref(publish_filling(o, "news", 2000), 1);
 	message_unref(publish_filling(o, "news", 100), 1);
 	be_lossy(&a, 0);
+	struct lossy *l = lossy_of(a.member->lossy[0]);
 	assert_true(resume_one(o, &a, &l->subscriber, "news", 2));
 	publish_nth(o, "news", 8);
 	deliver(o, 0);
