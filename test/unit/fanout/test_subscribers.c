@@ -1,4 +1,4 @@
-/* test_subscribers.c - what src/fanout/subscribers.c promises.
+/* test_subscribers.c - what src/fanout promises.
  *
  * Two workers are played on one thread: each has a mailbox and subscribers of
  * its own, and takes its mail when a test says so. */
