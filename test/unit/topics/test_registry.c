@@ -1,5 +1,5 @@
-/* test_registry.c - what src/topics/registry.c, join.c and publish.c promise where no history is
- * kept. */
+/* test_registry.c - what src/topics/registry.c, join.c and publish.c promise
+ * where no history is kept. */
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
