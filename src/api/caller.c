@@ -3,6 +3,7 @@
 #include "access/guesses.h"
 #include "access/secret.h"
 #include "api/private.h"
+#include "base/utf8.h"
 
 #define BASIC_CHALLENGE                                                        \
 	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
@@ -125,7 +126,7 @@ const char *routes_refuse_name(struct span name)
 {
 	if (name.len > NAME_MAX_BYTES)
 		return NAME_TOO_LONG;
-	return json_is_utf8(name) ? NULL : "The username is not UTF-8";
+	return utf8_is_valid(name) ? NULL : "The username is not UTF-8";
 }
 
 bool routes_check_publisher(struct routes *r, struct conn *c, int missing)

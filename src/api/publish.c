@@ -1,6 +1,7 @@
 /* publish.c - POST /pub and POST /pub/TOPIC. */
 #include "api/private.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "topics/receipts.h"
 
 #include <stdio.h>
@@ -210,7 +211,7 @@ static int read_plain(struct routes *r, const struct http_request *request,
 		return status;
 	if (p->topic.len > NAME_MAX_BYTES)
 		return refused(error, 400, NAME_TOO_LONG);
-	if (!json_is_utf8(request->content))
+	if (!utf8_is_valid(request->content))
 		return refused(error, 400, "The body is not UTF-8");
 	return read_event(r, request->query, &p->data, error);
 }

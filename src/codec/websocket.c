@@ -20,6 +20,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/digest.h"
+#include "base/utf8.h"
 
 #define KEY_LEN           24   /* characters of Sec-WebSocket-Key */
 #define KEY_BYTES         16   /* what they stand for */
@@ -28,13 +29,6 @@
 #define FIN               0x80 /* in the first byte of a frame (5.2) */
 #define WSLAY_FRAME_BYTES 4200 /* about; wslay does not tell */
 #define KEEP_MAX_BYTES    4096 /* message memory kept for the next message */
-
-/* Where in UTF-8 (RFC 3629 4) a text stands. Zeroed: between characters. */
-struct utf8 {
-	unsigned left; /* bytes that the character still needs */
-	uint8_t low;   /* what the next of them must lie between */
-	uint8_t high;
-};
 
 /* Owner: one thread at a time. */
 struct websocket {
@@ -72,57 +66,6 @@ static struct websocket_result failed(unsigned code, const char *reason)
 static struct websocket_result protocol_error(const char *reason)
 {
 	return failed(WEBSOCKET_PROTOCOL_ERROR, reason);
-}
-
-/* --- UTF-8 ---------------------------------------------------------------- */
-
-/* Begins a character with its first byte. */
-static bool utf8_start(struct utf8 *u, uint8_t byte)
-{
-	if (byte < 0x80)
-		return true;
-	if (byte < 0xc2 || byte > 0xf4)
-		return false;
-	u->left = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
-	u->low = byte == 0xe0 ? 0xa0 : byte == 0xf0 ? 0x90 : 0x80;
-	u->high = byte == 0xed ? 0x9f : byte == 0xf4 ? 0x8f : 0xbf;
-	return true;
-}
-
-static bool utf8_continue(struct utf8 *u, uint8_t byte)
-{
-	if (byte < u->low || byte > u->high)
-		return false;
-	u->low = 0x80;
-	u->high = 0xbf;
-	u->left--;
-	return true;
-}
-
-static bool is_ascii(const uint8_t bytes[static 8])
-{
-	uint64_t word;
-
-	memcpy(&word, bytes, sizeof(word));
-	return (word & 0x8080808080808080) == 0;
-}
-
-/* Whether the text so far can be the beginning of UTF-8. */
-static bool utf8_feed(struct utf8 *u, const uint8_t *bytes, size_t len)
-{
-	size_t i = 0;
-
-	while (i < len) {
-		if (u->left == 0 && len - i >= 8 && is_ascii(bytes + i)) {
-			i += 8;
-			continue;
-		}
-		if (u->left == 0 ? !utf8_start(u, bytes[i])
-				 : !utf8_continue(u, bytes[i]))
-			return false;
-		i++;
-	}
-	return true;
 }
 
 /* --- writing -------------------------------------------------------------- */

@@ -9,7 +9,7 @@
 #include "base/digest.h"
 #include "base/little_endian.h"
 #include "base/name.h"
-#include "codec/json/json.h"
+#include "base/utf8.h"
 #include "codec/sse.h"
 
 #include <errno.h>
@@ -457,7 +457,7 @@ static struct span get_event(struct file *f, char memory[static UINT8_MAX])
 	get(f, memory, len);
 	struct span event = {memory, len};
 	if (f->error == 0 &&
-	    (!json_is_utf8(event) || sse_refuse_type(event) != NULL))
+	    (!utf8_is_valid(event) || sse_refuse_type(event) != NULL))
 		fail_as_foreign(f);
 	return event;
 }
@@ -532,7 +532,7 @@ static void restore_topic(struct loading *l, struct registry_topic *t)
 /* What the server would take from a client. */
 static bool is_name(struct span name)
 {
-	return name.len <= NAME_MAX_BYTES && json_is_utf8(name);
+	return name.len <= NAME_MAX_BYTES && utf8_is_valid(name);
 }
 
 static void load_topic(struct loading *l)

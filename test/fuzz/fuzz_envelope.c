@@ -9,6 +9,7 @@
 
 #include "alloc.h"
 #include "base/check.h"
+#include "base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
@@ -33,7 +34,7 @@ static void check_span(struct span span, bool is_required,
 		return;
 	CHECK(span.bytes >= memory->bytes);
 	CHECK(span.bytes + span.len <= memory->bytes + memory->len);
-	CHECK(json_is_utf8(span));
+	CHECK(utf8_is_valid(span));
 }
 
 static void check_ref(const struct envelope_command *c)

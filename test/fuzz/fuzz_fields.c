@@ -11,9 +11,9 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "codec/forwarded.h"
 #include "codec/host.h"
-#include "codec/json/json.h"
 #include "codec/origin.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -117,7 +117,7 @@ static void check_decoding(struct span text)
 		struct buf out = {0};
 
 		if (http_decode(text, plus_is_space, &out) == 0)
-			CHECK(json_is_utf8(span_of_buf(&out)));
+			CHECK(utf8_is_valid(span_of_buf(&out)));
 		else
 			CHECK(out.len == 0);
 		buf_fini(&out);
@@ -137,7 +137,7 @@ static void check_encoding(struct span text)
 	CHECK(http_query_next(&rest, &name, &value) == (text.len > 0));
 	CHECK(text.len == 0 || span_equal(name, span_of_buf(&encoded)));
 	CHECK((http_decode(span_of_buf(&encoded), true, &decoded) == 0) ==
-	      json_is_utf8(text));
+	      utf8_is_valid(text));
 	CHECK(decoded.len == 0 || span_equal(span_of_buf(&decoded), text));
 	buf_fini(&encoded);
 	buf_fini(&decoded);
@@ -258,7 +258,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		copy_of(data + size - other_len, other_len, &other_text);
 
 	check_query(value);
-	if (json_is_utf8(span_of(other_text)))
+	if (utf8_is_valid(span_of(other_text)))
 		check_leaving_out(value, other_text);
 	check_leaving_out(value, "token");
 	check_decoding(value);

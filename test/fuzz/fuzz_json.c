@@ -13,6 +13,7 @@
 #include "alloc.h"
 #include "base/check.h"
 #include "base/name.h"
+#include "base/utf8.h"
 #include "codec/sse.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
@@ -33,7 +34,7 @@ static void check_span(struct span span, const struct buf *memory)
 {
 	CHECK(span.bytes >= memory->bytes);
 	CHECK(span.bytes + span.len <= memory->bytes + memory->len);
-	CHECK(json_is_utf8(span));
+	CHECK(utf8_is_valid(span));
 }
 
 static bool has_nul(struct span text)
@@ -203,7 +204,7 @@ static void check_text(struct known *known)
 		check_error(&error, known->status);
 		return;
 	}
-	CHECK(json_is_utf8(text));
+	CHECK(utf8_is_valid(text));
 	if (text.len > 0 && text.bytes[text.len - 1] == '}')
 		check_beginnings(text);
 	known->root =

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "codec/json/json.h"
+#include "base/utf8.h"
 
 /* Takes what is before the next `separator`, or all, off `*text`, which is
  * absent behind the last part. */
@@ -98,7 +98,7 @@ int http_decode(struct span text, bool plus_is_space, struct buf *out)
 		out->bytes[out->len + len++] = (char)byte;
 	}
 	decoded = (struct span){out->bytes + out->len, len};
-	if (!json_is_utf8(decoded))
+	if (!utf8_is_valid(decoded))
 		return -EINVAL;
 	out->len += len;
 	return 0;

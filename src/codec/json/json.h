@@ -130,8 +130,4 @@ int json_write_string(struct buf *out, struct span text);
  * UV_ENOMEM with `out` unchanged. */
 int json_write_error(struct buf *out, const char *text);
 
-/* Whether `text` is UTF-8 (RFC 3629: no surrogates, nothing overlong, nothing
- * above U+10FFFF). */
-bool json_is_utf8(struct span text);
-
 #endif

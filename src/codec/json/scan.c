@@ -2,6 +2,8 @@
  * stand. */
 #include "codec/json/scan.h"
 
+#include "base/utf8.h"
+
 #include <endian.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,37 +27,6 @@ int json_fail(struct json_error *error, int status, const char *format, ...)
 }
 
 /* --- characters ----------------------------------------------------------- */
-
-/* How many bytes the character at `text` has, 0 if it is none that UTF-8 allows
- * (RFC 3629 4). At least one byte is there. */
-static size_t utf8_length(const char *text, size_t len)
-{
-	const unsigned char *at = (const unsigned char *)text;
-	unsigned char low = 0x80; /* bounds of the second byte */
-	unsigned char high = 0xbf;
-	size_t need;
-
-	if (at[0] < 0x80)
-		return 1;
-	if (at[0] < 0xc2 || at[0] > 0xf4)
-		return 0;
-	need = at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
-	if (at[0] == 0xe0)
-		low = 0xa0; /* below: overlong */
-	else if (at[0] == 0xed)
-		high = 0x9f; /* above: surrogates */
-	else if (at[0] == 0xf0)
-		low = 0x90; /* below: overlong */
-	else if (at[0] == 0xf4)
-		high = 0x8f; /* above: over U+10FFFF */
-	if (len < need || at[1] < low || at[1] > high)
-		return 0;
-	for (size_t i = 2; i < need; i++) {
-		if (at[i] < 0x80 || at[i] > 0xbf)
-			return 0;
-	}
-	return need;
-}
 
 /* Eight bytes, the first of them lowest. */
 static uint64_t load_word(const char *at)
@@ -439,20 +410,4 @@ int json_check(struct span text, struct json_error *error)
 	if (json_scan_value(&scan, &value) && json_scan_finish(&scan))
 		return 0;
 	return json_scan_fail(&scan, error);
-}
-
-bool json_is_utf8(struct span text)
-{
-	size_t i = 0;
-
-	while (i < text.len) {
-		size_t len = utf8_length(text.bytes + i, text.len - i);
-		if (len == 0)
-			return false;
-		i += len;
-		while (text.len - i >= 8 &&
-		       (load_word(text.bytes + i) & EVERY_BYTE(0x80)) == 0)
-			i += 8;
-	}
-	return true;
 }
