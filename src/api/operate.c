@@ -34,7 +34,7 @@ void routes_show_readiness(struct routes *r, struct conn *c,
 		respond_state(c, false, "draining\n");
 	else if (!worker_has_place(shared))
 		respond_state(c, false, "too many connections\n");
-	else if (memory_level() >= MEMORY_TIGHT)
+	else if (!memory_allows(MEMORY_FOR_SUBSCRIBING))
 		respond_state(c, false, "memory is tight\n");
 	else if (shared->bus != NULL && !bus_is_warm(shared->bus))
 		respond_state(c, false, "joining the log\n");

@@ -2,6 +2,7 @@
 #include "api/private.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "server/relief.h"
 #include "topics/receipts.h"
 
 #include <stdio.h>
@@ -105,7 +106,7 @@ void routes_check_publish(struct routes *r, struct conn *c,
 		stats_add(routes_stats(r), STATS_publish_denied, 1);
 		return;
 	}
-	if (!worker_find_memory(r->worker)) {
+	if (!relief_find_memory(r->worker)) {
 		refuse_as_full(r, c);
 		return;
 	}
@@ -133,8 +134,7 @@ static struct message *make_message(const struct routes *r,
 
 static void count_published(struct routes *r, size_t count)
 {
-	if (memory_level() >= MEMORY_SCARCE)
-		worker_ask_relief(r->worker->shared);
+	relief_on_publication(r->worker->shared);
 	stats_add(routes_stats(r), STATS_published, count);
 }
 

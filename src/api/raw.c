@@ -11,10 +11,10 @@ static void subscribe_raw(struct routes *r, struct conn *c,
 
 	client->only.form = (uint8_t)message_form_for(conn_framing(c), false);
 	/* A client chooses how long the names are that a topic keeps. */
-	int rv = memory_level() >= MEMORY_TIGHT
-			 ? UV_ENOMEM
-			 : subscribers_add(&r->subscribers, &client->only, c,
-					   key, NULL, NULL);
+	int rv = memory_allows(MEMORY_FOR_SUBSCRIBING)
+			 ? subscribers_add(&r->subscribers, &client->only, c,
+					   key, NULL, NULL)
+			 : UV_ENOMEM;
 	if (rv != 0) {
 		conn_end(c, rv == UV_EAGAIN ? ENDING_busy : ENDING_no_memory,
 			 NULL);

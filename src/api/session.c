@@ -3,6 +3,7 @@
 #include "api/private.h"
 #include "base/check.h"
 #include "base/memory.h"
+#include "server/relief.h"
 
 #include <stdlib.h>
 
@@ -134,7 +135,7 @@ static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 	bool is_exact = false;
 
 	/* A client chooses how long the names are that a topic keeps. */
-	if (memory_level() >= MEMORY_TIGHT || reserve(session) != 0)
+	if (!memory_allows(MEMORY_FOR_SUBSCRIBING) || reserve(session) != 0)
 		goto no_memory;
 	s = subscriber_new(session, c, wish->drops);
 	if (s == NULL)
@@ -360,7 +361,7 @@ static void publish(struct routes *r, struct conn *c,
 			     "publish");
 		return;
 	}
-	if (!worker_find_memory(r->worker)) {
+	if (!relief_find_memory(r->worker)) {
 		stats_add(routes_stats(r), STATS_publish_full, 1);
 		answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
 		return;

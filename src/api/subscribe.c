@@ -285,7 +285,7 @@ static bool admit(struct routes *r, struct conn *c)
 
 	if (atomic_load_explicit(&shared->is_draining, memory_order_relaxed))
 		routes_refuse_for_now(r, c, "The server is going away");
-	else if (memory_level() >= MEMORY_TIGHT)
+	else if (!memory_allows(MEMORY_FOR_SUBSCRIBING))
 		routes_refuse_for_now(r, c, "Memory is tight");
 	else if (!conn_take_place(c))
 		routes_refuse_for_now(r, c, "Too many connections");

@@ -221,6 +221,17 @@ size_t memory_limit(void)
 	return limit;
 }
 
+bool memory_allows(enum memory_use use)
+{
+	static const enum memory_level refused_from[MEMORY_USES_COUNT] = {
+#define MEMORY_REFUSAL(use, level) MEMORY_##level,
+		MEMORY_USES(MEMORY_REFUSAL)
+#undef MEMORY_REFUSAL
+	};
+
+	return memory_level() < refused_from[use];
+}
+
 enum memory_level memory_level(void)
 {
 	size_t now = memory_used();

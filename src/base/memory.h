@@ -8,10 +8,12 @@
  * but does not use, counts as well, and is given back if it is much. All that
  * is held against MEMORY_LIMIT in steps:
  *
- *   TIGHT    new subscribers are refused (503), /readyz says no; those that do
- *            not read for seconds are ended (1013)
- *   SCARCE   the worst laggards are ended (1013) until it is not TIGHT
- *   FULL     publishing is refused (503)
+ *   TIGHT    history is given up; those that do not read for seconds are ended
+ *   SCARCE   the worst laggards are ended until it is not TIGHT
+ *   FULL     no client gets more memory
+ *
+ * From which level on what is refused, MEMORY_USES says; what is done then,
+ * server/relief.h.
  *
  * The limit is meant to be some 80 % of what the kernel would end the process
  * for: what is between two comparisons comes out of the rest.
@@ -78,5 +80,23 @@ size_t memory_used(void);
 size_t memory_limit(void); /* 0: none */
 
 enum memory_level memory_level(void);
+
+/* What memory is used for that a client asks for, and the level from which on
+ * no more is: one table. */
+#define MEMORY_USES(X)                                                         \
+	X(SUBSCRIBING, TIGHT) /* a subscriber, or one more subscription */     \
+	X(REPLAY, SCARCE)     /* messages held for those that are behind */    \
+	X(REQUESTS, SCARCE)   /* requests and messages, as they come in */     \
+	X(TRUSTED_REQUESTS, FULL) /* the same of publishers */                 \
+	X(PUBLISHING, FULL)       /* messages */
+
+enum memory_use {
+#define MEMORY_USE(use, level) MEMORY_FOR_##use,
+	MEMORY_USES(MEMORY_USE)
+#undef MEMORY_USE
+	MEMORY_USES_COUNT,
+};
+
+bool memory_allows(enum memory_use use);
 
 #endif

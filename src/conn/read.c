@@ -232,18 +232,12 @@ static bool is_collecting(const struct conn *c)
  * where it is scarce, so that publishers' requests are still read. */
 static bool may_take_memory(const struct conn *c)
 {
-	enum memory_level level = memory_level();
-
-	if (level < MEMORY_SCARCE || c->listener == LISTENER_ADMIN)
+	if (c->listener == LISTENER_ADMIN || memory_allows(MEMORY_FOR_REQUESTS))
 		return true;
-	if (level == MEMORY_FULL && c->is_trusted) {
+	if (c->is_trusted && !memory_allows(MEMORY_FOR_TRUSTED_REQUESTS))
 		memory_measure(); /* what was full may have been a moment */
-		level = memory_level();
-	}
-	if (level < MEMORY_SCARCE)
-		return true;
-	return level == MEMORY_SCARCE &&
-	       (c->is_trusted || c->reading == READING_BLOCKED);
+	return (c->is_trusted || c->reading == READING_BLOCKED) &&
+	       memory_allows(MEMORY_FOR_TRUSTED_REQUESTS);
 }
 
 static void account(struct conn *c)

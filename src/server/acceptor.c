@@ -274,7 +274,7 @@ static int accept_batch(struct acceptor *a, const struct acceptor_listener *l,
 }
 
 /* How many may be accepted by this door now: as many as there are places for,
- * and a few more, for which workers make room (worker.c). */
+ * and a few more, for which workers make room (room.c). */
 static size_t room_for(const struct acceptor *a, enum listener_kind kind)
 {
 	const struct descriptors_shares *shares = &a->shared->config->shares;

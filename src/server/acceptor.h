@@ -3,7 +3,7 @@
  * It accepts what there is, and hands bare descriptors to the workers in turn,
  * a batch at a time: libuv forbids accepting on one loop for another. It
  * refuses nobody: whether a client may subscribe is decided at its request, and
- * where there are too many connections the worker ends another one (worker.c).
+ * where there are too many connections the worker ends another one (room.c).
  * Descriptors are shared out so that they do not run out (descriptors.h); if
  * they do all the same, as where the whole machine has none, accepting pauses
  * for a moment, but for the admin listener, which has one in reserve. */

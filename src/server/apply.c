@@ -2,7 +2,7 @@
 #include "server/apply.h"
 
 #include "base/check.h"
-#include "base/memory.h"
+#include "server/relief.h"
 #include "topics/receipts.h"
 
 /* How long the log waits for a worker that is behind. What then comes goes over
@@ -55,8 +55,7 @@ static void apply(void *user, uint64_t number, uint64_t accepted_ns,
 	m->accepted_ns = accepted_ns;
 	wait_for_room(a, m->size);
 	registry_apply(a->shared->registry, &key, m);
-	if (memory_level() >= MEMORY_SCARCE)
-		worker_ask_relief(a->shared);
+	relief_on_publication(a->shared);
 }
 
 static int write_receipts(struct apply *a, const struct record *r,

@@ -5,6 +5,8 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "server/relief.h"
+#include "server/room.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -16,12 +18,6 @@
 #define DRAIN_STEP_MS   20
 #define SPEED_WINDOW_MS 60000
 #define AGING_MS        1000
-/* A history below this part of the limit is not why memory is scarce. */
-#define HISTORY_LIMIT_PART 32
-/* While memory is tight, connections that do not subscribe may have this part
- * of the limit; and about so many bytes each, the kernel's included. */
-#define OTHERS_LIMIT_PART 10
-#define OTHER_BYTES       8192
 
 static struct worker *worker_of(struct conn_group *g)
 {
@@ -42,55 +38,6 @@ static void count_out(struct worker *w, enum listener_kind kind)
 static void on_closed(struct conn_group *g, enum listener_kind kind)
 {
 	count_out(worker_of(g), kind);
-}
-
-static size_t sum(const _Atomic size_t by_door[static LISTENER_KINDS])
-{
-	size_t all = 0;
-
-	for (int kind = 0; kind < LISTENER_KINDS; kind++)
-		all += atomic_load_explicit(&by_door[kind],
-					    memory_order_relaxed);
-	return all;
-}
-
-/* registry_visit_cb */
-static int note_subscribers(void *user, const struct registry_topic *t)
-{
-	*(uint64_t *)user = t->subscribers;
-	return 0;
-}
-
-uint64_t worker_count_subscribers(const struct worker_shared *shared,
-				  const struct topic_key *key)
-{
-	uint64_t count = 0;
-
-	registry_find(shared->registry, key, note_subscribers, &count);
-	if (shared->bus != NULL)
-		count += bus_subscribers_elsewhere(shared->bus, key->publisher,
-						   key->name);
-	return count;
-}
-
-size_t worker_subscribers(const struct worker_shared *shared)
-{
-	return sum(shared->subscribers);
-}
-
-bool worker_has_place(const struct worker_shared *shared)
-{
-	const struct descriptors_shares *shares = &shared->config->shares;
-
-	return atomic_load_explicit(&shared->subscribers[LISTENER_TCP],
-				    memory_order_relaxed) <
-		       shares->tcp_subscribers &&
-	       worker_subscribers(shared) < shares->subscribers;
-}
-
-size_t worker_connections(const struct worker_shared *shared)
-{
-	return sum(shared->connections);
 }
 
 static void dump(struct worker *w, size_t mail_count)
@@ -154,35 +101,12 @@ static void on_tick(uv_timer_t *timer)
 	stats_set_gauge(&w->stats, STATS_GAUGE_beat_ms, now);
 	stats_set_gauge(&w->stats, STATS_GAUGE_loop_lag_us, lag_us);
 	histogram_add(&w->stats.lag, lag_us, 1);
-	memory_measure();
-	/* Nobody may publish, and no new client come while this lasts. */
-	if (memory_level() >= MEMORY_TIGHT)
-		worker_ask_relief(w->shared);
+	relief_on_tick(w->shared);
 	set_gauges(w);
 	conn_group_judge_speed(&w->group);
 }
 
-bool worker_all_turn(const struct worker_shared *shared)
-{
-	uint64_t now = now_ms();
-	for (unsigned i = 0; i < shared->workers_count; i++) {
-		uint64_t beat = stats_gauge(&shared->workers[i]->stats,
-					    STATS_GAUGE_beat_ms);
-		if (now > beat + WORKER_STUCK_MS)
-			return false;
-	}
-	return true;
-}
-
 /* --- forgetting --------------------------------------------------------- */
-
-/* Whether memory is scarce, and history can give some of it. */
-static bool should_give_history(const struct worker_shared *shared)
-{
-	return memory_level() >= MEMORY_TIGHT &&
-	       registry_history_bytes(shared->registry) >
-		       memory_limit() / HISTORY_LIMIT_PART;
-}
 
 /* What is too old goes, and what there is no memory for, a part at a time so
  * that the loop turns between. */
@@ -193,10 +117,7 @@ static void on_aging_timer(uv_timer_t *timer)
 
 	bool is_more = registry_age(w->shared->registry, now_ns);
 	receipts_age(w->shared->receipts, now_ns / 1000000);
-	if (should_give_history(w->shared)) {
-		worker_ask_relief(w->shared);
-		is_more |= should_give_history(w->shared);
-	}
+	is_more |= relief_on_aging(w->shared);
 	if (!is_more)
 		memory_give_back();
 	uv_timer_start(timer, on_aging_timer, is_more ? 1 : AGING_MS, 0);
@@ -236,146 +157,6 @@ static void drain(struct worker *w)
 	}
 }
 
-/* --- relief --------------------------------------------------------------- */
-
-/* Whoever is connected counts for more than who may come back. Returns whether
- * that has to do, for now. */
-static bool relieve_by_history(const struct worker_shared *shared)
-{
-	struct registry *r = shared->registry;
-
-	if (!memory_measure() && memory_level() < MEMORY_FULL)
-		return true; /* what was given up may be enough */
-	registry_shrink_history(r, registry_history_bytes(r) / 2);
-	if (memory_level() >= MEMORY_SCARCE)
-		registry_shrink_replay(r, registry_replay_bytes(r) / 2);
-	bool is_known = memory_measure();
-	return memory_level() < MEMORY_TIGHT || should_give_history(shared) ||
-	       (!is_known && memory_level() < MEMORY_FULL);
-}
-
-void worker_ask_relief(struct worker_shared *shared)
-{
-	if (atomic_exchange(&shared->is_relief_asked, true))
-		return;
-	if (relieve_by_history(shared)) {
-		atomic_store(&shared->is_relief_asked, false);
-		return;
-	}
-	for (unsigned i = 0; i < shared->workers_count; i++)
-		mailbox_post_order(&shared->workers[i]->mailbox,
-				   MAILBOX_RELIEVE);
-}
-
-/* --- room for connections ------------------------------------------------- */
-
-/* Where connections are too many, and what there may be of those that are no
- * subscribers. */
-struct excess {
-	enum conn_room room;
-	size_t others_max;
-};
-
-static size_t less(size_t a, size_t b)
-{
-	return a > b ? a - b : 0;
-}
-
-/* How many of those that do not subscribe there may be where memory is tight:
- * they alone never take what is left for publishing, however many descriptors
- * there are. */
-static size_t others_while_tight(const struct worker_shared *shared)
-{
-	size_t reserve = shared->config->shares.reserve;
-	size_t most = memory_limit() / OTHERS_LIMIT_PART / OTHER_BYTES;
-
-	if (most < shared->workers_count)
-		most = shared->workers_count;
-	return most < reserve ? most : reserve;
-}
-
-/* Whether there are more connections than there may be. `kind`: by which door
- * one has come. Where memory is tight, a new one is let in, for it may publish,
- * and another goes. */
-static bool is_over(const struct worker_shared *shared, enum listener_kind kind,
-		    struct excess *excess)
-{
-	const struct descriptors_shares *shares = &shared->config->shares;
-	size_t tcp = atomic_load_explicit(&shared->connections[LISTENER_TCP],
-					  memory_order_relaxed);
-	size_t admin = atomic_load_explicit(
-		&shared->connections[LISTENER_ADMIN], memory_order_relaxed);
-	size_t clients = less(worker_connections(shared), admin);
-	size_t subscribers = worker_subscribers(shared);
-
-	if (kind == LISTENER_ADMIN) {
-		*excess = (struct excess){CONN_ROOM_ADMIN, shares->admin};
-		return admin > shares->admin;
-	}
-	if (kind == LISTENER_TCP && tcp > shares->tcp) {
-		size_t of_tcp =
-			atomic_load_explicit(&shared->subscribers[LISTENER_TCP],
-					     memory_order_relaxed);
-		*excess = (struct excess){CONN_ROOM_TCP,
-					  less(shares->tcp, of_tcp)};
-		return true;
-	}
-	if (clients > shares->clients) {
-		*excess = (struct excess){CONN_ROOM_CLIENT,
-					  less(shares->clients, subscribers)};
-		return true;
-	}
-	if (memory_level() < MEMORY_TIGHT)
-		return false;
-	*excess = (struct excess){CONN_ROOM_CLIENT, others_while_tight(shared)};
-	return clients > subscribers + excess->others_max;
-}
-
-/* Ends connections of this worker while there are too many, but never those
- * that came last: each worker keeps its part of what there may be, so that who
- * has just come is not ended for somebody who waits in another's mailbox.
- * Returns whether there are no more than there may be. */
-static bool make_room(struct worker *w, enum listener_kind kind)
-{
-	struct excess excess;
-
-	while (is_over(w->shared, kind, &excess)) {
-		size_t part = excess.others_max / w->shared->workers_count;
-		if (conn_group_others(&w->group, excess.room) <=
-			    (part > 0 ? part : 1) ||
-		    !conn_group_make_room(&w->group, excess.room))
-			return false;
-	}
-	return true;
-}
-
-/* Some have come by the doors in `kinds`, a bit each. */
-static void make_room_for(struct worker *w, unsigned kinds)
-{
-	bool is_enough = true;
-
-	for (int kind = 0; kind < LISTENER_KINDS; kind++)
-		if (kinds & (1u << kind))
-			is_enough &= make_room(w, (enum listener_kind)kind);
-	for (unsigned i = 0; !is_enough && i < w->shared->workers_count; i++)
-		if (i != w->index)
-			mailbox_post_order(&w->shared->workers[i]->mailbox,
-					   MAILBOX_MAKE_ROOM);
-}
-
-bool worker_find_memory(struct worker *w)
-{
-	if (memory_level() < MEMORY_FULL)
-		return true;
-	memory_measure();
-	for (int kind = 0; kind < LISTENER_KINDS; kind++)
-		make_room(w, (enum listener_kind)kind);
-	memory_measure();
-	if (memory_level() == MEMORY_FULL)
-		worker_ask_relief(w->shared);
-	return memory_level() < MEMORY_FULL;
-}
-
 /* --- mail ------------------------------------------------------------------
  */
 
@@ -405,11 +186,9 @@ static void obey(struct worker *w, unsigned orders, size_t mail_count)
 		start_draining(w);
 	if (orders & MAILBOX_MAKE_ROOM) /* another worker has none to end */
 		for (int kind = 0; kind < LISTENER_KINDS; kind++)
-			make_room(w, (enum listener_kind)kind);
-	if (orders & MAILBOX_RELIEVE) {
-		conn_group_relieve(&w->group);
-		atomic_store(&w->shared->is_relief_asked, false);
-	}
+			room_make(w, (enum listener_kind)kind);
+	if (orders & MAILBOX_RELIEVE)
+		relief_obey(w);
 	if (orders & MAILBOX_STOP) {
 		w->is_stopping = true;
 		conn_group_end_all(&w->group);
@@ -459,7 +238,7 @@ static void handle_mail(struct worker *w, const struct mail *mail)
 		kinds |= 1u << mail->sockets[i].kind;
 	}
 	if (kinds != 0)
-		make_room_for(w, kinds);
+		room_make_for(w, kinds);
 	if (mail->messages != NULL || w->is_behind)
 		w->is_behind = !w->shared->app->deliver(
 			w->state, mail->messages, deliver_until(w, mail));

@@ -85,18 +85,6 @@ bool worker_has_place(const struct worker_shared *shared);
 /* All connections, of all doors. Threads: any. */
 size_t worker_connections(const struct worker_shared *shared);
 
-/* Memory is tight: gives up half of the history, or a part of that if it is a
- * lot of work; once little is left and that is not enough, makes every worker
- * end its worst laggards. Nothing happens if that is under way. To be called
- * again as long as memory is tight. Threads: any. */
-void worker_ask_relief(struct worker_shared *shared);
-
-/* Whether memory is not full, for a publisher that asks now: what was measured
- * last may be over, connections that are too many are ended, history is given
- * up. Never ends the connection whose turn it is. Threads: the worker's. */
-struct worker;
-bool worker_find_memory(struct worker *w);
-
 /* Owner: its thread; the first group of members: Immutable once it runs. */
 struct worker {
 	unsigned index;

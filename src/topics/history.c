@@ -74,7 +74,7 @@ static bool count_held(struct registry *r, const struct registry_ring *ring,
 		       size_t size)
 {
 	size_t max =
-		memory_level() >= MEMORY_SCARCE ? 0 : r->options.replay_bytes;
+		memory_allows(MEMORY_FOR_REPLAY) ? r->options.replay_bytes : 0;
 	size_t own = ring->held_bytes + size;
 	size_t all = atomic_fetch_add_explicit(&r->replay_bytes, size,
 					       memory_order_relaxed) +

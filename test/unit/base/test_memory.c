@@ -76,6 +76,27 @@ static void the_level_rises_and_falls_in_three_steps(void **state)
 	}
 }
 
+static void what_is_refused_depends_on_the_level(void **state)
+{
+	static const struct {
+		unsigned percent;
+		unsigned allowed; /* a bit for each use */
+	} steps[] = {{79, 0x1f}, {80, 0x1e}, {89, 0x1e},
+		     {90, 0x18}, {99, 0x18}, {100, 0}};
+
+	(void)state;
+	assert_int_equal(MEMORY_FOR_SUBSCRIBING, 0);
+	assert_int_equal(MEMORY_FOR_PUBLISHING, 4);
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+		unsigned allowed = 0;
+		memory_set_limit(LIMIT, LIMIT / 100 * steps[i].percent);
+		for (unsigned use = 0; use < MEMORY_USES_COUNT; use++)
+			allowed |= (unsigned)memory_allows((enum memory_use)use)
+				   << use;
+		assert_int_equal(allowed, steps[i].allowed);
+	}
+}
+
 static void what_is_charged_is_told_in_the_end(void **state)
 {
 	(void)state;
@@ -327,6 +348,7 @@ int main(void)
 		TEST(without_a_limit_all_is_fine),
 		TEST(the_base_counts),
 		TEST(the_level_rises_and_falls_in_three_steps),
+		TEST(what_is_refused_depends_on_the_level),
 		TEST(what_is_charged_is_told_in_the_end),
 		TEST(a_large_charge_is_told_at_once),
 		TEST(a_credit_that_is_told_before_its_charge_is_no_debt),
