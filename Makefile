@@ -194,7 +194,7 @@ valgrind: programs-debug ## the unit tests and a part of the integration tests u
 	@scripts/sanitize.sh valgrind "$(T)" $(call UNIT_BIN,debug)
 
 .PHONY: fuzz
-fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, handshake, fields, websocket, json, envelope, sse or history_file (default: each) for S=60 seconds
+fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, handshake, fields, websocket, deflate, json, envelope, sse or history_file (default: each) for S=60 seconds
 	@scripts/fuzz.sh "$(F)" "$(or $(S),60)"
 
 .PHONY: tcp-fuzz soak

@@ -18,6 +18,12 @@ EXCLUDED = {
                       "append_to_path", "is_something_else", "set_aside",
                       "history_file_save", "save", "open_file", "measure"},
         "words": ["fail_by_errno(", "close(fd)", "NOT_A_FILE", "#define"]},
+    # They write; test_deflate.c has them.
+    "src/codec/deflate.c": {
+        "functions": {"deflate_append_stored", "deflate_write_stored_head",
+                      "deflate_stored_len", "deflater_takes",
+                      "deflater_totals", "inflater_totals"},
+        "words": []},
 }
 
 

@@ -320,6 +320,8 @@ int inflater_inflate(struct inflater *i, struct span payload, size_t max,
 		return -ENOMEM;
 	if (payload.len > UINT32_MAX)
 		return -E2BIG;
+	if (max > UINT32_MAX)
+		max = UINT32_MAX;
 	if (i->out.cap > INFLATER_KEEP_BYTES)
 		drop_out(i);
 	i->out.len = 0;

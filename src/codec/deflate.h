@@ -102,7 +102,7 @@ int inflater_inflate(struct inflater *i, struct span payload, size_t max,
  * compressor's own blocks included, but not blocks without end. */
 static inline size_t inflater_payload_max(size_t max)
 {
-	return max + max / 64 + 64;
+	return max > SIZE_MAX / 2 ? max : max + max / 64 + 64;
 }
 
 struct deflate_totals inflater_totals(const struct inflater *i);

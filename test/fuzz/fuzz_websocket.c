@@ -1,10 +1,10 @@
 /* fuzz_websocket.c - frames of a client, whole and in pieces.
  *
- * An input is three bytes (which limit, which message the handler refuses, how
- * the pieces are cut) and the stream. However it is cut, and whether or not
- * each message pauses, it must come to the same events and the same end;
- * messages keep the limit and are UTF-8 if they are text; replies are whole
- * frames as a server sends them. */
+ * An input is three bytes (which limit, and whether messages may be compressed,
+ * which message the handler refuses, how the pieces are cut) and the stream.
+ * However it is cut, and whether or not each message pauses, it must come to
+ * the same events and the same end; messages keep the limit and are UTF-8 if
+ * they are text; replies are whole frames as a server sends them. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +19,11 @@
 /* What was told, in order, and what it came to. */
 struct record {
 	size_t limit;
-	unsigned messages_left; /* until one is refused; 0: none is */
-	bool pauses;            /* at each message */
-	bool is_silent;         /* nothing is written down */
-	bool has_ended;         /* by a refusal, or the answer to a Close */
+	struct inflater *inflater; /* NULL: nothing may be compressed */
+	unsigned messages_left;    /* until one is refused; 0: none is */
+	bool pauses;               /* at each message */
+	bool is_silent;            /* nothing is written down */
+	bool has_ended;            /* by a refusal, or the answer to a Close */
 	struct buf events;
 	struct websocket_result result;
 	bool is_idle;
@@ -159,6 +160,7 @@ static struct websocket *run(struct record *r, struct websocket *ws,
 	if (ws == NULL)
 		ws = websocket_new(r->limit);
 	CHECK(ws != NULL);
+	websocket_set_inflater(ws, r->inflater);
 	feed(r, ws, stream, piece_max);
 	r->is_idle = websocket_is_idle(ws);
 	CHECK(websocket_memory(ws) > 0);
@@ -170,13 +172,18 @@ static struct websocket *run(struct record *r, struct websocket *ws,
 }
 
 /* Whichever allocation fails, it is 1011. */
-static void run_without_memory(struct span stream, size_t limit)
+static void run_without_memory(struct span stream, size_t limit,
+			       bool may_be_compressed)
 {
 	for (unsigned nth = 1; nth < 30; nth++) {
 		struct record r = {.limit = limit, .is_silent = true};
+		if (may_be_compressed)
+			r.inflater = inflater_new();
 
 		alloc_fail_at(nth);
 		struct websocket *ws = websocket_new(limit);
+		if (ws != NULL)
+			websocket_set_inflater(ws, r.inflater);
 		if (ws != NULL)
 			feed(&r, ws, stream, SIZE_MAX);
 		bool has_failed = alloc_end();
@@ -184,6 +191,7 @@ static void run_without_memory(struct span stream, size_t limit)
 		if (r.result.outcome == WEBSOCKET_FAILED && !has_failed)
 			CHECK(r.result.code != 1011);
 		websocket_free(ws);
+		inflater_free(r.inflater);
 		if (!has_failed)
 			return;
 	}
@@ -206,6 +214,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const size_t limits[] = {0, 8, 125, 1000, 65536, SIZE_MAX};
+	struct inflater *inflater = NULL;
 	struct record first = {0};
 	struct websocket *pooled = NULL;
 	struct span stream;
@@ -215,8 +224,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	stream = (struct span){(const char *)data + 3, size - 3};
 	srand(data[2]);
+	/* Without a limit a little is too much to inflate. */
+	bool may_be_compressed = data[0] >= 128 && data[0] % 6 != 5;
+	if (may_be_compressed)
+		inflater = inflater_new();
 	for (size_t i = 0; i < sizeof(piece_maxes) / sizeof(size_t); i++) {
 		struct record r = {.limit = limits[data[0] % 6],
+				   .inflater = inflater,
 				   .messages_left = data[1],
 				   .pauses = i % 2 != 0 || data[2] % 2 != 0};
 
@@ -233,7 +247,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	websocket_free(pooled);
 	buf_fini(&first.events);
+	inflater_free(inflater);
 	if (stream.len <= 4096)
-		run_without_memory(stream, limits[data[0] % 6]);
+		run_without_memory(stream, limits[data[0] % 6],
+				   may_be_compressed);
 	return 0;
 }

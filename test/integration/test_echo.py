@@ -6,7 +6,8 @@ import os
 import pytest
 import websockets
 
-from client import (BINARY, CONTINUATION, PING, TEXT, WebSocket, frame)
+from client import (BINARY, CONTINUATION, PING, SCALE, TEXT, WebSocket, deflate,
+                    frame)
 
 LIMIT = 16 << 20
 SIZES = [0, 1, 125, 126, 127, 65535, 65536, 65537, 1 << 20, LIMIT]
@@ -102,3 +103,88 @@ def test_a_library_client_is_echoed(echo):
             assert await socket.recv() == "fragmented"
 
     asyncio.run(transcript())
+
+
+# --- compressed: what Autobahn's cases 12 and 13 do ---------------------------
+
+# 12.x, 13.x: what the client offers; its own window, what it asks of ours.
+OFFERS = {
+    "12": ("permessage-deflate; client_max_window_bits", 15),
+    "13.1": ("permessage-deflate", 15),
+    "13.2": ("permessage-deflate; server_no_context_takeover", 15),
+    "13.3": ("permessage-deflate; server_max_window_bits=9", 15),
+    "13.4": ("permessage-deflate; server_max_window_bits=15", 15),
+    "13.5": ("permessage-deflate; server_no_context_takeover; "
+             "server_max_window_bits=9; client_max_window_bits=9", 9),
+    "13.6": ("permessage-deflate; server_no_context_takeover; "
+             "server_max_window_bits=15; client_max_window_bits=15", 15),
+    "13.7": ("permessage-deflate; server_no_context_takeover; "
+             "server_max_window_bits=9; client_max_window_bits, "
+             "permessage-deflate; server_no_context_takeover, "
+             "permessage-deflate", 15),
+}
+# x.x.1 to 10, and 11 to 18: length, bytes of a fragment (0: not fragmented).
+CASES = [(16, 0), (64, 0), (256, 0), (1024, 0), (4096, 0), (8192, 0),
+         (16384, 0), (32768, 0), (65536, 0), (131072, 0), (8192, 256),
+         (16384, 256), (32768, 256), (65536, 256), (131072, 256), (131072, 1024),
+         (131072, 4096), (131072, 32768)]
+
+
+def payloads(length):
+    """Text that is repetitive, JSON, and bytes that get no shorter."""
+    text = ("Lorem ipsum dolor sit amet, consectetur " * (length // 40 + 1))
+    rows = "".join('{"id":%d,"v":%d},' % (i, i * 7919 % 1000)
+                   for i in range(length // 12 + 1))
+    yield TEXT, text[:length].encode()
+    yield TEXT, rows[:length].encode()
+    yield BINARY, os.urandom(length)
+
+
+def fragments(opcode, payload, size):
+    """The frames of a compressed message."""
+    parts = [payload[i:i + size] for i in range(0, len(payload), size)] if (
+        size) else [payload]
+    for i, part in enumerate(parts):
+        yield frame(CONTINUATION if i else opcode, part, rsv=0 if i else 4,
+                    fin=i == len(parts) - 1)
+
+
+@pytest.mark.parametrize("length,fragment", CASES)
+@pytest.mark.parametrize("case", OFFERS)
+def test_compressed_messages_are_echoed(echo, case, length, fragment):
+    """As many as Autobahn's thousand, where the machine is fast."""
+    offer, wbits = OFFERS[case]
+    client = connect(echo, extensions=offer)
+    assert client.extension
+    count = max(3, min(100, (1 << 20) // length // SCALE))
+    for _ in range(count // 3):
+        for opcode, data in payloads(length):
+            client.send(b"".join(fragments(
+                opcode, deflate(data, 6, wbits), fragment)))
+            assert client.read_frame() == (opcode, data)
+            if opcode == TEXT and length >= 1024:
+                assert client.was_compressed
+
+
+def test_messages_that_are_compressed_and_that_are_not_may_alternate(echo):
+    client = connect(echo, extensions="permessage-deflate")
+    for i in range(50):
+        data = b"%d " % i * 200
+        if i % 2:
+            client.send_frame(TEXT, deflate(data), rsv=4)
+        else:
+            client.send_frame(TEXT, data)
+        assert client.read_frame() == (TEXT, data)
+
+
+def test_python_websockets_speaks_it(echo):
+    """A client that compresses all it sends."""
+    async def talk():
+        async with websockets.connect(
+                "ws://%s:%d/" % echo.address, max_size=None) as socket:
+            for length in (0, 1, 1000, 100_000, 1_000_000):
+                text = "0123456789é🦀" * (length // 12)
+                await socket.send(text)
+                assert await socket.recv() == text
+
+    asyncio.run(asyncio.wait_for(talk(), 60 * SCALE))
