@@ -74,6 +74,12 @@ void deflate_write_stored_head(uint8_t out[static DEFLATE_STORED_OVERHEAD],
  * `out` unchanged. */
 int deflate_append_stored(struct buf *out, struct span data);
 
+/* An empty stored block, which deflater_append() ends with, and what is stored
+ * must be followed by in a stream: Go's decoder hands out what comes before it
+ * only then. */
+#define DEFLATE_FLUSH     "\x00\x00\x00\xff\xff"
+#define DEFLATE_FLUSH_LEN 5
+
 /* The head of a gzip stream (RFC 1952 2.3) without a name, a time or a system;
  * any of those blocks may follow it. */
 #define DEFLATE_GZIP_HEAD     "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"

@@ -12,7 +12,8 @@ _Static_assert(WEBSOCKET_HEADER_MAX <= FRAMING_START_MAX, "a frame has room");
 _Static_assert(HTTP_CHUNK_START_MAX + DEFLATE_STORED_OVERHEAD <=
 		       FRAMING_START_MAX,
 	       "a chunk has room");
-_Static_assert(sizeof HTTP_CHUNK_END - 1 <= FRAMING_END_MAX, "so has its end");
+_Static_assert(DEFLATE_FLUSH_LEN + sizeof HTTP_CHUNK_END - 1 <= FRAMING_END_MAX,
+	       "so has its end");
 
 static size_t write_text_header(char *end, size_t len)
 {
@@ -24,14 +25,15 @@ static size_t write_deflated_header(char *end, size_t len)
 	return websocket_write_header((uint8_t *)end, RSV1 | OPCODE_TEXT, len);
 }
 
-/* A chunk with one stored block. */
+/* A chunk with one stored block, and the empty one behind it. */
 static size_t write_stored_start(char *end, size_t len)
 {
 	char *p = end - DEFLATE_STORED_OVERHEAD;
 
 	deflate_write_stored_head((uint8_t *)p, len);
 	return DEFLATE_STORED_OVERHEAD +
-	       http_write_chunk_start(p, DEFLATE_STORED_OVERHEAD + len);
+	       http_write_chunk_start(p, DEFLATE_STORED_OVERHEAD + len +
+						 DEFLATE_FLUSH_LEN);
 }
 
 static size_t write_nothing(char *end, size_t len)
@@ -53,6 +55,12 @@ static size_t write_nothing(char *end, size_t len)
 	{                                                                      \
 		HTTP_LAST_CHUNK, sizeof HTTP_LAST_CHUNK - 1                    \
 	}
+#define FLUSH_END                                                              \
+	{                                                                      \
+		FLUSHED_CHUNK_END, sizeof FLUSHED_CHUNK_END - 1                \
+	}
+
+#define FLUSHED_CHUNK_END DEFLATE_FLUSH HTTP_CHUNK_END
 
 static const struct {
 	enum framing plain;
@@ -63,25 +71,27 @@ static const struct {
 	struct span last;
 	/* Where something may be compressed: */
 	size_t (*write_compressed_start)(char *end, size_t len);
+	struct span compressed_end;
 	enum deflate_window window;
 } rows[FRAMINGS] = {
 	[FRAMING_TEXT] = {FRAMING_TEXT, true, UINT32_MAX, write_text_header,
-			  NO_END, NO_END, NULL, DEFLATE_WINDOW_FULL},
+			  NO_END, NO_END, NULL, NO_END, DEFLATE_WINDOW_FULL},
 	[FRAMING_DEFLATED] = {FRAMING_TEXT, true, UINT32_MAX, write_text_header,
-			      NO_END, NO_END, write_deflated_header,
+			      NO_END, NO_END, write_deflated_header, NO_END,
 			      DEFLATE_WINDOW_FULL},
 	[FRAMING_DEFLATED_SMALL] = {FRAMING_TEXT, true, UINT32_MAX,
 				    write_text_header, NO_END, NO_END,
-				    write_deflated_header,
+				    write_deflated_header, NO_END,
 				    DEFLATE_WINDOW_SMALL},
 	[FRAMING_CHUNK] = {FRAMING_CHUNK, false, UINT32_MAX,
 			   http_write_chunk_start, CHUNK_END, LAST, NULL,
-			   DEFLATE_WINDOW_FULL},
+			   NO_END, DEFLATE_WINDOW_FULL},
 	[FRAMING_GZIP] = {FRAMING_CHUNK, false, DEFLATE_STORED_MAX,
-			  write_stored_start, CHUNK_END, LAST,
-			  http_write_chunk_start, DEFLATE_WINDOW_FULL},
+			  write_stored_start, FLUSH_END, LAST,
+			  http_write_chunk_start, CHUNK_END,
+			  DEFLATE_WINDOW_FULL},
 	[FRAMING_BARE] = {FRAMING_BARE, false, UINT32_MAX, write_nothing,
-			  NO_END, NO_END, NULL, DEFLATE_WINDOW_FULL},
+			  NO_END, NO_END, NULL, NO_END, DEFLATE_WINDOW_FULL},
 };
 
 enum framing framing_plain(enum framing framing)
@@ -125,6 +135,12 @@ struct span framing_end(enum framing framing)
 {
 	CHECK(framing < FRAMINGS);
 	return rows[framing].end;
+}
+
+struct span framing_compressed_end(enum framing framing)
+{
+	CHECK(framing_may_compress(framing));
+	return rows[framing].compressed_end;
 }
 
 struct span framing_last(enum framing framing)

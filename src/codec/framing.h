@@ -28,7 +28,7 @@ enum framing {
 };
 
 #define FRAMING_START_MAX 15 /* bytes before a unit */
-#define FRAMING_END_MAX   2  /* bytes behind it */
+#define FRAMING_END_MAX   7  /* bytes behind it */
 
 /* The framing of one who gets the same uncompressed; itself, if that is none of
  * those that may be compressed. */
@@ -55,12 +55,15 @@ size_t framing_unit_max(enum framing framing);
 size_t framing_write_start(enum framing framing, char *end, size_t len);
 
 /* The same for a unit that has been compressed: for WebSockets without
- * DEFLATE_TAIL, for event streams whole blocks; of 1 to UINT32_MAX bytes. */
+ * DEFLATE_TAIL, for event streams whole blocks, flushed (DEFLATE_FLUSH); of 1
+ * to UINT32_MAX bytes. */
 size_t framing_write_compressed_start(enum framing framing, char *end,
 				      size_t len);
 
-/* What is behind a unit; empty where nothing is. */
+/* What is behind a unit, and behind one that has been compressed; empty where
+ * nothing is. */
 struct span framing_end(enum framing framing);
+struct span framing_compressed_end(enum framing framing);
 
 /* What tells that no unit follows; empty where only the end of the connection
  * does. */

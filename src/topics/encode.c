@@ -128,7 +128,8 @@ static size_t room_for(const struct message *m,
 static int frame(struct buf *out, size_t from, enum framing framing,
 		 bool is_compressed, size_t *start)
 {
-	struct span after = framing_end(framing);
+	struct span after = is_compressed ? framing_compressed_end(framing)
+					  : framing_end(framing);
 	size_t len = out->len - from;
 	char *end = out->bytes + from;
 
@@ -172,15 +173,16 @@ static bool is_worth_it(const struct message *m,
 	       deflater_takes(source->deflater, message_data(m).len);
 }
 
-/* Appends the body of an event as blocks: compressed, if `d` is there and that
- * is shorter. */
+/* Appends the body of an event as blocks, flushed: compressed, if `d` is there
+ * and that is shorter. */
 static int append_blocks(struct buf *out, struct span body, struct deflater *d)
 {
 	if (d != NULL && body.len <= DEFLATE_MAX_BYTES &&
 	    deflater_append(d, DEFLATE_WINDOW_FULL, body,
 			    deflate_stored_len(body.len), out) == 0)
 		return 0;
-	return deflate_append_stored(out, body);
+	int rv = deflate_append_stored(out, body);
+	return rv != 0 ? rv : buf_append(out, DEFLATE_FLUSH, DEFLATE_FLUSH_LEN);
 }
 
 /* The same, with the event's id before it. */
@@ -399,7 +401,9 @@ int message_append_event_start(struct buf *out, enum message_form form,
 		return UV_ENOMEM;
 	}
 	size_t id_len = out->len - before;
-	size_t content = id_len + body_len - framing_end(framing).len;
+	struct span after = is_block ? framing_compressed_end(framing)
+				     : framing_end(framing);
+	size_t content = id_len + body_len - after.len;
 	size_t len =
 		is_block ? framing_write_compressed_start(framing, end, content)
 			 : framing_write_start(framing, end, content);

@@ -386,6 +386,62 @@ def test_an_event_source_that_saw_no_message_is_told_too(start, visit, ours):
     second.wait_for_stat("not_resumed")
 
 
+def compressible(i):
+    return json.dumps([f"row {i}.{n}" for n in range(300)],
+                      separators=(",", ":"))
+
+
+def test_an_event_source_reads_gzip_event_by_event(server, visit, ours):
+    page = visit(ours)
+    before = server.metrics()["isimud_deflated_total"]
+    open_stream(page, http_url(server, sub_target("alice", "gzip")))
+    page.notes(1)
+    for i in range(6):
+        data = compressible(i) if i % 2 else f"short {i}"
+        server.publish("alice", "gzip", data)
+        assert page.notes(2 + i)[1 + i][:2] == ["message", data]
+    assert server.metrics()["isimud_deflated_total"] == before + 3
+
+
+def test_an_event_source_goes_on_behind_an_end_of_gzip(start, visit, ours):
+    server = start(SSE_RETRY=0.1, DRAIN_SECONDS=0)
+    page = visit(ours)
+    open_stream(page, http_url(server, sub_target("alice", "news")))
+    page.notes(1)
+    server.publish("alice", "news", compressible(1))
+    page.notes(2)
+    address = server.address
+    server.stop()
+    again = start(PORT=address[1])
+    notes = page.notes_until(
+        """notes.filter(note => note[0] == "open").length >= 2""")
+    assert json.loads(next(note[1] for note in notes
+                           if note[0] == "close"))["code"] == 1001
+    again.publish("alice", "news", compressible(2))
+    page.notes_until(f"""notes.some(
+        note => note[1] == {json.dumps(compressible(2))})""")
+
+
+def test_a_websocket_of_a_page_is_compressed(server, visit, ours):
+    page = visit(ours)
+    before = server.metrics()["isimud_deflated_total"]
+    open_websocket(page, ws_url(server, sub_target("alice", "deflate")))
+    page.notes(1)
+    for i in range(4):
+        server.publish("alice", "deflate", compressible(i))
+        assert page.notes(2 + i)[1 + i][:2] == ["message", compressible(i)]
+    assert server.metrics()["isimud_deflated_total"] == before + 4
+
+
+def test_what_a_page_sends_compressed_is_read(server, visit, ours):
+    page = visit(ours)
+    before = server.metrics()["isimud_inflated_total"]
+    open_websocket(page, ws_url(server), ["isimud.v1"], json.dumps(
+        {"type": "ping", "ref": 1, "pad": "x" * 5000}))
+    assert json.loads(page.notes(2)[1][1]) == {"type": "pong", "ref": 1}
+    assert server.metrics()["isimud_inflated_total"] == before + 1
+
+
 def test_an_event_source_that_was_too_slow_misses_nothing(start, visit, ours):
     server = start(SSE_RETRY=0.1, MAX_BUFFERED="64K", HISTORY_SIZE=5000,
                    HISTORY_BYTES="256M", CLOSE_TIMEOUT=DEADLINE,

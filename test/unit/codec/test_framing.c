@@ -55,12 +55,16 @@ static void where_messages_may_be_compressed_others_are_sent_too(void **state)
 		       SPAN(""));
 	assert_framing(FRAMING_DEFLATED_SMALL, 3, SPAN("\x81\x03"), SPAN(""),
 		       SPAN(""));
-	/* A stored block, in a chunk. */
-	assert_framing(FRAMING_GZIP, 3, SPAN("8\r\n\x00\x03\x00\xfc\xff"),
-		       SPAN("\r\n"), SPAN("0\r\n\r\n"));
+	/* A stored block, and an empty one, in a chunk. */
+	assert_framing(FRAMING_GZIP, 3, SPAN("d\r\n\x00\x03\x00\xfc\xff"),
+		       SPAN("\x00\x00\x00\xff\xff\r\n"), SPAN("0\r\n\r\n"));
 	assert_framing(FRAMING_GZIP, 65535,
-		       SPAN("10004\r\n\x00\xff\xff\x00\x00"), SPAN("\r\n"),
-		       SPAN("0\r\n\r\n"));
+		       SPAN("10009\r\n\x00\xff\xff\x00\x00"),
+		       SPAN("\x00\x00\x00\xff\xff\r\n"), SPAN("0\r\n\r\n"));
+	assert_true(
+		span_equal(framing_compressed_end(FRAMING_GZIP), SPAN("\r\n")));
+	assert_true(
+		span_equal(framing_compressed_end(FRAMING_DEFLATED), SPAN("")));
 	assert_int_equal(framing_unit_max(FRAMING_GZIP), 65535);
 }
 

@@ -454,6 +454,9 @@ static void decode(struct span bytes, enum message_form form, struct buf *out)
 		size_t len = strtoul(bytes.bytes, &data, 16);
 		assert_memory_equal(data, "\r\n", 2);
 		assert_memory_equal(data + 2 + len, "\r\n", 2);
+		/* It is flushed, or Go's decoder would keep it. */
+		assert_memory_equal(data + 2 + len - DEFLATE_TAIL_LEN,
+				    DEFLATE_TAIL, DEFLATE_TAIL_LEN);
 		assert_int_equal(data + 4 + len - bytes.bytes, bytes.len);
 		assert_int_equal(buf_append(&in, DEFLATE_GZIP_HEAD,
 					    DEFLATE_GZIP_HEAD_LEN),
