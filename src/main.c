@@ -4,6 +4,7 @@
 #include "api/routes.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "cli/cli.h"
 #include "cli/healthcheck.h"
 #include "cli/running.h"
 #include "config/config.h"
@@ -11,6 +12,7 @@
 #include "server/server.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -28,6 +30,8 @@ static const char usage[] =
 	" password again\n"
 	"       isimud --check-config [SETTING ...]  shows the settings: 0 if"
 	" they are right, else 2\n"
+	"       isimud COMMAND --help              pub, sub, topics, top and"
+	" others: isimud help\n"
 	"       isimud --help | --version\n"
 	"\n"
 	"Each setting is a flag, --max-body 2M or --max-body=2M; or a variable"
@@ -90,6 +94,7 @@ static int healthcheck(void)
 	char error[CONFIG_ERROR_MAX];
 	struct config config;
 
+	signal(SIGPIPE, SIG_IGN);
 	running_adopt(&running);
 	int status = load(&config, error) == 0
 			     ? probe_run(&config)
@@ -135,6 +140,8 @@ int main(int argc, char **argv)
 	char error[CONFIG_ERROR_MAX];
 
 	keep_standard_descriptors();
+	if (cli_is_command(argv + (argc > 0)))
+		return cli_run(argv + (argc > 0));
 	if (options_parse(argv + (argc > 0), &command, error) != 0)
 		return fail(command, error);
 	if (command == OPTIONS_HELP) {

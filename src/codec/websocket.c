@@ -24,9 +24,9 @@
 
 #define KEY_LEN           24   /* characters of Sec-WebSocket-Key */
 #define KEY_BYTES         16   /* what they stand for */
-#define MASK_BYTES        4    /* of every frame of a client */
 #define PAYLOAD_MAX       125  /* bytes of a control frame (5.5) */
 #define FIN               0x80 /* in the first byte of a frame (5.2) */
+#define MASKED            0x80 /* in the second */
 #define WSLAY_FRAME_BYTES 4200 /* about; wslay does not tell */
 #define KEEP_MAX_BYTES    4096 /* message memory kept for the next message */
 
@@ -34,6 +34,7 @@
 struct websocket {
 	size_t message_max_bytes;
 	struct inflater *inflater; /* NULL: nothing may be compressed */
+	bool is_client; /* its peer is a server, which does not mask (5.1) */
 	wslay_frame_context_ptr frames;
 
 	/* The websocket_read() under way. */
@@ -161,6 +162,30 @@ size_t websocket_write_ping(uint8_t out[static WEBSOCKET_CONTROL_MAX],
 	return write_control(out, WSLAY_PING, 0, 0, payload);
 }
 
+int websocket_append_masked(struct buf *out, unsigned opcode,
+			    struct span payload,
+			    const uint8_t mask[static WEBSOCKET_MASK_BYTES])
+{
+	uint8_t header[WEBSOCKET_HEADER_MAX];
+	uint8_t *end = header + sizeof(header);
+	size_t header_len = websocket_write_header(end, opcode, payload.len);
+	int rv = buf_reserve(out,
+			     header_len + WEBSOCKET_MASK_BYTES + payload.len);
+
+	if (rv != 0)
+		return rv;
+	end[1 - (ptrdiff_t)header_len] |= MASKED;
+	char *to = out->bytes + out->len;
+	memcpy(to, end - header_len, header_len);
+	memcpy(to + header_len, mask, WEBSOCKET_MASK_BYTES);
+	to += header_len + WEBSOCKET_MASK_BYTES;
+	for (size_t i = 0; i < payload.len; i++)
+		to[i] = (char)(payload.bytes[i] ^
+			       mask[i % WEBSOCKET_MASK_BYTES]);
+	out->len += header_len + WEBSOCKET_MASK_BYTES + payload.len;
+	return 0;
+}
+
 /* --- reading -------------------------------------------------------------- */
 
 /* wslay: copies what is unread into its buffer; -1 if that is nothing. */
@@ -197,6 +222,15 @@ struct websocket *websocket_new(size_t message_max_bytes)
 	return ws;
 }
 
+struct websocket *websocket_new_client(size_t message_max_bytes)
+{
+	struct websocket *ws = websocket_new(message_max_bytes);
+
+	if (ws != NULL)
+		ws->is_client = true;
+	return ws;
+}
+
 void websocket_free(struct websocket *ws)
 {
 	if (ws == NULL)
@@ -213,11 +247,13 @@ void websocket_set_inflater(struct websocket *ws, struct inflater *inflater)
 }
 
 /* wslay has checked that the length is in its shortest form. */
-static size_t header_len(uint64_t payload_length)
+static size_t header_len(const struct websocket *ws, uint64_t payload_length)
 {
+	size_t mask_bytes = ws->is_client ? 0 : WEBSOCKET_MASK_BYTES;
+
 	if (payload_length <= 125)
-		return 2 + MASK_BYTES;
-	return (payload_length <= UINT16_MAX ? 4 : 10) + MASK_BYTES;
+		return 2 + mask_bytes;
+	return (payload_length <= UINT16_MAX ? 4 : 10) + mask_bytes;
 }
 
 /* The header of a Close, Ping or Pong; wslay has checked that it is neither
@@ -275,13 +311,14 @@ static struct websocket_result start_frame(struct websocket *ws,
 
 	if (frame->rsv != 0 && !may_be_compressed(ws, frame))
 		return protocol_error("Reserved bit set");
-	if (!frame->mask)
-		return protocol_error("Frame is not masked");
+	if (frame->mask == ws->is_client)
+		return protocol_error(ws->is_client ? "Frame is masked"
+						    : "Frame is not masked");
 	result = wslay_is_ctrl_frame(frame->opcode) ? start_control(ws, frame)
 						    : start_data(ws, frame);
 	if (result.outcome != WEBSOCKET_OPEN)
 		return result;
-	ws->pending -= header_len(frame->payload_length);
+	ws->pending -= header_len(ws, frame->payload_length);
 	ws->payload_left = frame->payload_length;
 	return open_result;
 }
@@ -405,8 +442,14 @@ static struct websocket_result finish_control(const struct websocket *ws,
 	} else if (opcode == WSLAY_CONNECTION_CLOSE) {
 		reply.len = websocket_write_close(out, code, SPAN(""));
 		ws->handler->on_reply(ws->user, reply);
+		if (payload.len > 2)
+			payload = (struct span){payload.bytes + 2,
+						payload.len - 2};
+		else
+			payload = SPAN("");
 		return (struct websocket_result){.outcome = WEBSOCKET_CLOSED,
-						 .code = code};
+						 .code = code,
+						 .close_reason = payload};
 	}
 	return open_result;
 }

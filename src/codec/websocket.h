@@ -8,6 +8,7 @@
 #ifndef ISIMUD_CODEC_WEBSOCKET_H
 #define ISIMUD_CODEC_WEBSOCKET_H
 
+#include "base/buf.h"
 #include "base/span.h"
 #include "codec/deflate.h"
 
@@ -54,6 +55,15 @@ size_t websocket_write_close(uint8_t out[static WEBSOCKET_CONTROL_MAX],
 size_t websocket_write_ping(uint8_t out[static WEBSOCKET_CONTROL_MAX],
 			    struct span payload);
 
+#define WEBSOCKET_MASK_BYTES 4
+
+/* Appends an unfragmented frame as a client sends it, masked by `mask`, which
+ * nobody must be able to guess (5.3). `payload` must not lie in `out`. Returns
+ * 0, or UV_ENOMEM with `out` unchanged. */
+int websocket_append_masked(struct buf *out, unsigned opcode,
+			    struct span payload,
+			    const uint8_t mask[static WEBSOCKET_MASK_BYTES]);
+
 #define WEBSOCKET_PAUSE 1 /* no close code */
 
 /* What a reader is told, in the order of arrival, during websocket_read(). No
@@ -76,6 +86,11 @@ struct websocket;
  * Memory grows with what has arrived, never with what a header claims. NULL
  * without memory. */
 struct websocket *websocket_new(size_t message_max_bytes);
+
+/* The same for the client's side: frames must come unmasked (5.1). What goes to
+ * on_reply is as a server sends it; websocket_append_masked() makes a client's
+ * of its payload. */
+struct websocket *websocket_new_client(size_t message_max_bytes);
 void websocket_free(struct websocket *ws); /* NULL is fine */
 
 /* permessage-deflate was agreed: messages may be compressed, and are inflated
@@ -99,6 +114,8 @@ struct websocket_result {
 	const char *reason; /* FAILED by this codec: static text for Close */
 	struct span unread; /* PAUSED: the rest of `bytes`; what was taken of
 			       them and not used keeps it from being idle */
+	struct span close_reason; /* CLOSED: the peer's, UTF-8; lives as long as
+				     the websocket */
 };
 
 /* Reads all of `bytes`, unless it comes to an end before. After CLOSED or

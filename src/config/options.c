@@ -149,6 +149,14 @@ static const char *split_entry(const char *entry,
 	return entry + len + (entry[len] == '=');
 }
 
+/* What the commands that are clients read (cli/place.h), and the server does
+ * not: the two may share an environment. */
+static bool is_of_client(const char *name)
+{
+	return strcmp(name, "URL") == 0 || strcmp(name, "PUBLISHER") == 0 ||
+	       strcmp(name, "TOKEN") == 0;
+}
+
 int options_check_environment(char error[static CONFIG_ERROR_MAX])
 {
 	char name[PREFIX_LEN + NAME_MAX_BYTES];
@@ -157,6 +165,7 @@ int options_check_environment(char error[static CONFIG_ERROR_MAX])
 		const char *value = split_entry(*e, name);
 		if (strncmp(name, prefix, PREFIX_LEN) != 0 ||
 		    config_is_setting(name + PREFIX_LEN) ||
+		    is_of_client(name + PREFIX_LEN) ||
 		    foreign_is_service_link(name + PREFIX_LEN, value))
 			continue;
 		snprintf(error, CONFIG_ERROR_MAX,

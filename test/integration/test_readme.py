@@ -27,7 +27,8 @@ def commands():
     for block in BLOCKS:
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            if words and words[0] in ("curl", "make", "docker", "kubectl"):
+            if words and words[0] in ("curl", "make", "docker", "kubectl",
+                                      "isimud"):
                 yield words
 
 
@@ -41,7 +42,7 @@ def test_every_example_is_tried_by_some_test():
     """A new kind of example has to be added here, to test_browser or to
     test_recipe."""
     others = [block for block in BLOCKS
-              if not re.match("(curl|make|docker|kubectl) ", block)]
+              if not re.match("(curl|make|docker|kubectl|isimud) ", block)]
     assert len(others) == 7
     # test_isimud_js_in_chromium opens that page.
     assert sum("isimud.js" in block for block in others) == 1
@@ -84,6 +85,29 @@ def test_curl_subscribes_and_publishes(server):
     finally:
         reader.kill()
         reader.communicate()
+
+
+def test_the_command_line_subscribes_and_publishes(server):
+    subscribing, publishing, listing = commands_of("isimud")
+    place = {"PASSWORD": PASSWORD, "ISIMUD_URL": "http://%s:%d"
+             % server.address}
+    reader = subprocess.Popen([ISIMUD, *subscribing[1:], "--count", "1"],
+                              env=environment(place), text=True,
+                              stdout=subprocess.PIPE)
+    try:
+        server.wait_until(lambda: sum(
+            value for name, value in server.metrics().items()
+            if name.startswith("isimud_subscriptions{")) >= 2,
+            "two subscriptions")
+        subprocess.run([ISIMUD, *publishing[1:]], env=environment(place),
+                       check=True, timeout=DEADLINE)
+        assert reader.communicate(timeout=DEADLINE)[0] == publishing[-1] + "\n"
+    finally:
+        reader.kill()
+    listed = subprocess.run([ISIMUD, *listing[1:]], env=environment(place),
+                            check=True, timeout=DEADLINE, text=True,
+                            capture_output=True).stdout
+    assert "sports" in listed
 
 
 def test_make_has_these_targets():

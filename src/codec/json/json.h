@@ -70,6 +70,13 @@ int json_read_members(struct span text, struct json_member *wanted,
 		      size_t count, struct buf *memory,
 		      struct json_error *error);
 
+/* Calls `on_element` with the text of each element of `text`, an array, in
+ * their order. Returns 0; or error->status: 422 if it is something else, 400 if
+ * it is no JSON, when some elements may have been told already. */
+int json_read_array(struct span text,
+		    void (*on_element)(void *user, struct span element),
+		    void *user, struct json_error *error);
+
 /* A publication: {"topic": string, "data": any value, "event": string}. The
  * topic has at most NAME_MAX_BYTES (base/name.h); a longer one is refused
  * (422), as is an event that sse_refuse_type() refuses. It may be missing, or

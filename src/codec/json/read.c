@@ -562,3 +562,27 @@ void json_publications_fini(struct json_publications *p)
 	buf_fini(&p->memory);
 	*p = (struct json_publications){0};
 }
+
+int json_read_array(struct span text,
+		    void (*on_element)(void *user, struct span element),
+		    void *user, struct json_error *error)
+{
+	struct json_scan s;
+	struct span element;
+	bool is_entry;
+
+	json_scan_start(&s, text);
+	if (s.at < s.end && *s.at != '[')
+		return json_fail(error, 422, "it is not an array");
+	bool is_right = json_scan_enter(&s, &is_entry);
+	while (is_right && is_entry) {
+		is_right = json_scan_value(&s, &element);
+		if (!is_right)
+			break;
+		on_element(user, element);
+		is_right = json_scan_next(&s, &is_entry);
+	}
+	if (is_right && json_scan_finish(&s))
+		return 0;
+	return json_scan_fail(&s, error);
+}

@@ -1471,6 +1471,97 @@ static void reading_nothing_changes_nothing(void **state)
 	websocket_free(ws);
 }
 
+/* --- the client's side ---------------------------------------------------- */
+
+static void what_a_client_writes_a_server_reads(void **state)
+{
+	static const uint8_t mask[WEBSOCKET_MASK_BYTES] = {1, 0xfe, 0, 0x80};
+	static const size_t lens[] = {0, 1, 125, 126, 65535, 65536};
+	struct buf payload = {0};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		struct buf in = {0};
+		struct buf events = {0};
+
+		payload.len = 0;
+		for (size_t j = 0; j < lens[i]; j++)
+			put(&payload, "x", 1);
+		assert_int_equal(
+			websocket_append_masked(
+				&in, TEXT,
+				(struct span){payload.bytes, payload.len},
+				mask),
+			0);
+		put(&events, "text:", 5);
+		put(&events, payload.bytes, payload.len);
+		put(&events, ";", 1);
+		assert_comes_to(&in, LIMIT * 2,
+				(struct span){events.bytes, events.len},
+				(struct expected){WEBSOCKET_OPEN, 0, 0});
+		buf_fini(&events);
+	}
+	buf_fini(&payload);
+}
+
+/* Feeds a client `in`, in pieces of `step` bytes. */
+static struct record read_as_client(struct span in, size_t step,
+				    struct websocket **ws)
+{
+	struct record r = {0};
+
+	*ws = websocket_new_client(LIMIT);
+	assert_non_null(*ws);
+	while (in.len > 0 && r.result.outcome == WEBSOCKET_OPEN) {
+		struct span piece = {in.bytes, in.len < step ? in.len : step};
+
+		r.result = websocket_read(*ws, piece, &handler, &r);
+		in.bytes += piece.len;
+		in.len -= piece.len;
+	}
+	return r;
+}
+
+static void a_client_reads_what_a_server_writes(void **state)
+{
+	static const char in[] = "\x81\x05hello\x89\x01p\x01\x01"
+				 "a\x80\x01"
+				 "b\x88\x06\x03\xf5slow";
+
+	(void)state;
+	for (size_t step = 1; step < sizeof(in); step++) {
+		struct websocket *ws;
+		struct record r = read_as_client(
+			(struct span){in, sizeof(in) - 1}, step, &ws);
+		struct span events = SPAN("text:hello;reply:\x8a\x01p;text:ab;"
+					  "reply:\x88\x02\x03\xf5;");
+
+		assert_int_equal(r.result.outcome, WEBSOCKET_CLOSED);
+		assert_int_equal(r.result.code, 1013);
+		assert_true(span_equal(r.result.close_reason, SPAN("slow")));
+		assert_true(span_equal(
+			(struct span){r.events.bytes, r.events.len}, events));
+		buf_fini(&r.events);
+		websocket_free(ws);
+	}
+}
+
+static void a_masked_frame_fails_a_client_with_1002(void **state)
+{
+	struct buf in = {0};
+	struct websocket *ws;
+
+	(void)state;
+	put_frame(&in, FIN | TEXT, BYTES("hello"));
+	struct record r =
+		read_as_client((struct span){in.bytes, in.len}, in.len, &ws);
+	assert_int_equal(r.result.outcome, WEBSOCKET_FAILED);
+	assert_int_equal(r.result.code, 1002);
+	assert_int_equal(r.events.len, 0);
+	websocket_free(ws);
+	buf_fini(&in);
+}
+
 static void freeing_null_is_fine(void **state)
 {
 	(void)state;
@@ -1569,6 +1660,9 @@ int main(void)
 		cmocka_unit_test(
 			a_header_may_say_that_the_payload_is_compressed),
 		cmocka_unit_test(reading_nothing_changes_nothing),
+		cmocka_unit_test(what_a_client_writes_a_server_reads),
+		cmocka_unit_test(a_client_reads_what_a_server_writes),
+		cmocka_unit_test(a_masked_frame_fails_a_client_with_1002),
 		cmocka_unit_test(freeing_null_is_fine),
 	};
 

@@ -1,0 +1,208 @@
+/* url.c - URLs into parts. */
+#include "cli/url.h"
+
+#include "codec/http/http.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+/* Takes `prefix` off the front of `*text`, without regard to case. */
+static bool take(struct span *text, const char *prefix)
+{
+	size_t len = strlen(prefix);
+
+	if (text->len < len || strncasecmp(text->bytes, prefix, len) != 0)
+		return false;
+	text->bytes += len;
+	text->len -= len;
+	return true;
+}
+
+/* The part of `*text` before the last or first `c`, which is taken off with
+ * it; absent if there is no `c`. */
+static struct span take_until(struct span *text, char c, bool is_last)
+{
+	const char *at = NULL;
+	struct span part = {0};
+
+	if (text->len > 0)
+		at = is_last ? memrchr(text->bytes, c, text->len)
+			     : memchr(text->bytes, c, text->len);
+	if (at == NULL)
+		return part;
+	part = (struct span){text->bytes, (size_t)(at - text->bytes)};
+	text->len -= part.len + 1;
+	text->bytes = at + 1;
+	return part;
+}
+
+static const char *set_host(struct url *out, struct span host)
+{
+	if (host.len == 0)
+		return "has no host";
+	if (host.len >= sizeof out->host)
+		return "has a host of more than 255 bytes";
+	for (size_t i = 0; i < host.len; i++)
+		if ((unsigned char)host.bytes[i] <= ' ')
+			return "has a space in its host";
+	memcpy(out->host, host.bytes, host.len);
+	return NULL;
+}
+
+static const char *set_port(struct url *out, struct span text)
+{
+	unsigned long port = 0;
+
+	out->port = 80;
+	if (text.bytes == NULL || text.len == 0)
+		return NULL;
+	for (size_t i = 0; i < text.len && port <= UINT16_MAX; i++) {
+		if (text.bytes[i] < '0' || text.bytes[i] > '9')
+			return "has a port that is no number";
+		port = port * 10 + (unsigned long)(text.bytes[i] - '0');
+	}
+	if (port == 0 || port > UINT16_MAX)
+		return "has a port that is not between 1 and 65535";
+	out->port = (unsigned)port;
+	return NULL;
+}
+
+static const char *set_authority(struct url *out, struct span text)
+{
+	if (text.len > 0 && text.bytes[0] == '[') {
+		text.bytes++;
+		text.len--;
+		struct span host = take_until(&text, ']', false);
+		struct in6_addr address;
+		const char *why = set_host(out, host);
+		if (why != NULL)
+			return why;
+		if (inet_pton(AF_INET6, out->host, &address) != 1)
+			return "has no IPv6 address between its brackets";
+		if (text.len > 0 && !take(&text, ":"))
+			return "has something behind its host";
+		return set_port(out, text);
+	}
+	struct span host = take_until(&text, ':', false);
+	if (host.bytes == NULL) {
+		host = text;
+		text = (struct span){0};
+	}
+	const char *why = set_host(out, host);
+	return why != NULL ? why : set_port(out, text);
+}
+
+/* The user and the password of `text`. */
+static int set_credentials(struct url *out, struct span text)
+{
+	struct span user = take_until(&text, ':', false);
+	int rv = 0;
+
+	out->has_password = user.bytes != NULL;
+	if (!out->has_password)
+		user = text;
+	out->has_user = user.len > 0;
+	rv = http_decode(user, false, &out->user);
+	if (rv == 0 && out->has_password)
+		rv = http_decode(text, false, &out->password);
+	return rv;
+}
+
+static int set_unix(struct url *out, struct span path, const char **why)
+{
+	struct config_listener l;
+
+	out->is_unix = true;
+	*why = path.len == 0                  ? "has no path"
+	       : path.len >= sizeof l.address ? "has a path of over 107 bytes"
+					      : NULL;
+	if (*why != NULL)
+		return UV_EINVAL;
+	memcpy(out->host, path.bytes, path.len);
+	return 0;
+}
+
+int url_parse(struct url *out, const char *text, const char **why)
+{
+	struct span rest = span_of(text);
+	int rv = 0;
+
+	*why = NULL;
+	if (take(&rest, "unix:"))
+		return set_unix(out, rest, why);
+	if (take(&rest, "https://") || take(&rest, "wss://")) {
+		*why = "wants TLS, which is not spoken here: name the server "
+		       "itself, by http://";
+		return UV_EINVAL;
+	}
+	if (!take(&rest, "http://") && !take(&rest, "ws://") &&
+	    memmem(rest.bytes, rest.len, "://", 3) != NULL) {
+		*why = "begins with neither http://, ws:// nor unix:";
+		return UV_EINVAL;
+	}
+	size_t len = strcspn(rest.bytes, "/?#");
+	struct span authority = {rest.bytes, len};
+	struct span prefix = {rest.bytes + len, rest.len - len};
+	if (memchr(prefix.bytes, '?', prefix.len) != NULL ||
+	    memchr(prefix.bytes, '#', prefix.len) != NULL) {
+		*why = "has a query or a fragment";
+		return UV_EINVAL;
+	}
+	while (prefix.len > 0 && prefix.bytes[prefix.len - 1] == '/')
+		prefix.len--;
+	struct span credentials = take_until(&authority, '@', true);
+	if (credentials.bytes != NULL)
+		rv = set_credentials(out, credentials);
+	*why = rv == UV_EINVAL ? "has a malformed % in its user or password"
+			       : set_authority(out, authority);
+	if (*why != NULL)
+		return UV_EINVAL;
+	if (rv == 0)
+		rv = buf_append(&out->prefix, prefix.bytes, prefix.len);
+	if (rv != 0)
+		*why = "can't be read: out of memory";
+	return rv;
+}
+
+void url_of_listener(struct url *out, const struct config_listener *l)
+{
+	struct in6_addr address;
+
+	out->is_unix = l->is_unix;
+	out->port = l->port;
+	snprintf(out->host, sizeof out->host, "%s", l->address);
+	if (l->is_unix)
+		return;
+	if (inet_pton(AF_INET6, l->address, &address) == 1 &&
+	    IN6_IS_ADDR_UNSPECIFIED(&address)) {
+		/* It takes IPv4 too, which loopback has everywhere; IPv6 may be
+		 * off. */
+		snprintf(out->host, sizeof out->host, "%s",
+			 l->is_v6_only ? "::1" : "127.0.0.1");
+	} else if (strcmp(l->address, "0.0.0.0") == 0) {
+		snprintf(out->host, sizeof out->host, "127.0.0.1");
+	}
+}
+
+void url_fini(struct url *url)
+{
+	if (url->password.bytes != NULL)
+		explicit_bzero(url->password.bytes, url->password.cap);
+	buf_fini(&url->prefix);
+	buf_fini(&url->user);
+	buf_fini(&url->password);
+	memset(url, 0, sizeof *url);
+}
+
+void url_name(const struct url *url, char out[static URL_TEXT_MAX])
+{
+	if (url->is_unix)
+		snprintf(out, URL_TEXT_MAX, "unix:%s", url->host);
+	else if (strchr(url->host, ':') != NULL)
+		snprintf(out, URL_TEXT_MAX, "[%s]:%u", url->host, url->port);
+	else
+		snprintf(out, URL_TEXT_MAX, "%s:%u", url->host, url->port);
+}

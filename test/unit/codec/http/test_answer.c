@@ -1,0 +1,163 @@
+/* test_answer.c - what src/codec/http/answer.c promises. Each stream is fed
+ * whole and byte by byte, and must come to the same. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "codec/http/answer.h"
+
+#define LIMIT 64 /* of a response's content */
+
+/* "200:hello;" for each response, then "more", "bad" or, where the stream's end
+ * ends it, "200:hello.". `rest` receives what is behind a 101. */
+static void read_stream(const char *stream, size_t step, char *out,
+			const char **rest)
+{
+	struct http_answers *a = http_answers_new(LIMIT);
+	struct span left = span_of(stream);
+	enum http_answer_event event = HTTP_ANSWER_MORE;
+
+	assert_non_null(a);
+	out[0] = '\0';
+	*rest = NULL;
+	while (left.len > 0 && event != HTTP_ANSWER_BAD && *rest == NULL) {
+		size_t used;
+		struct span piece = {left.bytes,
+				     left.len < step ? left.len : step};
+		event = http_answers_read(a, piece, &used);
+		left.bytes += used;
+		left.len -= used;
+		if (event != HTTP_ANSWER_DONE)
+			continue;
+		const struct http_answer *answer = http_answers_last(a);
+		sprintf(out + strlen(out), "%u:%.*s%s;", answer->status,
+			(int)answer->content.len, answer->content.bytes,
+			answer->keep_alive ? "" : "!");
+		if (answer->status == 101)
+			*rest = left.bytes;
+	}
+	if (event == HTTP_ANSWER_BAD) {
+		strcat(out, "bad");
+	} else if (event == HTTP_ANSWER_MORE) {
+		if (http_answers_finish(a) == HTTP_ANSWER_DONE)
+			sprintf(out + strlen(out), "%u:%.*s.",
+				http_answers_last(a)->status,
+				(int)http_answers_last(a)->content.len,
+				http_answers_last(a)->content.bytes);
+		else
+			strcat(out, "more");
+	}
+	http_answers_free(a);
+}
+
+static void expect(const char *stream, const char *wanted)
+{
+	char out[512];
+	const char *rest;
+
+	read_stream(stream, strlen(stream), out, &rest);
+	assert_string_equal(out, wanted);
+	read_stream(stream, 1, out, &rest);
+	assert_string_equal(out, wanted);
+}
+
+static void responses_follow_each_other(void **state)
+{
+	(void)state;
+	expect("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+	       "HTTP/1.1 503 No\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n",
+	       "200:hello;503:;");
+	expect("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	       "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nHTTP/1.1 204 Fine\r\n\r\n",
+	       "200:abcde;204:;");
+	expect("HTTP/1.1 401 No\r\nConnection: close\r\nContent-Length: 2\r\n"
+	       "\r\nno",
+	       "401:no!;");
+}
+
+static void content_without_a_length_ends_with_the_connection(void **state)
+{
+	(void)state;
+	expect("HTTP/1.0 200 OK\r\n\r\nall of it", "200:all of it.");
+	expect("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nless", "more");
+	expect("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab",
+	       "more");
+	expect("HTTP/1.1 20", "more");
+}
+
+static void what_is_no_http_is_bad(void **state)
+{
+	(void)state;
+	expect("SSH-2.0-OpenSSH_9.2\r\n", "bad");
+	expect("HTTP/2.0 200 OK\r\n\r\n", "bad");
+	expect("HTTP/1.1 2000 OK\r\n\r\n", "bad");
+	expect(" HTTP/1.1 200 OK\r\n\r\n", "bad");
+}
+
+static void content_over_the_limit_is_bad(void **state)
+{
+	char stream[256];
+
+	(void)state;
+	sprintf(stream, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%0*d",
+		LIMIT + 1, LIMIT + 1, 0);
+	expect(stream, "bad");
+	sprintf(stream, "HTTP/1.0 200 OK\r\n\r\n%0*d", LIMIT + 1, 0);
+	expect(stream, "bad");
+}
+
+static void fields_are_found_in_any_case(void **state)
+{
+	struct http_answers *a = http_answers_new(LIMIT);
+	struct span stream =
+		SPAN("HTTP/1.1 503 No\r\nRETRY-after:  7 \r\nX: y\r\n"
+		     "Content-Length: 0\r\n\r\n");
+	size_t used;
+
+	(void)state;
+	assert_int_equal(http_answers_read(a, stream, &used), HTTP_ANSWER_DONE);
+	const struct http_answer *answer = http_answers_last(a);
+	struct span retry = answer->fields[HTTP_ANSWER_RETRY_AFTER];
+	assert_true(span_equal(retry, SPAN("7")) ||
+		    span_equal(retry, SPAN("7 ")));
+	assert_null(answer->fields[HTTP_ANSWER_ACCEPT].bytes);
+	http_answers_free(a);
+}
+
+static void what_is_behind_a_101_is_left(void **state)
+{
+	static const char head[] = "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\n"
+				   "Connection: Upgrade\r\n"
+				   "Sec-WebSocket-Accept: abc\r\n\r\n";
+	char stream[256];
+	char out[512];
+	const char *rest;
+
+	(void)state;
+	sprintf(stream, "%sframe", head);
+	for (size_t step = 1; step <= strlen(stream); step++) {
+		read_stream(stream, step, out, &rest);
+		assert_non_null(rest);
+		assert_string_equal(rest, "frame");
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(responses_follow_each_other),
+		cmocka_unit_test(
+			content_without_a_length_ends_with_the_connection),
+		cmocka_unit_test(what_is_no_http_is_bad),
+		cmocka_unit_test(content_over_the_limit_is_bad),
+		cmocka_unit_test(fields_are_found_in_any_case),
+		cmocka_unit_test(what_is_behind_a_101_is_left),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
