@@ -161,7 +161,7 @@ static const struct command commands[] = {
 	 "  1  the server is away\n"
 	 "  2  the arguments are wrong\n"
 	 "  3  the server refuses it\n",
-	 SERVER | WRITER | TOP, 0, 0, NULL},
+	 SERVER | WRITER | TOP, 0, 0, top_run},
 	{"reload", "",
 	 "makes the server that runs here read its password again",
 	 "Sends SIGHUP to the one isimud of this container or PID namespace "

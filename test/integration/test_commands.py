@@ -392,10 +392,54 @@ def test_topics_are_listed_over_pages(server):
     assert "404" in run("topics", "--url", place, "none", status=3)
 
 
+# --- top
+
+
+def test_top_shows_what_the_server_does(start, command):
+    server = start(ADMIN_PORT=0, WORKERS=2)
+    admin = "http://%s:%d" % server.admin
+    command("sub", "--url", url(server), "t")
+    server.wait_until(lambda: "subscribers 1 " in re.sub(" +", " ", run(
+        "top", "--once", "--interval", 0.05, "--url", admin)), "a subscriber")
+    run("pub", "--url", url(server), "t", "x")
+    shown = run("top", "--once", "--interval", 0.05, "--url", admin)
+    assert shown.startswith("isimud ") and ", 2 workers" in shown
+    assert re.search(r"^subscribers +1 +websocket 1, ", shown, re.MULTILINE)
+    assert re.search(r"^ +1 +\d", shown, re.MULTILINE)  # the second worker
+    assert re.search(r"^200 +[\d.]+ +\d+$", shown, re.MULTILINE)
+    assert "\033" not in shown
+
+
+def test_top_asks_the_main_listener_with_the_password(server):
+    assert "published/s" in run("top", "--once", "--interval", 0.05,
+                                "--url", url(server))
+    assert "401" in run("top", "--once", "--url", url(server), status=3,
+                        PASSWORD="wrong")
+
+
+@pytest.mark.skipif(bool(WRAPPER), reason="the wrapper's status, not ours")
+def test_top_is_refreshed_in_place_on_a_terminal(server):
+    ours, theirs = os.openpty()
+    top = subprocess.Popen([ISIMUD, "top", "--interval", "0.05", "--url",
+                            url(server)], stdin=subprocess.DEVNULL,
+                           stdout=theirs, env=environment(
+                               {"PASSWORD": PASSWORD}))
+    try:
+        os.close(theirs)
+        shown = b""
+        while shown.count(b"\033[H") < 3:
+            shown += os.read(ours, 4096)
+        assert shown.count(b"\033[2J") == 1
+    finally:
+        top.kill()
+        top.wait()
+        os.close(ours)
+
+
 # --- help
 
 
-COMMANDS = ("pub", "sub", "topics", "reload", "healthcheck", "completion",
+COMMANDS = ("pub", "sub", "topics", "top", "reload", "healthcheck", "completion",
             "help")
 
 
@@ -407,7 +451,7 @@ def test_every_command_explains_itself():
         assert shown.startswith(f"usage: isimud {name}")
         assert shown == run("help", name)
         assert max(map(len, shown.splitlines())) <= 80
-        if name in ("pub", "sub", "topics"):
+        if name in ("pub", "sub", "topics", "top"):
             assert "--url URL" in shown and "examples:" in shown
             assert "exit status:" in shown
 

@@ -88,7 +88,8 @@ def test_curl_subscribes_and_publishes(server):
 
 
 def test_the_command_line_subscribes_and_publishes(server):
-    subscribing, publishing, listing = commands_of("isimud")
+    subscribing, publishing, *showing = commands_of("isimud")
+    assert [words[1] for words in showing] == ["topics", "top"]
     place = {"PASSWORD": PASSWORD, "ISIMUD_URL": "http://%s:%d"
              % server.address}
     reader = subprocess.Popen([ISIMUD, *subscribing[1:], "--count", "1"],
@@ -104,10 +105,11 @@ def test_the_command_line_subscribes_and_publishes(server):
         assert reader.communicate(timeout=DEADLINE)[0] == publishing[-1] + "\n"
     finally:
         reader.kill()
-    listed = subprocess.run([ISIMUD, *listing[1:]], env=environment(place),
-                            check=True, timeout=DEADLINE, text=True,
-                            capture_output=True).stdout
-    assert "sports" in listed
+    for words, says in zip(showing, ("sports", "published/s")):
+        shown = subprocess.run([ISIMUD, *words[1:]], env=environment(place),
+                               check=True, timeout=DEADLINE, text=True,
+                               capture_output=True).stdout
+        assert says in shown
 
 
 def test_make_has_these_targets():
