@@ -132,6 +132,15 @@ build/assets.c: src/web/embed.sh $(WEB) Makefile
 	@$(call SAY,EMBED $@)
 	$(Q)src/web/embed.sh $(WEB) >$@.new && mv $@.new $@
 
+# The commit: of REVISION=, or of git. Only what tells it is compiled anew.
+REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+$(FLAVOURS:%=build/%/src/base/version.o): CPPFLAGS += -DREVISION='"$(REVISION)"'
+$(FLAVOURS:%=build/%/src/base/version.o): build/revision
+build/revision: always
+	@mkdir -p $(@D)
+	@echo '$(REVISION)' | cmp -s - $@ || echo '$(REVISION)' > $@
+.PHONY: always
+
 build/versions.ok: third_party/versions.sh | deps-build
 	@mkdir -p $(@D)
 	@third_party/versions.sh

@@ -132,10 +132,11 @@ static struct message *make_message(const struct routes *r,
 	return m;
 }
 
-static void count_published(struct routes *r, size_t count)
+static void count_published(struct routes *r, size_t count, size_t bytes)
 {
 	relief_on_publication(r->worker->shared);
 	stats_add(routes_stats(r), STATS_published, count);
+	stats_add(routes_stats(r), STATS_published_bytes, bytes);
 }
 
 int routes_publish_one(struct routes *r, const struct topic_key *key,
@@ -146,7 +147,7 @@ int routes_publish_one(struct routes *r, const struct topic_key *key,
 		return UV_ENOMEM;
 	int rv = registry_publish(r->worker->shared->registry, key, m, receipt);
 	if (rv == 0)
-		count_published(r, 1);
+		count_published(r, 1, data.text.len);
 	return rv;
 }
 
@@ -263,6 +264,7 @@ static int make_items(struct routes *r, const struct batch *b,
 static int publish_several(struct routes *r, const struct batch *b)
 {
 	struct registry_item *items = malloc(b->count * sizeof *items);
+	size_t bytes = 0;
 	int rv = UV_ENOMEM;
 
 	if (items != NULL)
@@ -275,8 +277,10 @@ static int publish_several(struct routes *r, const struct batch *b)
 			r->page.bytes[r->page.len++] = ',';
 		add_receipt(r, &items[i].receipt);
 	}
+	for (size_t i = 0; i < b->count; i++)
+		bytes += b->all[i].data.text.len;
 	if (rv == 0)
-		count_published(r, b->count);
+		count_published(r, b->count, bytes);
 	free(items);
 	return rv;
 }
@@ -385,13 +389,25 @@ static int write_replicated(struct routes *r, const struct bus_request *q)
 	return 0;
 }
 
+static void count_replicated(struct routes *r, const struct bus_request *q)
+{
+	struct span body = {q->body, q->len};
+	struct record_publication p;
+	uint64_t bytes = 0;
+
+	while (record_next(&body, &p))
+		bytes += p.data.len;
+	stats_add(routes_stats(r), STATS_published, q->count);
+	stats_add(routes_stats(r), STATS_published_bytes, bytes);
+}
+
 /* routes_published_cb */
 static void answer_replicated(struct routes *r, struct conn *c,
 			      const struct bus_request *q)
 {
 	switch (q->outcome) {
 	case BUS_PUBLISHED:
-		stats_add(routes_stats(r), STATS_published, q->count);
+		count_replicated(r, q);
 		if (write_replicated(r, q) == 0)
 			answer_receipts(r, c, false);
 		else

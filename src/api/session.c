@@ -308,6 +308,7 @@ static void answer_replicated(struct routes *r, struct conn *c,
 		receipt.subscribers =
 			worker_count_subscribers(r->worker->shared, &key);
 		stats_add(routes_stats(r), STATS_published, 1);
+		stats_add(routes_stats(r), STATS_published_bytes, p.data.len);
 		answer_published(r, c, ref, q->epoch, &receipt);
 	} else if (q->outcome == BUS_UNKNOWN) {
 		answer_error(r, c, ref, ENVELOPE_unknown_outcome,

@@ -111,6 +111,7 @@ void subscribers_send_event(struct subscribers *all, const struct subscriber *s,
 	conn_send_part(s->conn, start);
 	conn_send(s->conn, body); /* nothing, if the part found no memory */
 	stats_add(all->stats, STATS_delivered, 1);
+	stats_add(all->stats, STATS_delivered_bytes, start.len + body->len);
 }
 
 bool subscribers_count_deflated(struct subscribers *all)

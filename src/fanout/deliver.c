@@ -181,6 +181,9 @@ static void send_run(const struct audience *a, const struct run *run)
 	}
 	stats_add(a->all->stats, STATS_delivered,
 		  a->count * run->messages - missed);
+	/* What those missed that have a part already is let go of. */
+	stats_add(a->all->stats, STATS_delivered_bytes,
+		  (uint64_t)a->count * chunk->len);
 	chunk_unref(chunk);
 }
 

@@ -188,8 +188,9 @@ static bool send_now(struct subscribers *all, struct lossy *l,
 		return false;
 	chunk->is_paced = true;
 	conn_send(l->subscriber.conn, chunk);
-	chunk_unref(chunk);
 	stats_add(all->stats, STATS_delivered, 1);
+	stats_add(all->stats, STATS_delivered_bytes, chunk->len);
+	chunk_unref(chunk);
 	return true;
 }
 

@@ -55,7 +55,8 @@ void subscribers_go_live(struct subscribers *all, struct subscriber *s,
 
 /* --- sending -------------------------------------------------------------- */
 
-static void send_paced(struct subscriber *s, struct chunk *chunk)
+static void send_paced(struct subscribers *all, struct subscriber *s,
+		       struct chunk *chunk)
 {
 	if (chunk == NULL) {
 		conn_end_later(s->conn, ENDING_no_memory);
@@ -63,6 +64,7 @@ static void send_paced(struct subscriber *s, struct chunk *chunk)
 	}
 	chunk->is_paced = true;
 	conn_send(s->conn, chunk);
+	stats_add(all->stats, STATS_delivered_bytes, chunk->len);
 	chunk_unref(chunk);
 }
 
@@ -76,7 +78,7 @@ static void send_batch(struct subscribers *all, struct subscriber *s)
 	struct chunk *chunk = chunk_new(batch->len);
 	if (chunk != NULL)
 		chunk_append(chunk, batch->bytes, batch->len);
-	send_paced(s, chunk);
+	send_paced(all, s, chunk);
 	batch->len = 0;
 	if (batch->cap > SCRATCH_MAX_BYTES)
 		buf_fini(batch);
@@ -96,7 +98,7 @@ static void send_message(struct subscribers *all, struct subscriber *s,
 	}
 	send_batch(all, s);
 	if (!s->has_cursor) {
-		send_paced(s, subscribers_chunk_of(all, m, form, &source));
+		send_paced(all, s, subscribers_chunk_of(all, m, form, &source));
 		return;
 	}
 	struct chunk *body = subscribers_body_of(all, m, form, &source);

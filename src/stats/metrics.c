@@ -157,8 +157,24 @@ static void write_values(struct page *p)
 	line(p, "isimud_%s %" PRIu64 "\n", metric, s->member);
 	METRICS_VALUES(WRITE)
 #undef WRITE
-	head(p, "build_info", "gauge", "The version.");
-	line(p, "isimud_build_info{version=\"%s\"} 1\n", VERSION);
+	head(p, "build_info", "gauge", "The version, and of which commit.");
+	line(p, "isimud_build_info{version=\"%s\",revision=\"%s\"} 1\n",
+	     VERSION, version_revision());
+}
+
+/* What every program has, by the names that Prometheus's client libraries have
+ * given it: there is no "isimud_" before them. */
+static void write_process(struct page *p)
+{
+	struct process now;
+
+	process_read(&now);
+#define WRITE(member, metric, type, help)                                      \
+	line(p, "# HELP process_%s %s\n", metric, help);                       \
+	line(p, "# TYPE process_%s %s\n", metric, type);                       \
+	line(p, "process_%s %.14g\n", metric, (double)now.member);
+	PROCESS_VALUES(WRITE)
+#undef WRITE
 }
 
 static bool is_in_seconds(const char *metric)
@@ -210,6 +226,7 @@ int metrics_write(struct buf *out, const struct metrics_source *source)
 	write_gauges(&p);
 	write_histograms(&p);
 	write_values(&p);
+	write_process(&p);
 	if (source->bus != NULL)
 		write_bus(&p, source->bus);
 	return p.error;

@@ -41,6 +41,8 @@
 	X(log_dropped, "log_dropped_total", "counter",                         \
 	  "Log lines dropped, as nobody read stderr.")                         \
 	X(workers_count, "workers", "gauge", "Loop threads.")                  \
+	X(connections_limit, "connections_limit", "gauge",                     \
+	  "Subscribers over TCP at once (MAX_CONNECTIONS).")                   \
 	X(is_draining, "draining", "gauge",                                    \
 	  "1 while the server is draining.")
 

@@ -56,6 +56,8 @@
 	X(publish_denied, "publishes_total", "result=\"denied\"", NULL)        \
 	X(publish_invalid, "publishes_total", "result=\"invalid\"", NULL)      \
 	X(publish_full, "publishes_total", "result=\"full\"", NULL)            \
+	X(published_bytes, "published_bytes_total", "",                        \
+	  "Bytes of data published.")                                          \
 	X(publish_repeated, "publish_repeats_total", "",                       \
 	  "Publishing requests answered as the first with the same key.")      \
 	X(subscribed, "subscribed_total", "", "Subscriptions made.")           \
@@ -70,6 +72,8 @@
 	  "Times one that was behind was told that messages were lost.")       \
 	X(delivered, "deliveries_total", "",                                   \
 	  "Messages queued to subscribers.")                                   \
+	X(delivered_bytes, "delivered_bytes_total", "",                        \
+	  "Bytes queued with these messages, framing included.")               \
 	X(replayed, "replayed_total", "",                                      \
 	  "Messages of the history queued to subscribers.")                    \
 	X(dropped, "dropped_total", "",                                        \

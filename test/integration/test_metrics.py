@@ -1,6 +1,7 @@
 """/metrics: the format, and that the numbers are those of what happened."""
 import os
 import re
+import resource
 import shutil
 import subprocess
 
@@ -10,7 +11,7 @@ from authority import answer, refuse
 from client import DEADLINE, basic, handshake, publish_request
 
 PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool")
-NAME = r"isimud_[a-z0-9_]+"
+NAME = r"(?:isimud|process)_[a-z0-9_]+"
 LABEL = r'[a-z_]+="(?:[^"\\\n]|\\[\\"n])*"'
 SAMPLE = re.compile(rf"({NAME})(?:\{{({LABEL}(?:,{LABEL})*)\}})? "
                     r"(\d+(?:\.\d+)?(?:e[+-]\d+)?)")
@@ -277,7 +278,7 @@ def test_no_name_that_a_client_chose_is_ever_shown(start):
               for _, all_labels, _ in samples
               for label in all_labels.split(",") if label}
     assert labels == {"worker", "kind", "reason", "status", "result", "le",
-                      "version"}
+                      "version", "revision"}
 
 
 def test_reading_the_metrics_changes_nothing_but_what_they_count(start):
@@ -291,3 +292,48 @@ def test_reading_the_metrics_changes_nothing_but_what_they_count(start):
         if name.startswith(names) and "done" not in name \
                 and "peer_gone" not in name:
             assert value == before[name], name
+
+
+def test_what_every_program_tells_is_told_of_this_one(server):
+    metrics = server.metrics()
+    assert abs(metrics["process_start_time_seconds"] - os.stat(
+        f"/proc/{server.pid}").st_ctime) < 5
+    assert metrics["process_max_fds"] == resource.prlimit(
+        server.pid, resource.RLIMIT_NOFILE)[0]
+    assert metrics["process_cpu_seconds_total"] > 0
+    assert (metrics["process_resident_memory_bytes"]
+            == metrics["isimud_process_resident_memory_bytes"] > 1 << 20)
+    assert metrics["process_threads"] == len(
+        os.listdir(f"/proc/{server.pid}/task"))
+
+
+def test_open_descriptors_are_counted(server):
+    client = server.http()
+    client.ask("GET", "/")
+    before = server.metrics()["process_open_fds"]
+    others = [server.subscribe() for _ in range(10)]
+    # The look before is a connection that is still there.
+    assert server.metrics()["process_open_fds"] == before + len(others) + 1
+
+
+def test_the_limit_of_subscribers_is_told(start):
+    assert start(MAX_CONNECTIONS=321).metrics()[
+        "isimud_connections_limit"] == 321
+
+
+def test_bytes_published_and_delivered_are_counted(server):
+    for _ in range(3):
+        server.subscribe("bytes", "t")
+    rise = change(server, "isimud_published_bytes_total",
+                  "isimud_delivered_bytes_total")
+    server.publish("bytes", "t", "x" * 100, times=5)
+    server.publish("bytes", "nobody", "x" * 1000)
+    server.wait_until(lambda: rise() == [1500, 3 * 5 * 102],
+                      "all is counted, with headers of two bytes")
+
+
+def test_the_build_is_told(server):
+    name, = (name for name in server.metrics()
+             if name.startswith("isimud_build_info{"))
+    assert re.fullmatch(r'isimud_build_info\{version="\d+\.\d+\.\d+",'
+                        r'revision="([0-9a-f]{12}|unknown)"\}', name)

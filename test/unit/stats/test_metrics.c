@@ -167,11 +167,13 @@ static void every_other_counter_has_its_line_too(void **state)
 		[STATS_accept_paused] = "accept_pauses_total",
 		[STATS_requests] = "http_requests_total",
 		[STATS_published] = "publishes_total{result=\"ok\"}",
+		[STATS_published_bytes] = "published_bytes_total",
 		[STATS_publish_denied] = "publishes_total{result=\"denied\"}",
 		[STATS_publish_invalid] = "publishes_total{result=\"invalid\"}",
 		[STATS_publish_full] = "publishes_total{result=\"full\"}",
 		[STATS_subscribed] = "subscribed_total",
 		[STATS_delivered] = "deliveries_total",
+		[STATS_delivered_bytes] = "delivered_bytes_total",
 		[STATS_replayed] = "replayed_total",
 		[STATS_resumed] = "resumes_total{result=\"exact\"}",
 		[STATS_not_resumed] = "resumes_total{result=\"reset\"}",
@@ -312,7 +314,11 @@ static void what_the_server_tells_is_shown(void **state)
 	assert_has_line(text, "isimud_auth_checks_queued 48");
 	assert_has_line(text, "isimud_draining 1");
 	assert_has_line(text, "isimud_workers 3");
-	assert_has_line(text, "isimud_build_info{version=\"" VERSION "\"} 1");
+	char build[128];
+	snprintf(build, sizeof build,
+		 "isimud_build_info{version=\"%s\",revision=\"%s\"} 1", VERSION,
+		 version_revision());
+	assert_has_line(text, build);
 }
 
 static void it_is_appended(void **state)
