@@ -1,0 +1,96 @@
+"""scripts/ops: the dashboard and the alerts are about what the server tells."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from client import DEADLINE, basic
+from program import ROOT
+
+OPS = os.path.join(ROOT, "scripts", "ops")
+sys.path.insert(0, OPS)
+import check  # noqa: E402
+
+PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool")
+
+
+def page(server):
+    return server.ask("GET", "/metrics", {"Authorization": basic("x")}
+                      ).body.decode("ascii")
+
+
+def page_of_a_node():
+    """What only a node of several tells, as its source has it."""
+    with open(os.path.join(ROOT, "src", "stats", "metrics.c"),
+              encoding="utf-8") as file:
+        names = re.findall(r'"(bus_\w+)"', file.read())
+    assert "bus_up" in names
+    return "".join(f"isimud_{name} 1\n" for name in names) + "".join(
+        f'isimud_bus_ack_seconds_bucket{{le="{le}"}} 1\n'
+        for le in ("1", "+Inf"))
+
+
+def test_every_metric_that_is_named_is_told(server):
+    assert list(check.missing(check.told([page(server),
+                                          page_of_a_node()]))) == []
+
+
+def test_the_check_finds_what_is_not_there(server):
+    text = page(server)
+    less = re.sub(r"^isimud_topics .*\n", "", text, flags=re.MULTILINE)
+    less = less.replace('kind="websocket"', 'kind="ws"')
+    faults = list(check.missing(check.told([less, page_of_a_node()])))
+    assert any("no metric isimud_topics" in fault for fault in faults)
+    assert any("never has kind=" in fault for fault in faults)
+
+
+def test_the_program_says_so_too(server):
+    done = subprocess.run(
+        [sys.executable, os.path.join(OPS, "check.py"), "-"], text=True,
+        input=page(server) + page_of_a_node(), capture_output=True,
+        timeout=DEADLINE)
+    assert done.returncode == 0, done.stdout
+    done = subprocess.run(
+        [sys.executable, os.path.join(OPS, "check.py"), "-"], text=True,
+        input=page(server), capture_output=True, timeout=DEADLINE)
+    assert done.returncode == 1 and "isimud_bus_up" in done.stdout
+
+
+def test_panels_have_titles_descriptions_and_places_of_their_own():
+    with open(os.path.join(OPS, "dashboard.json"), encoding="utf-8") as file:
+        panels = json.load(file)["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"])
+                 for y in range(place["y"], place["y"] + place["h"])}
+        assert not cells & taken and place["x"] + place["w"] <= 24
+        taken |= cells
+        assert panel["title"]
+        if panel["type"] != "row":
+            assert panel["description"] and panel["targets"]
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="promtool is not in PATH")
+@pytest.mark.parametrize("words", [["check", "rules", "alerts.yaml"],
+                                   ["test", "rules", "alerts_test.yaml"]])
+def test_promtool_takes_the_alerts(words):
+    done = subprocess.run([PROMTOOL, *words], cwd=OPS, capture_output=True,
+                          text=True, timeout=DEADLINE * 4)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_the_pages_name_is_there():
+    """Settings, metrics and commands in troubleshooting and runbooks."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+        known = set(re.findall(r"`([A-Z][A-Z_]+)`", file.read()))
+    for name in ("troubleshooting.md", "alerts.yaml"):
+        with open(os.path.join(OPS, name), encoding="utf-8") as file:
+            text = file.read()
+        named = set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", text))
+        assert named <= known, named - known
