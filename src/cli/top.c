@@ -211,7 +211,8 @@ static const char *human(double value, bool is_bytes, char out[static 32])
 		u++;
 	}
 	if (u == 0)
-		snprintf(out, 32, value == (double)(int64_t)value ? "%.0f" : "%.1f",
+		snprintf(out, 32,
+			 value == (double)(int64_t)value ? "%.0f" : "%.1f",
 			 value);
 	else
 		snprintf(out, 32, "%.1f%c%s", value, units[u],

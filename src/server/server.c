@@ -9,6 +9,7 @@
 #include "server/acceptor.h"
 #include "server/apply.h"
 #include "server/handover.h"
+#include "server/notify.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -423,7 +424,9 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 	rv = acceptor_start(&s->acceptor);
 	if (rv == 0) {
 		log_listeners(s->shared.config, ports);
+		notify_send("READY=1\nSTATUS=serving");
 		wait_for_stop(s);
+		notify_send("STOPPING=1\nSTATUS=draining");
 		unblock_stop_signals();
 		handover_note_draining(&s->handover);
 		note_on_paths(s, LOCKFILE_DRAINING);
