@@ -242,6 +242,13 @@ image-test: ## builds the image, and tries it read-only, in 64 MB
 	@scripts/deps.sh test
 	@$(WITH_ENGINE) sh -c 'scripts/image.sh && scripts/image_test.py'
 
+.PHONY: deb deb-test
+deb: ## the Debian package of the committed tree, in build/deb
+	@scripts/deb.sh
+
+deb-test: deb ## installs it in a clean Debian, starts it, asks it, removes it (as root)
+	@scripts/deb_test.sh
+
 .PHONY: bench bench-plot
 bench-plot: ## draws test/bench/figure.svg from what `make bench` measured
 	@scripts/bench_plot.py

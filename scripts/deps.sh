@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
-# usage: deps.sh build|test|proxy|browser|ops|lint|bench|fuzz|valgrind|api ...
+# usage: deps.sh build|test|proxy|browser|ops|deb|lint|bench|fuzz|valgrind|api ...
 # Says nothing and takes no time when all are there.
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,6 +18,7 @@ browser='chromium nodejs'
 # promtool, which on Debian 12 comes with the server.
 ops=promtool
 ! grep -qx VERSION_CODENAME=bookworm /etc/os-release || ops=prometheus
+deb='dpkg-dev debhelper lintian scdoc'
 lint='clang clang-format clang-tidy cppcheck'
 # npm may have come with another nodejs than Debian's, which its package refuses.
 api='python3 python3-jsonschema python3-yaml'
@@ -32,6 +33,7 @@ for task in "$@"; do
 	proxy) wanted="$wanted $proxy" ;;
 	browser) wanted="$wanted $browser" ;;
 	ops) wanted="$wanted $ops" ;;
+	deb) wanted="$wanted $deb" ;;
 	lint) wanted="$wanted $lint" ;;
 	bench) wanted="$wanted $bench" ;;
 	fuzz) wanted="$wanted clang llvm" ;;

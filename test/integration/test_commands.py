@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from client import DEADLINE, PASSWORD
-from program import ISIMUD, WRAPPER, Server, environment
+from program import ISIMUD, ROOT, WRAPPER, Server, environment
 from test_healthcheck import Fake
 
 
@@ -486,3 +486,18 @@ def test_zsh_takes_its_script():
          "source /dev/stdin; print $_comps[isimud]"], input=script,
         capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert done.stdout == "_isimud\n" and done.stderr == ""
+
+
+@pytest.mark.skipif(not shutil.which("scdoc"), reason="no scdoc here")
+def test_the_man_page_has_every_command_and_setting():
+    source = subprocess.run(
+        [os.path.join(ROOT, "scripts", "man.sh"), ISIMUD], text=True,
+        capture_output=True, timeout=DEADLINE, check=True).stdout
+    page = subprocess.run(["scdoc"], input=source, text=True, check=True,
+                          capture_output=True, timeout=DEADLINE).stdout
+    for name in COMMANDS:
+        assert f'.SS "isimud {name}"' in page or f".SS isimud {name}" in page
+    settings = re.findall(r"^  (--[a-z-]+) ", run("--help"), re.MULTILINE)
+    assert len(settings) > 40
+    for setting in settings:
+        assert setting.replace("-", "\\-") in page or setting in page
