@@ -483,9 +483,10 @@ def test_zsh_takes_its_script():
     script = run("completion", "zsh")
     done = subprocess.run(
         ["zsh", "-f", "-c", "autoload -U compinit; compinit -u -D; "
-         "source /dev/stdin; print $_comps[isimud]"], input=script,
+         'eval "$1"; print $_comps[isimud]', "zsh", script],
+        stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=DEADLINE, check=True)
-    assert done.stdout == "_isimud\n" and done.stderr == ""
+    assert done.stdout == "_isimud\n" and done.stderr == "", done
 
 
 @pytest.mark.skipif(not shutil.which("scdoc"), reason="no scdoc here")
