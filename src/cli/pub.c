@@ -2,6 +2,7 @@
  *
  * Lines that are there already go out together, as a batch, so a busy pipe does
  * not cost a round trip a line, and a slow one is not waited for. */
+#include "base/utf8.h"
 #include "cli/arguments.h"
 #include "cli/ask.h"
 #include "cli/place.h"
@@ -236,7 +237,7 @@ static int take(struct pub *p, struct span data)
 	int rv = 0;
 
 	if (p->arguments->json ? json_check(data, &error) != 0
-			       : !json_is_utf8(data)) {
+			       : !utf8_is_valid(data)) {
 		int status = flush(p);
 		p->count = 1;
 		name_batch(p, which);
@@ -376,7 +377,7 @@ static int prepare(struct pub *p, const struct place *place,
 			 "--lines reads the input, so no DATA is allowed");
 		return UV_EINVAL;
 	}
-	if (!json_is_utf8(span_of(a->words[0]))) {
+	if (!utf8_is_valid(span_of(a->words[0]))) {
 		snprintf(error, ARGUMENTS_ERROR_MAX, "TOPIC is not UTF-8");
 		return UV_EINVAL;
 	}

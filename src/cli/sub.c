@@ -1,6 +1,7 @@
 /* sub.c - `isimud sub`: one WebSocket of isimud.v1 with all topics, made anew
  * whenever it ends. */
 #include "base/check.h"
+#include "base/utf8.h"
 #include "cli/arguments.h"
 #include "cli/client.h"
 #include "cli/place.h"
@@ -390,7 +391,7 @@ static int read_topics(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
 	s->topics_count = a->words_count;
 	for (size_t i = 0; i < s->topics_count; i++) {
 		struct span name = span_of(a->words[i]);
-		if (!json_is_utf8(name) || topic_named(s, name) != NULL) {
+		if (!utf8_is_valid(name) || topic_named(s, name) != NULL) {
 			snprintf(error, ARGUMENTS_ERROR_MAX,
 				 "a topic is not UTF-8, or named twice");
 			return UV_EINVAL;

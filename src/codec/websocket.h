@@ -22,6 +22,7 @@
 
 /* Close codes (RFC 6455 7.4.1, IANA registry). */
 enum websocket_close {
+	WEBSOCKET_NORMAL = 1000, /* a client of ours is done */
 	WEBSOCKET_GOING_AWAY = 1001,
 	WEBSOCKET_PROTOCOL_ERROR = 1002,
 	WEBSOCKET_UNSUPPORTED_DATA = 1003,

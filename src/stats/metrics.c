@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/version.h"
+#include "stats/process.h"
 
 #include <inttypes.h>
 #include <stdarg.h>

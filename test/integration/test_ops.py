@@ -25,10 +25,12 @@ def page(server):
 
 def page_of_a_node():
     """What only a node of several tells, as its source has it."""
-    with open(os.path.join(ROOT, "src", "stats", "metrics.c"),
-              encoding="utf-8") as file:
-        names = re.findall(r'"(bus_\w+)"', file.read())
-    assert "bus_up" in names
+    names = []
+    for file_name in ("metrics.h", "metrics.c"):
+        with open(os.path.join(ROOT, "src", "stats", file_name),
+                  encoding="utf-8") as file:
+            names += re.findall(r'"(bus_\w+)"', file.read())
+    assert "bus_up" in names and "bus_ack_seconds" in names
     return "".join(f"isimud_{name} 1\n" for name in names) + "".join(
         f'isimud_bus_ack_seconds_bucket{{le="{le}"}} 1\n'
         for le in ("1", "+Inf"))
