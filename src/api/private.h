@@ -125,7 +125,6 @@ struct session {
 	struct auth_check *check; /* under way, or NULL */
 	uint64_t check_from_ns;
 	unsigned topics_allowed; /* of the URL, so far: AUTH_PER_TOPIC */
-	bool is_v1;              /* speaks isimud.v1 */
 
 	/* What a later check needs: AUTH_PER_TOPIC. Heap, or absent. */
 	char *token;
@@ -150,23 +149,41 @@ struct session {
 	struct span publisher;
 	unsigned secret; /* the password that it had: secret_match() */
 
-	/* Subscriptions of isimud.v1, each on the heap: see
+	/* Subscriptions of isimud.v1 beside client.only, each on the heap: see
 	 * routes_free_subscriber(). */
 	struct subscriber **subscribed;
 	unsigned subscribed_count;
 	unsigned subscribed_cap;
-	unsigned fed;       /* who is first to be given room */
+	unsigned fed;       /* routes_subscription() that is first given room */
 	size_t lossy_bytes; /* what waits in those that are lossy, together */
 	/* Else: those of a URL with several topics. */
 	struct subscriber *several;
 	unsigned several_count;
 };
 
-/* What a client is, beside its connection (conn_user): as little as can be. */
+/* What a client is, beside its connection (conn_user): as little as can be. One
+ * that speaks isimud.v1 is marked (conn_mark). */
 struct client {
 	struct subscriber only; /* the one of a client with one topic */
 	struct session *session;
 };
+
+/* The subscriptions of isimud.v1, in no order: a plain one lies in the client,
+ * so that one with a single topic needs no session. */
+static inline unsigned routes_subscriptions(const struct client *client)
+{
+	return (client->only.topic != NULL) +
+	       (client->session == NULL ? 0
+					: client->session->subscribed_count);
+}
+
+static inline struct subscriber *routes_subscription(struct client *client,
+						     unsigned i)
+{
+	if (client->only.topic != NULL && i-- == 0)
+		return &client->only;
+	return client->session->subscribed[i];
+}
 
 /* The client's session, or NULL. */
 static inline struct session *routes_session_of(struct conn *c)

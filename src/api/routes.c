@@ -16,28 +16,25 @@
 
 static void on_message(struct conn *c, bool is_text, struct span message)
 {
-	struct client *client = conn_user(c);
-
 	if (!is_text)
 		conn_end(c, ENDING_binary, NULL);
-	else if (client->session != NULL && client->session->is_v1)
+	else if (conn_is_marked(c))
 		routes_on_command(routes_of(c), c, message);
 	else
 		routes_on_raw_message(routes_of(c), c, message);
 }
 
 /* Gives one of the subscriptions of a URL its turn, if any is behind. */
-static bool catch_up_of_url(struct routes *r, struct client *client)
+static void catch_up_of_url(struct routes *r, struct client *client)
 {
 	struct session *session = client->session;
 	unsigned count = session == NULL ? 0 : session->several_count;
 
 	if (subscribers_catch_up(&r->subscribers, &client->only))
-		return true;
+		return;
 	for (unsigned i = 0; i < count; i++)
 		if (subscribers_catch_up(&r->subscribers, &session->several[i]))
-			return true;
-	return false;
+			return;
 }
 
 /* Returns whether `s` has no more use for room. */
@@ -54,16 +51,20 @@ static void on_room(struct conn *c)
 	struct client *client = conn_user(c);
 	struct session *session = client->session;
 	struct routes *r = routes_of(c);
-	unsigned count = session == NULL ? 0 : session->subscribed_count;
 
-	if (catch_up_of_url(r, client))
+	if (!conn_is_marked(c)) {
+		catch_up_of_url(r, client);
 		return;
+	}
+	unsigned count = routes_subscriptions(client);
+	unsigned first = session == NULL ? 0 : session->fed;
 	for (unsigned i = 0; i < count; i++) {
-		unsigned at = (session->fed + i) % count;
-		if (!use_room(r, session->subscribed[at])) {
+		unsigned at = (first + i) % count;
+		if (use_room(r, routes_subscription(client, at)))
+			continue;
+		if (session != NULL)
 			session->fed = (at + 1) % count;
-			return;
-		}
+		return;
 	}
 }
 

@@ -29,14 +29,17 @@ static void answer_error(struct routes *r, struct conn *c, struct span ref,
 
 /* --- subscriptions ------------------------------------------------------ */
 
-static struct subscriber **find(struct session *session,
-				const struct topic_key *key)
+static struct subscriber *find(struct client *client,
+			       const struct topic_key *key)
 {
-	for (unsigned i = 0; i < session->subscribed_count; i++) {
-		struct topic_key has = subscribers_key(session->subscribed[i]);
+	unsigned count = routes_subscriptions(client);
+
+	for (unsigned i = 0; i < count; i++) {
+		struct subscriber *s = routes_subscription(client, i);
+		struct topic_key has = subscribers_key(s);
 		if (span_equal(has.publisher, key->publisher) &&
 		    span_equal(has.name, key->name))
-			return &session->subscribed[i];
+			return s;
 	}
 	return NULL;
 }
@@ -59,19 +62,55 @@ static int reserve(struct session *session)
 	return 0;
 }
 
-static struct subscriber *subscriber_new(struct session *session,
-					 const struct conn *c, bool is_lossy)
+/* One more of the session's. Returns it, or NULL without memory. */
+static struct subscriber *add_on_heap(struct conn *c, bool is_lossy)
 {
 	enum message_form form = message_form_for(conn_framing(c), true);
+	struct session *session = routes_session(c);
+	struct subscriber *s;
 
+	if (session == NULL || reserve(session) != 0)
+		return NULL;
 	if (is_lossy)
-		return subscribers_lossy_new(form, &session->lossy_bytes);
-	struct subscriber *s = calloc(1, sizeof *s);
+		s = subscribers_lossy_new(form, &session->lossy_bytes);
+	else
+		s = calloc(1, sizeof *s);
 	if (s == NULL)
 		return NULL;
-	memory_charge(sizeof *s);
-	s->form = (uint8_t)form;
+	if (!is_lossy) {
+		memory_charge(sizeof *s);
+		s->form = (uint8_t)form;
+	}
+	session->subscribed[session->subscribed_count++] = s;
 	return s;
+}
+
+/* Returns a subscriber that is to be subscribed, or NULL without memory. */
+static struct subscriber *add(struct conn *c, bool is_lossy)
+{
+	struct client *client = conn_user(c);
+	struct subscriber *s = &client->only;
+
+	if (is_lossy || s->topic != NULL)
+		return add_on_heap(c, is_lossy);
+	*s = (struct subscriber){0};
+	s->form = (uint8_t)message_form_for(conn_framing(c), true);
+	return s;
+}
+
+/* Gives back what add() gave, once it is subscribed no more. */
+static void give_back(struct client *client, struct subscriber *s)
+{
+	struct session *session = client->session;
+	unsigned i = 0;
+
+	if (s == &client->only)
+		return;
+	while (session->subscribed[i] != s)
+		i++;
+	session->subscribed[i] =
+		session->subscribed[--session->subscribed_count];
+	routes_free_subscriber(s);
 }
 
 /* A subscription that is asked for, by a command or by the URL. */
@@ -130,26 +169,24 @@ void routes_send_reset(struct routes *r, struct conn *c,
 
 static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
 {
-	struct session *session = routes_session_of(c);
 	struct subscriber *s;
 	bool is_exact = false;
 
 	/* A client chooses how long the names are that a topic keeps. */
-	if (!memory_allows(MEMORY_FOR_SUBSCRIBING) || reserve(session) != 0)
+	if (!memory_allows(MEMORY_FOR_SUBSCRIBING))
 		goto no_memory;
-	s = subscriber_new(session, c, wish->drops);
+	s = add(c, wish->drops);
 	if (s == NULL)
 		goto no_memory;
 	int rv = subscribers_add(&r->subscribers, s, c, &wish->key, &wish->from,
 				 &is_exact);
 	if (rv != 0) {
-		routes_free_subscriber(s);
+		give_back(conn_user(c), s);
 		if (rv != UV_EAGAIN)
 			goto no_memory;
 		answer_error(r, c, wish->ref, ENVELOPE_busy, NULL);
 		return;
 	}
-	session->subscribed[session->subscribed_count++] = s;
 	welcome(r, c, wish, s, is_exact);
 	return;
 
@@ -160,17 +197,16 @@ no_memory:
 static void unsubscribe(struct routes *r, struct conn *c,
 			const struct envelope_command *command)
 {
-	struct session *session = routes_session_of(c);
+	struct client *client = conn_user(c);
 	struct topic_key key = {command->publisher, command->topic};
-	struct subscriber **at = find(session, &key);
+	struct subscriber *s = find(client, &key);
 
-	if (at == NULL) {
+	if (s == NULL) {
 		answer_error(r, c, command->ref, ENVELOPE_not_subscribed, NULL);
 		return;
 	}
-	subscribers_remove(&r->subscribers, *at);
-	routes_free_subscriber(*at);
-	*at = session->subscribed[--session->subscribed_count];
+	subscribers_remove(&r->subscribers, s);
+	give_back(client, s);
 	r->page.len = 0;
 	answer(r, c,
 	       envelope_write_unsubscribed(&r->page, command->ref,
@@ -182,17 +218,17 @@ static void unsubscribe(struct routes *r, struct conn *c,
 static bool read_wish(struct routes *r, struct conn *c,
 		      const struct envelope_command *command, struct wish *wish)
 {
-	struct session *session = routes_session_of(c);
+	struct client *client = conn_user(c);
 
 	*wish = (struct wish){.ref = command->ref,
 			      .key = {command->publisher, command->topic},
 			      .drops = command->drops,
 			      .from.resumes = command->since.bytes != NULL,
 			      .from.last = command->last};
-	if (find(session, &wish->key) != NULL)
+	if (find(client, &wish->key) != NULL)
 		answer_error(r, c, command->ref, ENVELOPE_already_subscribed,
 			     NULL);
-	else if (session->subscribed_count ==
+	else if (routes_subscriptions(client) ==
 		 routes_config(r)->subscriptions_max)
 		answer_error(r, c, command->ref,
 			     ENVELOPE_too_many_subscriptions, NULL);
@@ -276,7 +312,7 @@ void routes_start_session(struct routes *r, struct conn *c)
 /* The passwords may have been changed since the handshake. */
 static bool may_publish(const struct session *session)
 {
-	return session->publisher.bytes != NULL &&
+	return session != NULL && session->publisher.bytes != NULL &&
 	       secret_is_valid(session->secret);
 }
 
@@ -352,7 +388,6 @@ static void publish(struct routes *r, struct conn *c,
 		    const struct envelope_command *command)
 {
 	const struct session *session = routes_session_of(c);
-	struct topic_key key = {session->publisher, command->topic};
 	struct registry_receipt receipt;
 
 	if (!may_publish(session)) {
@@ -371,6 +406,7 @@ static void publish(struct routes *r, struct conn *c,
 		publish_later(r, c, command);
 		return;
 	}
+	struct topic_key key = {session->publisher, command->topic};
 	int rv = routes_publish_one(r, &key, command->data, &receipt);
 	if (rv != 0) {
 		stats_add(routes_stats(r), STATS_publish_full, 1);

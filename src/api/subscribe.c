@@ -260,14 +260,13 @@ static struct span choose_subprotocol(enum plan_kind kind,
 static void start_websocket(struct routes *r, struct conn *c,
 			    const struct http_request *request)
 {
-	struct client *client = conn_user(c);
 	const struct plan *plan = &r->plan;
 
 	conn_upgrade(c, choose_subprotocol(plan->kind, request));
 	if (conn_state(c) != CONN_WEBSOCKET)
 		return;
 	if (plan->kind == PLAN_V1) {
-		client->session->is_v1 = true;
+		conn_mark(c);
 		routes_start_session(r, c);
 	} else if (plan->topics_count > 0) {
 		start(r, c, message_form_for(conn_framing(c), false));
@@ -294,6 +293,12 @@ static bool admit(struct routes *r, struct conn *c)
 	return false;
 }
 
+static bool is_publisher(const struct client *client)
+{
+	return client->session != NULL &&
+	       client->session->publisher.bytes != NULL;
+}
+
 /* All is allowed: what is asked for, by r->plan, begins. */
 static void accept_client(struct routes *r, struct conn *c,
 			  const struct http_request *request)
@@ -311,7 +316,8 @@ static void accept_client(struct routes *r, struct conn *c,
 		return;
 	}
 	/* What was needed for the check only is not kept. */
-	if (!is_v1 && !(routes_asks_per_topic(r) && subscribes_later))
+	if (!(routes_asks_per_topic(r) && subscribes_later) &&
+	    !is_publisher(client))
 		routes_forget_session(r, client);
 	if (r->plan.kind == PLAN_STREAM)
 		start_stream(r, c);
@@ -327,22 +333,20 @@ static void accept_client(struct routes *r, struct conn *c,
 static bool read_publisher(struct routes *r, struct conn *c,
 			   const struct http_request *request)
 {
-	struct session *session = routes_session(c);
+	struct session *session;
 	struct span publisher;
 	struct span password;
 	const char *wrong;
 	char *copy = NULL;
 	int rv;
 
-	if (session == NULL)
-		goto no_memory;
 	rv = routes_decode_credentials(r, c, &publisher, &password);
 	if (rv == UV_ENOMEM)
 		goto no_memory;
 	if (rv != 0 || !routes_trusts_origin(r, request))
 		return true;
-	session->secret = secret_match(password);
-	if (session->secret == 0) {
+	unsigned secret = secret_match(password);
+	if (secret == 0) {
 		routes_refuse_password(r, c, publisher);
 		return false;
 	}
@@ -351,8 +355,10 @@ static bool read_publisher(struct routes *r, struct conn *c,
 		conn_respond_error(c, 400, wrong, NULL);
 		return false;
 	}
-	if (routes_keep(publisher, &copy) != 0)
+	session = routes_session(c);
+	if (session == NULL || routes_keep(publisher, &copy) != 0)
 		goto no_memory;
+	session->secret = secret;
 	session->publisher = (struct span){copy, publisher.len};
 	return true;
 

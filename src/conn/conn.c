@@ -72,6 +72,16 @@ void *conn_user(struct conn *c)
 	return c->user;
 }
 
+void conn_mark(struct conn *c)
+{
+	c->is_marked = true;
+}
+
+bool conn_is_marked(const struct conn *c)
+{
+	return c->is_marked;
+}
+
 const struct http_request *conn_request(const struct conn *c)
 {
 	return http_request(c->http);

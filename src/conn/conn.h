@@ -115,8 +115,8 @@ struct conn_limits {
 				       stream over it ends with ENDING_slow */
 	size_t tcp_subscribers_max; /* see conn_take_place() */
 	size_t subscribers_max;
-	unsigned ping_misses_max; /* pings without a sign of life: bytes, or
-				     progress in what waited before */
+	unsigned ping_misses_max; /* up to 15: pings without a sign of life:
+				     bytes, or progress in what waited before */
 	/* Those that have something to write all through a window must take as
 	 * many bytes a second, or end with ENDING_slow. 0: need not. */
 	uint64_t speed_min;
@@ -286,6 +286,10 @@ void conn_peer(const struct conn *c, char out[static CONN_PEER_MAX]);
 
 /* The hooks' own memory in the connection, `user_bytes` long. */
 void *conn_user(struct conn *c);
+
+/* One bit more that is the hooks' own: set for good, by the first. */
+void conn_mark(struct conn *c);
+bool conn_is_marked(const struct conn *c);
 
 /* Takes one of the places that subscribers have, for a client that asks to
  * become one: for a WebSocket or an event stream it is counted from now on, and

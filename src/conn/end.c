@@ -30,7 +30,7 @@ static void end_websocket(struct conn *c, enum ending ending,
 	conn_note_end(c, ending);
 	/* A laggard's backlog is given up, whole frames of it. */
 	if (ending == ENDING_slow)
-		outq_truncate(&c->outq, c->in_flight);
+		outq_truncate(&c->outq, conn_in_flight(c));
 	/* First of all CLOSING: no limit holds back Close itself. */
 	conn_move(c, CONN_CLOSING);
 	conn_set_deadline(c, DEADLINE_CLOSE);

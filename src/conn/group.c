@@ -192,17 +192,10 @@ void conn_group_close(struct conn_group *g)
 
 /* --- new connections ---------------------------------------------------- */
 
-/* Makes the handle for the kind of socket it is. */
 static int open_handle(struct conn *c, int socket)
 {
-	uv_loop_t *loop = c->group->loop;
-	int rv;
+	int rv = uv_tcp_init(c->group->loop, &c->tcp);
 
-	if (c->listener == LISTENER_UNIX) {
-		rv = uv_pipe_init(loop, &c->pipe, 0);
-		return rv != 0 ? rv : uv_pipe_open(&c->pipe, socket);
-	}
-	rv = uv_tcp_init(loop, &c->tcp);
 	return rv != 0 ? rv : uv_tcp_open(&c->tcp, socket);
 }
 
@@ -213,7 +206,7 @@ int conn_open(struct conn_group *g, struct accepted accepted)
 	if (c == NULL)
 		goto err_socket;
 	c->group = g;
-	c->listener = (uint8_t)accepted.kind;
+	c->listener = accepted.kind;
 	c->http = g->http_pooled > 0 ? g->http_pool[--g->http_pooled]
 				     : http_new(g->limits.body_max_bytes);
 	if (c->http == NULL)

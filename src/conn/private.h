@@ -64,10 +64,9 @@ struct conn {
 	union {
 		uv_handle_t handle;
 		uv_stream_t stream;
-		uv_tcp_t tcp;
-		uv_pipe_t pipe; /* LISTENER_UNIX */
+		uv_tcp_t tcp; /* a Unix socket, too: libuv does not ask */
+		struct conn_group *group; /* handle.data, which is ours */
 	};
-	struct conn_group *group;
 	struct list link;  /* in group->conns */
 	struct list dirty; /* in group->answering, group->dirty, or in none */
 	struct deadline deadline;
@@ -84,17 +83,16 @@ struct conn {
 	uint32_t handed;
 	uint32_t seen;
 	uint32_t judged_at;
-	uint32_t in_flight;    /* chunks of outq that `writing` covers */
 	uint8_t state;         /* enum conn_state */
 	uint8_t reading;       /* enum conn_reading */
 	uint8_t deadline_kind; /* enum deadline_kind; DEADLINE_KINDS: the one
 				  set, if any, is to be replaced */
 	uint8_t doomed; /* enum ending: what the next flush ends it with */
 	uint8_t ending; /* enum ending: why it ended, once it has */
-	uint8_t pings_missed;
-	uint8_t listener;       /* enum listener_kind */
-	bool was_heard : 1;     /* since the last ping */
-	bool has_ended : 1;     /* on_end was called */
+	uint8_t pings_missed : 4; /* at most limits.ping_misses_max */
+	uint8_t listener : 2;     /* enum listener_kind */
+	bool was_heard : 1;       /* since the last ping */
+	bool has_ended : 1;       /* on_end was called */
 	bool is_in_content : 1; /* of a request; else in its head, or between */
 	bool is_agreed : 1;  /* Close was sent and received (RFC 6455 7.1.1) */
 	bool is_overdue : 1; /* a message is unfinished since the last ping */
@@ -105,8 +103,11 @@ struct conn {
 	bool has_place : 1;  /* is counted in group->subscribers */
 	bool is_trusted : 1; /* conn_trust() was called */
 	bool has_asked : 1;  /* a whole request has come */
+	bool is_marked : 1;  /* conn_mark() was called */
 	alignas(max_align_t) char user[];
 };
+
+_Static_assert(offsetof(uv_handle_t, data) == 0, "data is the first member");
 
 /* A write that the kernel had no room for; lives until its callback. */
 struct conn_write {
@@ -114,6 +115,7 @@ struct conn_write {
 	struct conn *conn;
 	struct list link; /* in group->stalled */
 	size_t bytes;
+	uint32_t chunks;     /* of outq, which it covers */
 	size_t kernel_bytes; /* charged for what the kernel holds */
 	/* Where memory has a limit: what the peer had acknowledged (below), and
 	 * since when, on the loop's clock, it has acknowledged nothing more, as
@@ -149,6 +151,12 @@ static inline bool conn_reads_frames(const struct conn *c)
 static inline bool conn_has_too_many_answers(const struct conn *c)
 {
 	return c->outq.bytes > CONN_HIGH_WATER_BYTES;
+}
+
+/* How many chunks of outq a write covers that waits for the kernel. */
+static inline uint32_t conn_in_flight(const struct conn *c)
+{
+	return c->writing == NULL ? 0 : c->writing->chunks;
 }
 
 /* The bytes of memory that the stash has. */

@@ -128,9 +128,9 @@ void conn_end_stream(struct conn *c, enum ending ending, unsigned code,
 	conn_note_end(c, ending);
 	/* A laggard's backlog is given up, whole blocks of it. */
 	if (ending == ENDING_slow)
-		outq_truncate(&c->outq, c->in_flight);
+		outq_truncate(&c->outq, conn_in_flight(c));
 	/* What is unfinished would swallow the last block. */
-	outq_drop_unfinished(&c->outq, c->in_flight);
+	outq_drop_unfinished(&c->outq, conn_in_flight(c));
 	conn_move(c, CONN_FINISHING);
 	conn_set_deadline(c, DEADLINE_CLOSE);
 	conn_mark_dirty(c);

@@ -26,7 +26,6 @@ static void on_written(uv_write_t *request, int status)
 	memory_credit_kernel(w->kernel_bytes);
 	free(w);
 	c->writing = NULL;
-	c->in_flight = 0;
 	if (c->state == CONN_CLOSED)
 		return;
 	if (status != 0) {
@@ -82,7 +81,7 @@ static int start_write(struct conn *c)
 	list_init(&w->link);
 	list_append(&c->group->stalled, &w->link);
 	c->writing = w;
-	c->in_flight = n;
+	w->chunks = n;
 	if (memory_limit() != 0)
 		w->acknowledged = conn_acknowledged(c);
 	if (c->state == CONN_REQUEST || c->state == CONN_DISCARDING ||
@@ -183,7 +182,7 @@ static void check_limit(struct conn *c)
 
 void conn_queue(struct conn *c, struct span bytes)
 {
-	if (outq_write(&c->outq, bytes, c->in_flight) != 0)
+	if (outq_write(&c->outq, bytes, conn_in_flight(c)) != 0)
 		conn_end_later(c, ENDING_no_memory);
 	conn_mark_dirty(c);
 	check_limit(c);
@@ -235,7 +234,7 @@ int conn_queue_unit(struct conn *c, struct span unit, bool is_last)
 	};
 	return outq_write_pieces(&c->outq, pieces,
 				 sizeof pieces / sizeof pieces[0],
-				 c->in_flight);
+				 conn_in_flight(c));
 }
 
 void conn_send_text(struct conn *c, struct span payload)

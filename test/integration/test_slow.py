@@ -172,7 +172,9 @@ def test_a_gap_at_the_end_is_told_without_further_traffic(start):
     follower = subscribe(socket, slow="drop")
     source.publish_until_dropped()
     # It does not fit, whatever goes; so it goes, and all before it.
+    dropped = server.stats()["dropped"]
     source.publish(text="x" * 65536)
+    server.wait_for_stat("dropped", dropped + 1)
     follower.read_to(socket, source.last)
     assert follower.gaps[-1][1] == source.last
     source.check(follower)

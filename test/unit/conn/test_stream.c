@@ -629,7 +629,7 @@ static void one_over_the_limit_gets_whole_events_and_then_1013(void **state)
 		while (sent < 90)
 			send_event(a->conn, sent++);
 		turn(&a->l);
-		assert_int_equal(a->conn->in_flight, 64);
+		assert_int_equal(conn_in_flight(a->conn), 64);
 		while (a->conn != NULL && sent < 10000) {
 			send_event(a->conn, sent++);
 			turn(&a->l);
