@@ -44,6 +44,15 @@ CAN_CUT = os.geteuid() == 0 and shutil.which("iptables") is not None
 PUBLISHER, TOPIC = "alice", "news"
 
 
+def stream_config(**more):
+    """As BUS_CREATE makes it."""
+    return {"name": "ISIMUD", "subjects": ["isimud.log.>"],
+            "retention": "limits", "discard": "old", "storage": "file",
+            "deny_delete": True, "max_msgs": -1, "max_msgs_per_subject": -1,
+            "max_bytes": -1, "max_age": 120 * 10**9, "max_msg_size": -1,
+            "duplicate_window": 30 * 10**9, **more}
+
+
 def free_base(count):
     """A port behind which `count` ports are free, and those 200 above."""
     for _ in range(50):
@@ -57,6 +66,14 @@ def free_base(count):
             continue
         return base
     raise AssertionError("no free ports")
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 class Nats:
@@ -73,11 +90,62 @@ class Nats:
         self.run("start", str(count), str(base))
         self.url = ",".join(self.urls)
 
+    def ask(self, subject, body=b"", server=0):
+        """The answer to a request, as JSON; or None if there was none."""
+        host, port = self.urls[server].removeprefix("nats://").split(":")
+        with socket.create_connection((host, int(port)), 1) as s:
+            s.sendall(b'CONNECT {"verbose":false}\r\nSUB answer 1\r\n'
+                      b"PUB %s answer %d\r\n%s\r\n" % (
+                          subject.encode(), len(body), body))
+            stream = s.makefile("rb")
+            try:
+                while not (line := stream.readline()).startswith(b"MSG "):
+                    if not line:
+                        return None
+                return json.loads(stream.read(int(line.split()[-1])))
+            except TimeoutError:
+                return None
+
+    def make_stream(self, config):
+        """Asks until the servers have a leader; returns the answer."""
+        end = time.monotonic() + 4 * DEADLINE
+        while True:
+            answer = self.ask("$JS.API.STREAM.CREATE." + config["name"],
+                              json.dumps(config).encode())
+            if answer and answer.get("error", {}).get("code") != 503:
+                return answer
+            assert time.monotonic() < end, answer
+            time.sleep(0.1)
+
+    def leader(self):
+        """The number of the server that leads the stream."""
+        for _ in range(50):
+            for server in range(self.count):
+                try:
+                    answer = self.ask("$JS.API.STREAM.INFO.ISIMUD",
+                                      server=server)
+                except OSError:
+                    continue
+                name = ((answer or {}).get("cluster") or {}).get("leader")
+                if name:
+                    return int(name.removeprefix("n"))
+            time.sleep(0.2)
+        raise AssertionError("the stream has no leader")
+
     def run(self, command, *arguments):
         with open(self.folder + ".out", "ab") as out:
             subprocess.run(["bash", SCRIPT, command, self.folder,
                             *map(str, arguments)], stdout=out, stderr=out,
                            stdin=subprocess.DEVNULL, timeout=60, check=True)
+
+    def wait_for_end(self, number):
+        """Until server `number`, that was told to end, has."""
+        with open(f"{self.folder}/{number}.pid", encoding="ascii") as file:
+            pid = int(file.read())
+        end = time.monotonic() + 4 * DEADLINE
+        while is_running(pid):
+            assert time.monotonic() < end, f"server {number} does not end"
+            time.sleep(0.05)
 
     def stop(self):
         self.run("stop")
@@ -137,33 +205,55 @@ class Worker(threading.Thread):
 
 
 class Publisher(Worker):
-    """Publishes one message after the other, to one node while it answers."""
+    """Publishes one message after the other, to one node while it answers.
+    With keys, what was not answered 200 is repeated at another node, with its
+    key, until it is."""
 
-    def __init__(self, ledger, nodes, name, seed, pause=0.01):
+    def __init__(self, ledger, nodes, name, seed, pause=0.01, has_keys=False):
         super().__init__(nodes, seed)
         self.ledger, self.label, self.pause = ledger, name, pause
+        self.has_keys, self.repeated = has_keys, 0
+        self.connection = None
         self.count = 0
         self.home = nodes[len(ledger.publishers) % len(nodes)]
         ledger.publishers.append(self)
 
     def work(self):
-        connection = None
         while not self.is_stopping:
             self.count += 1
             tag = f"{self.label}.{self.count}"
-            try:
-                if connection is None:
-                    address = self.home.address if self.home.is_up \
-                        else self.node()
-                    connection = http.client.HTTPConnection(
-                        *address, timeout=2 * DEADLINE)
-                status, id = publish(connection, tag)
-            except (OSError, http.client.HTTPException):
-                status, id = 0, None  # unknown
-                connection = None
-                time.sleep(0.05)
+            status, id = self.publish(tag)
+            is_unknown = status in (0, 504)
+            # Whoever is asked for the 200th time has refused for 10 s.
+            for _ in range(200 if self.has_keys and status != 200 else 0):
+                self.repeated += 1
+                self.home = self.random.choice(self.nodes)
+                self.connection = None
+                status, id = self.publish(tag)
+                is_unknown |= status in (0, 504)
+                if status == 200:
+                    break
+            if is_unknown and status != 200:
+                status, id = 0, None
             self.ledger.note(tag, status, id)
-            time.sleep(self.pause if status == 200 else 0.05)
+            if status == 200:
+                time.sleep(self.pause)
+
+    def publish(self, tag):
+        try:
+            if self.connection is None:
+                address = self.home.address if self.home.is_up \
+                    else self.node()
+                self.connection = http.client.HTTPConnection(
+                    *address, timeout=2 * DEADLINE)
+            status, id = publish(self.connection, tag,
+                                 tag if self.has_keys else None)
+        except (OSError, http.client.HTTPException):
+            status, id = 0, None  # unknown
+            self.connection = None
+        if status != 200:
+            time.sleep(0.05)
+        return status, id
 
 
 def publish(connection, tag, key=None):
@@ -345,17 +435,25 @@ class Stream(Subscriber):
 
 
 class Session(Subscriber):
-    """isimud.v1."""
+    """isimud.v1, which subscribes by its URL or, half of the time, by a
+    command."""
 
     def visit(self, address, until):
-        socket = WebSocket(address, self.target(),
+        commands = self.random.random() < 0.5
+        socket = WebSocket(address, "/sub" if commands else self.target(),
                            subprotocols=["isimud.v1"])
+        if commands:
+            since = {"since": self.last} if self.last else {}
+            socket.send_json({"type": "subscribe", "publisher": PUBLISHER,
+                              "topic": TOPIC, **since})
         try:
             while time.monotonic() < until and not self.is_stopping:
                 if not socket.buffer and \
                         not select.select([socket.socket], [], [], 0.2)[0]:
                     continue
-                self.dispatch(json.loads(socket.receive()))
+                if not self.dispatch(json.loads(socket.receive())):
+                    time.sleep(0.2)
+                    return
         finally:
             socket.close()
 
@@ -371,8 +469,12 @@ class Session(Subscriber):
             self.last = value["id"]
         elif value["type"] == "message":
             self.take(value["id"], value["data"])
+        elif value["type"] == "error":
+            assert value["code"] == "busy", f"promise: {value}"
+            return False
         elif value["type"] == "gap":
-            raise AssertionError(f"promise: a gap that nobody asked for")
+            raise AssertionError("promise: a gap that nobody asked for")
+        return True
 
 
 class Raw(Subscriber):
@@ -438,18 +540,26 @@ class Node(Server):
 
 
 class Cluster:
-    """Nodes, servers, publishers on all nodes, subscribers of every kind."""
+    """Nodes, servers, publishers on all nodes, subscribers of every kind.
+    `storage`: of the stream, "memory" or "file"."""
 
-    def __init__(self, start, nodes=3, servers=3, **settings):
+    def __init__(self, start, nodes=3, servers=3, storage=None, **settings):
         self.nats = Nats(servers)
+        if storage is not None:
+            answer = self.nats.make_stream(stream_config(
+                num_replicas=servers, storage=storage))
+            assert "error" not in answer, answer
         self.start_node = lambda **more: start(
             self.nats, **{**settings, **more})
         self.nodes = [self.start_node() for _ in range(nodes)]
         self.ledger = Ledger()
+        self.workers = []
+        self.random = random.Random(1)  # which node a fault hits
 
-    def begin(self, seed=1):
+    def begin(self, seed=1, pause=0.01):
+        """One of three publishers has keys."""
         nodes, ledger = self.nodes, self.ledger
-        workers = [Publisher(ledger, nodes, f"p{i}", seed + i)
+        workers = [Publisher(ledger, nodes, f"p{i}", seed + i, pause, i == 2)
                    for i in range(3)]
         workers += [kind(ledger, nodes, seed + 10 * i + 7)
                     for i in range(3) for kind in (Stream, Session, Raw)]
@@ -508,12 +618,19 @@ class Cluster:
         self.nodes[index].is_up = False
         self.nodes[index].kill()
 
+    def restart_node(self, index):
+        old = self.nodes[index]
+        old.is_up = False
+        old.terminate()
+        assert old.wait() == 0
+        self.replace_node(index)
+
     def replace_node(self, index, **settings):
         self.nodes[index] = self.start_node(**settings)
         for worker in self.workers:
             worker.nodes = self.nodes
 
     def stop(self):
-        for worker in getattr(self, "workers", ()):
+        for worker in self.workers:
             worker.is_stopping = True
         self.nats.stop()

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import faults
 from client import DEADLINE, SCALE, basic
 from cluster import (CAN_CUT, HAS_NATS, KEEPS_WHAT_IT_ACKS, NATS, PUBLISHER, TOPIC, Cluster, Nats,
                      Node, place_of, publish)
@@ -78,104 +79,66 @@ def test_a_key_publishes_once_whichever_node_is_asked(cluster):
     assert other.status == 422
 
 
-def test_a_killed_node_costs_nobody_else_a_message(cluster):
-    one = cluster()
-    one.begin()
-    one.publishes(50)
-    one.kill_node(0)
-    one.publishes(100)
-    one.replace_node(0)
-    one.publishes(50)
-    one.end()
+def told_of(one):
+    """How many subscribers were told of a loss."""
+    return sum(("reset",) in s.told for s in one.ledger.subscribers)
 
 
-@pytest.mark.parametrize("victims", [[1], [2], [1, 2, 3]],
-                         ids=["one", "another", "all"])
-def test_killed_servers_that_come_back_cost_no_message(cluster, victims):
-    one = cluster()
+def epochs(one):
+    return {place_of(s.last)[0] for s in one.ledger.subscribers if s.last}
+
+
+def mark(name):
+    marks = [pytest.mark.skipif(
+        name in faults.NEED_IPTABLES and not CAN_CUT,
+        reason="iptables needs root"), pytest.mark.skipif(
+        name in faults.NEED_CARE and not KEEPS_WHAT_IT_ACKS,
+        reason="nats-server before 2.10.23 can acknowledge what it loses")]
+    if name not in SHORT:
+        marks.append(all_of_it)
+    return marks
+
+
+# CI takes these, `make cluster-test` all.
+all_of_it = pytest.mark.skipif(os.environ.get("CLUSTER") != "all",
+                               reason="make cluster-test")
+SHORT = ("leader_killed", "all_servers_killed", "log_wiped", "leader_cut_off",
+         "leader_frozen", "node_killed", "node_frozen", "node_cut_off",
+         "node_slow", "nodes_restarted", "servers_restarted")
+# So much of the log is lost that everybody must be told.
+LOSE_ALL = {"file": {"log_wiped"},
+            "memory": {"log_wiped", "all_servers_killed"}}
+
+
+def endure(one, name):
     one.begin()
     one.publishes(50)
-    one.nats.run("kill", *victims)
-    time.sleep(2)
-    for i in victims:
-        one.nats.run("add", i)
+    faults.run(one, name)
     one.publishes(50, 60 * SCALE)
     one.end()
 
 
-def test_a_log_that_is_lost_is_told_to_everybody(cluster):
-    one = cluster()
-    one.begin()
-    one.publishes(50)
-    epochs = {place_of(s.last)[0] for s in one.ledger.subscribers if s.last}
-    assert len(epochs) == 1
-    one.nats.run("kill", 1, 2, 3)
-    one.nats.run("wipe", 1, 2, 3)
-    for i in (1, 2, 3):
-        one.nats.run("add", i)
-    one.publishes(50, 60 * SCALE)
-    one.end()
-    epochs |= {place_of(s.last)[0] for s in one.ledger.subscribers if s.last}
-    assert len(epochs) == 2  # exactly one new one
-    for s in one.ledger.subscribers:
-        assert s.last is None or ("reset",) in s.told
-
-
-keeps_what_it_acks = pytest.mark.skipif(
-    not KEEPS_WHAT_IT_ACKS,
-    reason="nats-server before 2.10.23 can acknowledge what it loses")
-
-
-@keeps_what_it_acks
-def test_a_frozen_server_stops_no_node_for_good(cluster):
-    one = cluster()
-    one.begin()
-    one.publishes(50)
-    one.nats.run("freeze", 1)
-    one.publishes(50, 60 * SCALE)
-    one.nats.run("thaw", 1)
-    one.publishes(50, 60 * SCALE)
-    one.end()
-
-
-def test_a_frozen_node_catches_up(cluster):
-    one = cluster()
-    one.begin()
-    one.publishes(50)
-    one.nodes[0].is_up = False
-    one.nodes[0].process.send_signal(signal.SIGSTOP)
-    one.publishes(100)
-    one.nodes[0].process.send_signal(signal.SIGCONT)
-    one.nodes[0].is_up = True
-    one.publishes(50)
-    one.end()
-
-
-@keeps_what_it_acks
-@pytest.mark.skipif(not CAN_CUT, reason="iptables needs root")
-def test_a_server_that_is_cut_off_costs_no_message(cluster):
-    one = cluster()
-    one.begin()
-    one.publishes(50)
-    one.nats.run("cut", 3)
-    one.publishes(50, 60 * SCALE)
-    one.nats.run("heal")
-    one.publishes(50, 60 * SCALE)
-    one.end()
-
-
-def test_nodes_restart_one_after_the_other_without_a_loss(cluster):
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=mark(name)) for name in faults.FAULTS])
+def test_a_fault_costs_no_message_that_nobody_is_told_of(cluster, name):
     one = cluster(DRAIN_SECONDS=1)
-    one.begin()
-    for i in range(3):
-        one.publishes(30)
-        old = one.nodes[i]
-        old.is_up = False
-        old.terminate()
-        assert old.wait() == 0
-        one.replace_node(i)
-    one.publishes(30)
-    one.end()
+    endure(one, name)
+    if name in LOSE_ALL["file"]:
+        assert len(epochs(one)) == 1
+        assert told_of(one) == 6
+    elif KEEPS_WHAT_IT_ACKS:
+        assert told_of(one) == 0
+
+
+@all_of_it
+@pytest.mark.parametrize("name", [
+    name for name in faults.FAULTS
+    if name.endswith("killed") or name == "servers_restarted"])
+def test_servers_that_keep_the_log_in_memory(cluster, name):
+    one = cluster(DRAIN_SECONDS=1, storage="memory")
+    endure(one, name)
+    if name in LOSE_ALL["memory"]:
+        assert told_of(one) == 6
 
 
 def test_an_engine_that_is_away_refuses_publications_at_once(cluster):
@@ -256,32 +219,10 @@ def stream_of_readme():
     return config
 
 
-def make_stream(nats, config):
-    """Asks until the servers have a leader; returns the answer."""
-    body = json.dumps(config).encode()
-    request = b"PUB $JS.API.STREAM.CREATE.%s answer %d\r\n%s\r\n" % (
-        config["name"].encode(), len(body), body)
-    host, port = nats.urls[0].removeprefix("nats://").split(":")
-    end = time.monotonic() + 4 * DEADLINE
-    with socket.create_connection((host, int(port)), 1) as s:
-        s.sendall(b"CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n")
-        answer = b""
-        while b"stream_create_response" not in answer:
-            assert time.monotonic() < end, answer
-            s.sendall(request)
-            try:
-                answer += s.recv(65536)
-            except TimeoutError:
-                pass
-        while not answer.endswith(b"\r\n"):
-            answer += s.recv(65536)
-    return answer
-
-
 def test_the_stream_of_readme_fits(cluster):
     one = cluster(nodes=0)
-    answer = make_stream(one.nats, {**stream_of_readme(), "max_bytes": 10**8})
-    assert b'"error"' not in answer, answer
+    answer = one.nats.make_stream({**stream_of_readme(), "max_bytes": 10**8})
+    assert "error" not in answer, answer
     node = one.start_node(BUS_CREATE="false", MAX_BODY="512K")
     assert node.ask("POST", "/pub/news", {"Authorization": basic(PUBLISHER)},
                     b"x").status == 200
