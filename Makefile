@@ -203,7 +203,7 @@ valgrind: programs-debug ## the unit tests and a part of the integration tests u
 	@scripts/sanitize.sh valgrind "$(T)" $(call UNIT_BIN,debug)
 
 .PHONY: fuzz
-fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, handshake, fields, websocket, deflate, json, envelope, sse or history_file (default: each) for S=60 seconds
+fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, handshake, fields, websocket, deflate, json, envelope, sse, history_file or record (default: each) for S=60 seconds
 	@scripts/fuzz.sh "$(F)" "$(or $(S),60)"
 
 .PHONY: tcp-fuzz soak
@@ -214,6 +214,19 @@ tcp-fuzz: build/asan/isimud ## hostile clients against the whole server, beside 
 soak: $(OUT)/isimud ## the same with clients that come and go, for S=1800 seconds: promises, descriptors, memory
 	@scripts/deps.sh test
 	@FLAVOUR=$(FLAVOUR) scripts/soak.sh --churn --seconds $(or $(S),1800) $(if $(SEED),--seed $(SEED))
+
+.PHONY: cluster-test cluster-soak cluster-bench
+cluster-test: $(OUT)/isimud $(OUT)/echo ## several nodes, all faults, with the newest nats-server at hand (T=word)
+	@scripts/deps.sh test
+	@FLAVOUR=$(FLAVOUR) scripts/cluster.sh test $(if $(T),"$(T)")
+
+cluster-soak: $(OUT)/isimud ## several nodes under random faults for S=600 seconds (SEED=n): the clients' ledger balances
+	@scripts/deps.sh test
+	@FLAVOUR=$(FLAVOUR) scripts/cluster.sh soak $(or $(S),600) $(SEED)
+
+cluster-bench: all ## several nodes beside one: rates, latencies, fail-over, start (figures of README)
+	@scripts/deps.sh test
+	@scripts/cluster.sh bench
 
 # What stands between the program and its libraries' malloc().
 build/oom/fail.so: test/oom/fail.c Makefile

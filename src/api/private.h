@@ -111,13 +111,21 @@ typedef void (*routes_checked_cb)(struct routes *r, struct conn *c,
 typedef void (*routes_published_cb)(struct routes *r, struct conn *c,
 				    const struct bus_request *q);
 
+/* Where a client was, maybe on another node. */
+struct routes_place {
+	uint64_t highest; /* number, 0: none */
+	bool is_foreign;  /* an id of another epoch */
+};
+
 /* A client that is ahead of this node (wait.c). */
 struct log_wait {
 	struct list link; /* in routes.waits */
 	struct conn *conn;
 	routes_request_cb on_turn;
+	struct routes_place place;
+	uint64_t epoch;    /* that was ours then */
+	uint64_t ticket;   /* bus_ask_epoch(); 0: not asked */
 	uint64_t until_ms; /* uv_now() */
-	uint64_t markers;  /* applied when it came */
 };
 
 /* What a client needs beyond one subscription; most have none. */
@@ -313,10 +321,16 @@ bool routes_is_publishing(struct conn *c);
 
 /* wait.c */
 
-/* Whether this node may be behind the client of a GET /sub, by r->plan: then it
- * waits, and `on_turn` is called; or it has been refused. */
-bool routes_wait_for_log(struct routes *r, struct conn *c,
-			 routes_request_cb on_turn);
+/* Whether this node knows what a client has that was at `place`. */
+enum routes_log {
+	ROUTES_LOG_KNOWN,
+	ROUTES_LOG_AWAITED, /* it waits: `on_turn` is called, to ask again; with
+			       the request, or NULL of a WebSocket */
+	ROUTES_LOG_BEHIND,  /* it has waited in vain */
+};
+enum routes_log routes_await_log(struct routes *r, struct conn *c,
+				 const struct routes_place *place,
+				 routes_request_cb on_turn);
 bool routes_is_waiting(struct conn *c);
 int routes_open_waits(struct routes *r); /* 0 or UV_ENOMEM */
 void routes_close_waits(struct routes *r);

@@ -242,6 +242,85 @@ static bool read_wish(struct routes *r, struct conn *c,
 	return false;
 }
 
+/* The place that a subscription goes on from. */
+static struct routes_place place_of(const struct routes *r,
+				    const struct wish *wish)
+{
+	struct routes_place place = {0};
+
+	if (!wish->from.resumes)
+		return place;
+	place.is_foreign =
+		wish->from.epoch != registry_epoch(r->worker->shared->registry);
+	if (!place.is_foreign)
+		place.highest = wish->from.after;
+	return place;
+}
+
+static void on_awaited(struct routes *r, struct conn *c,
+		       const struct http_request *none);
+
+/* Subscribes once this node knows what the client has; until then `message` is
+ * kept, and the connection paused. */
+static void subscribe_when_known(struct routes *r, struct conn *c,
+				 const struct wish *wish, struct span message)
+{
+	const struct routes_place place = place_of(r, wish);
+	struct session *session = routes_session_of(c);
+
+	switch (routes_await_log(r, c, &place, on_awaited)) {
+	case ROUTES_LOG_KNOWN:
+		subscribe(r, c, wish);
+		return;
+	case ROUTES_LOG_BEHIND:
+		answer_error(r, c, wish->ref, ENVELOPE_busy, NULL);
+		return;
+	case ROUTES_LOG_AWAITED:
+		break;
+	}
+	if (buf_append(&session->waiting, message.bytes, message.len) != 0) {
+		routes_forget_wait(session);
+		answer_error(r, c, wish->ref, ENVELOPE_no_memory, NULL);
+		return;
+	}
+	memory_charge(session->waiting.cap);
+	conn_pause(c);
+}
+
+/* Returns whether it waits on. */
+static bool try_again(struct routes *r, struct conn *c, struct span message)
+{
+	struct envelope_command *command = &r->command;
+	enum envelope_error code;
+	struct json_error error;
+	struct wish wish;
+
+	/* It was read before: only memory can be missing now. */
+	if (envelope_read(command, message, &code, &error) != 0)
+		answer_error(r, c, command->ref, code, error.text);
+	else if (read_wish(r, c, command, &wish)) {
+		subscribe_when_known(r, c, &wish, message);
+		return routes_is_waiting(c);
+	}
+	return false;
+}
+
+/* routes_request_cb, of a message */
+static void on_awaited(struct routes *r, struct conn *c,
+		       const struct http_request *none)
+{
+	struct session *session = routes_session_of(c);
+	struct buf waiting = session->waiting;
+	(void)none;
+
+	session->waiting = (struct buf){0};
+	memory_credit(waiting.cap);
+	conn_resume(c);
+	if (!try_again(r, c, (struct span){waiting.bytes, waiting.len}))
+		routes_forget_wait(session);
+	buf_fini(&waiting);
+}
+
 /* routes_checked_cb */
 static void on_command_checked(struct routes *r, struct conn *c,
 			       struct span message, enum auth_verdict verdict)
@@ -262,7 +341,7 @@ static void on_command_checked(struct routes *r, struct conn *c,
 						  : ENVELOPE_auth_failed,
 			     NULL);
 	else if (read_wish(r, c, command, &wish))
-		subscribe(r, c, &wish);
+		subscribe_when_known(r, c, &wish, message);
 }
 
 static void ask_and_subscribe(struct routes *r, struct conn *c,
@@ -276,7 +355,7 @@ static void ask_and_subscribe(struct routes *r, struct conn *c,
 	switch (routes_check_topic(r, c, &wish.key, message,
 				   on_command_checked)) {
 	case ROUTES_ALLOWED:
-		subscribe(r, c, &wish);
+		subscribe_when_known(r, c, &wish, message);
 		break;
 	case ROUTES_CHECKING:
 		break;

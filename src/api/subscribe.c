@@ -367,6 +367,18 @@ no_memory:
 	return false;
 }
 
+/* The place that the client names, as far as this node may be behind it. */
+static struct routes_place place_of(const struct plan *plan)
+{
+	const struct plan_resume *resume = &plan->resume;
+	struct routes_place place = {.is_foreign = resume->is_foreign};
+
+	for (unsigned i = 0; resume->is_wanted && i < plan->topics_count; i++)
+		if (resume->positions[i] > place.highest)
+			place.highest = resume->positions[i];
+	return place;
+}
+
 void routes_subscribe(struct routes *r, struct conn *c,
 		      const struct http_request *request)
 {
@@ -387,8 +399,16 @@ void routes_subscribe(struct routes *r, struct conn *c,
 		return;
 	if (!admit(r, c))
 		return;
-	if (routes_wait_for_log(r, c, routes_subscribe))
+	const struct routes_place place = place_of(&r->plan);
+	switch (routes_await_log(r, c, &place, routes_subscribe)) {
+	case ROUTES_LOG_KNOWN:
+		break;
+	case ROUTES_LOG_AWAITED:
 		return;
+	case ROUTES_LOG_BEHIND:
+		routes_refuse_for_now(r, c, "This node is behind the others");
+		return;
+	}
 	if (r->plan.kind == PLAN_V1 && !read_publisher(r, c, request))
 		return;
 	routes_authorize(r, c, request, accept_client);

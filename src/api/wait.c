@@ -2,45 +2,38 @@
  * wait for a moment, until it has applied what they have got there.
  *
  * An id of an epoch that is not ours may be of the past, or of an epoch that
- * this node has not heard of yet. A marker that is applied after the client
- * came tells: it is of the epoch in force. */
+ * this node has not heard of yet: the bus finds out. */
 #include "api/private.h"
 #include "base/check.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
 
-#define LOOK_MS   50
-#define WAIT_MS   1000 /* for what is only late */
-#define MARKER_MS 3000 /* for a marker */
+#define LOOK_MS  50
+#define WAIT_MS  1000 /* for what is only late */
+#define PROOF_MS 3000 /* for a proof of the epoch */
 
 static uint64_t now_ms(const struct routes *r)
 {
 	return uv_now(&r->worker->loop);
 }
 
-/* The highest number that the client has got, 0 for none. */
-static uint64_t highest(const struct plan *plan)
+static uint64_t epoch_of(const struct routes *r)
 {
-	uint64_t n = 0;
-
-	for (unsigned i = 0; plan->resume.is_wanted && i < plan->topics_count;
-	     i++)
-		if (plan->resume.positions[i] > n)
-			n = plan->resume.positions[i];
-	return n;
+	return registry_epoch(r->worker->shared->registry);
 }
 
-static bool is_served(const struct routes *r, const struct log_wait *wait)
+static bool is_known(const struct routes *r, const struct log_wait *wait,
+		     const struct routes_place *place)
 {
 	const struct worker_shared *shared = r->worker->shared;
 
-	if (!bus_is_warm(shared->bus) ||
-	    r->subscribers.epoch != registry_epoch(shared->registry))
+	if (!bus_is_warm(shared->bus) || r->subscribers.epoch != epoch_of(r))
 		return false;
-	if (r->plan.resume.is_foreign)
-		return wait != NULL && bus_markers(shared->bus) > wait->markers;
-	return highest(&r->plan) <= registry_applied(shared->registry);
+	if (place->is_foreign)
+		return wait != NULL && wait->ticket != 0 &&
+		       bus_knows_epoch(shared->bus, wait->ticket);
+	return place->highest <= registry_applied(shared->registry);
 }
 
 bool routes_is_waiting(struct conn *c)
@@ -49,20 +42,45 @@ bool routes_is_waiting(struct conn *c)
 	return session != NULL && session->wait != NULL;
 }
 
+static bool is_decided(const struct routes *r, const struct log_wait *wait)
+{
+	return wait->epoch != epoch_of(r) || now_ms(r) >= wait->until_ms ||
+	       is_known(r, wait, &wait->place);
+}
+
 static void on_look(uv_timer_t *timer)
 {
 	struct routes *r = timer->data;
 
 	LIST_FOR_EACH_SAFE (it, after, &r->waits) {
 		struct log_wait *wait = CONTAINER_OF(it, struct log_wait, link);
-		wait->on_turn(r, wait->conn, conn_request(wait->conn));
+		if (!is_decided(r, wait))
+			continue;
+		if (conn_state(wait->conn) == CONN_PENDING)
+			wait->on_turn(r, wait->conn, conn_request(wait->conn));
+		else if (conn_state(wait->conn) == CONN_WEBSOCKET)
+			wait->on_turn(r, wait->conn, NULL);
+		else /* it is being closed */
+			routes_forget_wait(routes_session_of(wait->conn));
 	}
 	if (list_is_empty(&r->waits))
 		uv_timer_stop(timer);
 }
 
+/* --- asking --------------------------------------------------------------- */
+
+static void note_place(const struct routes *r, struct log_wait *wait,
+		       const struct routes_place *place)
+{
+	wait->place = *place;
+	wait->epoch = epoch_of(r);
+	if (place->is_foreign && wait->ticket == 0)
+		wait->ticket = bus_ask_epoch(r->worker->shared->bus);
+}
+
 /* Returns false without memory. */
 static bool begin_wait(struct routes *r, struct conn *c,
+		       const struct routes_place *place,
 		       routes_request_cb on_turn)
 {
 	struct session *session = routes_session(c);
@@ -73,38 +91,41 @@ static bool begin_wait(struct routes *r, struct conn *c,
 	memory_charge(sizeof *wait);
 	wait->conn = c;
 	wait->on_turn = on_turn;
-	wait->until_ms =
-		now_ms(r) + (r->plan.resume.is_foreign ? MARKER_MS : WAIT_MS);
-	wait->markers = bus_markers(r->worker->shared->bus);
+	wait->until_ms = now_ms(r) + (place->is_foreign ? PROOF_MS : WAIT_MS);
+	note_place(r, wait, place);
 	list_append(&r->waits, &wait->link);
 	session->wait = wait;
 	uv_timer_start(r->look, on_look, LOOK_MS, LOOK_MS);
 	return true;
 }
 
-bool routes_wait_for_log(struct routes *r, struct conn *c,
-			 routes_request_cb on_turn)
+enum routes_log routes_await_log(struct routes *r, struct conn *c,
+				 const struct routes_place *place,
+				 routes_request_cb on_turn)
 {
 	struct session *session = routes_session_of(c);
 	struct log_wait *wait = session == NULL ? NULL : session->wait;
 
 	if (r->worker->shared->bus == NULL)
-		return false;
-	if (is_served(r, wait)) {
+		return ROUTES_LOG_KNOWN;
+	if (is_known(r, wait, place)) {
 		if (session != NULL)
 			routes_forget_wait(session);
-		return false;
+		return ROUTES_LOG_KNOWN;
 	}
 	if (wait == NULL && bus_is_warm(r->worker->shared->bus) &&
-	    begin_wait(r, c, on_turn))
-		return true;
-	if (wait != NULL && now_ms(r) < wait->until_ms)
-		return true;
+	    begin_wait(r, c, place, on_turn))
+		return ROUTES_LOG_AWAITED;
+	if (wait != NULL && now_ms(r) < wait->until_ms) {
+		note_place(r, wait, place);
+		return ROUTES_LOG_AWAITED;
+	}
 	if (session != NULL)
 		routes_forget_wait(session);
-	routes_refuse_for_now(r, c, "This node is behind the others");
-	return true;
+	return ROUTES_LOG_BEHIND;
 }
+
+/* --- the worker's --------------------------------------------------------- */
 
 int routes_open_waits(struct routes *r)
 {

@@ -54,14 +54,19 @@ static void try_connect(struct bus *b)
 	char server[NATS_SERVER_MAX];
 
 	if (connect_to(b, error) != 0) {
-		log_event(LOG_WARN, "bus_unreachable", LOG_NO_FIELDS,
-			  "bus: a server can't be reached: %s", error);
-		bus_next_server(b);
 		uv_update_time(&b->loop);
+		/* It is tried ten times a second. */
+		if (uv_now(&b->loop) >= b->complain_ms) {
+			b->complain_ms = uv_now(&b->loop) + BUS_COMPLAIN_MS;
+			log_event(LOG_WARN, "bus_unreachable", LOG_NO_FIELDS,
+				  "bus: a server can't be reached: %s", error);
+		}
+		bus_next_server(b);
 		b->connect_ms = uv_now(&b->loop) + BUS_TICK_MS;
 		return;
 	}
 	uv_update_time(&b->loop);
+	b->complain_ms = 0;
 	nats_server(b->nats, server);
 	log_event(LOG_INFO, "bus_connected", LOG_NO_FIELDS,
 		  "bus: connected to %s", server);
@@ -76,14 +81,9 @@ static void handle(struct bus *b, struct nats_mail *m)
 
 	switch (m->event) {
 	case NATS_RECORD:
-		log_on_record(b, m);
-		break;
 	case NATS_HEARTBEAT:
-		log_on_heartbeat(b, m);
-		break;
 	case NATS_FLOW:
-		nats_respond(b->nats, m);
-		break;
+		break; /* backlog.c's */
 	case NATS_ACK:
 		doubt = window_on_ack(b, m);
 		if (doubt != BUS_JOIN_NONE)
@@ -98,7 +98,6 @@ static void handle(struct bus *b, struct nats_mail *m)
 	}
 }
 
-/* Messages that were taken before a join may be of the consumer before. */
 static void take_mail(struct bus *b)
 {
 	while (b->nats != NULL) {
@@ -109,15 +108,42 @@ static void take_mail(struct bus *b)
 			return;
 		while (m != NULL) {
 			struct nats_mail *next = m->next;
-			bool is_stale =
-				b->nats != from || (m->event <= NATS_FLOW &&
-						    b->consumers != consumer);
-			if (!is_stale)
-				handle(b, m);
-			nats_mail_free(m);
+			if (m->event <= NATS_FLOW) {
+				backlog_add(b, m, consumer);
+			} else {
+				if (b->nats == from)
+					handle(b, m);
+				nats_mail_free(m);
+			}
 			m = next;
 		}
 	}
+}
+
+static void on_room(uv_timer_t *timer);
+
+/* What has come, what is to be sent, and what follows from it. */
+static void work(struct bus *b)
+{
+	take_mail(b);
+	switch (backlog_work(b)) {
+	case BACKLOG_DONE:
+		break;
+	case BACKLOG_BUSY:
+		uv_async_send(&b->wake);
+		break;
+	case BACKLOG_STALLED:
+		uv_timer_start(&b->room, on_room, BUS_ROOM_MS, 0);
+		break;
+	}
+	if (b->nats != NULL)
+		log_prove(b);
+	window_fill(b);
+}
+
+static void on_room(uv_timer_t *timer)
+{
+	work(timer->data);
 }
 
 static void stop(struct bus *b)
@@ -130,6 +156,8 @@ static void stop(struct bus *b)
 	window_give_up(b);
 	nats_close(b->nats);
 	b->nats = NULL;
+	backlog_drop(b);
+	uv_close((uv_handle_t *)&b->room, NULL);
 	uv_close((uv_handle_t *)&b->tick, NULL);
 	uv_close((uv_handle_t *)&b->wake, NULL);
 }
@@ -140,8 +168,7 @@ static void on_async(uv_async_t *async)
 
 	if (b->is_stopping)
 		return;
-	take_mail(b);
-	window_fill(b);
+	work(b);
 	if (atomic_load(&b->wants_stop))
 		stop(b);
 }
@@ -151,7 +178,7 @@ static void on_tick(uv_timer_t *timer)
 	struct bus *b = timer->data;
 	uint64_t now = uv_now(&b->loop);
 
-	take_mail(b);
+	work(b);
 	if (b->nats == NULL && now >= b->connect_ms)
 		try_connect(b);
 	else if (b->nats != NULL && b->away_ms != 0 &&
@@ -256,6 +283,7 @@ int bus_start(struct bus **out, const struct bus_options *options,
 		return rv;
 	b->options = *options;
 	b->end = &b->first;
+	b->backlog.end = &b->backlog.first;
 	if (uv_mutex_init(&b->lock) != 0) {
 		free(b);
 		return rv;
@@ -278,9 +306,13 @@ int bus_start(struct bus **out, const struct bus_options *options,
 	if (rv != 0)
 		goto err_loop;
 	uv_timer_init(&b->loop, &b->tick);
+	uv_timer_init(&b->loop, &b->room);
 	b->wake.data = b;
 	b->tick.data = b;
+	b->room.data = b;
 	uv_timer_start(&b->tick, on_tick, BUS_TICK_MS, BUS_TICK_MS);
+	/* Nodes with the same settings shall not all use the same server. */
+	b->server = (unsigned)(b->node % b->servers_count);
 	for (unsigned i = 0; i < b->servers_count && b->nats == NULL; i++) {
 		rv = connect_to(b, text);
 		if (rv != 0)
@@ -303,6 +335,7 @@ int bus_start(struct bus **out, const struct bus_options *options,
 err_handles:
 	nats_close(b->nats);
 	b->nats = NULL;
+	uv_close((uv_handle_t *)&b->room, NULL);
 	uv_close((uv_handle_t *)&b->tick, NULL);
 	uv_close((uv_handle_t *)&b->wake, NULL);
 	uv_run(&b->loop, UV_RUN_DEFAULT); /* lets the handles go */
@@ -377,9 +410,17 @@ bool bus_is_warm(const struct bus *b)
 	return atomic_load_explicit(&b->is_warm, memory_order_acquire);
 }
 
-uint64_t bus_markers(const struct bus *b)
+uint64_t bus_ask_epoch(struct bus *b)
 {
-	return get(&b->markers);
+	uint64_t ticket = atomic_fetch_add(&b->asked, 1) + 1;
+
+	uv_async_send(&b->wake);
+	return ticket;
+}
+
+bool bus_knows_epoch(const struct bus *b, uint64_t ticket)
+{
+	return atomic_load(&b->proved) >= ticket;
 }
 
 uint64_t bus_lag_ms(const struct bus *b)

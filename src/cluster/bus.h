@@ -34,6 +34,9 @@ struct bus; /* opaque */
 
 /* Who applies the log. All is called on the bus's thread. */
 struct bus_sink {
+	/* Whether `bytes` of publications can be applied now, no worker being
+	 * too far behind. Where not, they are after a second nevertheless. */
+	bool (*has_room)(void *user, size_t bytes);
 	/* Publication `number` (record_number()) is next. `accepted_ns`: when,
 	 * by uv_hrtime(). What `p` names is borrowed. Does not fail. */
 	void (*apply)(void *user, uint64_t number, uint64_t accepted_ns,
@@ -129,8 +132,13 @@ int bus_publish(struct bus *b, struct bus_request *r);
 /* Whether it was live once: what it has since is exact, if late. */
 bool bus_is_warm(const struct bus *b);
 
-/* How many markers were applied: the next one tells the epoch in force. */
-uint64_t bus_markers(const struct bus *b);
+/* Whether the epoch that is applied here is the one in force: asks for a proof,
+ * and returns its ticket; bus_knows_epoch() then says whether it was proved
+ * after that. Takes a second or so; or for ever, while the log is away. What a
+ * stopped process, or a slow line, had not read yet proves nothing. Threads:
+ * any. */
+uint64_t bus_ask_epoch(struct bus *b);
+bool bus_knows_epoch(const struct bus *b, uint64_t ticket);
 
 /* For how long it has not been at the end of the log, in ms. */
 uint64_t bus_lag_ms(const struct bus *b);
@@ -152,6 +160,7 @@ unsigned bus_nodes(const struct bus *b);
 	X(missing, "a message of the consumer did not come")                   \
 	X(back, "the log, or a number of it, went back")                       \
 	X(marker, "a marker was written")                                      \
+	X(epoch, "the leader has another marker")                              \
 	X(again, "the last try came to nothing")
 
 enum bus_join {

@@ -34,6 +34,7 @@ struct table {
 	struct entry *entries; /* open addressing, at most half full */
 	size_t cap;            /* a power of two, or 0 */
 	size_t used;
+	size_t dead; /* of those, what is known not to count */
 };
 
 static void table_fini(struct table *t)
@@ -43,9 +44,21 @@ static void table_fini(struct table *t)
 	*t = (struct table){0};
 }
 
+/* Hashes come from other nodes, and may have been made to collide. Immutable
+ * after counts_new(). */
+static uint64_t secret;
+
+/* The finaliser of splitmix64. */
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
+	return x ^ (x >> 31);
+}
+
 static struct entry *place(const struct table *t, uint64_t hash)
 {
-	size_t i = hash & (t->cap - 1);
+	size_t i = mix(hash ^ secret) & (t->cap - 1);
 
 	while (t->entries[i].hash != 0 && t->entries[i].hash != hash)
 		i = (i + 1) & (t->cap - 1);
@@ -56,6 +69,16 @@ static const struct entry *find(const struct table *t, uint64_t hash)
 {
 	const struct entry *e = t->cap == 0 ? NULL : place(t, hash);
 	return e == NULL || e->hash == 0 ? NULL : e;
+}
+
+/* Whether rebuild() would make it larger by `max` bytes at most. */
+static bool may_grow(const struct table *t, size_t max)
+{
+	size_t cap = CAP_MIN;
+
+	while (cap < 4 * (t->used - t->dead + 1))
+		cap *= 2;
+	return cap <= t->cap || (cap - t->cap) * sizeof(struct entry) <= max;
 }
 
 /* Makes a table of those that count, with room for more. */
@@ -84,10 +107,16 @@ static int rebuild(struct table *t)
 	return 0;
 }
 
-/* The entry of `hash`, made if there is none. NULL without memory. */
-static struct entry *enter(struct table *t, uint64_t hash)
+/* The entry of `hash`, made if there is none. NULL without memory, or where the
+ * table would grow by more than `max` bytes. */
+static struct entry *enter(struct table *t, uint64_t hash, size_t max)
 {
-	if (2 * (t->used + 1) > t->cap && rebuild(t) != 0)
+	struct entry *found = t->cap == 0 ? NULL : place(t, hash);
+
+	if (found != NULL && found->hash == hash)
+		return found;
+	if (2 * (t->used + 1) > t->cap &&
+	    (!may_grow(t, max) || rebuild(t) != 0))
 		return NULL;
 	struct entry *e = place(t, hash);
 	if (e->hash == 0) {
@@ -116,6 +145,7 @@ struct counts {
 	/* Guarded by `lock`; changed by the bus's thread alone. */
 	uv_rwlock_t lock;
 	uint64_t epoch;
+	bool is_full; /* something was not counted, since it was asked last */
 	struct node nodes[COUNTS_NODES_MAX];
 	_Atomic unsigned nodes_count;
 };
@@ -131,6 +161,9 @@ int counts_new(struct counts **out, uint64_t node)
 		return UV_ENOMEM;
 	}
 	c->self = node;
+	if (secret == 0)
+		CHECK(uv_random(NULL, NULL, &secret, sizeof secret, 0, NULL) ==
+		      0);
 	*out = c;
 	return 0;
 }
@@ -176,6 +209,14 @@ uint64_t counts_others(struct counts *c, struct span publisher,
 	}
 	uv_rwlock_rdunlock(&c->lock);
 	return sum;
+}
+
+bool counts_take_full(struct counts *c)
+{
+	bool was_full = c->is_full;
+
+	c->is_full = false;
+	return was_full;
 }
 
 unsigned counts_nodes(const struct counts *c)
@@ -274,7 +315,8 @@ void counts_add(struct counts *c, struct span publisher, struct span topic,
 {
 	uint32_t count =
 		subscribers < CHANGED ? (uint32_t)subscribers : CHANGED - 1;
-	struct entry *e = enter(&c->mine, hash_of(c, publisher, topic));
+	struct entry *e =
+		enter(&c->mine, hash_of(c, publisher, topic), SIZE_MAX);
 
 	if (e == NULL)
 		return; /* it is told later */
@@ -328,18 +370,42 @@ static struct node *node_of(struct counts *c, uint64_t id)
 	return unused;
 }
 
-static void hear_entries(struct node *n, const char *at, size_t count)
+/* By how many bytes what was heard may grow. */
+static size_t room_in(const struct counts *c)
 {
+	size_t bytes = 0;
+
+	if (memory_level() >= MEMORY_TIGHT)
+		return 0;
+	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++)
+		bytes += c->nodes[i].table.cap * sizeof(struct entry);
+	return bytes < COUNTS_HEARD_MAX_BYTES ? COUNTS_HEARD_MAX_BYTES - bytes
+					      : 0;
+}
+
+static void hear_entries(struct counts *c, struct node *n, const char *at,
+			 size_t count)
+{
+	size_t room = room_in(c);
+
 	for (; count > 0; count--, at += ENTRY) {
 		uint64_t hash = little_endian_read(at, 8);
-		if (hash == 0)
+		uint32_t told = (uint32_t)little_endian_read(at + 8, 4);
+		const struct entry *known = find(&n->table, hash);
+		if (hash == 0 || (known == NULL && told == 0))
 			continue;
-		struct entry *e = enter(&n->table, hash);
+		size_t cap = n->table.cap;
+		struct entry *e = enter(&n->table, hash, room);
 		if (e == NULL) {
-			n->is_known = false;
-			return;
+			c->is_full = true;
+			continue;
 		}
-		e->count = (uint32_t)little_endian_read(at + 8, 4);
+		/* A new entry has no count, and is not among the dead. */
+		n->table.dead += e->count > 0 && told == 0;
+		n->table.dead -= known != NULL && e->count == 0 && told > 0;
+		e->count = told;
+		if (n->table.cap != cap)
+			room = room_in(c);
 	}
 }
 
@@ -361,7 +427,7 @@ static bool hear_locked(struct counts *c, struct span m, enum kind kind,
 	}
 	n->number = number;
 	if (n->is_known)
-		hear_entries(n, m.bytes + HEAD, (m.len - HEAD) / ENTRY);
+		hear_entries(c, n, m.bytes + HEAD, (m.len - HEAD) / ENTRY);
 	return !n->is_known;
 }
 

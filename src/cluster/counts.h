@@ -26,6 +26,9 @@
 #define COUNTS_SILENT_MS  5000
 #define COUNTS_NODES_MAX  64
 #define COUNTS_TOPICS_MAX 4096 /* in a message */
+/* Of what all other nodes tell; what is beyond it, or comes while memory is
+ * tight, is not counted. */
+#define COUNTS_HEARD_MAX_BYTES 67108864
 
 struct counts; /* opaque */
 
@@ -61,6 +64,9 @@ void counts_end(struct counts *c, counts_send_cb send, void *user);
  * what is none. `send` is called to answer, or to ask. */
 void counts_hear(struct counts *c, struct span message, uint64_t now_ms,
 		 counts_send_cb send, void *user);
+
+/* Whether something was not counted since this was asked last. */
+bool counts_take_full(struct counts *c);
 
 /* Forgets nodes that are silent. To be called each second. */
 void counts_age(struct counts *c, uint64_t now_ms);

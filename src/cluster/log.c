@@ -80,6 +80,7 @@ int log_check_stream(const struct bus_options *o, const struct nats_stream *s,
 struct last_marker {
 	uint64_t sequence; /* 0: there is none */
 	uint64_t time_ns;
+	bool is_none; /* it is no marker: somebody else wrote there */
 	struct record record;
 };
 
@@ -95,8 +96,9 @@ static int read_last_marker(struct bus *b, struct last_marker *m)
 		return rv;
 	rv = record_parse(&m->record,
 			  (struct span){b->scratch.bytes, b->scratch.len});
-	if (rv != 0 || m->record.kind != RECORD_MARKER)
-		return UV_EINVAL;
+	m->is_none = rv != 0 || m->record.kind != RECORD_MARKER;
+	if (m->is_none)
+		m->record = (struct record){0};
 	return 0;
 }
 
@@ -142,7 +144,9 @@ static int judge(struct bus *b, const struct nats_stream *s,
 	}
 	if (log->epoch == 0)
 		return WATCH;
-	if (m->record.epoch != log->epoch) {
+	if (m->is_none && log->is_first)
+		return WATCH;
+	if (!m->is_none && m->record.epoch != log->epoch) {
 		*why = "the log is in another epoch";
 		return ADOPT;
 	}
@@ -192,6 +196,8 @@ static int consume(struct bus *b, struct nats_from from, uint64_t *server_ns)
 		try_later(b, rv == UV_ETIMEDOUT ? UV_EAGAIN : rv, error);
 		return rv;
 	}
+	uv_update_time(&b->loop); /* that may have taken seconds */
+	b->proof.ticket = 0;
 	b->log.consumer_sequence = 0;
 	b->log.clock_ns = (int64_t)(uv_hrtime() - *server_ns);
 	b->heard_ms = now_ms(b);
@@ -316,7 +322,8 @@ static void watch(struct bus *b, const struct nats_stream *s,
 			return;
 		/* Filled in where judging has returned no error. */
 		/* NOLINTNEXTLINE(clang-analyzer-core.*) */
-		if (server_ns < m->time_ns + BUS_VOUCHED_MS * NS_A_MS) {
+		if (!m->is_none &&
+		    server_ns < m->time_ns + BUS_VOUCHED_MS * NS_A_MS) {
 			begin(b, s, m, "joined");
 			return;
 		}
@@ -331,7 +338,7 @@ static void watch(struct bus *b, const struct nats_stream *s,
 	}
 	/* The same. */
 	/* NOLINTNEXTLINE(clang-analyzer-core.*) */
-	if (m->sequence != b->wait_marker) {
+	if (m->sequence != b->wait_marker && !m->is_none) {
 		b->wait_until_ms = 0;
 		begin(b, s, m, "joined");
 	} else if (now_ms(b) >= b->wait_until_ms) {
@@ -446,9 +453,11 @@ static bool has_diverged(struct bus *b, const struct record *r)
 }
 
 /* Returns whether this node has diverged. */
-static bool on_marker(struct bus *b, uint64_t sequence, const struct record *r)
+static bool on_marker(struct bus *b, const struct nats_mail *m,
+		      const struct record *r)
 {
 	struct bus_log *log = &b->log;
+	uint64_t sequence = m->sequence;
 
 	if (r->epoch != log->epoch)
 		renew(b, r->epoch, sequence, "it begins in the log");
@@ -460,7 +469,16 @@ static bool on_marker(struct bus *b, uint64_t sequence, const struct record *r)
 	log->sum += record_mix(sequence, r->nonce);
 	log->sum_behind = 0;
 	log->marker = sequence;
+	log->marker_last = sequence;
 	log->marker_ms = now_ms(b);
+	/* It has just come, so the clock of the server that wrote it says now:
+	 * another one than told the birth of the consumer, maybe. */
+	if (b->state == BUS_STATE_LIVE && b->backlog.first == NULL)
+		log->clock_ns = (int64_t)(uv_hrtime() - m->time_ns);
+	if (b->proof.ticket != 0 && sequence > b->proof.after) {
+		atomic_store(&b->proved, b->proof.ticket);
+		b->proof.ticket = 0;
+	}
 	log->marker_jitter_ms = bus_random() % (BUS_MARKER_MS / 2);
 	return diverged;
 }
@@ -534,7 +552,6 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 	struct record r;
 	bool diverged = false;
 
-	b->heard_ms = now_ms(b);
 	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
 		return; /* while the log is watched */
 	if (m->consumer_sequence != log->consumer_sequence + 1) {
@@ -555,14 +572,16 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 	}
 	if (record_parse(&r, m->data) != 0) {
 		/* Every node skips it in the same way. */
-		log_event(LOG_ERROR, "bus_no_record", LOG_NO_FIELDS,
-			  "bus: message %llu of the log is no record",
-			  (unsigned long long)m->sequence);
+		static struct log_limit limit = LOG_LIMIT("bus_no_record");
+		if (log_limit_allows(&limit))
+			log_event(LOG_ERROR, "bus_no_record", LOG_NO_FIELDS,
+				  "bus: message %llu of the log is no record",
+				  (unsigned long long)m->sequence);
 		r = (struct record){0};
+		if (span_equal(m->subject, SPAN(BUS_MARKERS)))
+			log->marker_last = m->sequence;
 	} else if (r.kind == RECORD_MARKER) {
-		diverged = on_marker(b, m->sequence, &r);
-		if (b->state == BUS_STATE_LIVE)
-			bus_count(&b->markers, 1);
+		diverged = on_marker(b, m, &r);
 	} else {
 		on_publications(b, m, &r);
 	}
@@ -580,7 +599,7 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 		make_epoch(b, log->marker);
 		return;
 	}
-	if (m->is_last)
+	if (m->is_last && b->backlog.first == NULL)
 		caught_up(b);
 	else
 		fall_behind(b);
@@ -588,7 +607,6 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 
 void log_on_heartbeat(struct bus *b, const struct nats_mail *m)
 {
-	b->heard_ms = now_ms(b);
 	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
 		return;
 	if (m->consumer_sequence > b->log.consumer_sequence)
@@ -606,7 +624,7 @@ static void renew_marker(struct bus *b, uint64_t age_ms)
 	if (age_ms <= BUS_MARKER_MS + log->marker_jitter_ms)
 		return;
 	if (log->is_sum_known)
-		window_mark(b, log->epoch, 0, log->marker, log->sum);
+		window_mark(b, log->epoch, 0, log->marker_last, log->sum);
 	else if (age_ms > BUS_NO_SUM_MS)
 		window_mark(b, log->epoch, RECORD_SUMS_NEW, UINT64_MAX, 0);
 }
@@ -628,13 +646,38 @@ void log_tick(struct bus *b)
 		log_join(b, BUS_JOIN_silent);
 		return;
 	}
-	if (b->state == BUS_STATE_LIVE)
+	/* What has come and waits may have markers. */
+	bool is_late = b->backlog.first != NULL;
+	if (b->state == BUS_STATE_LIVE && !is_late)
 		renew_marker(b, now - log->marker_ms);
-	if (now - log->marker_ms > BUS_STALE_MS) {
+	if (now - log->marker_ms > BUS_STALE_MS && !is_late) {
 		bus_disconnect(b, "nobody renews the log: another server");
 		return;
 	}
 	if (!is_fresh(b))
 		fall_behind(b);
 	atomic_store(&b->is_up, b->state == BUS_STATE_LIVE && is_fresh(b));
+}
+
+void log_prove(struct bus *b)
+{
+	uint64_t asked = atomic_load(&b->asked);
+	struct last_marker m;
+
+	if (b->state != BUS_STATE_LIVE || b->proof.ticket != 0 ||
+	    asked == atomic_load(&b->proved) || now_ms(b) < b->proof.due_ms)
+		return;
+	int rv = read_last_marker(b, &m);
+	uv_update_time(&b->loop); /* that may have taken seconds */
+	b->proof.due_ms = now_ms(b) + BUS_PROOF_MS;
+	if (rv != 0)
+		return;
+	if (m.is_none)
+		return; /* the nodes write another one soon */
+	if (m.record.epoch != b->log.epoch || m.sequence < b->log.marker) {
+		log_join(b, BUS_JOIN_epoch);
+		return;
+	}
+	b->proof.ticket = asked;
+	b->proof.after = m.sequence;
 }

@@ -3,6 +3,7 @@
 #include "cluster/nats.h"
 
 #include "base/check.h"
+#include "base/memory.h"
 
 #include <nats/nats.h>
 #include <stdatomic.h>
@@ -17,6 +18,10 @@
 #define NS_A_MS           1000000ULL
 #define SUBJECT_MAX       160
 #define SERVERS_MAX       16
+/* Of what nodes told and nobody has taken: more is dropped, which they find out
+ * by its numbers. */
+#define NODES_MAX_BYTES 33554432
+#define MESSAGE_BYTES   384 /* what nats.c needs for one beside its bytes */
 
 struct nats {
 	/* One for who has connected, one for each subscription, and one for the
@@ -38,6 +43,7 @@ struct nats {
 	struct nats_mail *first;
 	struct nats_mail **end;
 	natsSubscription *current; /* `records` in force: others' are dropped */
+	size_t nodes_bytes;        /* of the NATS_NODE in the queue */
 	bool is_closed;
 };
 
@@ -52,8 +58,14 @@ static void nats_unref(struct nats *n)
 	free(n);
 }
 
+static size_t mail_bytes(const struct nats_mail *m)
+{
+	return sizeof *m + MESSAGE_BYTES + m->data.len;
+}
+
 void nats_mail_free(struct nats_mail *m)
 {
+	memory_credit(mail_bytes(m));
 	natsMsg_Destroy(m->message);
 	free(m);
 }
@@ -78,6 +90,10 @@ static void append(struct nats *n, struct nats_mail *m,
 	is_stale =
 		n->is_closed || (m->event <= NATS_FLOW && from != n->current);
 	was_empty = n->first == NULL;
+	if (m->event == NATS_NODE && !is_stale) {
+		is_stale = n->nodes_bytes > NODES_MAX_BYTES;
+		n->nodes_bytes += is_stale ? 0 : mail_bytes(m);
+	}
 	if (!is_stale) {
 		*n->end = m;
 		n->end = &m->next;
@@ -96,6 +112,7 @@ struct nats_mail *nats_take(struct nats *n)
 	struct nats_mail *first = n->first;
 	n->first = NULL;
 	n->end = &n->first;
+	n->nodes_bytes = 0;
 	uv_mutex_unlock(&n->lock);
 	return first;
 }
@@ -119,6 +136,7 @@ static struct nats_mail *mail_of(natsMsg *message, enum nats_event event)
 		m->data = (struct span){natsMsg_GetData(message),
 					(size_t)natsMsg_GetDataLength(message)};
 	}
+	memory_charge(mail_bytes(m));
 	return m;
 }
 

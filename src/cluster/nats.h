@@ -12,7 +12,8 @@
  * and connects anew.
  *
  * Bounded: messages of the log by the server's flow control, which counts what
- * was not answered by nats_respond(); acks by who publishes. */
+ * was not answered by nats_respond(); acks by who publishes; messages of nodes
+ * by a constant, what is more being dropped. */
 #ifndef ISIMUD_CLUSTER_NATS_H
 #define ISIMUD_CLUSTER_NATS_H
 

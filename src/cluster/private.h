@@ -4,6 +4,7 @@
  * tell.c    how many subscribers the topics have, told between nodes
  * window.c  writing to the log: records that wait for their acks
  * log.c     joining the log, and applying what comes of it
+ * backlog.c what has come of it and waits for its turn
  * bus.c     the thread, its clock, and what other threads call
  *
  * Each uses those above it.
@@ -37,6 +38,9 @@
 #define BUS_JOIN_MS       2500  /* without an answer: judge again */
 #define BUS_AGAIN_MS      300   /* until that, where the servers said no */
 #define BUS_RETRY_MS      100   /* until a refused record is sent again */
+#define BUS_COMPLAIN_MS   10000 /* between lines that nothing is reached */
+#define BUS_ROOM_MS       2     /* until a full mailbox is looked at again */
+#define BUS_PROOF_MS      1000  /* until the leader is asked again */
 #define BUS_DUPLICATES_MS 30000
 #define BUS_AGE_MIN_MS    120000
 #define BUS_RECORD_BYTES                                                       \
@@ -86,6 +90,7 @@ struct bus_log {
 	bool is_first;              /* none of this consumer came yet */
 	uint64_t begins;            /* sequence of the marker of its start */
 	uint64_t marker;            /* sequence of the last marker applied */
+	uint64_t marker_last;       /* of its subject, whoever wrote there */
 	uint64_t marker_ms;         /* when it was, by uv_now() */
 	uint64_t marker_jitter_ms;
 	/* Sums up to the last marker, and of what came behind it. */
@@ -93,6 +98,22 @@ struct bus_log {
 	uint64_t sum_behind;
 	bool is_sum_known;
 	int64_t clock_ns; /* uv_hrtime() is that much more than the server's */
+};
+
+/* Proving that the epoch that is known here is in force: the leader is asked
+ * for its last marker, and one behind it must come. Neither can be old news. */
+struct bus_proof {
+	uint64_t ticket; /* what it proves; 0: nothing is being proved */
+	uint64_t after;  /* sequence of the leader's last marker */
+	uint64_t due_ms; /* when to ask again */
+};
+
+/* Of the log, oldest first, not handled yet. */
+struct bus_backlog {
+	struct nats_mail *first;
+	struct nats_mail **end;
+	uint64_t consumer;   /* generation of its name */
+	uint64_t stalled_ms; /* since when the first has no room; 0: it has */
 };
 
 struct bus {
@@ -108,11 +129,13 @@ struct bus {
 	uv_loop_t loop;
 	uv_async_t wake;
 	uv_timer_t tick;
+	uv_timer_t room; /* while a mailbox is full */
 
 	enum bus_state state;
 	struct nats *nats;      /* NULL: not connected */
 	unsigned server;        /* index of the one to try first */
 	uint64_t connect_ms;    /* when to try next */
+	uint64_t complain_ms;   /* when to say again that none is reached */
 	uint64_t join_ms;       /* when the log was judged last */
 	uint64_t heard_ms;      /* the last word of the consumer */
 	uint64_t away_ms;       /* since when it is not live, 0: it is */
@@ -123,6 +146,8 @@ struct bus {
 	bool has_complained; /* of the log, since it was joined last */
 	const char *why;     /* it has begun to read the log; static text */
 	struct bus_log log;
+	struct bus_proof proof;
+	struct bus_backlog backlog;
 	struct window window;
 	uint64_t consumers; /* generation of its name */
 	struct buf scratch;
@@ -147,7 +172,8 @@ struct bus {
 				       the end of the log; 0: it is */
 	_Atomic size_t pending_bytes;
 	_Atomic uint64_t sequence;
-	_Atomic uint64_t markers;
+	_Atomic uint64_t asked;  /* the last ticket of bus_ask_epoch() */
+	_Atomic uint64_t proved; /* the last one that is proved */
 	_Atomic uint64_t records_in;
 	_Atomic uint64_t publications_in;
 	_Atomic uint64_t records_out;
@@ -200,6 +226,24 @@ void log_on_record(struct bus *b, const struct nats_mail *m);
 void log_on_heartbeat(struct bus *b, const struct nats_mail *m);
 /* Each tick: whether the log is still being renewed and heard. */
 void log_tick(struct bus *b);
+/* Begins to prove that the epoch is in force, if that was asked for. */
+void log_prove(struct bus *b);
+
+/* --- backlog.c --- */
+
+/* Takes `m`, a record, heartbeat or question of the flow control, that was
+ * queued while `consumer` (its generation) was being read. */
+void backlog_add(struct bus *b, struct nats_mail *m, uint64_t consumer);
+
+enum backlog_work {
+	BACKLOG_DONE,    /* nothing is left */
+	BACKLOG_BUSY,    /* a turn is over: go on soon */
+	BACKLOG_STALLED, /* a worker's mailbox is full: look in BUS_ROOM_MS */
+};
+
+/* Handles what there is, for some milliseconds. */
+enum backlog_work backlog_work(struct bus *b);
+void backlog_drop(struct bus *b);
 
 /* --- window.c --- */
 

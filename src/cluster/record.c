@@ -3,6 +3,9 @@
 
 #include "base/check.h"
 #include "base/little_endian.h"
+#include "base/name.h"
+#include "codec/json/json.h"
+#include "codec/sse.h"
 
 #include <string.h>
 #include <uv.h>
@@ -113,6 +116,21 @@ bool record_next(struct span *body, struct record_publication *p)
 	       take(body, little_endian_read(head.bytes + 6, 4), &p->data);
 }
 
+/* What no node that is asked to publish it would have put there: a subscriber's
+ * connection would break by it. */
+static bool is_sound(const struct record_publication *p)
+{
+	struct json_error error;
+
+	return p->publisher.len <= NAME_MAX_BYTES &&
+	       p->topic.len <= NAME_MAX_BYTES && json_is_utf8(p->publisher) &&
+	       json_is_utf8(p->topic) &&
+	       (p->event.len == 0 || (json_is_utf8(p->event) &&
+				      sse_refuse_type(p->event) == NULL)) &&
+	       (p->is_json ? json_check(p->data, &error) == 0
+			   : json_is_utf8(p->data));
+}
+
 static int parse_marker(struct record *r, struct span rest)
 {
 	if (r->count != 0 || rest.len != MARKER_BYTES ||
@@ -142,7 +160,7 @@ static int parse_publications(struct record *r, struct span rest)
 	}
 	r->body = rest;
 	for (unsigned i = 0; i < r->count; i++)
-		if (!record_next(&rest, &p))
+		if (!record_next(&rest, &p) || !is_sound(&p))
 			return UV_EINVAL;
 	return rest.len == 0 ? 0 : UV_EINVAL;
 }

@@ -1,6 +1,7 @@
 /* tell.c - tells the other nodes how many subscribers the topics have here, and
  * hears how many they have (counts.h), beside the log: what is missing of these
  * messages is asked for, and costs no publication anything. */
+#include "base/log.h"
 #include "cluster/private.h"
 
 #include <stdio.h>
@@ -49,7 +50,13 @@ void tell_renew(struct bus *b, uint64_t epoch)
 
 void tell_on_node(struct bus *b, const struct nats_mail *m)
 {
+	static struct log_limit limit = LOG_LIMIT("bus_counts_full");
+
 	counts_hear(b->counts, m->data, now_ms(b), send_message, b);
+	if (counts_take_full(b->counts) && log_limit_allows(&limit))
+		log_event(LOG_WARN, "bus_counts_full", LOG_NO_FIELDS,
+			  "bus: the other nodes tell of more topics than are "
+			  "counted here");
 }
 
 /* Looks at as many topics as there is time for; the rest in the next ticks. */

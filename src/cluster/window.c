@@ -128,7 +128,7 @@ void window_mark(struct bus *b, uint64_t epoch, uint32_t flags,
 			   .flags = flags,
 			   .epoch = epoch,
 			   .nonce = s->nonce,
-			   .previous = expected,
+			   .previous = b->log.marker,
 			   .sum = sum,
 			   .begins = flags & RECORD_IS_NEW ? 0 : b->log.begins};
 	s->is_marker = true;

@@ -5,9 +5,6 @@
 #include "server/relief.h"
 #include "topics/receipts.h"
 
-/* How long the log waits for a worker that is behind. What then comes goes over
- * MAX_MAILBOX, and the worker ends its laggards where memory becomes scarce. */
-#define PATIENCE_MS 1000
 /* Looked at in one go, for telling the other nodes. */
 #define COUNT_TOPICS 500
 
@@ -22,14 +19,14 @@ void apply_fini(struct apply *a)
 	buf_fini(&a->receipt);
 }
 
-static void wait_for_room(const struct apply *a, size_t size)
+static bool has_room(void *user, size_t bytes)
 {
+	const struct apply *a = user;
+
 	for (unsigned w = 0; w < a->shared->workers_count; w++)
-		for (unsigned ms = 0; ms < PATIENCE_MS; ms++) {
-			if (mailbox_has_room(a->mailboxes[w], size))
-				break;
-			uv_sleep(1);
-		}
+		if (!mailbox_has_room(a->mailboxes[w], bytes))
+			return false;
+	return true;
 }
 
 /* Whoever goes on without a message that others have would lie. */
@@ -53,7 +50,6 @@ static void apply(void *user, uint64_t number, uint64_t accepted_ns,
 
 	m->sequence = number;
 	m->accepted_ns = accepted_ns;
-	wait_for_room(a, m->size);
 	registry_apply(a->shared->registry, &key, m);
 	relief_on_publication(a->shared);
 }
@@ -137,7 +133,8 @@ static void count(void *user, struct counts *c, uint64_t *at)
 
 struct bus_sink apply_sink(struct apply *a)
 {
-	return (struct bus_sink){.apply = apply,
+	return (struct bus_sink){.has_room = has_room,
+				 .apply = apply,
 				 .applied = applied,
 				 .renew = renew,
 				 .reached = reached,

@@ -21,6 +21,7 @@
 
 #define STEP_MS     10   /* between looks whether all clients are gone */
 #define REQUESTS_MS 1000 /* for requests that have begun, at the end */
+#define LAST_ANSWERS_MS 200 /* for those that the log has not answered */
 /* What a worker's thread takes before it has any client: its stack, its read
  * buffer, its part of the allocator. Measured, and rounded up. */
 #define WORKER_OWN_BYTES 262144
@@ -304,6 +305,17 @@ static uint64_t rest_ms(const struct server *s, uint64_t start_ms,
 	return end_ms - now_ms < REQUESTS_MS ? end_ms - now_ms : REQUESTS_MS;
 }
 
+/* What the log has not answered by now nobody waits for: the bus says what is
+ * known of it, and the workers tell their clients. */
+static void answer_publishers(struct server *s)
+{
+	if (s->shared.bus == NULL || worker_connections(&s->shared) == 0)
+		return;
+	bus_stop(s->shared.bus);
+	wait_for_none(s, worker_connections,
+		      uv_hrtime() / 1000000 + LAST_ANSWERS_MS);
+}
+
 static void drain(struct server *s)
 {
 	uint64_t start = uv_hrtime() / 1000000;
@@ -315,6 +327,7 @@ static void drain(struct server *s)
 	post_all(s, MAILBOX_STOP);
 	uint64_t now = uv_hrtime() / 1000000;
 	wait_for_none(s, worker_connections, now + rest_ms(s, start, now));
+	answer_publishers(s);
 	post_all(s, MAILBOX_ABORT);
 }
 

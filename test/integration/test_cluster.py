@@ -13,8 +13,8 @@ import pytest
 
 import faults
 from client import DEADLINE, SCALE, basic
-from cluster import (CAN_CUT, HAS_NATS, KEEPS_WHAT_IT_ACKS, NATS, PUBLISHER, TOPIC, Cluster, Nats,
-                     Node, place_of, publish)
+from cluster import (CAN_CUT, HAS_NATS, KEEPS_WHAT_IT_ACKS, NATS, PUBLISHER,
+                     Cluster, Nats, Node, place_of, publish)
 from program import ROOT, Program, ISIMUD, environment
 from session import ASYNCAPI
 
@@ -121,7 +121,7 @@ def endure(one, name):
 @pytest.mark.parametrize("name", [
     pytest.param(name, marks=mark(name)) for name in faults.FAULTS])
 def test_a_fault_costs_no_message_that_nobody_is_told_of(cluster, name):
-    one = cluster(DRAIN_SECONDS=1)
+    one = cluster(DRAIN_SECONDS=1, HISTORY_SIZE=10000)
     endure(one, name)
     if name in LOSE_ALL["file"]:
         assert len(epochs(one)) == 1
@@ -135,7 +135,7 @@ def test_a_fault_costs_no_message_that_nobody_is_told_of(cluster, name):
     name for name in faults.FAULTS
     if name.endswith("killed") or name == "servers_restarted"])
 def test_servers_that_keep_the_log_in_memory(cluster, name):
-    one = cluster(DRAIN_SECONDS=1, storage="memory")
+    one = cluster(DRAIN_SECONDS=1, HISTORY_SIZE=10000, storage="memory")
     endure(one, name)
     if name in LOSE_ALL["memory"]:
         assert told_of(one) == 6

@@ -1,6 +1,9 @@
 /* test_counts.c - what src/cluster/counts.h promises. */
 #include "cluster/counts.h"
 
+#include "base/little_endian.h"
+#include "base/memory.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -175,6 +178,44 @@ static void many_topics_go_in_several_messages(void **state)
 	}
 }
 
+/* Who may publish there can tell of as many topics as he likes. */
+static void what_is_heard_is_bounded(void **state)
+{
+	struct link *l = *state;
+	static char message[28 + 12 * COUNTS_TOPICS_MAX];
+	size_t before = memory_used();
+	bool was_full = false;
+
+	tell(l, l->a, 5);
+	deliver(l);
+	message[0] = 1;
+	little_endian_write(message + 2, COUNTS_TOPICS_MAX, 2);
+	little_endian_write(message + 4, 99, 8); /* the node */
+	little_endian_write(message + 20, EPOCH, 8);
+	for (uint64_t n = 0; n < 400; n++) {
+		message[1] = n == 0 ? 2 : 1; /* all; then changes */
+		little_endian_write(message + 12, n + 1, 8);
+		for (uint64_t i = 0; i < COUNTS_TOPICS_MAX; i++) {
+			char *at = message + 28 + 12 * i;
+			little_endian_write(at, n * COUNTS_TOPICS_MAX + i + 1,
+					    8);
+			little_endian_write(at + 8, 1, 4);
+		}
+		counts_hear(l->b, (struct span){message, sizeof message}, 1000,
+			    send_one, l);
+		was_full |= counts_take_full(l->b);
+	}
+	assert_true(was_full);
+	memory_settle();
+	assert_true(memory_used() - before <= COUNTS_HEARD_MAX_BYTES);
+	assert_true(memory_used() - before > COUNTS_HEARD_MAX_BYTES / 8);
+	assert_int_equal(counts_others(l->b, NEWS), 5);
+	assert_int_equal(l->messages, 1); /* nobody is asked again and again */
+	counts_age(l->b, 1000 + COUNTS_SILENT_MS + 1);
+	memory_settle();
+	assert_true(memory_used() <= before + MEMORY_SLACK_BYTES);
+}
+
 static void what_is_no_message_is_ignored(void **state)
 {
 	struct link *l = *state;
@@ -211,6 +252,8 @@ int main(void)
 						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			many_topics_go_in_several_messages, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_is_heard_is_bounded,
+						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_is_no_message_is_ignored,
 						set_up, tear_down),
 	};

@@ -33,8 +33,9 @@ static struct {
 	struct nats_stream stream;
 	struct record marker; /* the last one, at `marker_sequence`; 0: none */
 	uint64_t marker_sequence;
-	uint64_t nonce;  /* of any record that is asked for */
-	uint64_t now_ns; /* the server's clock; the marker's time is 0 */
+	bool is_marker_none; /* what is there is somebody else's */
+	uint64_t nonce;      /* of any record that is asked for */
+	uint64_t now_ns;     /* the server's clock; the marker's time is 0 */
 	int consume_rv;
 	/* What it was told. */
 	struct nats_from from;
@@ -76,7 +77,8 @@ struct nats_mail *nats_take(struct nats *n)
 }
 void nats_mail_free(struct nats_mail *m)
 {
-	(void)m;
+	free(m->message);
+	free(m);
 }
 int nats_respond(struct nats *n, const struct nats_mail *m)
 {
@@ -127,6 +129,8 @@ int nats_last_message(struct nats *n, const char *stream, const char *subject,
 	*sequence = fake.marker_sequence;
 	*time_ns = 1;
 	data->len = 0;
+	if (fake.is_marker_none)
+		return buf_append(data, "x", 1);
 	return record_begin(data, &fake.marker);
 }
 int nats_message(struct nats *n, const char *stream, uint64_t sequence,
@@ -180,6 +184,12 @@ static void reached(void *user, uint64_t number)
 {
 	(void)user, (void)number;
 }
+static bool is_full;
+static bool has_room(void *user, size_t bytes)
+{
+	(void)user, (void)bytes;
+	return !is_full;
+}
 
 static struct bus *bus;
 static struct nats *const connection = (struct nats *)&fake;
@@ -193,15 +203,20 @@ static int open_bus(void **state)
 	if (open_boxes(SIZE_MAX) != 0 || new_registry(0, 0, 0) != 0)
 		return -1;
 	bus = calloc(1, sizeof *bus);
-	bus->options = (struct bus_options){
-		.stream = "S",
-		.timeout_ms = 5000,
-		.pending_bytes = 1000,
-		.history_ttl_ms = 60000,
-		.body_max_bytes = 1024,
-		.mailboxes = box_pointers,
-		.sink = {apply, applied, renew, reached, NULL}};
+	bus->options = (struct bus_options){.stream = "S",
+					    .timeout_ms = 5000,
+					    .pending_bytes = 1000,
+					    .history_ttl_ms = 60000,
+					    .body_max_bytes = 1024,
+					    .mailboxes = box_pointers,
+					    .sink = {.has_room = has_room,
+						     .apply = apply,
+						     .applied = applied,
+						     .renew = renew,
+						     .reached = reached}};
+	is_full = false;
 	bus->end = &bus->first;
+	bus->backlog.end = &bus->backlog.first;
 	bus->servers_count = 1;
 	bus->node = 1;
 	log_want_stream(&bus->options, &fake.stream);
@@ -243,6 +258,7 @@ static int close_bus(void **state)
 	uint64_t number;
 
 	bus->nats = NULL;
+	backlog_drop(bus);
 	window_give_up(bus);
 	window_fini(&bus->window);
 	take_answers(&outcome, &number);
@@ -485,6 +501,202 @@ static void where_all_have_lost_a_part_the_sum_begins_anew(void **state)
 	assert_true(fake.sent.flags & RECORD_SUMS_NEW);
 }
 
+static void what_is_no_record_is_skipped(void **state)
+{
+	static const char illegal[] = "\xff";
+	const struct record r = {.kind = RECORD_PUBLICATIONS, .epoch = MINE};
+	const struct record_publication p = {.publisher = SPAN("a"),
+					     .topic = SPAN("t"),
+					     .data = {illegal, 1}};
+	struct buf bytes = {0};
+	(void)state;
+	go_live(10, 5);
+	assert_int_equal(record_begin(&bytes, &r), 0);
+	assert_int_equal(record_add(&bytes, 0, &p), 0);
+	const struct nats_mail m = {.event = NATS_RECORD,
+				    .data = {bytes.bytes, bytes.len},
+				    .sequence = 11,
+				    .consumer_sequence = 1,
+				    .is_last = true};
+	log_on_record(bus, &m);
+	buf_fini(&bytes);
+	assert_int_equal(heard.applied, 0);
+	assert_int_equal(bus->log.applied, 11);
+	hear_nonce(12, 2, 1);
+	assert_int_equal(heard.applied, 1);
+	assert_int_equal(heard.renewals, 0);
+}
+
+/* Who can write to the log can write what is no marker where they are. */
+static void what_is_no_marker_does_not_end_the_renewing(void **state)
+{
+	const struct nats_mail m = {.event = NATS_RECORD,
+				    .subject = SPAN(BUS_MARKERS),
+				    .data = SPAN("x"),
+				    .sequence = 11,
+				    .consumer_sequence = 1,
+				    .is_last = true};
+	(void)state;
+	go_live(10, 5);
+	bus->log.is_sum_known = true;
+	log_on_record(bus, &m);
+	bus->heard_ms = uv_now(&bus->loop);
+	bus->log.marker_ms = uv_now(&bus->loop) - BUS_MARKER_MS - 1000;
+	log_tick(bus);
+	assert_int_equal(fake.expected, 11); /* compare and set */
+	assert_int_equal(fake.sent.previous, 10);
+	assert_int_equal(fake.sent.epoch, MINE);
+}
+
+static void what_is_no_marker_does_not_make_a_log_another(void **state)
+{
+	(void)state;
+	go_live(8, fake.nonce = 5);
+	fake.is_marker_none = true;
+	log_join(bus, BUS_JOIN_again);
+	assert_int_equal(fake.from.sequence, 9);
+	assert_int_equal(fake.published, 0);
+}
+
+static void a_new_node_waits_for_a_marker_behind_what_is_none(void **state)
+{
+	(void)state;
+	fake.is_marker_none = true;
+	log_join(bus, BUS_JOIN_again);
+	assert_int_not_equal(bus->wait_until_ms, 0);
+	assert_int_equal(fake.published, 0);
+	fake.is_marker_none = false;
+	fake.marker_sequence = 11;
+	log_join(bus, BUS_JOIN_again);
+	assert_int_equal(bus->log.epoch, MINE);
+	assert_int_equal(fake.published, 0);
+}
+
+/* --- waiting for workers -------------------------------------------------- */
+
+/* As it comes from nats.c, to be handled in its turn. */
+static void queue(uint64_t sequence, uint64_t consumer, const struct record *r)
+{
+	struct nats_mail *m = calloc(1, sizeof *m);
+	struct buf bytes = {0};
+
+	assert_int_equal(write_record(&bytes, r), 0);
+	m->event = NATS_RECORD;
+	m->message = bytes.bytes;
+	m->data = (struct span){bytes.bytes, bytes.len};
+	m->sequence = sequence;
+	m->consumer_sequence = consumer;
+	m->is_last = true;
+	backlog_add(bus, m, bus->consumers);
+}
+
+static const struct record publication = {.kind = RECORD_PUBLICATIONS,
+					  .epoch = MINE};
+
+static void a_record_waits_while_a_mailbox_is_full(void **state)
+{
+	(void)state;
+	go_live(10, 5);
+	queue(11, 1, &publication);
+	queue(12, 2, &publication);
+	is_full = true;
+	assert_int_equal(backlog_work(bus), BACKLOG_STALLED);
+	assert_int_equal(heard.applied, 0);
+	is_full = false;
+	assert_int_equal(backlog_work(bus), BACKLOG_DONE);
+	assert_int_equal(heard.applied, 2);
+}
+
+static void a_worker_is_waited_for_a_second_a_record(void **state)
+{
+	(void)state;
+	go_live(10, 5);
+	queue(11, 1, &publication);
+	queue(12, 2, &publication);
+	is_full = true;
+	assert_int_equal(backlog_work(bus), BACKLOG_STALLED);
+	bus->backlog.stalled_ms -= 1000;
+	assert_int_equal(backlog_work(bus), BACKLOG_STALLED);
+	assert_int_equal(heard.applied, 1);
+}
+
+/* Acks and time-outs have their turn meanwhile, and nothing is a silence. */
+static void a_stalled_log_is_neither_silent_nor_stale(void **state)
+{
+	(void)state;
+	go_live(10, 5);
+	queue(11, 1, &publication);
+	is_full = true;
+	backlog_work(bus);
+	bus->log.marker_ms = uv_now(&bus->loop) - BUS_STALE_MS - 1000;
+	log_tick(bus);
+	assert_int_equal(bus->state, BUS_STATE_LIVE);
+	assert_int_equal(fake.published, 0);
+	assert_false(atomic_load(&bus->is_up)); /* publishing is refused */
+	assert_true(bus_lag_ms(bus) < 60000);
+	assert_int_not_equal(atomic_load(&bus->behind_ms), 0);
+}
+
+static void what_waits_is_dropped_where_the_log_is_joined_again(void **state)
+{
+	(void)state;
+	go_live(10, fake.nonce = 5);
+	queue(11, 1, &publication);
+	log_join(bus, BUS_JOIN_again);
+	bus->consumers++; /* which nats_consume() does */
+	assert_int_equal(backlog_work(bus), BACKLOG_DONE);
+	assert_int_equal(heard.applied, 0);
+}
+
+/* --- proving the epoch ---------------------------------------------------- */
+
+static void queue_marker(uint64_t sequence, uint64_t consumer)
+{
+	const struct record marker = {.kind = RECORD_MARKER, .epoch = MINE};
+	queue(sequence, consumer, &marker);
+	backlog_work(bus);
+}
+
+/* A process that was stopped finds old markers in its queue. */
+static void markers_of_before_the_leader_was_asked_prove_nothing(void **state)
+{
+	(void)state;
+	go_live(10, 5);
+	uint64_t ticket = bus_ask_epoch(bus);
+	queue_marker(11, 1);
+	fake.marker_sequence = 14;
+	log_prove(bus);
+	queue_marker(12, 2);
+	queue_marker(13, 3);
+	queue_marker(14, 4);
+	assert_false(bus_knows_epoch(bus, ticket));
+	queue_marker(15, 5);
+	assert_true(bus_knows_epoch(bus, ticket));
+	assert_false(bus_knows_epoch(bus, bus_ask_epoch(bus)));
+}
+
+static void another_epoch_at_the_leader_is_read(void **state)
+{
+	(void)state;
+	go_live(10, 5);
+	bus_ask_epoch(bus);
+	fake.marker.epoch = OTHERS;
+	log_prove(bus);
+	assert_int_equal(bus->log.epoch, OTHERS);
+	assert_int_equal(bus->state, BUS_STATE_WARMING);
+}
+
+static void a_proof_ends_where_the_log_is_joined_again(void **state)
+{
+	(void)state;
+	go_live(10, fake.nonce = 5);
+	uint64_t ticket = bus_ask_epoch(bus);
+	log_prove(bus);
+	log_join(bus, BUS_JOIN_again);
+	queue_marker(11, 1);
+	assert_false(bus_knows_epoch(bus, ticket));
+}
+
 /* --- publishing ----------------------------------------------------------- */
 
 static void what_nobody_takes_is_sent_again_until_it_is_taken(void **state)
@@ -619,6 +831,17 @@ int main(void)
 		TEST(a_message_that_the_consumer_lost_is_asked_for_again),
 		TEST(another_sum_begins_an_epoch),
 		TEST(where_all_have_lost_a_part_the_sum_begins_anew),
+		TEST(what_is_no_record_is_skipped),
+		TEST(what_is_no_marker_does_not_end_the_renewing),
+		TEST(what_is_no_marker_does_not_make_a_log_another),
+		TEST(a_new_node_waits_for_a_marker_behind_what_is_none),
+		TEST(a_record_waits_while_a_mailbox_is_full),
+		TEST(a_worker_is_waited_for_a_second_a_record),
+		TEST(a_stalled_log_is_neither_silent_nor_stale),
+		TEST(what_waits_is_dropped_where_the_log_is_joined_again),
+		TEST(markers_of_before_the_leader_was_asked_prove_nothing),
+		TEST(another_epoch_at_the_leader_is_read),
+		TEST(a_proof_ends_where_the_log_is_joined_again),
 		TEST(what_nobody_takes_is_sent_again_until_it_is_taken),
 		TEST(what_nobody_took_in_time_is_refused),
 		TEST(what_nobody_has_answered_in_time_is_unknown),

@@ -175,6 +175,31 @@ static void names_that_are_too_long_are_refused(void **state)
 	free(name);
 }
 
+/* Who reaches the log is no node of ours, maybe. */
+static void what_would_break_a_subscriber_is_no_record(void **state)
+{
+	const struct span illegal = {"\xff", 1};
+	const struct record_publication cases[] = {
+		{.publisher = illegal, .data = SPAN("x")},
+		{.topic = illegal, .data = SPAN("x")},
+		{.data = illegal},
+		{.data = SPAN("{"), .is_json = true},
+		{.data = SPAN("x"), .event = SPAN("a\nid: 1")},
+	};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct buf out = {0};
+		struct record in = publications(0);
+		struct record r;
+		assert_int_equal(record_begin(&out, &in), 0);
+		assert_int_equal(record_add(&out, 0, &cases[i]), 0);
+		assert_int_equal(record_parse(&r, span_of_buf(&out)),
+				 UV_EINVAL);
+		buf_fini(&out);
+	}
+}
+
 static void numbers_grow_with_sequence_and_index(void **state)
 {
 	(void)state;
@@ -202,6 +227,7 @@ int main(void)
 		cmocka_unit_test(nothing_else_is_a_record),
 		cmocka_unit_test(a_record_takes_1024_publications),
 		cmocka_unit_test(names_that_are_too_long_are_refused),
+		cmocka_unit_test(what_would_break_a_subscriber_is_no_record),
 		cmocka_unit_test(numbers_grow_with_sequence_and_index),
 		cmocka_unit_test(the_sum_depends_on_sequence_and_nonce),
 	};

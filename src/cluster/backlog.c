@@ -1,0 +1,103 @@
+/* backlog.c - what has come of the log and is not applied yet.
+ *
+ * The bus's thread never waits for a worker: while a worker's mailbox is full,
+ * records stay here, and acks, time-outs and markers have their turn. Nor does
+ * the log of a node that starts keep it: it is applied in turns. What is here
+ * is bounded by the server's flow control, whose questions stand in line. */
+#include "base/check.h"
+#include "cluster/private.h"
+
+#define TURN_NS     5000000ULL
+#define TURN_LOOK   16   /* records between looks at the clock */
+#define PATIENCE_MS 1000 /* for a worker that is behind; then it gets more */
+
+static void pop(struct bus *b)
+{
+	struct nats_mail *m = b->backlog.first;
+
+	b->backlog.first = m->next;
+	if (b->backlog.first == NULL)
+		b->backlog.end = &b->backlog.first;
+	b->backlog.stalled_ms = 0;
+}
+
+void backlog_drop(struct bus *b)
+{
+	while (b->backlog.first != NULL) {
+		struct nats_mail *m = b->backlog.first;
+		pop(b);
+		nats_mail_free(m);
+	}
+}
+
+/* Whether it is of a consumer that was left. */
+static bool is_stale(const struct bus *b)
+{
+	return b->backlog.consumer != b->consumers;
+}
+
+void backlog_add(struct bus *b, struct nats_mail *m, uint64_t consumer)
+{
+	CHECK(m->event <= NATS_FLOW);
+	if (is_stale(b))
+		backlog_drop(b);
+	if (consumer != b->consumers) {
+		nats_mail_free(m);
+		return;
+	}
+	b->backlog.consumer = consumer;
+	b->heard_ms = uv_now(&b->loop);
+	m->next = NULL;
+	*b->backlog.end = m;
+	b->backlog.end = &m->next;
+}
+
+static bool has_room(struct bus *b, const struct nats_mail *m)
+{
+	const struct bus_sink *sink = &b->options.sink;
+	uint64_t now = uv_now(&b->loop);
+
+	if (m->event != NATS_RECORD || sink->has_room(sink->user, m->data.len))
+		return true;
+	if (b->backlog.stalled_ms == 0)
+		b->backlog.stalled_ms = now;
+	return now - b->backlog.stalled_ms >= PATIENCE_MS;
+}
+
+static void handle(struct bus *b, const struct nats_mail *m)
+{
+	switch (m->event) {
+	case NATS_RECORD:
+		log_on_record(b, m);
+		break;
+	case NATS_HEARTBEAT:
+		log_on_heartbeat(b, m);
+		break;
+	case NATS_FLOW:
+		nats_respond(b->nats, m);
+		break;
+	default:
+		break;
+	}
+}
+
+enum backlog_work backlog_work(struct bus *b)
+{
+	uint64_t until_ns = uv_hrtime() + TURN_NS;
+
+	for (unsigned n = 1; b->backlog.first != NULL && b->nats != NULL; n++) {
+		struct nats_mail *m = b->backlog.first;
+		if (is_stale(b))
+			break;
+		if (!has_room(b, m))
+			return BACKLOG_STALLED;
+		pop(b);
+		handle(b, m);
+		nats_mail_free(m);
+		if (n % TURN_LOOK == 0 && uv_hrtime() >= until_ns &&
+		    b->backlog.first != NULL)
+			return BACKLOG_BUSY;
+	}
+	backlog_drop(b); /* what is left is stale */
+	return BACKLOG_DONE;
+}
