@@ -465,6 +465,12 @@ static struct span target_of(const struct http_request *request)
 	return target;
 }
 
+/* A batch of nothing is no record. */
+static bool goes_to_log(const struct routes *r, const struct batch *b)
+{
+	return r->worker->shared->bus != NULL && b->count > 0;
+}
+
 /* A request that may come again. */
 static void publish_once(struct routes *r, struct conn *c,
 			 const struct http_request *request,
@@ -483,7 +489,7 @@ static void publish_once(struct routes *r, struct conn *c,
 		answer_found(r, c, rv);
 		return;
 	}
-	if (r->worker->shared->bus != NULL) {
+	if (goes_to_log(r, b)) {
 		receipts_end(receipts, &id, now_ms, (struct span){0});
 		respond_later(r, c, b, &id);
 		return;
@@ -501,7 +507,7 @@ static void publish_batch(struct routes *r, struct conn *c,
 {
 	if (request->fields[HTTP_IDEMPOTENCY_KEY].bytes != NULL)
 		publish_once(r, c, request, b);
-	else if (r->worker->shared->bus != NULL)
+	else if (goes_to_log(r, b))
 		respond_later(r, c, b, NULL);
 	else
 		respond(r, c, publish_all(r, b));

@@ -371,6 +371,7 @@ int bus_publish(struct bus *b, struct bus_request *r)
 	size_t bytes = sizeof *r + r->len;
 	bool was_empty;
 
+	CHECK(r->count > 0);
 	if (!atomic_load_explicit(&b->is_up, memory_order_relaxed))
 		return UV_ENOTCONN;
 	if (atomic_fetch_add_explicit(&b->pending_bytes, bytes,

@@ -19,9 +19,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define STEP_MS     10   /* between looks whether all clients are gone */
-#define REQUESTS_MS 1000 /* for requests that have begun, at the end */
-#define LAST_ANSWERS_MS 200 /* for those that the log has not answered */
+#define STEP_MS         10   /* between looks whether all clients are gone */
+#define REQUESTS_MS     1000 /* for requests that have begun, at the end */
+#define LAST_ANSWERS_MS 200  /* for those that the log has not answered */
 /* What a worker's thread takes before it has any client: its stack, its read
  * buffer, its part of the allocator. Measured, and rounded up. */
 #define WORKER_OWN_BYTES 262144

@@ -19,6 +19,8 @@ import threading
 import time
 import urllib.parse
 
+import pytest
+
 from client import (CLOSE, DEADLINE, PASSWORD, SCALE, TEXT, Closed, WebSocket,
                     basic)
 from program import ROOT, Server
@@ -40,6 +42,10 @@ def nats_version():
 
 # Older ones can acknowledge what they lose, when they are cut off or frozen.
 KEEPS_WHAT_IT_ACKS = nats_version() >= (2, 10, 23)
+marks = [
+    pytest.mark.skipif(not HAS_NATS, reason=f"no {NATS}"),
+    pytest.mark.skipif(os.environ.get("FLAVOUR") == "valgrind",
+                       reason="it runs one thread at a time")]
 CAN_CUT = os.geteuid() == 0 and shutil.which("iptables") is not None
 PUBLISHER, TOPIC = "alice", "news"
 

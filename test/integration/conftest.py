@@ -13,6 +13,8 @@ from program import ECHO, ROOT, Server  # noqa: E402
 
 sys.path.append(os.path.join(ROOT, "scripts", "api"))
 
+from cluster import Cluster, Node  # noqa: E402
+
 TEST_SECONDS = 60 * SCALE
 
 # websockets 15 would ask a proxy for the way to 127.0.0.1.
@@ -55,6 +57,29 @@ def stop_all(servers):
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+@pytest.fixture
+def cluster():
+    """cluster(nodes=3, servers=3) starts one; its nodes must end well."""
+    clusters, nodes = [], []
+
+    def start_node(nats, **settings):
+        nodes.append(Node(nats, **settings))
+        return nodes[-1]
+
+    def start(**kwargs):
+        clusters.append(Cluster(start_node, **kwargs))
+        return clusters[-1]
+
+    yield start
+    try:
+        stop_all([node for node in nodes if node.is_up])
+    finally:
+        for node in nodes:
+            node.kill()
+        for one in clusters:
+            one.stop()
 
 
 def shared(**settings):

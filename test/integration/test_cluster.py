@@ -13,40 +13,12 @@ import pytest
 
 import faults
 from client import DEADLINE, SCALE, basic
-from cluster import (CAN_CUT, HAS_NATS, KEEPS_WHAT_IT_ACKS, NATS, PUBLISHER,
-                     Cluster, Nats, Node, place_of, publish)
+from cluster import (CAN_CUT, KEEPS_WHAT_IT_ACKS, PUBLISHER, Nats, marks,
+                     place_of)
 from program import ROOT, Program, ISIMUD, environment
 from session import ASYNCAPI
 
-pytestmark = [
-    pytest.mark.skipif(not HAS_NATS, reason=f"no {NATS}"),
-    pytest.mark.skipif(os.environ.get("FLAVOUR") == "valgrind",
-                       reason="it runs one thread at a time")]
-
-
-@pytest.fixture
-def cluster():
-    """cluster(nodes=3, servers=3) starts one; its nodes must end well."""
-    clusters, nodes = [], []
-
-    def start_node(nats, **settings):
-        nodes.append(Node(nats, **settings))
-        return nodes[-1]
-
-    def start(**kwargs):
-        clusters.append(Cluster(start_node, **kwargs))
-        return clusters[-1]
-
-    yield start
-    try:
-        for node in nodes:
-            if node.is_up:
-                node.stop()
-    finally:
-        for node in nodes:
-            node.kill()
-        for one in clusters:
-            one.stop()
+pytestmark = marks
 
 
 def test_publications_reach_subscribers_of_all_nodes_in_one_order(cluster):
