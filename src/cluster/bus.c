@@ -415,7 +415,10 @@ uint64_t bus_ask_epoch(struct bus *b)
 {
 	uint64_t ticket = atomic_fetch_add(&b->asked, 1) + 1;
 
-	uv_async_send(&b->wake);
+	uv_mutex_lock(&b->lock);
+	if (!b->is_shut)
+		uv_async_send(&b->wake);
+	uv_mutex_unlock(&b->lock);
 	return ticket;
 }
 
