@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/little_endian.h"
 #include "base/name.h"
+#include "base/utf8.h"
 #include "codec/json/json.h"
 #include "codec/sse.h"
 
@@ -123,12 +124,12 @@ static bool is_sound(const struct record_publication *p)
 	struct json_error error;
 
 	return p->publisher.len <= NAME_MAX_BYTES &&
-	       p->topic.len <= NAME_MAX_BYTES && json_is_utf8(p->publisher) &&
-	       json_is_utf8(p->topic) &&
-	       (p->event.len == 0 || (json_is_utf8(p->event) &&
+	       p->topic.len <= NAME_MAX_BYTES && utf8_is_valid(p->publisher) &&
+	       utf8_is_valid(p->topic) &&
+	       (p->event.len == 0 || (utf8_is_valid(p->event) &&
 				      sse_refuse_type(p->event) == NULL)) &&
 	       (p->is_json ? json_check(p->data, &error) == 0
-			   : json_is_utf8(p->data));
+			   : utf8_is_valid(p->data));
 }
 
 static int parse_marker(struct record *r, struct span rest)
