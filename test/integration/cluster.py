@@ -118,7 +118,10 @@ class Nats:
         while True:
             answer = self.ask("$JS.API.STREAM.CREATE." + config["name"],
                               json.dumps(config).encode())
-            if answer and answer.get("error", {}).get("code") != 503:
+            # Some servers may not have heard of each other yet (10005).
+            error = (answer or {}).get("error", {})
+            if answer and error.get("code") != 503 and \
+                    error.get("err_code") != 10005:
                 return answer
             assert time.monotonic() < end, answer
             time.sleep(0.1)
