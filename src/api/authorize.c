@@ -147,7 +147,7 @@ int routes_keep_credentials(struct routes *r, struct conn *c,
 static void refuse_check(struct routes *r, struct conn *c, int error)
 {
 	if (error == UV_EBUSY)
-		routes_refuse_by_verdict(r, c, r->plan.publisher, AUTH_BUSY);
+		routes_refuse_by_verdict(r, c, AUTH_BUSY);
 	else
 		routes_fail_for_now(r, c, routes_no_memory);
 }
@@ -215,7 +215,7 @@ static void on_handshake_verdict(struct routes *r, struct conn *c,
 	const char *wrong = routes_read_plan(r, request);
 
 	if (verdict != AUTH_YES)
-		routes_refuse_by_verdict(r, c, r->plan.publisher, verdict);
+		routes_refuse_by_verdict(r, c, verdict);
 	else if (wrong != NULL)
 		routes_fail_for_now(r, c, routes_no_memory); /* by now */
 	else if (is_all_allowed(r, c))

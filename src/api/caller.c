@@ -38,20 +38,62 @@ const char *routes_find_scheme(struct conn *c)
 	return forwarded_find_scheme(&config->proxies, peer, &fields);
 }
 
+/* What the request being answered is about, as far as its head says: the
+ * publisher and topic of GET /sub's query, the topic of /pub/TOPIC. Another
+ * client's plan may have been read since its own was. */
+static struct topic_key subject_of(struct routes *r,
+				   const struct http_request *request)
+{
+	const struct span folder = SPAN("/pub/");
+	struct span path = request->path;
+	struct topic_key about = {{0}, {0}};
+
+	if (span_equal(path, SPAN("/sub"))) {
+		if (routes_read_plan(r, request) != NULL)
+			return about;
+		about.publisher = r->plan.publisher;
+		if (r->plan.topics_count > 0)
+			about.name = r->plan.topics[0];
+	} else if (path.len > folder.len &&
+		   memcmp(path.bytes, folder.bytes, folder.len) == 0) {
+		struct span name = {path.bytes + folder.len,
+				    path.len - folder.len};
+		r->uri.len = 0;
+		if (http_decode(name, false, &r->uri) == 0)
+			about.name = (struct span){r->uri.bytes, r->uri.len};
+	}
+	return about;
+}
+
 void routes_log_refusal(struct conn *c, struct log_limit *limit,
 			struct span publisher, const char *why)
 {
+	const struct http_request *request = conn_request(c);
 	char peer[CONN_PEER_MAX];
 
 	if (!log_is_on(LOG_INFO) || !log_limit_allows(limit))
 		return;
 	routes_find_client(c, peer);
+	struct topic_key about = subject_of(routes_of(c), request);
+	if (publisher.bytes != NULL)
+		about.publisher = publisher;
 	log_event(LOG_INFO, limit->event,
 		  LOG_FIELDS(log_text("peer", peer[0] == '\0' ? NULL : peer),
 			     log_number("worker", routes_of(c)->worker->index),
-			     log_span("publisher", publisher),
-			     log_span("path", conn_request(c)->path)),
+			     log_span("publisher", about.publisher),
+			     log_span("topic", about.name),
+			     log_span("path", request->path)),
 		  "refused a client: %s", why);
+}
+
+bool routes_close_v1(struct conn *c, enum ending ending, const char *reason)
+{
+	if (routes_kind_of(conn_request(c)) != PLAN_V1)
+		return false;
+	conn_upgrade(c, SPAN(ROUTES_SUBPROTOCOL));
+	conn_end(c, ending, reason);
+	conn_leave_place(c);
+	return true;
 }
 
 /* --- credentials -------------------------------------------------------- */
@@ -93,6 +135,9 @@ void routes_refuse_password(struct routes *r, struct conn *c,
 	unsigned count = guesses_note(peer, uv_hrtime() / 1000000);
 	stats_add(routes_stats(r), STATS_password_wrong, 1);
 	routes_log_refusal(c, &limit, publisher, "the password is wrong");
+	if (count <= GUESSES_FREE && conn_state(c) == CONN_PENDING &&
+	    routes_close_v1(c, ENDING_unauthorized, "Wrong credentials"))
+		return;
 	if (count <= GUESSES_FREE) {
 		conn_respond_error(c, 401, "Wrong credentials",
 				   BASIC_CHALLENGE);
@@ -102,6 +147,8 @@ void routes_refuse_password(struct routes *r, struct conn *c,
 	if (count == GUESSES_FREE + 1 && log_limit_allows(&guessing))
 		log_event(LOG_WARN, "password_guessing",
 			  LOG_FIELDS(log_text("peer", peer),
+				     log_number("worker", r->worker->index),
+				     log_span("publisher", publisher),
 				     log_number("count", count)),
 			  "too many wrong passwords: answers come late now");
 	conn_respond_late(c, 401, "Wrong credentials", BASIC_CHALLENGE);

@@ -28,6 +28,9 @@ struct route {
 	bool is_for_any_host; /* ALLOWED_HOSTS does not count */
 	/* Fields that a page may send; NULL: pages may not ask. */
 	const char *page_fields;
+	/* A page does not see the status of a handshake: one of isimud.v1 whose
+	 * origin is not allowed is refused by `on_request`, by Close. */
+	bool closes_v1_by_origin;
 	/* Whether it is there, by the settings; NULL: always. */
 	bool (*is_on)(const struct config *config);
 	/* Before the content is read: refuses what can't be served. NULL: no
@@ -76,6 +79,7 @@ static const struct route table[] = {
 	{.path = PATH("/sub"),
 	 .methods = READS,
 	 .page_fields = TO_SUBSCRIBE,
+	 .closes_v1_by_origin = true,
 	 .on_request = routes_subscribe},
 	{.path = PATH("/topics"),
 	 .methods = READS,
@@ -279,14 +283,17 @@ static void refuse_host(struct routes *r, struct conn *c)
 			   NULL);
 }
 
-static void refuse_origin(struct routes *r, struct conn *c)
+/* Whether the origin is to be looked at before the request is complete, and is
+ * not allowed. */
+static bool is_origin_refused(const struct routes *r, const struct route *route,
+			      const struct http_request *request)
 {
-	static struct log_limit limit = LOG_LIMIT("origin_refused");
-
-	stats_add(routes_stats(r), STATS_origin_refused, 1);
-	routes_log_refusal(c, &limit, (struct span){0},
-			   "the origin is not in ALLOWED_ORIGINS");
-	conn_respond_error(c, 403, "Origin is not allowed", NULL);
+	if (route == NULL || route->page_fields == NULL ||
+	    routes_allows_origin(r, request))
+		return false;
+	return !route->closes_v1_by_origin ||
+	       request->method != HTTP_METHOD_GET ||
+	       routes_kind_of(request) != PLAN_V1;
 }
 
 /* --- requests ----------------------------------------------------------- */
@@ -300,9 +307,8 @@ void routes_on_head(struct conn *c, const struct http_request *request)
 
 	if (!is_host_allowed(r, c, route, request))
 		refuse_host(r, c);
-	else if (route != NULL && route->page_fields != NULL &&
-		 !routes_allows_origin(r, request))
-		refuse_origin(r, c);
+	else if (is_origin_refused(r, route, request))
+		routes_refuse_origin(r, c);
 	else if (is_preflight(route, request))
 		answer_preflight(c, route);
 	else if (asks_for_methods(route, request))

@@ -36,6 +36,19 @@ bool routes_allows_origin(const struct routes *r,
 	return origin_is_allowed(routes_config(r)->allowed_origins, origin);
 }
 
+void routes_refuse_origin(struct routes *r, struct conn *c)
+{
+	static struct log_limit limit = LOG_LIMIT("origin_refused");
+
+	stats_add(routes_stats(r), STATS_origin_refused, 1);
+	routes_log_refusal(c, &limit, (struct span){0},
+			   "the origin is not in ALLOWED_ORIGINS");
+	if (conn_state(c) == CONN_PENDING &&
+	    routes_close_v1(c, ENDING_denied, "Origin is not allowed"))
+		return;
+	conn_respond_error(c, 403, "Origin is not allowed", NULL);
+}
+
 static int append_text(struct buf *out, const char *text)
 {
 	return buf_append(out, text, strlen(text));

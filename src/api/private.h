@@ -243,6 +243,11 @@ bool routes_allows_origin(const struct routes *r,
 bool routes_trusts_origin(const struct routes *r,
 			  const struct http_request *request);
 
+/* Refuses a page whose origin is not allowed: 403, or of a PENDING handshake of
+ * isimud.v1, which conn_check_upgrade() has passed, Close, 4403. Counted, and
+ * logged. */
+void routes_refuse_origin(struct routes *r, struct conn *c);
+
 /* conn_hooks.fields: what a page of the request's origin may see of the answer.
  * Where the head could not be read, that is known only if any may. */
 const char *routes_origin_fields(struct conn *c,
@@ -264,12 +269,20 @@ void routes_find_client(struct conn *c, char out[static CONN_PEER_MAX]);
 const char *routes_find_scheme(struct conn *c);
 
 /* Logs, rate-limited by `limit`, that the request being answered was refused:
- * event, address, worker, and what else is known. `publisher` may be absent. */
+ * event, address, worker, path, and the publisher and topic that it is about.
+ * `publisher`: who it says it is, or absent. Overwrites r->plan and r->uri. */
 void routes_log_refusal(struct conn *c, struct log_limit *limit,
 			struct span publisher, const char *why);
 
-/* Answers a wrong password, 401, and logs it. An address that has presented too
- * many (guesses.h) is answered late, and loses the connection. */
+/* Refuses a client of isimud.v1, whose handshake conn_check_upgrade() has
+ * passed, so that a page sees why: accepts it and closes; it has no place among
+ * subscribers meanwhile. `reason` NULL: that of `ending`. Returns false, with
+ * nothing done, for any other client. */
+bool routes_close_v1(struct conn *c, enum ending ending, const char *reason);
+
+/* Answers a wrong password, 401 (a client of isimud.v1: Close, 4401), and logs
+ * it. An address that has presented too many (guesses.h) is answered late, by
+ * 401, and loses the connection. */
 void routes_refuse_password(struct routes *r, struct conn *c,
 			    struct span publisher);
 
@@ -410,9 +423,9 @@ void routes_fail_for_now(struct routes *r, struct conn *c, const char *why);
 /* It has shown no credentials, and needs some. */
 void routes_refuse_unnamed(struct conn *c);
 
-/* The authority has not said yes. `publisher`: who was asked for, or absent. */
+/* The authority has not said yes. */
 void routes_refuse_by_verdict(struct routes *r, struct conn *c,
-			      struct span publisher, enum auth_verdict verdict);
+			      enum auth_verdict verdict);
 
 /* The process ends. Answers an event stream; returns false for any other
  * request. */

@@ -66,25 +66,14 @@ void routes_fail_for_now(struct routes *r, struct conn *c, const char *why)
 	refuse(r, c, 500, "Internal server error", why);
 }
 
-/* Accepts the handshake, and closes. Returns false if the client does not speak
- * isimud.v1. */
-static bool close_v1(struct conn *c, enum ending ending, const char *reason)
-{
-	if (routes_kind_of(conn_request(c)) != PLAN_V1)
-		return false;
-	conn_upgrade(c, SPAN(ROUTES_SUBPROTOCOL));
-	conn_end(c, ending, reason);
-	return true;
-}
-
 void routes_refuse_unnamed(struct conn *c)
 {
-	if (!close_v1(c, ENDING_unauthorized, "Missing credentials"))
+	if (!routes_close_v1(c, ENDING_unauthorized, "Missing credentials"))
 		conn_respond_error(c, 400, "Missing credentials", NULL);
 }
 
 void routes_refuse_by_verdict(struct routes *r, struct conn *c,
-			      struct span publisher, enum auth_verdict verdict)
+			      enum auth_verdict verdict)
 {
 	static struct log_limit denied = LOG_LIMIT("token_refused");
 
@@ -93,27 +82,27 @@ void routes_refuse_by_verdict(struct routes *r, struct conn *c,
 		break;
 	case AUTH_NO:
 	case AUTH_FORBIDDEN:
-		routes_log_refusal(c, &denied, publisher,
+		routes_log_refusal(c, &denied, (struct span){0},
 				   "the authority says no");
-		if (!close_v1(c,
-			      verdict == AUTH_NO ? ENDING_unauthorized
-						 : ENDING_denied,
-			      NULL))
+		if (!routes_close_v1(c,
+				     verdict == AUTH_NO ? ENDING_unauthorized
+							: ENDING_denied,
+				     NULL))
 			conn_respond_error(c, 401, "Wrong credentials",
 					   BEARER_CHALLENGE);
 		break;
 	case AUTH_AWAY:
-		if (!close_v1(c, ENDING_auth_away, NULL))
+		if (!routes_close_v1(c, ENDING_auth_away, NULL))
 			routes_refuse_for_now(r, c,
 					      "The authority is out of order");
 		break;
 	case AUTH_BUSY:
-		if (!close_v1(c, ENDING_busy, NULL))
+		if (!routes_close_v1(c, ENDING_busy, NULL))
 			routes_refuse_for_now(
 				r, c, "Too many clients are being checked");
 		break;
 	case AUTH_FAILED:
-		if (!close_v1(c, ENDING_auth_timeout, NULL))
+		if (!routes_close_v1(c, ENDING_auth_timeout, NULL))
 			routes_fail_for_now(r, c,
 					    "The authority did not answer");
 		break;

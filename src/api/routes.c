@@ -73,6 +73,33 @@ static bool on_leaving(struct conn *c)
 	return routes_refuse_at_the_end(routes_of(c), c);
 }
 
+/* Of several subscriptions the first, and how many there are. */
+static size_t describe(struct conn *c,
+		       struct log_field fields[static CONN_FIELDS_MAX])
+{
+	const struct client *client = conn_user(c);
+	const struct session *session = client->session;
+	const struct subscriber *s = &client->only;
+	struct topic_key key = {{0}, {0}};
+	size_t count = 0;
+
+	if (session != NULL && session->several_count > 0) {
+		s = &session->several[0];
+		count = session->several_count;
+	} else if (session != NULL && session->subscribed_count > 0) {
+		s = session->subscribed[0];
+		count = session->subscribed_count;
+	}
+	if (s->topic != NULL)
+		key = subscribers_key(s);
+	fields[0] = log_number("worker", routes_of(c)->worker->index);
+	fields[1] = log_span("publisher", key.publisher);
+	fields[2] = log_span("topic", key.name);
+	fields[3] = count > 1 ? log_number("count", count)
+			      : log_text("count", NULL);
+	return 4;
+}
+
 static void on_end(struct conn *c)
 {
 	routes_forget(routes_of(c), c);
@@ -213,6 +240,7 @@ static const struct conn_hooks hooks = {
 	.on_room = on_room,
 	.is_committed = routes_is_publishing, /* 503: it is not published */
 	.on_leaving = on_leaving,
+	.describe = describe,
 	.on_end = on_end,
 };
 

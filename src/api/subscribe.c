@@ -382,6 +382,12 @@ static struct routes_place place_of(const struct plan *plan)
 void routes_subscribe(struct routes *r, struct conn *c,
 		      const struct http_request *request)
 {
+	/* Of isimud.v1: of others it was seen at the head. */
+	if (!routes_allows_origin(r, request)) {
+		if (conn_check_upgrade(c))
+			routes_refuse_origin(r, c);
+		return;
+	}
 	const char *wrong = routes_read_plan(r, request);
 
 	/* One of an earlier request, that was refused. */

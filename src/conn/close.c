@@ -26,9 +26,10 @@ static bool is_ordinary(enum ending ending)
 	       ending == ENDING_going_away;
 }
 
-static void log_end(const struct conn *c, enum ending ending)
+static void log_end(struct conn *c, enum ending ending)
 {
 	static struct log_limit limit = LOG_LIMIT("connection_ended");
+	const struct conn_hooks *hooks = c->group->hooks;
 	enum log_level level = is_ordinary(ending) ? LOG_DEBUG : LOG_INFO;
 	unsigned code = conn_endings[ending].code;
 	char peer[CONN_PEER_MAX];
@@ -37,11 +38,14 @@ static void log_end(const struct conn *c, enum ending ending)
 	    (level == LOG_INFO && !log_limit_allows(&limit)))
 		return;
 	conn_peer(c, peer);
-	log_event(level, "connection_ended",
-		  LOG_FIELDS(log_text("reason", conn_endings[ending].name),
-			     code > 0 ? log_number("code", code)
-				      : log_text("code", NULL),
-			     log_text("peer", peer[0] != '\0' ? peer : NULL)),
+	struct log_field fields[3 + CONN_FIELDS_MAX] = {
+		log_text("reason", conn_endings[ending].name),
+		code > 0 ? log_number("code", code) : log_text("code", NULL),
+		log_text("peer", peer[0] != '\0' ? peer : NULL)};
+	size_t count = 3;
+	if (hooks->describe != NULL)
+		count += hooks->describe(c, fields + count);
+	log_event(level, "connection_ended", fields, count,
 		  "ended a connection (%s): %s", conn_endings[ending].name,
 		  conn_endings[ending].reason);
 }

@@ -58,6 +58,8 @@ enum conn_state {
 
 struct conn;
 
+#define CONN_FIELDS_MAX 8 /* of a line of the log, from conn_hooks.describe */
+
 /* What the connections of a group are for. Called on the group's thread. No
  * hook may close the group. */
 struct conn_hooks {
@@ -100,6 +102,12 @@ struct conn_hooks {
 	 * called. Answers it by conn_stream() and conn_end(), or returns false:
 	 * then it gets 503. May be NULL. */
 	bool (*on_leaving)(struct conn *c);
+
+	/* Fields for a line of the log: whose it is, what it has subscribed
+	 * to. Returns how many were written, CONN_FIELDS_MAX at most; their
+	 * texts live as long as the connection is unchanged. May be NULL. */
+	size_t (*describe)(struct conn *c,
+			   struct log_field fields[static CONN_FIELDS_MAX]);
 
 	/* Nothing more will come, and nothing can be sent: forget the
 	 * connection. Comes exactly once, while it is still whole. */

@@ -172,7 +172,8 @@ static void adopt(struct worker *w, struct accepted accepted)
 	if (rv == 0)
 		return;
 	log_event(LOG_DEBUG, "connection_dropped",
-		  LOG_FIELDS(log_text("error", uv_err_name(rv))),
+		  LOG_FIELDS(log_text("error", uv_err_name(rv)),
+			     log_number("worker", w->index)),
 		  "a connection was dropped: %s", uv_strerror(rv));
 	if (w->group.count == before) /* else on_closed() has counted it */
 		count_out(w, accepted.kind);

@@ -9,9 +9,10 @@ import time
 
 import pytest
 
-from authority import refuse
+from authority import answer, refuse
 from client import (BINARY, DEADLINE, TEXT, Http, basic, chunked, frame,
-                    handshake, publish_request, request, subscription)
+                    handshake, publish_request, request, sub_target,
+                    subscription)
 from program import ISIMUD, WRAPPER, Server, environment, fields_of
 
 TEXT_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
@@ -52,7 +53,8 @@ def publish_secrets(server, hostile):
 def subscribe_with_secrets(server, hostile):
     mark = MARK.encode() + hostile
     text = mark.decode("utf-8", "replace")
-    server.subscribe(text.replace(":", ""), text).close()
+    name = hostile.decode("utf-8", "replace")  # which lines do have
+    server.subscribe("a" + name, name).close()
     for opcode, payload in ((TEXT, mark), (BINARY, mark),
                             (TEXT, b'{"publisher":"' + mark + b'"}'),
                             (TEXT, subscription(text, 1))):
@@ -180,6 +182,42 @@ def test_lines_about_ends_are_held_down_and_the_rest_is_counted(start, format):
                server.events("connection_ended"))
     assert untold() > 0
     assert all("bad_request" in line for line in lines)
+
+
+def test_the_end_of_a_subscriber_names_worker_publisher_and_topic(start):
+    server = start(PING_INTERVAL=0.2)
+    server.subscribe("alice", "one topic")
+    server.websocket(target=sub_target("alice", "a", "b"))  # neither answers pings
+    ends = server.wait_for_event("connection_ended", count=2)
+    ends.sort(key=lambda fields: fields["topic"])
+    for fields in ends:
+        assert fields["reason"] == "ping_timeout" and fields["code"] == "1011"
+        assert fields["peer"] == "127.0.0.1" and fields["publisher"] == "alice"
+        assert fields["worker"] in ("0", "1")
+    assert [(fields["topic"], fields.get("count")) for fields in ends] == [
+        ("a", "2"), ("one topic", None)]
+
+
+def test_who_is_refused_is_told_with_publisher_and_topic(start, authority):
+    server = start(AUTH_URL=authority.url, ALLOWED_ORIGINS="https://a.example")
+    authority.rules.update(no=refuse, away=answer(503))
+    wrong = {"Authorization": basic("mallory", "wrong")}
+    server.ask("POST", "/pub/a%20b", wrong, b"x")
+    server.ask("POST", "/pub", wrong, b"x")
+    stream = {"Accept": "text/event-stream"}
+    server.ask("GET", sub_target("alice", "t", access_token="no"), stream)
+    server.event_stream(sub_target("alice", "t", access_token="away"))
+    server.ask("GET", sub_target("alice", "t"),
+               {**stream, "Origin": "https://b.example"})
+    told = [(kind, fields["publisher"], fields.get("topic"))
+            for kind in ("password_wrong", "token_refused",
+                         "subscriber_refused", "origin_refused")
+            for fields in server.wait_for_event(kind)]
+    assert told == [("password_wrong", "mallory", "a b"),
+                    ("password_wrong", "mallory", None),
+                    ("token_refused", "alice", "t"),
+                    ("subscriber_refused", "alice", "t"),
+                    ("origin_refused", "alice", "t")]
 
 
 def test_refused_connections_are_told_of_but_held_down(start):

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from authority import refuse
-from client import (EventStream, WebSocket, basic, handshake, publish_request,
-                    request, sub_target)
+from client import (PASSWORD, TEXT, EventStream, WebSocket, basic, frame,
+                    handshake, publish_request, request, sub_target)
 from conftest import lent, shared
 
 OURS = "https://example.com"
@@ -138,16 +138,44 @@ def test_what_has_no_origin_is_no_page_s(listed, method, target, fields, body,
     assert cors(answer) == {}
 
 
-@pytest.mark.parametrize("subprotocols", [[], ["isimud.v1"]], ids=str)
 @pytest.mark.parametrize("target", ["/sub", sub_target("alice", "a")])
-def test_a_websocket_of_another_page_gets_403(listed, target, subprotocols):
-    fields = {"Sec-WebSocket-Protocol": ", ".join(subprotocols) or None}
+def test_a_websocket_of_another_page_gets_403(listed, target):
     client = listed.websocket(open=False)
-    client.send(handshake(target, {**fields, "Origin": EVIL}))
+    client.send(handshake(target, {"Origin": EVIL}))
     response = client.response()
     assert response.status == 403 and "Origin" in response.error()
-    client.send(handshake(target, {**fields, "Origin": OURS}))
-    WebSocket.check_opened(client.response(), offered=subprotocols)
+    client.send(handshake(target, {"Origin": OURS}))
+    WebSocket.check_opened(client.response(), offered=[])
+
+
+@pytest.mark.parametrize("target", ["/sub", sub_target("alice", "a")])
+def test_isimud_v1_tells_another_page_by_close(start, target):
+    """Which a page can see. It is subscribed to nothing, nothing that it sends
+    is read, and it takes no place."""
+    server = start(ALLOWED_ORIGINS=OURS, MAX_CONNECTIONS=1)
+    server.publish("alice", "a", "x")
+    for _ in range(3):
+        client = server.websocket(open=False)
+        client.send(handshake(target, {
+            "Sec-WebSocket-Protocol": "isimud.v1", "Origin": EVIL,
+            "Authorization": basic("alice", PASSWORD)})
+            + frame(TEXT, b'{"type":"publish","topic":"a","data":1}'))
+        WebSocket.check_opened(client.response(), offered=["isimud.v1"])
+        assert client.expect_close(4403) == "Origin is not allowed"
+    server.websocket(target=target, fields={"Origin": OURS},
+                     subprotocols=["isimud.v1"])
+    stats = server.stats()
+    assert stats["origin_refused"] == stats["closed_denied"] == 3
+    assert stats["published"] == 1
+    assert stats["password_wrong"] == stats["commands"] == 0
+
+
+def test_a_handshake_of_another_page_that_is_none_is_426(listed):
+    fields = {"Sec-WebSocket-Protocol": "isimud.v1", "Origin": EVIL,
+              "Sec-WebSocket-Version": "12"}
+    client = listed.websocket(open=False)
+    client.send(handshake("/sub", fields))
+    assert client.response().status == 426
 
 
 def test_a_stream_of_another_page_gets_403(listed):

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from client import basic, handshake, sub_target
+from client import TEXT, basic, frame, sub_target
 from session import (ASYNCAPI, SUBPROTOCOL, ask, expect_error, fresh, id_of,
                      number_of, say, session, subscribe, told)
 
@@ -42,18 +42,15 @@ def test_a_publisher_publishes_as_itself(server):
         followers[name].take(value)
 
 
-def test_a_wrong_password_is_401(server):
+def test_a_wrong_password_is_told_by_close(server):
+    """A page does not see the status of a handshake."""
     socket = server.websocket(open=False)
-    socket.send(handshake(fields={
-        "Sec-WebSocket-Protocol": SUBPROTOCOL,
-        "Authorization": basic("alice", "wrong")}))
-    response = socket.response()
-    assert response.status == 401
-    assert response.error() == "Wrong credentials"
-    assert "Basic" in response.field("WWW-Authenticate")
-    # The connection is as it was, and whoever had no credentials has none.
-    socket.open(subprotocols=[SUBPROTOCOL])
-    expect_error(ask(socket, "publish", topic="a", data=1), "forbidden")
+    socket.open(subprotocols=[SUBPROTOCOL],
+                fields={"Authorization": basic("alice", "wrong")})
+    socket.send(frame(TEXT, b'{"type":"publish","topic":"a","data":1}'))
+    published = server.stats()["published"]
+    assert socket.expect_close(4401) == "Wrong credentials"
+    assert server.stats()["published"] == published
 
 
 @pytest.mark.parametrize("authorization", [
