@@ -55,15 +55,13 @@ static int append_text(struct buf *out, const char *text)
 }
 
 const char *routes_origin_fields(struct conn *c,
-				 const struct http_request *request)
+				 const struct http_request *request,
+				 struct span origin)
 {
 	struct routes *r = routes_of(c);
 	bool any = origin_allows_any(routes_config(r)->allowed_origins);
-	struct span origin = {0};
 	struct buf *out = &r->fields;
 
-	if (request != NULL)
-		origin = request->fields[HTTP_ORIGIN];
 	if (conn_listener(c) == LISTENER_ADMIN ||
 	    (origin.bytes == NULL && (request != NULL || !any)))
 		return NULL;
@@ -71,7 +69,7 @@ const char *routes_origin_fields(struct conn *c,
 		return "Access-Control-Allow-Origin: *\r\n"
 		       "Access-Control-Expose-Headers: Idempotency-Replayed, "
 		       "Retry-After\r\n";
-	if (!routes_allows_origin(r, request))
+	if (!origin_is_allowed(routes_config(r)->allowed_origins, origin))
 		return "Vary: Origin\r\n";
 	out->len = 0;
 	if (append_text(out, "Access-Control-Allow-Origin: ") != 0 ||

@@ -249,9 +249,11 @@ bool routes_trusts_origin(const struct routes *r,
 void routes_refuse_origin(struct routes *r, struct conn *c);
 
 /* conn_hooks.fields: what a page of the request's origin may see of the answer.
- * Where the head could not be read, that is known only if any may. */
+ * Where the head could not be read, its origin may not be known: then that is
+ * nothing, unless any may. */
 const char *routes_origin_fields(struct conn *c,
-				 const struct http_request *request);
+				 const struct http_request *request,
+				 struct span origin);
 
 /* caller.c */
 

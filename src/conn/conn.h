@@ -78,10 +78,11 @@ struct conn_hooks {
 	/* Further field lines, each with its CR LF, for any answer to the
 	 * current request but 101 (errors of this room's own included), or
 	 * NULL; they live until the next call. `request` is NULL where the
-	 * head could not be read. May be NULL.
-	 */
+	 * head could not be read: then `origin` is the Origin if that was
+	 * (http_origin_so_far()). May be NULL. */
 	const char *(*fields)(struct conn *c,
-			      const struct http_request *request);
+			      const struct http_request *request,
+			      struct span origin);
 
 	/* A message came; it is borrowed. conn_end() and conn_pause() may be
 	 * called. */

@@ -28,7 +28,10 @@ static const char *more_fields(struct conn *c)
 
 	if (hooks->fields == NULL)
 		return NULL;
-	return hooks->fields(c, has_head ? conn_request(c) : NULL);
+	if (has_head)
+		return hooks->fields(c, conn_request(c),
+				     conn_request(c)->fields[HTTP_ORIGIN]);
+	return hooks->fields(c, NULL, http_origin_so_far(c->http));
 }
 
 void conn_queue_response(struct conn *c, struct http_response *response)

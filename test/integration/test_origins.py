@@ -273,7 +273,8 @@ def test_a_preflight_is_answered(server, listed, target, allowed):
     ("GET /sub HTTP/1.1\r\nNo field\r\n\r\n", 400),
     ("GET /sub HTTP/1.1\r\nHost: x\r\n", 408)])
 def test_a_page_may_read_why_its_head_was_not(start, unread, status):
-    """Where any page may: of a list, nobody knows yet which it is."""
+    """Where any page may: of a list, nobody knows yet which it is, unless its
+    Origin came before."""
     for allowed, expected in (("*", TO_ANYBODY), ("https://a.example", {})):
         server = start(ALLOWED_ORIGINS=allowed, HEADER_TIMEOUT=0.5)
         client = server.http()
@@ -281,6 +282,34 @@ def test_a_page_may_read_why_its_head_was_not(start, unread, status):
         response = client.response()
         assert response.status == status
         assert cors(response) == expected
+
+
+@pytest.mark.parametrize("unread, status", [
+    ("Cookie: " + "x" * 20000, 431), ("X: y\r\n" * 120, 431),
+    ("No field\r\n\r\n", 400), ("Cookie: x\r\n", 408),
+    (f"Origin: {OURS}\r\n\r\n", 400)])
+def test_a_page_of_the_list_may_read_it_if_its_origin_came_before(
+        start, unread, status):
+    server = start(ALLOWED_ORIGINS=OURS, HEADER_TIMEOUT=0.5)
+    for origin in (OURS, EVIL):
+        client = server.http()
+        assert client.ask("GET", "/", {"Origin": OURS}).status == 303
+        client.send_while_open(
+            f"GET /sub HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n"
+            f"{unread}".encode())
+        response = client.response()
+        assert response.status == status
+        is_seen = origin == OURS and not unread.startswith("Origin")
+        assert cors(response) == (to_page(OURS) if is_seen else {})
+
+
+def test_a_page_that_asked_before_may_not_read_what_is_no_request(start):
+    server = start(ALLOWED_ORIGINS=OURS)
+    client = server.http()
+    assert client.ask("GET", "/", {"Origin": OURS}).status == 303
+    client.send_while_open(b"\r\n" * 10)
+    response = client.response()
+    assert response.status == 400 and cors(response) == {}
 
 
 @pytest.mark.parametrize("target, allowed", PREFLIGHTS)

@@ -240,6 +240,22 @@ void http_head_end_value(struct http_head *head)
 	head->lines_len++;
 }
 
+struct span http_head_find(const struct http_head *head, enum http_field field)
+{
+	struct span found = {0};
+
+	for (unsigned i = 0; i < head->lines_len; i++) {
+		const struct http_line *line = &head->lines[i];
+
+		if (line->field != field)
+			continue;
+		if (found.bytes != NULL)
+			return (struct span){0};
+		found = (struct span){head->bytes.bytes + line->at, line->len};
+	}
+	return found;
+}
+
 /* --- fields ----------------------------------------------------------------
  */
 

@@ -72,6 +72,10 @@ int http_head_add_value(struct http_head *head, const char *at, size_t len,
 			struct http_verdict *v);
 void http_head_end_value(struct http_head *head);
 
+/* The value of the one line of `field` among those that are complete; absent if
+ * there is none, or there are several. */
+struct span http_head_find(const struct http_head *head, enum http_field field);
+
 /* Whether what comes next belongs to the value of Content-Length or
  * Transfer-Encoding. */
 bool http_head_is_in_framing(const struct http_head *head);

@@ -523,6 +523,8 @@ enum http_event http_read(struct http *h, const char *bytes, size_t len,
 	event = read_phase(h, bytes, len, used);
 	if (event >= 0)
 		return (enum http_event)event;
+	if (h->phase == PHASE_START)
+		http_head_clear(&h->head); /* that of the request before */
 	h->phase = PHASE_BAD;
 	return HTTP_BAD;
 }
@@ -557,6 +559,13 @@ void http_reset(struct http *h)
 	start_request(h);
 	h->phase = PHASE_START;
 	h->verdict = (struct http_verdict){0, NULL};
+}
+
+struct span http_origin_so_far(const struct http *h)
+{
+	if (h->phase != PHASE_HEAD && h->phase != PHASE_BAD)
+		return (struct span){0};
+	return http_head_find(&h->head, HTTP_ORIGIN);
 }
 
 const struct http_request *http_request(const struct http *h)

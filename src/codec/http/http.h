@@ -140,6 +140,11 @@ enum http_event http_read(struct http *h, const char *bytes, size_t len,
 /* The request; see enum http_event for when it is complete. */
 const struct http_request *http_request(const struct http *h);
 
+/* The Origin of a request whose head is not complete, or is bad: who asks can
+ * be told why, if that line came before. Absent if it did not, or is repeated.
+ */
+struct span http_origin_so_far(const struct http *h);
+
 /* After HTTP_HEAD: the content is checked and counted but not kept. */
 void http_discard_content(struct http *h);
 
