@@ -937,6 +937,32 @@ bool auth_was_shared(const struct auth_check *check)
 	return check->is_shared;
 }
 
+/* Returns whether to go on. */
+static bool visit_checks(const struct inquiry *q, bool (*visit)(void *user))
+{
+	LIST_FOR_EACH_SAFE (it, after, &q->checks) {
+		const struct auth_check *c =
+			CONTAINER_OF(it, struct auth_check, link);
+		if (!visit(c->user))
+			return false;
+	}
+	return true;
+}
+
+void auth_visit(struct auth *a, bool (*visit)(void *user))
+{
+	static const enum inquiry_state states[] = {
+		INQUIRY_QUEUED, INQUIRY_WAITING, INQUIRY_ASKING};
+
+	CHECK_ON_THREAD(a->owner);
+	for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
+		LIST_FOR_EACH_SAFE (it, after, &a->inquiries[states[i]])
+			if (!visit_checks(
+				    CONTAINER_OF(it, struct inquiry, link),
+				    visit))
+				return;
+}
+
 void auth_check_cancel(struct auth_check *check)
 {
 	struct inquiry *q = check->inquiry;

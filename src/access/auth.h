@@ -89,6 +89,11 @@ int auth_check_start(struct auth *a, const struct auth_request *request,
 /* Whether the check waits for a request that another one caused. */
 bool auth_was_shared(const struct auth_check *check);
 
+/* Calls `visit` with the `user` of each check whose callback is to come, as
+ * long as it returns true; inside it checks must neither be started nor
+ * dropped. */
+void auth_visit(struct auth *a, bool (*visit)(void *user));
+
 /* Drops a check: its callback will not come. The request is dropped with the
  * last check that waits for it, in the process. */
 void auth_check_cancel(struct auth_check *check);

@@ -224,6 +224,27 @@ static void on_handshake_verdict(struct routes *r, struct conn *c,
 		ask_all(r, c, request, on_allowed);
 }
 
+/* Until then clients are looked at; checks may be many. */
+static _Thread_local uint64_t look_until_ns;
+
+/* auth_visit() */
+static bool look_at(void *user)
+{
+	struct conn *c = user;
+
+	if (conn_has_hung_up(c))
+		conn_end_later(c, ENDING_peer_gone);
+	return uv_hrtime() < look_until_ns;
+}
+
+void routes_drop_gone_checks(struct routes *r)
+{
+	if (r->auth == NULL)
+		return;
+	look_until_ns = uv_hrtime() + CONN_ROUND_NS;
+	auth_visit(r->auth, look_at);
+}
+
 void routes_authorize(struct routes *r, struct conn *c,
 		      const struct http_request *request,
 		      routes_request_cb on_allowed)

@@ -444,6 +444,11 @@ void routes_authorize(struct routes *r, struct conn *c,
 		      const struct http_request *request,
 		      routes_request_cb on_allowed);
 
+/* Ends clients that have left while the authority is asked about them: nothing
+ * is read from them meanwhile, and their checks may keep others waiting. To be
+ * called now and then. */
+void routes_drop_gone_checks(struct routes *r);
+
 /* Keeps what later checks need, of a client that will subscribe by messages.
  * Returns 0 or UV_ENOMEM. */
 int routes_keep_credentials(struct routes *r, struct conn *c,

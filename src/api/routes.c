@@ -211,6 +211,11 @@ static void routes_notify(void *state, struct mailbox_note *note)
 		auth_take_note(r->auth, note);
 }
 
+static void routes_tick(void *state)
+{
+	routes_drop_gone_checks(state);
+}
+
 static void routes_close(void *state)
 {
 	struct routes *r = state;
@@ -251,5 +256,6 @@ const struct worker_app routes_app = {
 	.deliver = routes_deliver,
 	.flushed = routes_flushed,
 	.notify = routes_notify,
+	.tick = routes_tick,
 	.close = routes_close,
 };

@@ -372,6 +372,10 @@ void conn_send_text(struct conn *c, struct span payload);
  * with nothing else sent between them. The same rules. */
 void conn_send_part(struct conn *c, struct span bytes);
 
+/* Whether the peer has ended its side, or is gone. For those of which nothing
+ * is read now, so that nothing else tells; it costs a system call. */
+bool conn_has_hung_up(const struct conn *c);
+
 /* Whether what is sent to it may still arrive: it is open, and not doomed. */
 bool conn_can_send(const struct conn *c);
 

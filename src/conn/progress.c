@@ -1,10 +1,11 @@
-/* progress.c - whether the peer takes what it is sent.
+/* progress.c - whether the peer takes what it is sent, and is there.
  *
  * By TCP that is known from what it has acknowledged. Of a Unix socket it is
  * known only what the kernel took, whose buffer is small there. */
 #include "conn/private.h"
 
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 
 /* Bytes of the write under way that the kernel has taken. */
@@ -51,4 +52,12 @@ bool conn_takes_its_time(struct conn *c)
 	struct conn_progress progress = conn_look_at_progress(c);
 
 	return progress.is_behind && progress.has_moved;
+}
+
+bool conn_has_hung_up(const struct conn *c)
+{
+	struct pollfd peer = {.events = POLLRDHUP};
+
+	return c->state != CONN_CLOSED &&
+	       uv_fileno(&c->handle, &peer.fd) == 0 && poll(&peer, 1, 0) > 0;
 }

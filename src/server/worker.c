@@ -104,6 +104,8 @@ static void on_tick(uv_timer_t *timer)
 	relief_on_tick(w->shared);
 	set_gauges(w);
 	conn_group_judge_speed(&w->group);
+	if (w->shared->app->tick != NULL)
+		w->shared->app->tick(w->state);
 }
 
 /* --- forgetting --------------------------------------------------------- */

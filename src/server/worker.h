@@ -39,6 +39,8 @@ struct worker_app {
 	/* What was delivered is written, or as much of it as there was time
 	 * for. NULL where nobody wants to know. */
 	void (*flushed)(void *state);
+	/* Comes every WORKER_TICK_MS. NULL where nobody wants to know. */
+	void (*tick)(void *state);
 	/* No connection is left. Closes handles; the loop runs on until they
 	 * are gone. */
 	void (*close)(void *state);

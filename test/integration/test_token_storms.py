@@ -132,6 +132,44 @@ def test_who_shares_a_check_may_leave(start, authority):
     server.wait_until_empty()
 
 
+@pytest.mark.parametrize("leave", ["close", "abort", "half_close"])
+@pytest.mark.parametrize("kind", [knock, knock_for_stream])
+def test_who_leaves_while_its_check_waits_gives_its_turn_up(start, authority,
+                                                            kind, leave):
+    """Without an answer of the authority: that one hangs."""
+    names = [str(i) for i in range(9)]
+    authority.rules.update({token(name): behaviour.wait_for_release
+                            for name in names})
+    server = start(AUTH_URL=authority.url, AUTH_MAX_CHECKS=2, AUTH_QUEUE=8,
+                   AUTH_TIMEOUT=3600, ADMIN_PORT=0)
+    clients = [kind(server, TARGET, bearer(name)) for name in names]
+    server.wait_until(lambda: server.metrics()[
+        "isimud_auth_checks_queued"] == 7, "two are asked about")
+    stays = knock(server, TARGET, bearer())
+    for client in clients:
+        getattr(client, leave)()
+    assert status(stays) == 101
+    server.wait_until(lambda: [server.metrics()[
+        f"isimud_auth_checks_{what}"] for what in ("running", "queued")
+    ] == [0, 0], "nobody is asked about")
+    authority.release.set()
+
+
+def test_an_open_websocket_that_leaves_gives_its_turn_up_too(start, authority):
+    authority.by_uri[topic_uri("alice", "slow")] = behaviour.wait_for_release
+    server = start(AUTH_URL=authority.url, AUTH_MAX_CHECKS=1,
+                   AUTH_TIMEOUT=3600, AUTH_PER_TOPIC="true", ADMIN_PORT=0)
+    leaves, stays = [server.websocket(fields=bearer()) for _ in range(2)]
+    leaves.send_text(subscription("alice", "slow").decode())
+    server.wait_until(lambda: server.metrics()[
+        "isimud_auth_checks_running"] == 1, "it is asked about")
+    leaves.abort()
+    stays.subscribe("alice", "news")
+    server.publish("alice", "news", "x")
+    assert stays.receive() == "x"
+    authority.release.set()
+
+
 def test_topics_share_checks_whoever_names_them(start, authority):
     uri = topic_uri("alice", "news")
     server = start(AUTH_URL=authority.url, WORKERS=4, AUTH_PER_TOPIC="true")
