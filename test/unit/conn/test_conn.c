@@ -143,8 +143,10 @@ static void on_message(struct conn *c, bool is_text, struct span message)
 	a->state_after_end = conn_state(c);
 }
 
-static const char *fields(struct conn *c, const struct http_request *request)
+static const char *fields(struct conn *c, const struct http_request *request,
+			  struct span origin)
 {
+	(void)origin;
 	if (request == NULL)
 		return NULL; /* its head could not be read */
 	assert_ptr_equal(conn_request(c), request);
