@@ -76,7 +76,8 @@ void routes_show_metrics(struct routes *r, struct conn *c,
 		.memory_limit = memory_limit(),
 		.memory_resident = memory_resident(),
 		.log_dropped = log_dropped(),
-		.is_draining = atomic_load(&shared->is_draining)};
+		.is_draining = atomic_load(&shared->is_draining),
+		.is_alone = shared->bus == NULL};
 	if (shared->bus != NULL) {
 		bus_status(shared->bus, &bus);
 		source.bus = &bus;

@@ -10,6 +10,7 @@
 #include "server/apply.h"
 #include "server/handover.h"
 #include "server/notify.h"
+#include "server/replica.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -566,6 +567,7 @@ int server_run(const struct config *config, const struct worker_app *app)
 	block_signals(&s);
 	raise_descriptor_limit();
 	tell_shares(config);
+	replica_warn(config);
 	s.shared.workers = s.workers;
 	int rv = handover_claim(&s.handover, config, &s.signals);
 	if (rv != 0 && rv != UV_ECANCELED)

@@ -44,7 +44,9 @@
 	X(connections_limit, "connections_limit", "gauge",                     \
 	  "Subscribers over TCP at once (MAX_CONNECTIONS).")                   \
 	X(is_draining, "draining", "gauge",                                    \
-	  "1 while the server is draining.")
+	  "1 while the server is draining.")                                   \
+	X(is_alone, "alone", "gauge",                                          \
+	  "1 if topics are this process's own, 0 if nodes share them.")
 
 /* What a node among several tells of its bus (cluster/bus.h): member, metric,
  * labels, type, help. Those in "_seconds" are counted in ms. Rows of the same

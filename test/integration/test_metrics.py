@@ -9,6 +9,7 @@ import pytest
 
 from authority import answer, refuse
 from client import DEADLINE, basic, handshake, publish_request
+from program import ROOT
 
 PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool")
 NAME = r"(?:isimud|process)_[a-z0-9_]+"
@@ -70,6 +71,28 @@ def test_promtool_accepts_the_page(server):
                             timeout=DEADLINE)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout + result.stderr == b""
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="promtool is not in PATH")
+def test_the_rule_finds_replicas_that_know_nothing_of_each_other(server):
+    rules = os.path.join(ROOT, "scripts", "ops", "replicas")
+    for command, file in (("check", "rules"), ("test", "test")):
+        result = subprocess.run(
+            [PROMTOOL, command, "rules", f"{rules}.{file}.yaml"],
+            capture_output=True, timeout=DEADLINE)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert server.metrics()["isimud_alone"] == 1
+
+
+@pytest.mark.parametrize("name, is_told", [
+    ("isimud-1", True), ("isimud-0", False), ("isimud", False),
+    ("isimud-7d9f5c6b8-24567", False), ("isimud-1x", False)])
+def test_a_second_replica_of_a_stateful_set_says_that_it_is_alone(
+        start, name, is_told):
+    server = start(HOSTNAME=name, KUBERNETES_SERVICE_HOST="10.0.0.1")
+    server.wait_for_event("listening")
+    assert bool(server.events("replica_alone")) == is_told
+    assert not start(HOSTNAME=name).events("replica_alone")
 
 
 def change(server, *names):

@@ -1,6 +1,8 @@
-"""isimud behind nginx, Caddy, HAProxy, Apache and Envoy, with the very files of scripts/proxy/: only
+"""isimud behind nginx, Caddy, HAProxy, Apache, Envoy and Traefik, with the very files of scripts/proxy/: only
 names, ports, paths and time-outs are replaced. All goes through TLS."""
 import atexit
+import http.server
+import json
 import os
 import shutil
 import signal
@@ -12,7 +14,7 @@ import threading
 
 import pytest
 
-from client import (DEADLINE, PASSWORD, SCALE, Http, WebSocket,
+from client import (DEADLINE, PASSWORD, SCALE, Http, WebSocket, basic,
                     publish_request)
 from program import ROOT
 
@@ -164,9 +166,52 @@ def envoy_command(folder, port, replacements):
             "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
 
 
+class Away(http.server.BaseHTTPRequestHandler):
+    """The static server that Traefik asks while isimud is away."""
+
+    def do_GET(self):
+        content = b"retry: 2000\n\n" if self.path == "/retry" else b""
+        self.send_response(200 if content else 404)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+def traefik_command(folder, port, replacements):
+    """Writes the static configuration, with the entry point that the file asks
+    for."""
+    replacements.pop("75s")
+    away = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Away)
+    away.daemon_threads = True
+    threading.Thread(target=away.serve_forever, daemon=True).start()
+    atexit.register(away.server_close)
+    (folder / "dynamic.yaml").write_text(configuration("traefik.yaml", {
+        **replacements,
+        "127.0.0.1:3001": "127.0.0.1:%d" % away.server_address[1]}))
+    (folder / "traefik.yaml").write_text(f"""
+global: {{checkNewVersion: false, sendAnonymousUsage: false}}
+accessLog:
+  filePath: {folder}/access.log
+  format: json
+  fields: {{names: {{RequestPath: drop, RequestLine: drop}}}}
+entryPoints:
+  secure:
+    address: 127.0.0.1:{port}
+    asDefault: true
+    transport: {{respondingTimeouts: {{readTimeout: 0}}}}
+    http: {{sanitizePath: false}}
+providers: {{file: {{filename: {folder}/dynamic.yaml}}}}
+""")
+    return [path_of("traefik"), f"--configfile={folder}/traefik.yaml"]
+
+
 COMMANDS = {"nginx": nginx_command, "caddy": caddy_command,
             "haproxy": haproxy_command, "apache": apache_command,
-            "envoy": envoy_command}
+            "envoy": envoy_command, "traefik": traefik_command}
 # What a proxy is called where that is not its name.
 PROGRAMS = {"apache": "apache2"}
 
@@ -195,8 +240,10 @@ class Proxy:
     def is_listening(self):
         assert self.process.poll() is None, (self.folder / "stderr").read_text()
         try:
-            socket.create_connection(self.address, DEADLINE).close()
-        except ConnectionRefusedError:
+            with socket.create_connection(self.address, DEADLINE) as client:
+                # Traefik listens before it has read its certificates.
+                self.context.wrap_socket(client, server_hostname=NAME).close()
+        except (ConnectionRefusedError, ssl.SSLError, ConnectionResetError):
             return False
         return True
 
@@ -341,6 +388,23 @@ def test_a_subscriber_who_does_not_read_is_ended_and_counted(start, front):
     server.wait_until(is_counted, "the slow subscriber is ended")
 
 
+# In the path as it is sent, each byte for byte or not at all.
+SLASHES = {"/pub/a%2Fb": "a/b", "/pub/a%2f%2Fb": "a//b", "/pub/c//d": "c//d",
+           "/pub//e": "/e", "/pub/f/./g": "f/./g", "/pub/f/../g": "f/../g",
+           "/pub/h%20i": "h i", "/pub/%C3%A9": "\u00e9", "/pub/100%25": "100%"}
+
+
+def test_a_topic_with_slashes_arrives_as_it_is(server, front):
+    proxy = front(server.address)
+    publisher = proxy.kind
+    fields = {**HOST, "Authorization": basic(publisher, PASSWORD)}
+    for target in SLASHES:
+        response = proxy.http().ask("POST", target, fields, b"x")
+        assert response.status == 200, (target, response.body)
+    topics = json.loads(server.ask("GET", "/topics", fields).body)["topics"]
+    assert ({topic["topic"] for topic in topics} == set(SLASHES.values()))
+
+
 # --- event streams -----------------------------------------------------------
 
 
@@ -433,7 +497,10 @@ def test_pings_keep_an_idle_subscriber_past_the_proxys_time_out(start, front):
 
 def test_without_pings_in_time_the_proxy_ends_an_idle_subscriber(start, front):
     server = start(PING_INTERVAL=100 * TIMEOUT)
-    subscriber = front(server.address).subscribe()
+    proxy = front(server.address)
+    if proxy.kind == "traefik":
+        pytest.skip("it has no such time-out")
+    subscriber = proxy.subscribe()
     subscriber.wait_until_ended()
     server.wait_until_empty()
 
