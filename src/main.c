@@ -69,14 +69,17 @@ static int serve(const struct config *c)
 	}
 	options_warn();
 	config_log(c);
-	if (auth_global_init() != 0) {
+	/* It takes some 90 KB, so only where it is of use. */
+	bool uses_libcurl = c->auth_url != NULL;
+	if (uses_libcurl && auth_global_init() != 0) {
 		log_event(LOG_ERROR, "start_failed", LOG_NO_FIELDS,
 			  "can't start: libcurl could not be initialized");
 		log_stop();
 		return EXIT_FAILURE;
 	}
 	int status = server_run(c, &routes_app);
-	auth_global_fini();
+	if (uses_libcurl)
+		auth_global_fini();
 	log_stop();
 	return status;
 }
