@@ -1281,6 +1281,41 @@ static void an_id_of_ours_does_not_count_as_head(void **state)
 	}
 }
 
+/* Reads `text`, behind a request that was complete. */
+static void expect_origin_so_far(const char *text, const char *expected)
+{
+	static const char before[] =
+		"GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://before\r\n\r\n";
+	struct http *h = http_new(CONTENT_MAX_BYTES);
+	size_t used;
+
+	assert_non_null(h);
+	assert_int_equal(http_read(h, before, sizeof before - 1, &used),
+			 HTTP_HEAD);
+	assert_int_equal(http_read(h, "", 0, &used), HTTP_REQUEST);
+	http_read(h, text, strlen(text), &used);
+	struct span origin = http_origin_so_far(h);
+	assert_int_equal(origin.len, strlen(expected));
+	assert_memory_equal(origin.len == 0 ? "" : origin.bytes, expected,
+			    origin.len);
+	http_free(h);
+}
+
+static void an_origin_is_known_once_its_line_is_complete(void **state)
+{
+#define START "GET / HTTP/1.1\r\nHost: a\r\n"
+	(void)state;
+	expect_origin_so_far(START "Origin: http://a\r\nX: ", "http://a");
+	expect_origin_so_far(START "Origin: http://a\r\nNo field\r\n",
+			     "http://a");
+	expect_origin_so_far(START "Origin: http://a", "");
+	expect_origin_so_far(START "Origin: b\r\nOrigin: b\r\n\r\n", "");
+	expect_origin_so_far(START "X: y\r\n", "");
+	expect_origin_so_far("\r\n\r\n\r\n\r\n\r\n\r\n", "");
+	expect_origin_so_far("\r\n", "");
+#undef START
+}
+
 static void a_longer_id_counts_as_head(void **state)
 {
 	struct buf b = {0};
@@ -2258,6 +2293,7 @@ int main(void)
 		cmocka_unit_test(a_head_over_its_limit_is_refused_with_431),
 		cmocka_unit_test(an_id_of_ours_does_not_count_as_head),
 		cmocka_unit_test(a_longer_id_counts_as_head),
+		cmocka_unit_test(an_origin_is_known_once_its_line_is_complete),
 		cmocka_unit_test(
 			the_limit_of_a_head_counts_neither_content_nor_empty_lines),
 		cmocka_unit_test(a_target_over_its_limit_is_refused_with_414),
