@@ -86,6 +86,14 @@ void routes_log_refusal(struct conn *c, struct log_limit *limit,
 		  "refused a client: %s", why);
 }
 
+void routes_log_unnamed(struct conn *c)
+{
+	static struct log_limit limit = LOG_LIMIT("credentials_missing");
+
+	routes_log_refusal(c, &limit, (struct span){0},
+			   "it shows no credentials");
+}
+
 bool routes_close_v1(struct conn *c, enum ending ending, const char *reason)
 {
 	if (routes_kind_of(conn_request(c)) != PLAN_V1)
@@ -116,12 +124,15 @@ bool routes_read_credentials(struct routes *r, struct conn *c, int missing,
 {
 	int rv = routes_decode_credentials(r, c, username, password);
 
-	if (rv == UV_ENOMEM)
+	if (rv == 0)
+		return true;
+	if (rv == UV_ENOMEM) {
 		conn_respond_error(c, 500, "Internal server error", NULL);
-	else if (rv != 0)
-		conn_respond_error(c, missing, "Missing credentials",
-				   BASIC_CHALLENGE);
-	return rv == 0;
+		return false;
+	}
+	routes_log_unnamed(c);
+	conn_respond_error(c, missing, "Missing credentials", BASIC_CHALLENGE);
+	return false;
 }
 
 void routes_refuse_password(struct routes *r, struct conn *c,

@@ -276,6 +276,9 @@ const char *routes_find_scheme(struct conn *c);
 void routes_log_refusal(struct conn *c, struct log_limit *limit,
 			struct span publisher, const char *why);
 
+/* The same, of one that shows no credentials and needs some. */
+void routes_log_unnamed(struct conn *c);
+
 /* Refuses a client of isimud.v1, whose handshake conn_check_upgrade() has
  * passed, so that a page sees why: accepts it and closes; it has no place among
  * subscribers meanwhile. `reason` NULL: that of `ending`. Returns false, with

@@ -68,8 +68,10 @@ void routes_fail_for_now(struct routes *r, struct conn *c, const char *why)
 
 void routes_refuse_unnamed(struct conn *c)
 {
+	routes_log_unnamed(c);
 	if (!routes_close_v1(c, ENDING_unauthorized, "Missing credentials"))
-		conn_respond_error(c, 400, "Missing credentials", NULL);
+		conn_respond_error(c, 400, "Missing credentials",
+				   BEARER_CHALLENGE);
 }
 
 void routes_refuse_by_verdict(struct routes *r, struct conn *c,

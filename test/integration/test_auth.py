@@ -110,6 +110,8 @@ def test_no_bearer_is_answered_400(start, authority, value):
     response = client.response()
     assert response.status == 400
     assert response.error() == "Missing credentials"
+    assert response.field("WWW-Authenticate") == 'Bearer realm="isimud"'
+    assert server.wait_for_event("credentials_missing")[0]["path"] == "/sub"
     assert authority.asked.empty()
 
 

@@ -202,6 +202,7 @@ def test_who_is_refused_is_told_with_publisher_and_topic(start, authority):
     server = start(AUTH_URL=authority.url, ALLOWED_ORIGINS="https://a.example")
     authority.rules.update(no=refuse, away=answer(503))
     wrong = {"Authorization": basic("mallory", "wrong")}
+    server.ask("POST", "/pub/c", {}, b"x")
     server.ask("POST", "/pub/a%20b", wrong, b"x")
     server.ask("POST", "/pub", wrong, b"x")
     stream = {"Accept": "text/event-stream"}
@@ -209,11 +210,12 @@ def test_who_is_refused_is_told_with_publisher_and_topic(start, authority):
     server.event_stream(sub_target("alice", "t", access_token="away"))
     server.ask("GET", sub_target("alice", "t"),
                {**stream, "Origin": "https://b.example"})
-    told = [(kind, fields["publisher"], fields.get("topic"))
-            for kind in ("password_wrong", "token_refused",
+    told = [(kind, fields.get("publisher"), fields.get("topic"))
+            for kind in ("credentials_missing", "password_wrong", "token_refused",
                          "subscriber_refused", "origin_refused")
             for fields in server.wait_for_event(kind)]
-    assert told == [("password_wrong", "mallory", "a b"),
+    assert told == [("credentials_missing", None, "c"),
+                    ("password_wrong", "mallory", "a b"),
                     ("password_wrong", "mallory", None),
                     ("token_refused", "alice", "t"),
                     ("subscriber_refused", "alice", "t"),
