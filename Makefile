@@ -62,7 +62,7 @@ endif
 # --- files ------------------------------------------------------------------
 
 SRC     := $(sort $(shell find src -name '*.c'))
-WEB     := src/web/isimud.js
+WEB     := $(addprefix src/web/,isimud.js console.html console.css console.js)
 ROOMS   := $(filter-out src/main.c,$(SRC)) build/assets.c
 UNIT    := $(sort $(shell find test/unit -name 'test_*.c' 2>/dev/null))
 FUZZ    := $(sort $(wildcard test/fuzz/fuzz_*.c))

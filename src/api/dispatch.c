@@ -17,6 +17,7 @@
 enum door {
 	DOOR_CLIENTS,   /* all but that of ADMIN_PORT */
 	DOOR_OPERATORS, /* that of ADMIN_PORT; without one, all */
+	DOOR_ADMIN,     /* that of ADMIN_PORT alone */
 	DOOR_ALL,
 };
 
@@ -83,10 +84,12 @@ static const struct route table[] = {
 	 .on_request = routes_subscribe},
 	{.path = PATH("/topics"),
 	 .methods = READS,
+	 .door = DOOR_ALL,
 	 .page_fields = TO_SUBSCRIBE,
 	 .on_request = routes_show_topics},
 	{.path = PATH("/topics/"),
 	 .methods = READS,
+	 .door = DOOR_ALL,
 	 .page_fields = TO_SUBSCRIBE,
 	 .on_request = routes_show_topic},
 	{.path = PATH("/isimud.js"),
@@ -109,6 +112,26 @@ static const struct route table[] = {
 	 .methods = READS,
 	 .door = DOOR_OPERATORS,
 	 .on_request = routes_show_metrics},
+	{.path = PATH("/status"),
+	 .methods = READS,
+	 .door = DOOR_OPERATORS,
+	 .on_request = routes_show_status},
+	{.path = PATH("/console"),
+	 .methods = READS,
+	 .door = DOOR_OPERATORS,
+	 .on_request = routes_show_console},
+	{.path = PATH("/console.css"),
+	 .methods = READS,
+	 .door = DOOR_OPERATORS,
+	 .on_request = routes_show_console},
+	{.path = PATH("/console.js"),
+	 .methods = READS,
+	 .door = DOOR_OPERATORS,
+	 .on_request = routes_show_console},
+	{.path = PATH("/"),
+	 .methods = READS,
+	 .door = DOOR_ADMIN,
+	 .on_request = routes_show_console},
 	{.path = PATH("/"),
 	 .methods = READS,
 	 .is_on = has_homepage,
@@ -140,6 +163,8 @@ static bool is_open(const struct route *route, const struct config *config,
 		return is_admin || !config->has_admin_port;
 	case DOOR_CLIENTS:
 		return !is_admin;
+	case DOOR_ADMIN:
+		return is_admin;
 	case DOOR_ALL:
 		break;
 	}

@@ -4,6 +4,8 @@
 #include "stats/metrics.h"
 #include "topics/receipts.h"
 
+#include <stdio.h>
+
 #define NO_STORE "Cache-Control: no-store\r\n"
 
 static void respond_state(struct conn *c, bool is_fine, const char *text)
@@ -24,25 +26,39 @@ void routes_show_health(struct routes *r, struct conn *c,
 	respond_state(c, is_fine, is_fine ? "ok\n" : "a worker is stuck\n");
 }
 
-void routes_show_readiness(struct routes *r, struct conn *c,
-			   const struct http_request *request)
+const char *routes_why_not_ready(const struct routes *r)
 {
 	struct worker_shared *shared = r->worker->shared;
 
-	(void)request;
 	if (atomic_load_explicit(&shared->is_draining, memory_order_relaxed))
-		respond_state(c, false, "draining\n");
-	else if (!worker_has_place(shared))
-		respond_state(c, false, "too many connections\n");
-	else if (!memory_allows(MEMORY_FOR_SUBSCRIBING))
-		respond_state(c, false, "memory is tight\n");
-	else if (shared->bus != NULL && !bus_is_warm(shared->bus))
-		respond_state(c, false, "joining the log\n");
-	else if (shared->bus != NULL &&
-		 bus_lag_ms(shared->bus) > shared->config->bus_lag_ms)
-		respond_state(c, false, "behind the log\n");
-	else
-		respond_state(c, true, "ready\n");
+		return "draining";
+	if (!worker_has_place(shared))
+		return "too many connections";
+	if (!memory_allows(MEMORY_FOR_SUBSCRIBING))
+		return "memory is tight";
+	if (shared->bus != NULL && !bus_is_warm(shared->bus))
+		return "joining the log";
+	if (shared->bus != NULL &&
+	    bus_lag_ms(shared->bus) > shared->config->bus_lag_ms)
+		return "behind the log";
+	return NULL;
+}
+
+void routes_show_readiness(struct routes *r, struct conn *c,
+			   const struct http_request *request)
+{
+	const char *lacks = routes_why_not_ready(r);
+	char text[64];
+
+	(void)request;
+	snprintf(text, sizeof text, "%s\n", lacks == NULL ? "ready" : lacks);
+	respond_state(c, lacks == NULL, text);
+}
+
+bool routes_check_operator(struct routes *r, struct conn *c)
+{
+	return conn_listener(c) == LISTENER_ADMIN ||
+	       routes_check_password(r, c, 401);
 }
 
 void routes_show_metrics(struct routes *r, struct conn *c,
@@ -52,8 +68,7 @@ void routes_show_metrics(struct routes *r, struct conn *c,
 	const struct stats *stats[CONFIG_WORKERS_MAX];
 
 	(void)request;
-	if (conn_listener(c) != LISTENER_ADMIN &&
-	    !routes_check_password(r, c, 401))
+	if (!routes_check_operator(r, c))
 		return;
 	for (unsigned i = 0; i < shared->workers_count; i++)
 		stats[i] = &shared->workers[i]->stats;

@@ -7,7 +7,8 @@
  * caller.c     who sends a request: address, credentials
  * publish.c    POST /pub, POST /pub/TOPIC
  * topics.c     GET /topics
- * web.c        GET /isimud.js
+ * status.c     GET /status
+ * web.c        GET /isimud.js, the console
  * subscribe.c  GET /sub: the start of it
  * plan.c       GET /sub: what it asks for
  * authorize.c  who may subscribe
@@ -227,6 +228,13 @@ void routes_show_health(struct routes *r, struct conn *c,
 void routes_show_readiness(struct routes *r, struct conn *c,
 			   const struct http_request *request);
 
+/* NULL: new subscribers are welcome; or why they are not. */
+const char *routes_why_not_ready(const struct routes *r);
+
+/* Whether the request has the password, or came by ADMIN_PORT, which needs
+ * none. If not, it has been answered. */
+bool routes_check_operator(struct routes *r, struct conn *c);
+
 /* With the password, or on ADMIN_PORT. */
 void routes_show_metrics(struct routes *r, struct conn *c,
 			 const struct http_request *request);
@@ -359,7 +367,14 @@ void routes_show_topics(struct routes *r, struct conn *c,
 void routes_show_topic(struct routes *r, struct conn *c,
 		       const struct http_request *request);
 
+/* status.c */
+void routes_show_status(struct routes *r, struct conn *c,
+			const struct http_request *request);
+
 /* web.c */
+/* The console: a page, its style sheet, its script. */
+void routes_show_console(struct routes *r, struct conn *c,
+			 const struct http_request *request);
 void routes_show_library(struct routes *r, struct conn *c,
 			 const struct http_request *request);
 

@@ -1,4 +1,5 @@
-/* web.c - GET /isimud.js: what of src/web is in the program. */
+/* web.c - GET /isimud.js, and the console: what of src/web is in the program.
+ */
 #include "api/assets.h"
 #include "api/private.h"
 #include "base/check.h"
@@ -9,7 +10,17 @@
 /* For so long nobody asks again; then the entity tag says whether it is still
  * the same. An upgrade of the server is with all pages in that time. */
 #define MAX_AGE    "600"
-#define FIELDS_MAX 512
+#define FIELDS_MAX 768
+
+/* Nothing but what is here runs, and no other page frames it. "Try it" connects
+ * to whatever address it is given. */
+#define OF_CONSOLE                                                             \
+	"Cache-Control: no-cache\r\n"                                          \
+	"Content-Security-Policy: default-src 'none'; script-src 'self'; "     \
+	"style-src 'self'; img-src data:; connect-src 'self' http: https: "    \
+	"ws: wss:; base-uri 'none'; form-action 'none'; "                      \
+	"frame-ancestors 'none'\r\n"                                           \
+	"Referrer-Policy: no-referrer\r\n"
 
 /* What of an asset is sent. */
 struct form {
@@ -73,4 +84,18 @@ void routes_show_library(struct routes *r, struct conn *c,
 	(void)r;
 	show(c, request, find("isimud.js"),
 	     "Cache-Control: public, max-age=" MAX_AGE "\r\n");
+}
+
+void routes_show_console(struct routes *r, struct conn *c,
+			 const struct http_request *request)
+{
+	const char *name = "console.html";
+
+	if (!routes_check_operator(r, c))
+		return;
+	if (span_equal(request->path, SPAN("/console.css")))
+		name = "console.css";
+	else if (span_equal(request->path, SPAN("/console.js")))
+		name = "console.js";
+	show(c, request, find(name), OF_CONSOLE);
 }

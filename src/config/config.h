@@ -142,6 +142,12 @@ void config_print_help(FILE *out);
 /* Writes the effective settings, one a line; secrets are masked. */
 void config_print(const struct config *c, FILE *out);
 
+/* Calls `tell` for each setting, with the effective value, masked in the same
+ * way; "" if it has none. Ends at once if that returns anything but 0, which it
+ * returns. */
+typedef int (*config_tell_cb)(void *user, const char *name, const char *value);
+int config_tell(const struct config *c, config_tell_cb tell, void *user);
+
 /* Logs, at info, the settings that have a value, in one line, in the same way.
  */
 void config_log(const struct config *c);

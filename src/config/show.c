@@ -106,18 +106,30 @@ static void show_value(const struct config *c, const struct config_setting *s,
 	}
 }
 
-void config_print(const struct config *c, FILE *out)
+int config_tell(const struct config *c, config_tell_cb tell, void *user)
 {
 	char value[LOG_LINE_MAX];
+	int rv = 0;
 
-	for (size_t i = 0; i < config_settings_count; i++) {
+	for (size_t i = 0; i < config_settings_count && rv == 0; i++) {
 		show_value(c, &config_settings[i], value, sizeof value);
-		if (value[0] == '\0')
-			fprintf(out, "%s is not set\n",
-				config_settings[i].name);
-		else
-			fprintf(out, "%s=%s\n", config_settings[i].name, value);
+		rv = tell(user, config_settings[i].name, value);
 	}
+	return rv;
+}
+
+static int print_setting(void *user, const char *name, const char *value)
+{
+	if (value[0] == '\0')
+		fprintf(user, "%s is not set\n", name);
+	else
+		fprintf(user, "%s=%s\n", name, value);
+	return 0;
+}
+
+void config_print(const struct config *c, FILE *out)
+{
+	config_tell(c, print_setting, out);
 }
 
 #define SHOWN_MAX (2 * LOG_VALUE_MAX) /* bytes of a value in the log */

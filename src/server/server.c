@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #define STEP_MS         10   /* between looks whether all clients are gone */
@@ -170,6 +171,7 @@ static void free_workers(struct server *s)
 
 static int start_workers(struct server *s)
 {
+	s->shared.started_s = (uint64_t)time(NULL);
 	while (s->started < s->workers_count) {
 		int rv = worker_start(s->workers[s->started]);
 		if (rv != 0)

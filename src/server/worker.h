@@ -58,6 +58,7 @@ struct worker_shared {
 	unsigned workers_count;
 	const struct stats *acceptor;
 	uint64_t drain_spread_ms; /* for MAILBOX_DRAIN */
+	uint64_t started_s;       /* since 1970, by the wall clock */
 	/* By door: accepted and not closed yet; and those of them that are, or
 	 * ask to be, a WebSocket or an event stream. */
 	_Atomic size_t connections[LISTENER_KINDS];

@@ -363,11 +363,16 @@ def test_the_library_is_as_documented(server):
 
 def test_probes_and_metrics_are_as_documented(server):
     for path, fields in (("/healthz", {}), ("/readyz", {}),
-                         ("/metrics", ALICE)):
+                         ("/metrics", ALICE), ("/status", ALICE),
+                         ("/console", ALICE), ("/console.css", ALICE),
+                         ("/console.js", ALICE)):
         ask(server, path, 200, fields)
         ask(server, path, 200, fields, method="head")
-    ask(server, "/metrics", 401)
-    ask(server, "/metrics", 401, WRONG)
+    for path in ("/metrics", "/status", "/console"):
+        ask(server, path, 401)
+        ask(server, path, 401, WRONG)
+    tag = server.ask("GET", "/console", ALICE).field("ETag")
+    ask(server, "/console", 304, {**ALICE, "If-None-Match": tag})
 
 
 def test_draining_is_told_as_documented(start):
