@@ -441,8 +441,8 @@ static void respond_later(struct routes *r, struct conn *c,
 		break;
 	case UV_E2BIG:
 		refuse(r, c, 413,
-		       "A batch has at most 1024 publications, and fits one "
-		       "message of the log");
+		       "What is published at once has at most 1024 "
+		       "publications, and fits one message of the log");
 		break;
 	case UV_ENOTCONN:
 		refuse_without_log(r, c);

@@ -460,7 +460,11 @@ static void publish_later(struct routes *r, struct conn *c,
 		stats_add(routes_stats(r), STATS_publish_full, 1);
 		code = ENVELOPE_busy;
 	}
-	answer_error(r, c, command->ref, code, NULL);
+	if (rv == UV_E2BIG)
+		answer_error(r, c, command->ref, ENVELOPE_bad_command,
+			     "it is too long for the log");
+	else
+		answer_error(r, c, command->ref, code, NULL);
 }
 
 static void publish(struct routes *r, struct conn *c,

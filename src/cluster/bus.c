@@ -45,6 +45,8 @@ static int connect_to(struct bus *b, char error[static NATS_ERROR_MAX])
 		nats_close(b->nats);
 		b->nats = NULL;
 	}
+	if (rv == 0)
+		atomic_store(&b->record_max, nats_max_payload(b->nats));
 	return rv;
 }
 
@@ -374,6 +376,9 @@ int bus_publish(struct bus *b, struct bus_request *r)
 	CHECK(r->count > 0);
 	if (!atomic_load_explicit(&b->is_up, memory_order_relaxed))
 		return UV_ENOTCONN;
+	if (r->len + RECORD_HEAD_MAX + BUS_HEADERS_MAX >
+	    atomic_load_explicit(&b->record_max, memory_order_relaxed))
+		return UV_E2BIG;
 	if (atomic_fetch_add_explicit(&b->pending_bytes, bytes,
 				      memory_order_relaxed) +
 		    bytes >

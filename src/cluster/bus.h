@@ -125,8 +125,9 @@ struct bus_request {
 };
 
 /* Takes `r` if it returns 0: it will come back by the worker's mailbox, within
- * BUS_TIMEOUT and a little. Else UV_ENOTCONN: the log can't be reached, or
- * UV_ENOBUFS: too much is waiting; `r` is still the caller's. Threads: any. */
+ * BUS_TIMEOUT and a little. Else UV_ENOTCONN: the log can't be reached,
+ * UV_ENOBUFS: too much is waiting, or UV_E2BIG: it fits no message of the
+ * servers; `r` is still the caller's. Threads: any. */
 int bus_publish(struct bus *b, struct bus_request *r);
 
 /* Whether it was live once: what it has since is exact, if late. */

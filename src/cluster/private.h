@@ -44,10 +44,11 @@
 #define BUS_DUPLICATES_MS 30000
 #define BUS_AGE_MIN_MS    120000
 #define BUS_RECORD_BYTES                                                       \
-	262144 /* one of many publications; one alone may                      \
-		  be longer */
-#define WINDOW_RECORDS 64
-#define WINDOW_ID_MAX  80
+	262144              /* one of many publications; one alone may         \
+			       be longer */
+#define BUS_HEADERS_MAX 512 /* of a message that is a record */
+#define WINDOW_RECORDS  64
+#define WINDOW_ID_MAX   80
 
 enum bus_state {
 	BUS_STATE_DOWN,
@@ -170,6 +171,7 @@ struct bus {
 	_Atomic bool wants_stop;
 	_Atomic uint64_t behind_ms; /* uv_hrtime() in ms since when it is not at
 				       the end of the log; 0: it is */
+	_Atomic size_t record_max;  /* bytes that the server takes */
 	_Atomic size_t pending_bytes;
 	_Atomic uint64_t sequence;
 	_Atomic uint64_t asked;  /* the last ticket of bus_ask_epoch() */

@@ -369,6 +369,9 @@ def test_a_batch_is_one_everywhere_with_receipts_of_all_nodes(cluster):
         assert [d for d in got if int(d[1]) % 2 == 0] == ["m0", "m2", "m4"]
         assert [d for d in got if int(d[1]) % 2 == 1] == ["m1", "m3", "m5"]
     assert say_batch(a, 1025 * ["x"]).status == 413
+    # Each has its publisher's name: more than max_payload in all.
+    long = {"Authorization": basic(1024 * "n")}
+    assert say_batch(a, 1024 * ["x"], **long).status == 413
     assert say_batch(a, []).json() == []
     assert say_batch(a, [], **{"Idempotency-Key": "k"}).json() == []
 

@@ -215,6 +215,7 @@ static int open_bus(void **state)
 						     .renew = renew,
 						     .reached = reached}};
 	is_full = false;
+	bus->record_max = 10000;
 	bus->end = &bus->first;
 	bus->backlog.end = &bus->backlog.first;
 	bus->servers_count = 1;
@@ -815,6 +816,20 @@ static void what_waits_is_bounded(void **state)
 	assert_int_equal(atomic_load(&bus->pending_bytes), 0);
 }
 
+/* The server would drop the connection, or nats.c refuse it for ever. */
+static void what_fits_no_message_is_refused_at_once(void **state)
+{
+	(void)state;
+	go_live(10, 5);
+	bus->options.pending_bytes = 100000;
+	struct bus_request *big = calloc(1, sizeof *big + 10000);
+	big->count = 1;
+	big->len = 10000;
+	assert_int_equal(bus_publish(bus, big), UV_E2BIG);
+	free(big);
+	assert_int_equal(atomic_load(&bus->pending_bytes), 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_bus, close_bus)
@@ -851,6 +866,7 @@ int main(void)
 		TEST(a_number_of_before_is_never_answered),
 		TEST(what_waits_goes_in_one_record),
 		TEST(what_waits_is_bounded),
+		TEST(what_fits_no_message_is_refused_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
