@@ -491,7 +491,10 @@ static void publish_once(struct routes *r, struct conn *c,
 	}
 	if (goes_to_log(r, b)) {
 		receipts_end(receipts, &id, now_ms, (struct span){0});
-		respond_later(r, c, b, &id);
+		/* Without receipts the log must not know it again, either. */
+		respond_later(r, c, b,
+			      routes_config(r)->idempotency_ttl_ms > 0 ? &id
+								       : NULL);
 		return;
 	}
 	rv = publish_all(r, b);

@@ -91,6 +91,10 @@ void bus_stop(struct bus *b);
 /* After bus_stop(), once no other thread uses it. NULL is fine. */
 void bus_free(struct bus *b);
 
+/* For so long at least must a key be remembered that was published with: twice
+ * the duplicate window of a stream that BUS_CREATE makes. */
+#define BUS_KEYS_MS 60000
+
 /* What became of a request. */
 enum bus_outcome {
 	BUS_PUBLISHED, /* in the log: `number` */

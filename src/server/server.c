@@ -128,6 +128,15 @@ static int make_workers(struct server *s, unsigned count)
 	return 0;
 }
 
+/* What the log still knows as a duplicate must still be in the table. */
+static uint64_t receipts_ttl_ms(const struct config *c)
+{
+	if (c->nats_url == NULL || c->idempotency_ttl_ms == 0)
+		return c->idempotency_ttl_ms;
+	return c->idempotency_ttl_ms > BUS_KEYS_MS ? c->idempotency_ttl_ms
+						   : BUS_KEYS_MS;
+}
+
 /* What all workers share, and post to their mailboxes. */
 static int make_tables(struct server *s)
 {
@@ -152,7 +161,7 @@ static int make_tables(struct server *s)
 	if (rv == 0)
 		rv = verdicts_new(&s->shared.verdicts, &verdicts);
 	if (rv == 0)
-		rv = receipts_new(&s->shared.receipts, c->idempotency_ttl_ms,
+		rv = receipts_new(&s->shared.receipts, receipts_ttl_ms(c),
 				  c->idempotency_bytes);
 	return rv;
 }

@@ -388,6 +388,23 @@ def test_a_batch_with_a_key_is_answered_alike_by_all_nodes(cluster):
                      **{"Idempotency-Key": "k"}).status == 422
 
 
+def test_without_receipts_a_key_publishes_again(cluster):
+    one = cluster(nodes=2, servers=1, IDEMPOTENCY_TTL=0)
+    ids = [say(node, "x", **{"Idempotency-Key": "k"}).json()["id"]
+           for node in one.nodes]
+    assert ids[0] != ids[1]
+
+
+def test_a_key_is_known_for_as_long_as_the_log_knows_it(cluster):
+    one = cluster(nodes=2, servers=1, IDEMPOTENCY_TTL=1)
+    a, b = one.nodes
+    first = say(a, "x", **{"Idempotency-Key": "k"})
+    time.sleep(2)  # longer than IDEMPOTENCY_TTL
+    again = say(b, "x", **{"Idempotency-Key": "k"})
+    assert again.status == 200, again.body
+    assert again.json()["id"] == first.json()["id"]
+
+
 def test_a_session_publishes_to_all_nodes_in_order(cluster):
     one = cluster(nodes=2, servers=1)
     a, b = one.nodes
