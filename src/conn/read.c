@@ -148,6 +148,8 @@ static void count_inflated(struct conn_group *g)
 	struct deflate_totals before = g->inflated;
 
 	g->inflated = inflater_totals(g->inflater);
+	if (g->inflated.messages == before.messages)
+		return;
 	stats_add(g->stats, STATS_inflated,
 		  g->inflated.messages - before.messages);
 	stats_add(g->stats, STATS_inflate_bytes_in,

@@ -121,11 +121,13 @@ bool subscribers_count_deflated(struct subscribers *all)
 	if (all->deflater == NULL)
 		return false;
 	all->deflated = deflater_totals(all->deflater);
+	if (all->deflated.messages == before.messages)
+		return false;
 	stats_add(all->stats, STATS_deflated,
 		  all->deflated.messages - before.messages);
 	stats_add(all->stats, STATS_deflate_bytes_in,
 		  all->deflated.bytes_in - before.bytes_in);
 	stats_add(all->stats, STATS_deflate_bytes_out,
 		  all->deflated.bytes_out - before.bytes_out);
-	return all->deflated.messages != before.messages;
+	return true;
 }
