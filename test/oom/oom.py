@@ -333,6 +333,32 @@ def scene_replay(server, name):
     follow(lambda: session.receive_json()["data"], published)
 
 
+def scene_compressed(server, name):
+    """Compressed both ways, in each form: what there is no memory to compress
+    comes as it is."""
+    from client import PING, TEXT, deflate, frame, subscription
+    raw = opened(lambda: server.websocket(
+        extensions="permessage-deflate; server_max_window_bits=9"))
+    try:
+        raw.send(frame(TEXT, deflate(subscription("alice", name)), rsv=4)
+                 + frame(PING, b"subscribed?"))
+    except ConnectionError:
+        raise Refused("ended")
+    next_of(lambda: raw.expect_pong(b"subscribed?"))
+    session = opened(lambda: server.websocket(
+        subprotocols=["isimud.v1"], extensions="permessage-deflate"))
+    command(session, "subscribe", publisher="alice", topic=name)
+    streams = [opened(lambda: server.event_stream(
+        target, fields={"Accept-Encoding": "gzip"})) for target in (
+            sub_target("alice", name), sub_target("alice", name, name + "b"))]
+    texts = ["short", "z" * 5000, "y" * 30000, "x" * 300000]
+    published = publish_some(server, name, texts)
+    follow(raw.receive, published)
+    follow(lambda: session.receive_json()["data"], published)
+    for stream in streams:
+        follow(lambda: read_data(stream), published)
+
+
 def scene_many(server, name):
     """Tables grow: subscribers of one topic, topics of one publisher."""
     sockets = [opened(lambda: server.websocket(
