@@ -57,6 +57,10 @@ static void check_round_trip(struct inflater *i, struct span message,
 	CHECK(inflater_inflate(i, (struct span){payload.bytes, len}, LIMIT,
 			       &back) == 0);
 	CHECK(span_equal(back, message));
+	/* A byte less is not enough. */
+	CHECK(deflater_append(d, window, message, payload.len - 1, &payload) ==
+	      -E2BIG);
+	CHECK(payload.len == len + DEFLATE_TAIL_LEN);
 	deflater_free(d);
 	buf_fini(&payload);
 }
@@ -107,6 +111,25 @@ static void check_without_memory(struct span payload)
 	}
 }
 
+static void check_deflating_without_memory(struct span message)
+{
+	for (unsigned nth = 1; nth < 12; nth++) {
+		struct deflater *d = deflater_new(1, 1);
+		struct buf out = {0};
+
+		CHECK(d != NULL);
+		alloc_fail_at(nth);
+		int rv = deflater_append(d, DEFLATE_WINDOW_FULL, message,
+					 SIZE_MAX, &out);
+		bool has_failed = alloc_end();
+		CHECK(rv == 0 || (rv == -ENOMEM && has_failed && out.len == 0));
+		deflater_free(d);
+		buf_fini(&out);
+		if (!has_failed)
+			return;
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *copy;
@@ -122,6 +145,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		check_payload(rest, data[0]);
 		check_without_memory(rest);
+		check_deflating_without_memory(rest);
 	}
 	free(copy);
 	return 0;
