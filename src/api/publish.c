@@ -2,6 +2,7 @@
 #include "api/private.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "server/apply.h"
 #include "server/relief.h"
 #include "topics/receipts.h"
 
@@ -217,20 +218,11 @@ static int read_plain(struct routes *r, const struct http_request *request,
 	return read_event(r, request->query, &p->data, error);
 }
 
-/* Bytes that all receipts may have. */
-static size_t receipts_max(const struct batch *b)
-{
-	return b->count * (RECEIPT_MAX + 1) + 2;
-}
-
-/* Appends a receipt to r->page, which has RECEIPT_MAX bytes left. */
 static void add_receipt(struct routes *r,
 			const struct registry_receipt *receipt)
 {
-	char *at = r->page.bytes + r->page.len;
-	uint64_t epoch = registry_epoch(r->worker->shared->registry);
-
-	r->page.len += (size_t)(receipt_write(at, epoch, receipt) - at);
+	receipt_list_add(&r->page, registry_epoch(r->worker->shared->registry),
+			 receipt);
 }
 
 static int publish_single(struct routes *r, const struct batch *b)
@@ -272,11 +264,8 @@ static int publish_several(struct routes *r, const struct batch *b)
 	if (rv == 0)
 		rv = registry_publish_all(r->worker->shared->registry, items,
 					  b->count);
-	for (size_t i = 0; rv == 0 && i < b->count; i++) {
-		if (i > 0)
-			r->page.bytes[r->page.len++] = ',';
+	for (size_t i = 0; rv == 0 && i < b->count; i++)
 		add_receipt(r, &items[i].receipt);
-	}
 	for (size_t i = 0; i < b->count; i++)
 		bytes += b->all[i].data.text.len;
 	if (rv == 0)
@@ -290,20 +279,14 @@ static int publish_several(struct routes *r, const struct batch *b)
  * 0, UV_ENOBUFS or UV_ENOMEM. */
 static int publish_all(struct routes *r, const struct batch *b)
 {
-	struct buf *page = &r->page;
+	int rv = receipt_list_begin(&r->page, b->count, b->is_array);
 
-	page->len = 0;
-	int rv = buf_reserve(page, receipts_max(b));
-	if (rv != 0)
-		return rv;
-	if (b->is_array)
-		page->bytes[page->len++] = '[';
-	if (b->count == 1)
+	if (rv == 0 && b->count == 1)
 		rv = publish_single(r, b);
-	else if (b->count > 1)
+	else if (rv == 0 && b->count > 1)
 		rv = publish_several(r, b);
-	if (b->is_array)
-		page->bytes[page->len++] = ']';
+	if (rv == 0)
+		receipt_list_end(&r->page, b->is_array);
 	return rv;
 }
 
@@ -364,29 +347,13 @@ static bool answer_repeated(struct routes *r, struct conn *c,
 /* Writes the receipts to r->page. Returns 0 or UV_ENOMEM. */
 static int write_replicated(struct routes *r, const struct bus_request *q)
 {
-	struct span body = {q->body, q->len};
-	struct record_publication p;
-	struct buf *page = &r->page;
+	const struct apply_published published = {.body = {q->body, q->len},
+						  .count = q->count,
+						  .is_array = q->is_array,
+						  .epoch = q->epoch,
+						  .number = q->number};
 
-	page->len = 0;
-	if (buf_reserve(page, q->count * (RECEIPT_MAX + 1) + 2) != 0)
-		return UV_ENOMEM;
-	char *at = page->bytes;
-	if (q->is_array)
-		*at++ = '[';
-	for (unsigned i = 0; record_next(&body, &p); i++) {
-		struct topic_key key = {p.publisher, p.topic};
-		struct registry_receipt receipt = {
-			q->number + i,
-			worker_count_subscribers(r->worker->shared, &key)};
-		if (i > 0)
-			*at++ = ',';
-		at = receipt_write(at, q->epoch, &receipt);
-	}
-	if (q->is_array)
-		*at++ = ']';
-	page->len = (size_t)(at - page->bytes);
-	return 0;
+	return apply_write_receipts(r->worker->shared, &r->page, &published);
 }
 
 static void count_replicated(struct routes *r, const struct bus_request *q)
@@ -483,8 +450,8 @@ static void publish_once(struct routes *r, struct conn *c,
 	receipts_identify(&id, b->publisher,
 			  request->fields[HTTP_IDEMPOTENCY_KEY],
 			  target_of(request), request->content);
-	int rv = receipts_begin(receipts, &id, now_ms, receipts_max(b),
-				&r->page);
+	int rv = receipts_begin(receipts, &id, now_ms,
+				receipt_list_max(b->count), &r->page);
 	if (rv != 0) {
 		answer_found(r, c, rv);
 		return;

@@ -22,51 +22,64 @@ static uint64_t now_ms(const struct bus *b)
 
 /* --- the stream ----------------------------------------------------------- */
 
-void log_want_stream(const struct bus_options *o, struct nats_stream *s)
+static int64_t age_min_ns(const struct bus_options *o)
 {
 	uint64_t age_ms = o->history_ttl_ms > BUS_AGE_MIN_MS ? o->history_ttl_ms
 							     : BUS_AGE_MIN_MS;
 
-	*s = (struct nats_stream){
-		.subject = BUS_SUBJECT,
-		.is_limits = true,
-		.discards_old = true,
-		.denies_delete = true,
-		.messages_max = -1,
-		.messages_per_subject_max = -1,
-		.bytes_max = -1,
-		.age_max_ns = (int64_t)(age_ms * NS_A_MS),
-		.duplicates_ns = (int64_t)(BUS_DUPLICATES_MS * NS_A_MS),
-		.message_max_bytes = -1,
-		.replicas = o->replicas,
-	};
+	return (int64_t)(age_ms * NS_A_MS);
+}
+
+/* What the log demands of its stream: member, what it is made with, whether
+ * what it `is` will do, and what else to say. */
+/* clang-format off */
+#define DEMANDS(X)                                                             \
+	X(is_limits, true, is == want,                                         \
+	  "its retention must be by limits")                                   \
+	X(discards_old, true, is == want,                                      \
+	  "it must discard old messages")                                      \
+	X(denies_delete, true, is == want,                                     \
+	  "it must deny deleting messages (deny_delete)")                      \
+	X(messages_per_subject_max, -1, is <= 0,                               \
+	  "it must have no limit of messages per subject")                     \
+	X(age_max_ns, age_min_ns(o), is == 0 || is >= want,                    \
+	  "its max_age must be at least HISTORY_TTL, and 2 minutes")           \
+	X(duplicates_ns, (int64_t)(BUS_DUPLICATES_MS * NS_A_MS), is >= want,   \
+	  "its duplicate window must be at least 30 seconds")                  \
+	X(message_max_bytes, -1,                                               \
+	  is <= 0 || (uint64_t)is >= o->body_max_bytes + 1024,                 \
+	  "its max_msg_size must be at least MAX_BODY and 1 KiB")
+/* clang-format on */
+
+void log_want_stream(const struct bus_options *o, struct nats_stream *s)
+{
+	*s = (struct nats_stream){.subject = BUS_SUBJECT,
+				  .messages_max = -1,
+				  .bytes_max = -1,
+				  .replicas = o->replicas};
+#define DEMAND(member, wanted, fits, text) s->member = (wanted);
+	DEMANDS(DEMAND)
+#undef DEMAND
 }
 
 int log_check_stream(const struct bus_options *o, const struct nats_stream *s,
 		     char error[static BUS_ERROR_MAX])
 {
-	struct nats_stream want;
+	struct nats_stream wanted;
 	const char *wrong = NULL;
+	int64_t is;
+	int64_t want;
 
-	log_want_stream(o, &want);
-	if (strcmp(s->subject, want.subject) != 0)
+	log_want_stream(o, &wanted);
+	if (strcmp(s->subject, wanted.subject) != 0)
 		wrong = "its one subject must be " BUS_SUBJECT;
-	else if (!s->is_limits)
-		wrong = "its retention must be by limits";
-	else if (!s->discards_old)
-		wrong = "it must discard old messages";
-	else if (!s->denies_delete)
-		wrong = "it must deny deleting messages (deny_delete)";
-	else if (s->messages_per_subject_max > 0)
-		wrong = "it must have no limit of messages per subject";
-	else if (s->age_max_ns != 0 && s->age_max_ns < want.age_max_ns)
-		wrong = "its max_age must be at least HISTORY_TTL, and 2 "
-			"minutes";
-	else if (s->duplicates_ns < want.duplicates_ns)
-		wrong = "its duplicate window must be at least 30 seconds";
-	else if (s->message_max_bytes > 0 &&
-		 (uint64_t)s->message_max_bytes < o->body_max_bytes + 1024)
-		wrong = "its max_msg_size must be at least MAX_BODY and 1 KiB";
+#define DEMAND(member, value, fits, text)                                      \
+	is = s->member;                                                        \
+	want = wanted.member;                                                  \
+	if (wrong == NULL && !(fits))                                          \
+		wrong = text;
+	DEMANDS(DEMAND)
+#undef DEMAND
 	if (wrong == NULL)
 		return 0;
 	snprintf(error, BUS_ERROR_MAX, "the stream %s does not fit: %s",

@@ -54,34 +54,23 @@ static void apply(void *user, uint64_t number, uint64_t accepted_ns,
 	relief_on_publication(a->shared);
 }
 
-static int write_receipts(struct apply *a, const struct record *r,
-			  uint64_t number)
+int apply_write_receipts(const struct worker_shared *shared, struct buf *out,
+			 const struct apply_published *published)
 {
-	struct buf *out = &a->receipt;
-	bool is_array = r->flags & RECORD_IS_ARRAY;
-
-	struct span body = r->body;
+	struct span body = published->body;
 	struct record_publication p;
 
-	out->len = 0;
-	if (buf_reserve(out, r->count * (RECEIPT_MAX + 1) + 2) != 0)
-		return UV_ENOMEM;
-	char *at = out->bytes;
-	if (is_array)
-		*at++ = '[';
-	for (unsigned i = 0; record_next(&body, &p); i++) {
+	int rv = receipt_list_begin(out, published->count, published->is_array);
+	for (unsigned i = 0; rv == 0 && record_next(&body, &p); i++) {
 		struct topic_key key = {p.publisher, p.topic};
 		struct registry_receipt receipt = {
-			number + i, worker_count_subscribers(a->shared, &key)};
-		if (i > 0)
-			*at++ = ',';
-		at = receipt_write(at, registry_epoch(a->shared->registry),
-				   &receipt);
+			published->number + i,
+			worker_count_subscribers(shared, &key)};
+		receipt_list_add(out, published->epoch, &receipt);
 	}
-	if (is_array)
-		*at++ = ']';
-	out->len = (size_t)(at - out->bytes);
-	return 0;
+	if (rv == 0)
+		receipt_list_end(out, published->is_array);
+	return rv;
 }
 
 static void applied(void *user, const struct record *r, uint64_t number)
@@ -91,8 +80,14 @@ static void applied(void *user, const struct record *r, uint64_t number)
 	uint64_t now_ms = uv_hrtime() / 1000000;
 	struct receipts_request key;
 	struct buf found = {0};
+	const struct apply_published published = {
+		.body = r->body,
+		.count = r->count,
+		.is_array = r->flags & RECORD_IS_ARRAY,
+		.epoch = registry_epoch(a->shared->registry),
+		.number = number};
 
-	if (write_receipts(a, r, number) != 0)
+	if (apply_write_receipts(a->shared, &a->receipt, &published) != 0)
 		return;
 	struct span text = {a->receipt.bytes, a->receipt.len};
 	memcpy(key.id, r->id, sizeof key.id);

@@ -22,4 +22,18 @@ void apply_fini(struct apply *a);
 
 struct bus_sink apply_sink(struct apply *a);
 
+/* Publications that the log has. */
+struct apply_published {
+	struct span body; /* as record_next() reads it */
+	size_t count;     /* of them in `body` */
+	bool is_array;    /* the request had an array */
+	uint64_t epoch;
+	uint64_t number; /* of the first */
+};
+
+/* Writes to `out` what their publisher is answered: a receipt, or an array.
+ * Returns 0 or UV_ENOMEM. Threads: any. */
+int apply_write_receipts(const struct worker_shared *shared, struct buf *out,
+			 const struct apply_published *published);
+
 #endif

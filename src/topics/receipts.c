@@ -329,23 +329,48 @@ size_t receipts_bytes(const struct receipts *all)
 	return atomic_load_explicit(&all->bytes, memory_order_relaxed);
 }
 
-static char *put(char *at, struct span text)
+static char *put_text(char *at, struct span text)
 {
 	memcpy(at, text.bytes, text.len);
 	return at + text.len;
 }
 
-char *receipt_write(char *at, uint64_t epoch,
-		    const struct registry_receipt *receipt)
+size_t receipt_list_max(size_t count)
+{
+	return count * (RECEIPT_MAX + 1) + 2;
+}
+
+int receipt_list_begin(struct buf *out, size_t count, bool is_array)
+{
+	out->len = 0;
+	int rv = buf_reserve(out, receipt_list_max(count));
+
+	if (rv == 0 && is_array)
+		out->bytes[out->len++] = '[';
+	return rv;
+}
+
+void receipt_list_add(struct buf *out, uint64_t epoch,
+		      const struct registry_receipt *receipt)
 {
 	_Static_assert(CURSOR_MAX + DECIMAL_MAX + 32 <= RECEIPT_MAX,
 		       "the longest receipt fits");
-	at = put(at, SPAN("{\"id\":\""));
+	char *at = out->bytes + out->len;
+
+	if (out->len > 1) /* behind another */
+		*at++ = ',';
+	at = put_text(at, SPAN("{\"id\":\""));
 	at += cursor_write(at, epoch, receipt->sequence);
-	at = put(at, SPAN("\",\"subscribers\":"));
+	at = put_text(at, SPAN("\",\"subscribers\":"));
 	at = decimal_write(at, receipt->subscribers);
 	*at++ = '}';
-	return at;
+	out->len = (size_t)(at - out->bytes);
+}
+
+void receipt_list_end(struct buf *out, bool is_array)
+{
+	if (is_array)
+		out->bytes[out->len++] = ']';
 }
 
 /* --- requests ------------------------------------------------------------ */

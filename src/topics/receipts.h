@@ -19,6 +19,7 @@
 #include "base/span.h"
 #include "topics/registry.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,10 +35,17 @@ void receipts_free(struct receipts *all);
 
 #define RECEIPT_MAX 96 /* bytes */
 
-/* Writes {"id":"EPOCH-SEQ","subscribers":N} to `at`, which has RECEIPT_MAX
- * bytes. Returns its end. */
-char *receipt_write(char *at, uint64_t epoch,
-		    const struct registry_receipt *receipt);
+/* Writes what a publishing request is answered: one receipt, as
+ * {"id":"EPOCH-SEQ","subscribers":N}, or an array of them. The first empties
+ * `out` and makes room for `count` receipts, so that the others can't fail; it
+ * returns 0 or UV_ENOMEM. */
+int receipt_list_begin(struct buf *out, size_t count, bool is_array);
+void receipt_list_add(struct buf *out, uint64_t epoch,
+		      const struct registry_receipt *receipt);
+void receipt_list_end(struct buf *out, bool is_array);
+
+/* Bytes that a list of `count` has at most. */
+size_t receipt_list_max(size_t count);
 
 /* One request that has a key. */
 struct receipts_request {
