@@ -160,14 +160,14 @@ $(foreach flavour,fuzz cover,$(FUZZ:%.c=build/$(flavour)/%.o) \
 
 .PHONY: deps deps-build deps-test deps-fuzz
 deps: ## installs the packages that building needs, if any is missing
-	@scripts/deps.sh build
+	@scripts/build/deps.sh build
 
 deps-build deps-test deps-fuzz: deps-%:
-	@$(if $(filter-out $(AS_IT_IS),$(or $(MAKECMDGOALS),all)),scripts/deps.sh $*)
+	@$(if $(filter-out $(AS_IT_IS),$(or $(MAKECMDGOALS),all)),scripts/build/deps.sh $*)
 
 .PHONY: run
 run: all ## installs what is missing, builds, and starts the server
-	@scripts/run.sh build/isimud
+	@scripts/build/run.sh build/isimud
 
 .PHONY: install
 install: all ## installs build/isimud to $(DESTDIR)$(PREFIX)/bin
@@ -183,50 +183,52 @@ export JOBS PYTHON
 
 .PHONY: test unit integration
 test: programs-$(FLAVOUR) all ## installs what is missing, builds, and runs every test (T=word: as below)
-	@scripts/test.sh $(FLAVOUR) "$(T)" both $(call UNIT_BIN,$(FLAVOUR))
+	@scripts/build/test.sh $(FLAVOUR) "$(T)" both $(call UNIT_BIN,$(FLAVOUR))
 
 unit: $(call UNIT_BIN,$(FLAVOUR)) ## the unit tests of FLAVOUR (T=word: test_word, or all of the folder word)
-	@scripts/test.sh $(FLAVOUR) "$(T)" unit $^
+	@scripts/build/test.sh $(FLAVOUR) "$(T)" unit $^
 
 integration: $(OUT)/isimud $(OUT)/echo ## the integration tests against FLAVOUR (T=word: pytest -k word)
-	@scripts/deps.sh test
-	@scripts/test.sh $(FLAVOUR) "$(T)" integration
+	@scripts/build/deps.sh test
+	@scripts/build/test.sh $(FLAVOUR) "$(T)" integration
+
+# --- hunting mistakes ---------------------------------------------------------
 
 .PHONY: asan tsan valgrind
 asan: programs-asan ## every test under AddressSanitizer, UBSan and LeakSanitizer
-	@scripts/sanitize.sh asan "$(T)" $(call UNIT_BIN,asan)
+	@scripts/check/sanitize.sh asan "$(T)" $(call UNIT_BIN,asan)
 
 tsan: programs-tsan ## every test under ThreadSanitizer
-	@scripts/sanitize.sh tsan "$(T)" $(call UNIT_BIN,tsan)
+	@scripts/check/sanitize.sh tsan "$(T)" $(call UNIT_BIN,tsan)
 
 valgrind: programs-debug ## the unit tests and a part of the integration tests under valgrind
-	@scripts/sanitize.sh valgrind "$(T)" $(call UNIT_BIN,debug)
+	@scripts/check/sanitize.sh valgrind "$(T)" $(call UNIT_BIN,debug)
 
 .PHONY: fuzz
 fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, handshake, fields, websocket, deflate, json, envelope, sse, history_file or record (default: each) for S=60 seconds
-	@scripts/fuzz.sh "$(F)" "$(or $(S),60)"
+	@scripts/check/fuzz.sh "$(F)" "$(or $(S),60)"
 
 .PHONY: tcp-fuzz soak
 tcp-fuzz: build/asan/isimud ## hostile clients against the whole server, beside witnesses, for S=60 seconds (SEED=n)
-	@scripts/deps.sh test
-	@FLAVOUR=asan scripts/soak.sh --seconds $(or $(S),60) $(if $(SEED),--seed $(SEED))
+	@scripts/build/deps.sh test
+	@FLAVOUR=asan scripts/check/soak.sh --seconds $(or $(S),60) $(if $(SEED),--seed $(SEED))
 
 soak: $(OUT)/isimud ## the same with clients that come and go, for S=1800 seconds: promises, descriptors, memory
-	@scripts/deps.sh test
-	@FLAVOUR=$(FLAVOUR) scripts/soak.sh --churn --seconds $(or $(S),1800) $(if $(SEED),--seed $(SEED))
+	@scripts/build/deps.sh test
+	@FLAVOUR=$(FLAVOUR) scripts/check/soak.sh --churn --seconds $(or $(S),1800) $(if $(SEED),--seed $(SEED))
 
 .PHONY: cluster-test cluster-soak cluster-bench
 cluster-test: $(OUT)/isimud $(OUT)/echo ## several nodes, all faults, with the newest nats-server at hand (T=word)
-	@scripts/deps.sh test
-	@FLAVOUR=$(FLAVOUR) scripts/cluster.sh test $(if $(T),"$(T)")
+	@scripts/build/deps.sh test
+	@FLAVOUR=$(FLAVOUR) scripts/check/cluster.sh test $(if $(T),"$(T)")
 
 cluster-soak: $(OUT)/isimud ## several nodes under random faults for S=600 seconds (SEED=n): the clients' ledger balances
-	@scripts/deps.sh test
-	@FLAVOUR=$(FLAVOUR) scripts/cluster.sh soak $(or $(S),600) $(SEED)
+	@scripts/build/deps.sh test
+	@FLAVOUR=$(FLAVOUR) scripts/check/cluster.sh soak $(or $(S),600) $(SEED)
 
 cluster-bench: all ## several nodes beside one: rates, latencies, fail-over, start (figures of README)
-	@scripts/deps.sh test
-	@scripts/cluster.sh bench
+	@scripts/build/deps.sh test
+	@scripts/check/cluster.sh bench
 
 # What stands between the program and its libraries' malloc().
 build/oom/fail.so: test/oom/fail.c Makefile
@@ -237,23 +239,25 @@ build/oom/fail.so: test/oom/fail.c Makefile
 .PHONY: oom
 OOM ?= debug
 oom: build/oom/fail.so build/$(OOM)/isimud ## fails each allocation of a run (EVERY=7: each seventh, BURST=20: so many, SCENE=word, SEED=n, OOM=debug|asan)
-	@scripts/deps.sh test
+	@scripts/build/deps.sh test
 	@ISIMUD=$(CURDIR)/build/$(OOM)/isimud FLAVOUR=$(OOM) $(PYTHON) test/oom/oom.py --every $(or $(EVERY),1) \
 	  --burst $(or $(BURST),1) $(if $(SCENE),--scene $(SCENE)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: fuzz-coverage
 fuzz-coverage: $(FUZZ:test/fuzz/%.c=build/cover/fuzz/%) ## how many lines of each parser the kept inputs reach; fails below 95 %
-	@scripts/fuzz_coverage.sh
+	@scripts/check/fuzz_coverage.sh
+
+# --- container ----------------------------------------------------------------
 
 .PHONY: image image-test
 # ENGINE=start runs a dockerd of its own, where no container engine runs.
-WITH_ENGINE := $(if $(filter start,$(ENGINE)),ENGINE=docker scripts/dockerd.sh)
+WITH_ENGINE := $(if $(filter start,$(ENGINE)),ENGINE=docker scripts/container/dockerd.sh)
 image: ## builds the container image (ENGINE: docker, podman, buildah, start)
-	@$(WITH_ENGINE) scripts/image.sh
+	@$(WITH_ENGINE) scripts/container/image.sh
 
 image-test: ## builds the image, and tries it read-only, in 64 MB
-	@scripts/deps.sh test
-	@$(WITH_ENGINE) sh -c 'scripts/image.sh && scripts/image_test.py'
+	@scripts/build/deps.sh test
+	@$(WITH_ENGINE) sh -c 'scripts/container/image.sh && scripts/container/image_test.py'
 
 .PHONY: deb deb-test
 deb: ## the Debian package of the committed tree, in build/deb
@@ -262,16 +266,18 @@ deb: ## the Debian package of the committed tree, in build/deb
 deb-test: deb ## installs it in a clean Debian, starts it, asks it, removes it (as root)
 	@scripts/deb_test.sh
 
+# --- load ---------------------------------------------------------------------
+
 .PHONY: bench bench-plot
 bench-plot: ## draws test/bench/figure.svg from what `make bench` measured
-	@scripts/bench_plot.py
+	@scripts/load/bench_plot.py
 
 bench: all ## release build beside rawfan and the peers installed: rates, latencies, memory
-	@scripts/bench.sh
+	@scripts/load/bench.sh
 
 .PHONY: load
 load: all ## the k6 scripts, with thresholds, against a release server (S=10 s each)
-	@SECONDS_EACH=$(or $(S),10) scripts/load.sh
+	@SECONDS_EACH=$(or $(S),10) scripts/load/load.sh
 
 # --- check ------------------------------------------------------------------
 
@@ -283,15 +289,15 @@ format: ## lays out the C files by .clang-format
 	clang-format -i $(C_FILES)
 
 format-check: ## fails if `make format` would change anything
-	@scripts/deps.sh lint
+	@scripts/build/deps.sh lint
 	clang-format --dry-run --Werror $(C_FILES)
 
 .PHONY: lint
 lint: build/isimud build/debug/isimud ## clang-tidy, cppcheck, the layers' includes, circles of files, the binary's hardening
-	@scripts/deps.sh build lint
-	@scripts/layers.sh
-	@scripts/hardening.sh build/isimud
-	@scripts/lint.sh
+	@scripts/build/deps.sh build lint
+	@scripts/check/layers.sh
+	@scripts/check/hardening.sh build/isimud
+	@scripts/check/lint.sh
 
 .PHONY: clean
 clean: ## removes build/
@@ -299,5 +305,8 @@ clean: ## removes build/
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | \
-	  column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
+	@awk -F ':.*## ' ' \
+	  /^# --- / { group = $$0; gsub(/^# --- | -*$$/, "", group) } \
+	  /^[a-z-]+:.*## / { \
+	    if (group != last) print (last ? "\n" : "") group; \
+	    last = group; printf "  %-14s %s\n", $$1, $$2 }' Makefile

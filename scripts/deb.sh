@@ -4,7 +4,7 @@
 # usage: deb.sh
 set -eu
 cd "$(dirname "$0")/.."
-scripts/deps.sh build deb
+scripts/build/deps.sh build deb
 version=$(sed -n 's/^#define VERSION "\(.*\)"/\1/p' src/base/version.h)
 out=$PWD/build/deb
 tree=$out/isimud-$version

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 deb=$(ls build/deb/isimud_*.deb)
 suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 base=${BARE_DIR:-/tmp/isimud-bare}/$suite
-[ -e "$base.done" ] || scripts/bare.sh "$suite" true
+[ -e "$base.done" ] || scripts/build/bare.sh "$suite" true
 root=$(mktemp -d "$base.deb.XXXXXX")
 server=
 cleanup() {

@@ -1,6 +1,6 @@
 """Loads openapi.yaml and asyncapi.yaml, and holds values against them.
 
-Used by scripts/api_check.py and by the integration tests. It needs python3-yaml
+Used by scripts/check/api_check.py and by the integration tests. It needs python3-yaml
 and python3-jsonschema (4.10 to 4.19) alone. Schemas are those of JSON Schema
 2020-12 in OpenAPI 3.1, and of draft 07 in AsyncAPI 3.0.
 """

@@ -14,7 +14,7 @@ from program import ROOT
 
 pytestmark = [
     pytest.mark.skipif(not browser.path(), reason="chromium is not installed:"
-                       " scripts/deps.sh browser"),
+                       " scripts/build/deps.sh browser"),
     pytest.mark.skipif(os.environ.get("FLAVOUR") == "valgrind",
                        reason="it waits for nobody that is so slow"),
 ]

@@ -1,7 +1,7 @@
 """Event streams as Python's requests and urllib3, curl, node's fetch and Go read
 them. Some deliver a body without a length or chunks late or never; all but one
 ask for gzip, and must hand out each event at once all the same. Skipped without
-those libraries (`scripts/deps.sh test`), node, Go."""
+those libraries (`scripts/build/deps.sh test`), node, Go."""
 import json
 import os
 import shutil

@@ -313,7 +313,7 @@ def test_a_list_of_proxies_that_is_wrong_ends_the_start(list):
 
 # --- the binary ---------------------------------------------------------------
 
-HARDENING = os.path.join(ROOT, "scripts", "hardening.sh")
+HARDENING = os.path.join(ROOT, "scripts", "check", "hardening.sh")
 
 
 @pytest.mark.skipif(os.environ.get("FLAVOUR", "release") != "release",

@@ -20,7 +20,7 @@ from web import Client, Cutter, Numbers, check_complete, publish
 
 pytestmark = [
     pytest.mark.skipif(not web.node(), reason="there is no node of version 18"
-                       " or later: scripts/deps.sh browser"),
+                       " or later: scripts/build/deps.sh browser"),
     pytest.mark.skipif(os.environ.get("FLAVOUR") == "valgrind",
                        reason="it waits for nobody that is so slow"),
 ]

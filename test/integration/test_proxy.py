@@ -59,7 +59,7 @@ def path_of(name):
     """The program's path; skips the test where it is not installed."""
     path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
     if not path:
-        pytest.skip(f"{name} is not installed: scripts/deps.sh proxy")
+        pytest.skip(f"{name} is not installed: scripts/build/deps.sh proxy")
     return path
 
 

@@ -123,7 +123,7 @@ def test_make_has_these_targets():
 
 
 def test_make_run_starts_it_as_readme_says():
-    with open(os.path.join(ROOT, "scripts", "run.sh"),
+    with open(os.path.join(ROOT, "scripts", "build", "run.sh"),
               encoding="utf-8") as script:
         assert "PASSWORD=secret\n" in script.read()
     shown = check_config(PASSWORD="secret")
@@ -132,7 +132,7 @@ def test_make_run_starts_it_as_readme_says():
 
 def test_docker_runs_it_as_make_image_test_does():
     words, = commands_of("docker")
-    with open(os.path.join(ROOT, "scripts", "image_test.py"),
+    with open(os.path.join(ROOT, "scripts", "container", "image_test.py"),
               encoding="utf-8") as script:
         limits = re.search(r"^LIMITS = (\[.*?\])", script.read(),
                            re.MULTILINE | re.DOTALL).group(1)

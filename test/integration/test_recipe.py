@@ -21,7 +21,7 @@ from test_proxy import free_port, nginx_command, wait_until
 
 pytestmark = [
     pytest.mark.skipif(not browser.path(), reason="chromium is not installed:"
-                       " scripts/deps.sh browser"),
+                       " scripts/build/deps.sh browser"),
     pytest.mark.skipif(os.environ.get("FLAVOUR") == "valgrind",
                        reason="it waits for nobody that is so slow"),
 ]
@@ -139,7 +139,7 @@ def nginx(tmp_path):
     listens there, without TLS and without the recipe for EventSource: what is
     away is 502. Returns its address, and a function that counts these."""
     if not shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin"):
-        pytest.skip("nginx is not installed: scripts/deps.sh proxy")
+        pytest.skip("nginx is not installed: scripts/build/deps.sh proxy")
     programs = []
 
     def start_one(backend):

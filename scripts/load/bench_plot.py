@@ -12,7 +12,8 @@ import math
 import os
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
 PANELS = [  # a figure's key, its field, title, unit
     ("fanout-w1", "cpu_s_per_million", "Fan-out, one by one", "CPU us"),
     ("fanout-w64", "cpu_s_per_million", "Fan-out, in bursts", "CPU us"),

@@ -8,7 +8,7 @@
 # input that crashes, hangs or leaks is copied to the kept corpus as crash-SHA1
 # (or timeout-, leak-, oom-), so that every later run tries it, and the run fails.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 target=${1:-}
 seconds=${2:-60}
 case $seconds in
@@ -46,7 +46,7 @@ keep() {
 	echo "kept as $kept/${2##*/}" >&2
 }
 
-scripts/fuzz_seeds.py build/fuzz/seeds
+scripts/check/fuzz_seeds.py build/fuzz/seeds
 summary=
 failed=no
 for name in $targets; do

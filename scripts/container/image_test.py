@@ -17,7 +17,8 @@ import tempfile
 import time
 import zlib
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "test", "integration"))
 
 from client import Closed, Http, WebSocket, basic  # noqa: E402
@@ -60,7 +61,7 @@ class Engine:
     """docker or podman, a network of its own, and the containers started."""
 
     def __init__(self):
-        result = run(f"{ROOT}/scripts/engine.sh", "docker", "podman",
+        result = run(f"{ROOT}/scripts/container/engine.sh", "docker", "podman",
                      check=False)
         if result.returncode != 0:
             sys.exit(result.stderr.decode())

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Runs the tests under a sanitizer, or a part of them under valgrind.
-# usage: scripts/sanitize.sh asan|tsan|valgrind T [PROGRAM...]
+# usage: scripts/check/sanitize.sh asan|tsan|valgrind T [PROGRAM...]
 #   T: the integration tests whose name has T, '' for all
 #   PROGRAM: the unit tests; make has built them, and the servers
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 tool=${1:-}
 only=${2:-}
 shift 2
@@ -53,9 +53,9 @@ fail_on_reports() {
 }
 
 run_valgrind() {
-	scripts/deps.sh valgrind
+	scripts/build/deps.sh valgrind
 	VALGRIND='valgrind -q --error-exitcode=1 --leak-check=full' \
-		scripts/test.sh debug "$only" unit "$@" || units=$?
+		scripts/build/test.sh debug "$only" unit "$@" || units=$?
 	# 5: no unit test has `only` in its name.
 	[ "${units:-}" != 5 ] || [ -z "$only" ] || units=
 	make_wrapper
@@ -74,9 +74,9 @@ run_valgrind() {
 
 case $tool in
 asan)
-	exec scripts/test.sh asan "$only" both "$@" ;;
+	exec scripts/build/test.sh asan "$only" both "$@" ;;
 tsan)
-	exec $(without_random_addresses) scripts/test.sh tsan "$only" both "$@" ;;
+	exec $(without_random_addresses) scripts/build/test.sh tsan "$only" both "$@" ;;
 valgrind)
 	run_valgrind "$@" ;;
 *)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # How many lines of each parser the fuzz targets reach from the kept inputs
-# (test/fuzz/corpus, scripts/fuzz_seeds.py); see fuzz_coverage.py.
+# (test/fuzz/corpus, scripts/check/fuzz_seeds.py); see fuzz_coverage.py.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 # Whatever reads a client's bytes, or a file's.
 PARSERS='src/codec/http/fields.c src/codec/http/head.c src/codec/http/http.c
 	src/codec/http/query.c src/codec/json/read.c src/codec/json/scan.c
@@ -13,7 +13,7 @@ PARSERS='src/codec/http/fields.c src/codec/http/head.c src/codec/http/http.c
 out=build/cover/profiles
 rm -rf "$out"
 mkdir -p "$out"
-scripts/fuzz_seeds.py build/fuzz/seeds
+scripts/check/fuzz_seeds.py build/fuzz/seeds
 
 objects=
 for program in build/cover/fuzz/fuzz_*; do
@@ -31,4 +31,4 @@ for file in $PARSERS; do
 	echo "== $file"
 	llvm-cov show -instr-profile "$out/all" ${objects# -object } "$file"
 done >"$out/lines"
-scripts/fuzz_coverage.py "$out/lines"
+scripts/check/fuzz_coverage.py "$out/lines"

@@ -8,10 +8,10 @@
 #   ENGINE=         docker, podman or buildah; default: the first that answers
 #   BUILD_FLAGS=    given to `ENGINE build`
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 IMAGE=${IMAGE:-isimud}
 
-engine=$(scripts/engine.sh docker podman buildah)
+engine=$(scripts/container/engine.sh docker podman buildah)
 version=$(sed -n 's/^#define VERSION "\(.*\)"$/\1/p' src/base/version.h)
 revision=$(git rev-parse HEAD 2> /dev/null || echo unknown)
 # The engine's own format knows HEALTHCHECK, which OCI's does not.

@@ -3,7 +3,7 @@
 # Kubernetes API server: `kubectl apply --dry-run=server`, unknown fields and
 # warnings being errors, in a namespace that enforces restricted pod security.
 # There is no kubelet: nothing is run.
-# usage: scripts/k8s_check.sh
+# usage: scripts/k8s/check.sh
 #
 # kube-apiserver, and kubectl where none is in PATH, are built by Go from their
 # modules into build/k8s (about six minutes on two CPUs, once); etcd is Debian's
@@ -11,7 +11,7 @@
 # from the Prometheus Operator's Go types. Both servers listen on loopback only
 # and are ended by their ids.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 kubernetes=1.36.3
 controller_tools=v0.23.0

@@ -12,7 +12,8 @@ import sys
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
 OUT = os.path.join(ROOT, "build", "bench")
 PEER_SCRIPTS = os.path.join(ROOT, "test", "bench", "peers")
 FILES = os.sysconf("SC_OPEN_MAX")

@@ -3,7 +3,7 @@
 # what Go has installed or can install, else Debian's.
 # usage: cluster.sh test [T] | soak [SECONDS [SEED]] | bench
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 find_server() {
 	if [ -n "${NATS_SERVER:-}" ]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Finds circles of files: files that need each other, in one or more steps.
 
-usage: scripts/circles.py [OBJECTS]      (build/debug/src)
+usage: scripts/check/circles.py [OBJECTS]      (build/debug/src)
 
 A file needs another if its object uses a function or variable that the other's
 defines (nm), and a header needs what it includes. Prints every circle, with what
@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 SOURCES = os.path.join(ROOT, "src")
 
 # Circles that are still to be opened: a folder, and its files that may be in one.

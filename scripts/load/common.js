@@ -1,7 +1,7 @@
 // What the scripts share: where the server is, and one subscriber.
 //
 //   k6 run --no-usage-report -e URL=http://127.0.0.1:3000 -e PASSWORD=secret \
-//     scripts/k6/publish.js
+//     scripts/load/publish.js
 import http from "k6/http";
 import encoding from "k6/encoding";
 import { WebSocket } from "k6/websockets";

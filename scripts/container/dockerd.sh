@@ -7,7 +7,7 @@
 # says so to image.sh), while containers see each other and published ports.
 # Images and layers are kept under ${DOCKERD_DIR:-/tmp/isimud-docker}.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 dir=${DOCKERD_DIR:-/tmp/isimud-docker}
 base=debian:trixie-slim
 
@@ -50,7 +50,7 @@ done
 # official one leaves out too, with this machine's mirror.
 import_base() {
 	bare=${BARE_DIR:-/tmp/isimud-bare}/trixie
-	[ -e "$bare.done" ] || scripts/bare.sh trixie true
+	[ -e "$bare.done" ] || scripts/build/bare.sh trixie true
 	root=$run/base
 	cp -a "$bare" "$root"
 	rm -rf "$root"/usr/share/man/* "$root"/usr/share/info/* \

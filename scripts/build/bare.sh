@@ -5,7 +5,7 @@
 # usage: bare.sh bookworm|trixie [COMMAND...]
 # The system is kept, bare, under ${BARE_DIR:-/tmp/isimud-bare} for the next time.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 suite=$1
 shift
 base=${BARE_DIR:-/tmp/isimud-bare}/$suite

@@ -1,15 +1,15 @@
 #!/bin/sh
 # Checks scripts/api/*.yaml: against the specifications of OpenAPI and AsyncAPI,
-# and by scripts/api_check.py against their examples, each other and the source.
-# usage: scripts/api_check.sh
+# and by scripts/check/api_check.py against their examples, each other and the source.
+# usage: scripts/check/api_check.sh
 #
 # The specifications' own JSON Schemas are fetched by npm into build/api, once,
 # each of one version with one checksum. Without the registry the rest is
 # checked, with a warning; with CI=true that is a failure.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
-scripts/deps.sh api
+scripts/build/deps.sh api
 out=build/api
 mkdir -p "$out"
 
@@ -53,4 +53,4 @@ elif [ "${CI:-}" = true ]; then
 else
 	echo "api_check: WARNING: not held against the specifications" >&2
 fi
-/usr/bin/python3 scripts/api_check.py "$@"
+/usr/bin/python3 scripts/check/api_check.py "$@"

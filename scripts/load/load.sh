@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the k6 scripts against a release server of its own on loopback.
-# usage: scripts/load.sh [publish|subscribe|fanout_latency|reconnect_storm ...]
+# usage: scripts/load/load.sh [publish|subscribe|fanout_latency|reconnect_storm ...]
 #
 # Environment: ISIMUD=build/isimud; SECONDS_EACH=10, the length of a script, and
 # what the scripts themselves read: PUBLISHERS, SUBSCRIBERS, MESSAGES, TOPICS,
@@ -8,7 +8,7 @@
 # there if it is missing (three minutes on two CPUs, once).
 # Exit status: 1 if a threshold failed, 2 if nothing could be run.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 isimud=${ISIMUD:-build/isimud}
 k6=$(command -v k6 || true)
@@ -56,7 +56,7 @@ for name in "$@"; do
 	# No report to k6's makers, no API of its own, a hard end at 60 s.
 	timeout 60 "$k6" run --no-usage-report --no-color --quiet --address '' \
 		-e URL="http://127.0.0.1:$port" -e PASSWORD="$PASSWORD" \
-		-e SECONDS="${SECONDS_EACH:-10}" "scripts/k6/$name.js" ||
+		-e SECONDS="${SECONDS_EACH:-10}" "scripts/load/$name.js" ||
 		failed="$failed $name"
 	kill -0 $server 2>/dev/null ||
 		{ echo "load: the server ended:" >&2; cat "$log" >&2; exit 1; }

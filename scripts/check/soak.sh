@@ -1,8 +1,8 @@
 #!/bin/sh
 # Runs test/soak/soak.py on the server of FLAVOUR, with what finds its mistakes.
-# usage: FLAVOUR=asan scripts/soak.sh [--seconds S] [--seed N] [--churn]
+# usage: FLAVOUR=asan scripts/check/soak.sh [--seconds S] [--seed N] [--churn]
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 export FLAVOUR="${FLAVOUR:-release}"
 export ISIMUD="$PWD/build/$FLAVOUR/isimud"
 export ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}"

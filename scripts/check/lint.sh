@@ -1,9 +1,9 @@
 #!/bin/sh
 # Runs clang-tidy (.clang-tidy says which checks) and cppcheck over src and
 # test/echo: one line per tool when all is well, else the findings.
-# usage: scripts/lint.sh [FILE.c ...]    (default: every file)
+# usage: scripts/check/lint.sh [FILE.c ...]    (default: every file)
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 if [ $# -eq 0 ]; then
 	for file in $(find src test/echo -name "*.c" | sort); do

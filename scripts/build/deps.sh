@@ -3,7 +3,7 @@
 # usage: deps.sh build|test|proxy|browser|ops|deb|lint|bench|fuzz|valgrind|api ...
 # Says nothing and takes no time when all are there.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 build='gcc make pkg-config libc6-dev libuv1-dev libwslay-dev libcjson-dev
 	libcurl4-openssl-dev libssl-dev libnats-dev brotli zlib1g-dev ca-certificates'
@@ -56,7 +56,7 @@ esac
 # Of two at once, as make -j runs them, the second finds all installed.
 lock() {
 	[ -n "${DEPS_LOCKED:-}" ] || [ "$(id -u)" -ne 0 ] ||
-		exec env DEPS_LOCKED=1 flock /run/lock "scripts/deps.sh" "$@"
+		exec env DEPS_LOCKED=1 flock /run/lock "scripts/build/deps.sh" "$@"
 }
 # libFuzzer's run-time lies in a package named after clang's version.
 fuzz_runtime() {

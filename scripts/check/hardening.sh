@@ -5,9 +5,9 @@
 # fortified functions; no RUNPATH. One line when all is well, else one for each
 # thing that lacks. (Control-flow protection is not asked for: the mark is lost
 # by linking Debian's libllhttp.a, which lacks it.)
-# usage: scripts/hardening.sh [PROGRAM ...]    (build/isimud)
+# usage: scripts/check/hardening.sh [PROGRAM ...]    (build/isimud)
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 [ $# -gt 0 ] || set -- build/isimud
 failed=no
 

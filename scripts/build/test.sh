@@ -4,7 +4,7 @@
 #   T: pytest -k T; make has chosen the unit programs by it. Empty: all.
 # Fails if a test failed, or if there was none to run.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 flavour=$1
 word=$2
 what=$3

@@ -2,7 +2,7 @@
 # Measures isimud beside the kernel's own limit (rawfan) and beside the peers
 # that are installed, in one run; prints one table, and writes build/bench/
 # results.json, which `make bench-plot` draws README's figure from.
-# usage: make bench   (which builds, then runs scripts/bench.sh)
+# usage: make bench   (which builds, then runs scripts/load/bench.sh)
 #
 # Environment:
 #   ROUNDS=1         3 gives medians; each round starts every server afresh.
@@ -35,9 +35,9 @@
 # order or damaged, publications refused, or the server gone); 2 if nothing
 # could be measured. A peer's failure is shown and changes neither.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
-scripts/deps.sh bench
+scripts/build/deps.sh bench
 ISIMUD=${ISIMUD-build/isimud}
 export ISIMUD
 
@@ -48,4 +48,4 @@ cp -up test/bench/*.[ch] test/bench/Makefile build/bench/
 make --no-print-directory -s -C build/bench
 
 ulimit -n "$(ulimit -Hn)"
-exec python3 scripts/bench.py
+exec python3 scripts/load/bench.py
