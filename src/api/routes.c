@@ -77,18 +77,17 @@ static bool on_leaving(struct conn *c)
 static size_t describe(struct conn *c,
 		       struct log_field fields[static CONN_FIELDS_MAX])
 {
-	const struct client *client = conn_user(c);
+	struct client *client = conn_user(c);
 	const struct session *session = client->session;
 	const struct subscriber *s = &client->only;
 	struct topic_key key = {{0}, {0}};
-	size_t count = 0;
+	unsigned count = routes_subscriptions(client);
 
 	if (session != NULL && session->several_count > 0) {
 		s = &session->several[0];
 		count = session->several_count;
-	} else if (session != NULL && session->subscribed_count > 0) {
-		s = session->subscribed[0];
-		count = session->subscribed_count;
+	} else if (count > 0) {
+		s = routes_subscription(client, 0);
 	}
 	if (s->topic != NULL)
 		key = subscribers_key(s);

@@ -187,15 +187,21 @@ def test_lines_about_ends_are_held_down_and_the_rest_is_counted(start, format):
 def test_the_end_of_a_subscriber_names_worker_publisher_and_topic(start):
     server = start(PING_INTERVAL=0.2)
     server.subscribe("alice", "one topic")
-    server.websocket(target=sub_target("alice", "a", "b"))  # neither answers pings
-    ends = server.wait_for_event("connection_ended", count=2)
+    server.websocket(target=sub_target("alice", "a", "b"))
+    v1 = server.websocket(target=sub_target("alice", "v1"),
+                          subprotocols=["isimud.v1"])
+    for topic in ("w", "x"):
+        v1.send_json({"type": "subscribe", "publisher": "alice",
+                      "topic": topic})
+    # None of them answers pings.
+    ends = server.wait_for_event("connection_ended", count=3)
     ends.sort(key=lambda fields: fields["topic"])
     for fields in ends:
         assert fields["reason"] == "ping_timeout" and fields["code"] == "1011"
         assert fields["peer"] == "127.0.0.1" and fields["publisher"] == "alice"
         assert fields["worker"] in ("0", "1")
     assert [(fields["topic"], fields.get("count")) for fields in ends] == [
-        ("a", "2"), ("one topic", None)]
+        ("a", "2"), ("one topic", None), ("v1", "3")]
 
 
 def test_who_is_refused_is_told_with_publisher_and_topic(start, authority):
@@ -210,10 +216,11 @@ def test_who_is_refused_is_told_with_publisher_and_topic(start, authority):
     server.event_stream(sub_target("alice", "t", access_token="away"))
     server.ask("GET", sub_target("alice", "t"),
                {**stream, "Origin": "https://b.example"})
+    server.wait_for_event("origin_refused")  # the last line
     told = [(kind, fields.get("publisher"), fields.get("topic"))
             for kind in ("credentials_missing", "password_wrong", "token_refused",
                          "subscriber_refused", "origin_refused")
-            for fields in server.wait_for_event(kind)]
+            for fields in server.events(kind)]
     assert told == [("credentials_missing", None, "c"),
                     ("password_wrong", "mallory", "a b"),
                     ("password_wrong", "mallory", None),
