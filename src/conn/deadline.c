@@ -5,6 +5,10 @@
 
 #include <string.h>
 
+/* Deadlines that are told at once: the loop turns before the next ones, however
+ * many clients came in one and the same moment. */
+#define SOME 256
+
 static void on_timer(uv_timer_t *timer);
 
 int deadlines_open(struct deadlines *all, uv_loop_t *loop,
@@ -48,15 +52,19 @@ static void on_timer(uv_timer_t *timer)
 	struct deadlines *all = CONTAINER_OF(timer, struct deadlines, timer);
 	uint64_t now = uv_now(timer->loop);
 	struct deadline *d;
+	int told = 0;
 
 	all->timer_due_ms = 0;
 	for (int kind = 0; kind < DEADLINE_KINDS; kind++) {
-		while ((d = first_of(all, kind)) != NULL && d->due_ms <= now) {
+		while ((d = first_of(all, kind)) != NULL && d->due_ms <= now &&
+		       told < SOME) {
 			list_remove(&d->link);
 			all->on_due(all, d, (enum deadline_kind)kind);
+			told++;
 		}
+		/* Not 0: libuv would call again in this very iteration. */
 		if (d != NULL)
-			set_timer(all, d->due_ms);
+			set_timer(all, d->due_ms > now ? d->due_ms : now + 1);
 	}
 }
 

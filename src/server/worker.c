@@ -16,6 +16,7 @@
  * delivered without a wake-up, but can't keep the loop. */
 #define MAIL_ROUNDS_MAX 4
 #define DRAIN_STEP_MS   20
+#define DRAIN_SOME      256 /* subscribers ended in one iteration */
 #define SPEED_WINDOW_MS 60000
 #define AGING_MS        1000
 
@@ -143,8 +144,9 @@ static void start_draining(struct worker *w)
 	uv_timer_start(&w->drain, on_drain_timer, 0, DRAIN_STEP_MS);
 }
 
-/* Ends as many as are due. Comes after the mail, so that whatever was answered
- * 200 before is sent before Close. */
+/* Ends as many as are due, some at a time. Comes after all mail is delivered
+ * that was taken, so that whatever was answered 200 before is sent before
+ * Close. */
 static void drain(struct worker *w)
 {
 	uint64_t spread = w->shared->drain_spread_ms;
@@ -153,6 +155,10 @@ static void drain(struct worker *w)
 
 	if (past < spread)
 		due = (size_t)(w->drain_total * past / spread);
+	if (due > w->drain_ended + DRAIN_SOME) {
+		due = w->drain_ended + DRAIN_SOME;
+		uv_async_send(&w->mailbox.async);
+	}
 	if (due > w->drain_ended) {
 		conn_group_end_some(&w->group, due - w->drain_ended);
 		w->drain_ended = due;
@@ -192,10 +198,8 @@ static void obey(struct worker *w, unsigned orders, size_t mail_count)
 			room_make(w, (enum listener_kind)kind);
 	if (orders & MAILBOX_RELIEVE)
 		relief_obey(w);
-	if (orders & MAILBOX_STOP) {
-		w->is_stopping = true;
-		conn_group_end_all(&w->group);
-	}
+	if (orders & MAILBOX_STOP)
+		w->is_stop_due = true;
 	if (orders & MAILBOX_ABORT)
 		conn_group_abort_all(&w->group);
 #ifdef ISIMUD_DEBUG
@@ -213,13 +217,12 @@ static void hand_over(struct worker *w, struct mailbox_note *notes)
 	}
 }
 
-/* Deliveries have a budget in each iteration too. Where connections may be
- * ended there is none: what was answered 200 before comes before Close. */
-static uint64_t deliver_until(const struct worker *w, const struct mail *mail)
+/* Ends all connections, once what was answered 200 before is delivered. */
+static void stop(struct worker *w)
 {
-	if (mail->orders != 0 || w->group.is_draining || w->is_stopping)
-		return UINT64_MAX;
-	return uv_hrtime() + CONN_ROUND_NS;
+	w->is_stop_due = false;
+	w->is_stopping = true;
+	conn_group_end_all(&w->group);
 }
 
 /* As long as there is more to deliver than time, messages stay where they count
@@ -244,7 +247,7 @@ static void handle_mail(struct worker *w, const struct mail *mail)
 		room_make_for(w, kinds);
 	if (mail->messages != NULL || w->is_behind)
 		w->is_behind = !w->shared->app->deliver(
-			w->state, mail->messages, deliver_until(w, mail));
+			w->state, mail->messages, uv_hrtime() + CONN_ROUND_NS);
 	if (w->mail_most < mail->messages_count)
 		w->mail_most = mail->messages_count;
 	hand_over(w, mail->notes);
@@ -276,8 +279,10 @@ static void on_prepare(uv_prepare_t *prepare)
 	do {
 		if (take_mail(w, &mail))
 			handle_mail(w, &mail);
-		if (w->group.is_draining)
+		if (w->group.is_draining && !w->is_behind)
 			drain(w);
+		if (w->is_stop_due && !w->is_behind)
+			stop(w);
 		conn_group_flush(&w->group);
 		if (w->shared->app->flushed != NULL)
 			w->shared->app->flushed(w->state);

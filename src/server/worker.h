@@ -109,6 +109,7 @@ struct worker {
 	uint64_t drain_from_ms;
 	size_t mail_most; /* messages taken at once since the last tick */
 	void *state;      /* the application's */
+	bool is_stop_due; /* MAILBOX_STOP came; is_stopping follows */
 	bool is_stopping;
 	bool is_behind; /* messages were taken that are not delivered */
 	struct conn_group group;

@@ -29,6 +29,22 @@ void mailbox_set_owner(struct mailbox *m)
 	m->owner = uv_thread_self();
 }
 
+static void drop(const struct mailbox *m, struct mail *mail)
+{
+	while (mail->messages != NULL) {
+		struct message *message = mail->messages;
+		mail->messages = message->links[m->worker].next;
+		message_unref(message, 1);
+	}
+	for (size_t i = 0; i < mail->sockets_count; i++)
+		close(mail->sockets[i].socket);
+	while (mail->notes != NULL) {
+		struct mailbox_note *note = mail->notes;
+		mail->notes = note->next;
+		free(note);
+	}
+}
+
 void mailbox_close(struct mailbox *m)
 {
 	struct mail mail;
@@ -37,25 +53,13 @@ void mailbox_close(struct mailbox *m)
 	m->is_closed = true;
 	uv_mutex_unlock(&m->lock);
 	uv_close((uv_handle_t *)&m->async, NULL);
-	mailbox_take(m, &mail);
-	while (mail.messages != NULL) {
-		struct message *message = mail.messages;
-		mail.messages = message->links[m->worker].next;
-		message_unref(message, 1);
-	}
-	for (size_t i = 0; i < mail.sockets_count; i++)
-		close(mail.sockets[i].socket);
-	while (mail.notes != NULL) {
-		struct mailbox_note *note = mail.notes;
-		mail.notes = note->next;
-		free(note);
-	}
+	while (mailbox_take(m, &mail))
+		drop(m, &mail);
 }
 
 void mailbox_fini(struct mailbox *m)
 {
 	free(m->sockets);
-	free(m->taken);
 	uv_mutex_destroy(&m->lock);
 }
 
@@ -182,6 +186,41 @@ static void take_messages(struct mailbox *m, struct mail *mail)
 	m->count = 0;
 }
 
+static void take_sockets(struct mailbox *m, struct mail *mail)
+{
+	size_t count = m->sockets_count < MAILBOX_SOME ? m->sockets_count
+						       : MAILBOX_SOME;
+
+	m->sockets_count -= count;
+	if (count > 0)
+		memcpy(m->taken, m->sockets, count * sizeof *m->sockets);
+	if (m->sockets_count > 0)
+		memmove(m->sockets, m->sockets + count,
+			m->sockets_count * sizeof *m->sockets);
+	mail->sockets = m->taken;
+	mail->sockets_count = count;
+}
+
+static void take_notes(struct mailbox *m, struct mail *mail)
+{
+	struct mailbox_note **end = &m->first_note;
+
+	for (int i = 0; i < MAILBOX_SOME && *end != NULL; i++)
+		end = &(*end)->next;
+	mail->notes = m->first_note;
+	m->first_note = *end;
+	if (m->first_note == NULL)
+		m->notes_end = &m->first_note;
+	if (end != &m->first_note)
+		*end = NULL;
+}
+
+static bool is_empty(const struct mailbox *m)
+{
+	return m->first == NULL && m->first_note == NULL &&
+	       m->sockets_count == 0;
+}
+
 static bool take(struct mailbox *m, struct mail *mail, bool wants_messages)
 {
 	memset(mail, 0, sizeof *mail);
@@ -189,24 +228,16 @@ static bool take(struct mailbox *m, struct mail *mail, bool wants_messages)
 		return false;
 
 	uv_mutex_lock(&m->lock);
-	mail->sockets = m->sockets;
-	mail->sockets_count = m->sockets_count;
-	mail->notes = m->first_note;
-	mail->orders = m->orders;
-	if (wants_messages || m->orders != 0)
+	take_sockets(m, mail);
+	take_notes(m, mail);
+	if (wants_messages)
 		take_messages(m, mail);
-	atomic_store_explicit(&m->is_waiting, m->first != NULL,
+	mail->orders = m->orders;
+	if (!is_empty(m))
+		mail->orders &= ~(unsigned)MAILBOX_STOP;
+	m->orders &= ~mail->orders;
+	atomic_store_explicit(&m->is_waiting, m->orders != 0 || !is_empty(m),
 			      memory_order_relaxed);
-	m->first_note = NULL;
-	m->notes_end = &m->first_note;
-	m->orders = 0;
-	/* The two arrays change places. */
-	size_t cap = m->sockets_cap;
-	m->sockets = m->taken;
-	m->sockets_cap = m->taken_cap;
-	m->sockets_count = 0;
-	m->taken = mail->sockets;
-	m->taken_cap = cap;
 	uv_mutex_unlock(&m->lock);
 	return true;
 }

@@ -1,9 +1,10 @@
 /* mailbox.h - the only way to another thread's loop.
  *
- * Many threads post, one worker takes. What was posted is taken whole, in the
- * order of posting, by detaching it under the lock and handling it after. The
- * loop is woken only when the mailbox was empty: libuv merges wake-ups, so they
- * cannot be counted (uv_async_send).
+ * Many threads post, one worker takes. What was posted is taken in the order of
+ * posting, messages whole, by detaching it under the lock and handling it
+ * after; sockets and notes some at a time, so that no wake-up has many of them.
+ * The loop is woken only when the mailbox was empty: libuv merges wake-ups, so
+ * they cannot be counted (uv_async_send).
  *
  * Bounded: publications by `max_bytes` of memory, which posters ask for first
  * (mailbox_has_room); a few may pass it together, since asking and posting are
@@ -22,7 +23,8 @@
 
 /* Things to do that need no data; a bit each, merged until taken. */
 enum mailbox_order {
-	MAILBOX_STOP = 1,       /* end all connections, then the loop */
+	MAILBOX_STOP = 1,       /* end all connections, then the loop; taken
+				   with the last of what was posted before */
 	MAILBOX_DUMP = 2,       /* log what the worker has */
 	MAILBOX_DRAIN = 4,      /* end all connections, spread over time */
 	MAILBOX_RELIEVE = 8,    /* memory is scarce: end the worst laggards */
@@ -42,13 +44,16 @@ struct mailbox_note {
 	} kind;
 };
 
+/* Sockets, and notes, that are taken at once. */
+#define MAILBOX_SOME 64
+
 /* What was taken. */
 struct mail {
 	struct message *messages; /* first, along links[worker].next; each holds
 				     a reference, now the taker's */
 	size_t messages_count;
-	struct accepted *sockets; /* descriptors, now the taker's; lie in memory
-			 that is the mailbox's until the next take */
+	const struct accepted *sockets; /* descriptors, now the taker's; lie in
+			 memory that is the mailbox's until the next take */
 	size_t sockets_count;
 	struct mailbox_note *notes; /* first; now the taker's */
 	unsigned orders;
@@ -74,9 +79,8 @@ struct mailbox {
 	struct accepted *sockets;
 	size_t sockets_count;
 	size_t sockets_cap;
-	/* Owner: the worker. The array given out by the last take. */
-	struct accepted *taken;
-	size_t taken_cap;
+	/* Owner: the worker. What the last take gave out. */
+	struct accepted taken[MAILBOX_SOME];
 };
 
 /* `on_wake` is called on the loop after a post to an empty mailbox; it may do
@@ -128,11 +132,12 @@ void mailbox_post_note(struct mailbox *m, struct mailbox_note *note);
 /* Whether there is something to take. */
 bool mailbox_is_waiting(const struct mailbox *m);
 
-/* Takes all there is. Returns false, `mail` then empty, if there is nothing. */
+/* Takes all there is, but of sockets and notes MAILBOX_SOME at most; then there
+ * still is something to take, and no post wakes the loop. Returns false, `mail`
+ * then empty, if there is nothing. */
 bool mailbox_take(struct mailbox *m, struct mail *mail);
 
-/* The same, but messages stay inside, and count against `max_bytes`, unless
- * there are orders, which follow what was posted before. */
+/* The same, but messages stay inside, and count against `max_bytes`. */
 bool mailbox_take_but_messages(struct mailbox *m, struct mail *mail);
 
 #endif

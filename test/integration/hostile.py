@@ -9,6 +9,7 @@ what it does takes no time from the one that measures.
 """
 import base64
 import os
+import select
 import selectors
 import socket
 import struct
@@ -55,6 +56,7 @@ KINDS = {
     "requests": (b"", b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n" * 1000),
     "publishers": (b"", publication() * 300),
     "subscribers": (SUBSCRIBE.encode(), b""),
+    "visitors": (SUBSCRIBE.encode(), b""),
 }
 
 
@@ -82,8 +84,36 @@ class Client:
             self.rounds += 1
 
 
+def visit(address, count):
+    """Clients that come all at once, become subscribers, every third of them,
+    and leave all at once; again and again."""
+    is_ready = False
+    while True:
+        crowd = []
+        for i in range(count):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(address)
+            crowd.append(one)
+        for i, one in enumerate(crowd):
+            if i % 3 != 0 and select.select([], [one], [], 1)[1]:
+                one.send(SUBSCRIBE.encode()[:None if i % 3 == 1 else 50])
+        for i, one in enumerate(crowd):
+            if i % 3 == 1:
+                select.select([one], [], [], 1)
+            one.close()
+        if not is_ready:
+            is_ready = True
+            print("ready", flush=True)
+        if select.select([0], [], [], 0)[0]:
+            return
+
+
 def main():
     host, port, kind, count = sys.argv[1:]
+    if kind == "visitors":
+        visit((host, int(port)), int(count))
+        return
     first, then = KINDS[kind]
     then = memoryview(then)
     selector = selectors.DefaultSelector()

@@ -6,6 +6,7 @@ A bystander asks again and again, while clients in a process of their own
 waits.
 """
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -94,3 +95,25 @@ def test_a_bystander_is_answered_soon_while_much_is_delivered(start):
         bystander = server.http()
         took = waits(server, lambda: ask_health(bystander))
     assert p99(took) < WAITS[20]
+
+
+def test_a_bystander_is_answered_soon_while_much_is_delivered_in_a_drain(start):
+    """Its connection is kept: from a tenth of the time on, answers end theirs.
+    """
+    server = start(WORKERS=1, DRAIN_SECONDS=600)
+    with Hostile(server, "subscribers", 100), Hostile(server, "publishers", 8):
+        bystander = server.http()
+        server.terminate()
+        server.wait_for_event("draining")
+        took = waits(server, lambda: ask_health(bystander))
+    assert p99(took) < WAITS[20]
+
+
+def test_a_bystander_is_answered_soon_while_a_crowd_comes_and_goes(start):
+    """All of them at once: new connections, opening handshakes, time-outs,
+    ends."""
+    server = start(WORKERS=1, PING_INTERVAL=1, HEADER_TIMEOUT=1)
+    bystander = server.http()
+    with Hostile(server, "visitors", 500):
+        took = waits(server, lambda: ask_health(bystander))
+    assert p99(took) < WAITS[60]

@@ -15,7 +15,7 @@
 #define SHORT     DEADLINE_IDLE /* 10 ms */
 #define LONG      DEADLINE_HEAD /* 30 ms */
 #define LONGEST   DEADLINE_LINGER
-#define FIRED_MAX 64
+#define FIRED_MAX 1000
 
 static const uint64_t durations_ms[DEADLINE_KINDS] = {
 	[SHORT] = 10,
@@ -181,6 +181,40 @@ static void setting_again_as_another_kind_replaces_the_first(void **state)
 
 static struct deadline *other;
 static enum deadline_kind other_kind;
+
+static unsigned turns;
+static unsigned fired_in_turn;
+static unsigned most_in_a_turn;
+
+static void on_turn(uv_prepare_t *prepare)
+{
+	unsigned now = fired_count - fired_in_turn;
+
+	fired_in_turn = fired_count;
+	most_in_a_turn = now > most_in_a_turn ? now : most_in_a_turn;
+	turns++;
+	if (fired_count == FIRED_MAX)
+		uv_close((uv_handle_t *)prepare, NULL);
+}
+
+/* A storm of clients has its time-outs, pings and the like at once. */
+static void of_many_at_once_some_fire_in_each_turn_of_the_loop(void **state)
+{
+	static struct deadline many[FIRED_MAX];
+	uv_prepare_t prepare;
+
+	(void)state;
+	turns = fired_in_turn = most_in_a_turn = 0;
+	assert_int_equal(uv_prepare_init(&loop, &prepare), 0);
+	assert_int_equal(uv_prepare_start(&prepare, on_turn), 0);
+	for (unsigned i = 0; i < FIRED_MAX; i++)
+		deadline_set(&all, &many[i], i % 2 == 0 ? SHORT : LONG);
+	uv_sleep(50);
+	run();
+	assert_int_equal(fired_count, FIRED_MAX);
+	assert_true(most_in_a_turn <= FIRED_MAX / 3);
+	assert_true(turns > 3);
+}
 
 static void set_other_once(struct deadline *d)
 {
@@ -379,6 +413,7 @@ int main(void)
 		TEST(nothing_fires_where_nothing_is_set),
 		TEST(a_deadline_fires_once_and_not_before_its_time),
 		TEST(deadlines_of_a_kind_fire_in_the_order_of_setting),
+		TEST(of_many_at_once_some_fire_in_each_turn_of_the_loop),
 		TEST(a_shorter_kind_fires_first_though_it_was_set_last),
 		TEST(a_longer_kind_set_later_delays_nothing),
 		TEST(setting_again_puts_it_behind_the_others),

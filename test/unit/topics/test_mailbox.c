@@ -184,9 +184,13 @@ static void messages_may_be_left_and_count(void **state)
 	assert_int_equal(mail.sockets_count, 1);
 	assert_int_equal(atomic_load(&box.bytes), bytes);
 	assert_true(mailbox_is_waiting(&box));
-	/* Orders follow what was posted before. */
+	/* The last order follows what was posted before. */
 	mailbox_post_order(&box, MAILBOX_STOP);
+	mailbox_post_order(&box, MAILBOX_DUMP);
 	assert_true(mailbox_take_but_messages(&box, &mail));
+	assert_int_equal(mail.orders, MAILBOX_DUMP);
+	assert_null(mail.messages);
+	assert_true(mailbox_take(&box, &mail));
 	assert_int_equal(mail.orders, MAILBOX_STOP);
 	assert_int_equal(mail.messages_count, 1);
 	drop_messages(mail.messages);
@@ -235,10 +239,19 @@ static void sockets_are_taken_in_the_order_of_posting(void **state)
 		for (int i = 0; i < 1000; i++)
 			assert_int_equal(
 				mailbox_post_socket(&box, tcp(1000 + i)), 0);
-		assert_true(mailbox_take(&box, &mail));
-		assert_int_equal(mail.sockets_count, 1000);
-		for (int i = 0; i < 1000; i++)
-			assert_int_equal(mail.sockets[i].socket, 1000 + i);
+		mailbox_post_order(&box, MAILBOX_STOP);
+		for (int i = 0; i < 1000; i++) {
+			if (i % MAILBOX_SOME == 0)
+				assert_true(mailbox_take(&box, &mail));
+			assert_int_equal(mail.sockets[i % MAILBOX_SOME].socket,
+					 1000 + i);
+			assert_int_equal(mail.orders,
+					 i < 1000 - 1000 % MAILBOX_SOME
+						 ? 0
+						 : MAILBOX_STOP);
+		}
+		assert_int_equal(mail.sockets_count, 1000 % MAILBOX_SOME);
+		assert_false(mailbox_is_waiting(&box));
 	}
 }
 
@@ -254,8 +267,10 @@ static void sockets_that_were_taken_stay_until_the_next_take(void **state)
 		assert_int_equal(mailbox_post_socket(&box, tcp(2000 + i)), 0);
 	assert_int_equal(mail.sockets[0].socket, 1000);
 	assert_true(mailbox_take(&box, &next));
-	assert_int_equal(next.sockets_count, 1000);
+	assert_int_equal(next.sockets_count, MAILBOX_SOME);
 	assert_int_equal(next.sockets[0].socket, 2000);
+	while (mailbox_take(&box, &next))
+		;
 }
 
 static void orders_are_merged_until_they_are_taken(void **state)
@@ -310,9 +325,15 @@ static void notes_are_taken_in_the_order_of_posting(void **state)
 	assert_true(mailbox_take(&box, &mail));
 	/* What comes meanwhile is for the next. */
 	post_note(100);
-	assert_notes(mail.notes, 0, 100);
+	mailbox_post_order(&box, MAILBOX_STOP);
+	assert_notes(mail.notes, 0, MAILBOX_SOME);
+	assert_true(mailbox_is_waiting(&box));
 	assert_true(mailbox_take(&box, &mail));
-	assert_notes(mail.notes, 100, 101);
+	assert_notes(mail.notes, MAILBOX_SOME, 101);
+	assert_int_equal(mail.orders, MAILBOX_STOP);
+	post_note(101);
+	assert_true(mailbox_take(&box, &mail));
+	assert_notes(mail.notes, 101, 102);
 	assert_false(mailbox_take(&box, &mail));
 	assert_null(mail.notes);
 }
@@ -565,26 +586,30 @@ static void post_many(void *arg)
 	}
 }
 
+static void look_at(struct mail *mail)
+{
+	taken_count += (unsigned)mail->messages_count;
+	while (mail->notes != NULL) {
+		struct mailbox_note *note = mail->notes;
+		mail->notes = note->next;
+		free(note);
+		notes_count++;
+	}
+	for (struct message *m = mail->messages; m != NULL;
+	     m = m->links[WORKER].next) {
+		struct poster *p = m->links[WORKER].member;
+		out_of_order += m->sequence != p->next++;
+	}
+	drop_messages(mail->messages);
+}
+
 static void on_wake_take(uv_async_t *async)
 {
 	struct mail mail;
 
 	(void)async;
-	if (!mailbox_take(&box, &mail))
-		return;
-	taken_count += (unsigned)mail.messages_count;
-	while (mail.notes != NULL) {
-		struct mailbox_note *note = mail.notes;
-		mail.notes = note->next;
-		free(note);
-		notes_count++;
-	}
-	for (struct message *m = mail.messages; m != NULL;
-	     m = m->links[WORKER].next) {
-		struct poster *p = m->links[WORKER].member;
-		out_of_order += m->sequence != p->next++;
-	}
-	drop_messages(mail.messages);
+	while (mailbox_take(&box, &mail))
+		look_at(&mail);
 	if (taken_count >= POSTERS * POSTS && notes_count >= POSTERS * NOTES)
 		uv_stop(&loop);
 }
@@ -646,10 +671,13 @@ static void without_memory_the_sockets_inside_stay(void **state)
 	} while (!oom_end());
 	assert_int_equal(rv, UV_ENOMEM);
 	assert_int_equal(mailbox_post_socket(&box, tcp(1000 + posted++)), 0);
-	assert_true(mailbox_take(&box, &mail));
-	assert_int_equal(mail.sockets_count, posted);
-	for (int i = 0; i < posted; i++)
-		assert_int_equal(mail.sockets[i].socket, 1000 + i);
+	for (int i = 0; i < posted; i++) {
+		if (i % MAILBOX_SOME == 0)
+			assert_true(mailbox_take(&box, &mail));
+		assert_int_equal(mail.sockets[i % MAILBOX_SOME].socket,
+				 1000 + i);
+	}
+	assert_int_equal(mail.sockets_count, (posted - 1) % MAILBOX_SOME + 1);
 }
 
 static void posting_a_message_needs_no_memory(void **state)
