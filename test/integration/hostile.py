@@ -56,7 +56,6 @@ KINDS = {
     "requests": (b"", b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n" * 1000),
     "publishers": (b"", publication() * 300),
     "subscribers": (SUBSCRIBE.encode(), b""),
-    "visitors": (SUBSCRIBE.encode(), b""),
 }
 
 
@@ -109,10 +108,27 @@ def visit(address, count):
             return
 
 
+def knock(address, count):
+    """Connections that say nothing: so many are open, and as fast as that goes a
+    new one takes the place of the oldest."""
+    crowd = []
+    is_ready = False
+    while not select.select([0], [], [], 0)[0]:
+        one = socket.socket()
+        one.setblocking(False)
+        one.connect_ex(address)
+        crowd.append(one)
+        if len(crowd) > count:
+            crowd.pop(0).close()
+            if not is_ready:
+                is_ready = True
+                print("ready", flush=True)
+
+
 def main():
     host, port, kind, count = sys.argv[1:]
-    if kind == "visitors":
-        visit((host, int(port)), int(count))
+    if kind in ("visitors", "knocks"):
+        (visit if kind == "visitors" else knock)((host, int(port)), int(count))
         return
     first, then = KINDS[kind]
     then = memoryview(then)

@@ -10,6 +10,7 @@ import authority as behaviour
 from client import (DEADLINE, SCALE, Http, basic, handshake, request,
                     sub_target)
 from program import ISIMUD, Program
+from test_fairness import p90, waits
 
 PLACES = 50
 CROWD = 400  # well above the reserve of 128
@@ -226,15 +227,17 @@ def test_a_check_under_way_has_a_place(start, authority):
 
 
 def probe_seconds(server):
-    begin = time.monotonic()
-    assert server.ask_admin("GET", "/readyz").status in (200, 503)
-    return time.monotonic() - begin
+    """What 90 of 100 probes take at most, each on a connection of its own."""
+    def probe():
+        assert server.ask_admin("GET", "/readyz").status in (200, 503)
+
+    return p90(waits(server, probe))
 
 
 def test_silent_clients_of_the_admin_port_keep_no_probe_waiting(start):
     server = start(ADMIN_PORT=0)
     crowd = [Http(server.admin) for _ in range(600)]
-    assert min(probe_seconds(server) for _ in range(5)) < 0.1 * SCALE
+    assert probe_seconds(server) < 0.1 * SCALE
     assert server.stats()["closed_displaced"] > 500
     assert server.http().publish().status == 200
     for client in crowd:
@@ -248,7 +251,7 @@ def test_with_few_descriptors_and_an_authority_probes_are_answered(
     for client in crowd[:300]:
         client.send_while_open(handshake(sub_target("alice", "news"), {
             "Authorization": "Bearer yes"}))
-    assert min(probe_seconds(server) for _ in range(5)) < 0.1 * SCALE
+    assert probe_seconds(server) < 0.1 * SCALE
     assert server.http().publish().status == 200
     assert server.stats()["accept_paused"] == 0
 
@@ -261,7 +264,7 @@ def test_many_workers_and_few_descriptors_leave_nobody_waiting(start):
     assert 200 < len(idle) < 1024 - 4 * 64
     crowd = [server.http() for _ in range(1200)]
     assert server.http().publish().status == 200
-    assert min(probe_seconds(server) for _ in range(5)) < 0.1 * SCALE
+    assert probe_seconds(server) < 0.1 * SCALE
     assert subscribe_status(server).status == 503
     assert server.stats()["accept_paused"] == 0
     assert len(crowd) == 1200

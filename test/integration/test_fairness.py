@@ -23,9 +23,9 @@ SECONDS = 10
 
 
 class Hostile:
-    def __init__(self, server, kind, count):
+    def __init__(self, server, kind, count, to=None):
         path = os.path.join(os.path.dirname(__file__), "hostile.py")
-        host, port = server.address
+        host, port = to or server.address
         self.process = subprocess.Popen(
             [sys.executable, path, host, str(port), kind, str(count)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -70,6 +70,10 @@ def waits(server, ask):
 
 def p99(took):
     return took[(len(took) - 1) * 99 // 100]
+
+
+def p90(took):
+    return took[(len(took) - 1) * 9 // 10]
 
 
 def ask_health(bystander):
@@ -117,3 +121,18 @@ def test_a_bystander_is_answered_soon_while_a_crowd_comes_and_goes(start):
     with Hostile(server, "visitors", 500):
         took = waits(server, lambda: ask_health(bystander))
     assert p99(took) < WAITS[60]
+
+
+@pytest.mark.parametrize("count", [50, 513])
+def test_probes_are_answered_while_others_knock_at_the_admin_port(start, count):
+    """Each probe has a connection of its own, for which room has to be made; one
+    that has just come is not the one to go."""
+    server = start(ADMIN_PORT=0, WORKERS=2)
+
+    def probe():
+        assert server.ask_admin("GET", "/readyz").status == 200
+
+    with Hostile(server, "knocks", count, to=server.admin):
+        took = waits(server, probe)
+    assert p90(took) < 0.1 * SCALE
+    assert server.stats()["closed_displaced"] > 0 or count < 64
