@@ -30,11 +30,23 @@ void deadlines_close(struct deadlines *all)
 	uv_close((uv_handle_t *)&all->timer, NULL);
 }
 
-static struct deadline *first_of(struct deadlines *all, int kind)
+/* The one that is due first, of all kinds; NULL if none is set. */
+static struct deadline *find_first(struct deadlines *all,
+				   enum deadline_kind *kind)
 {
-	if (list_is_empty(&all->lists[kind]))
-		return NULL;
-	return CONTAINER_OF(all->lists[kind].next, struct deadline, link);
+	struct deadline *first = NULL;
+
+	for (int i = 0; i < DEADLINE_KINDS; i++) {
+		if (list_is_empty(&all->lists[i]))
+			continue;
+		struct deadline *d =
+			CONTAINER_OF(all->lists[i].next, struct deadline, link);
+		if (first == NULL || d->due_ms < first->due_ms) {
+			first = d;
+			*kind = (enum deadline_kind)i;
+		}
+	}
+	return first;
 }
 
 static void set_timer(struct deadlines *all, uint64_t due_ms)
@@ -51,20 +63,18 @@ static void on_timer(uv_timer_t *timer)
 {
 	struct deadlines *all = CONTAINER_OF(timer, struct deadlines, timer);
 	uint64_t now = uv_now(timer->loop);
+	enum deadline_kind kind;
 	struct deadline *d;
-	int told = 0;
 
 	all->timer_due_ms = 0;
-	for (int kind = 0; kind < DEADLINE_KINDS; kind++) {
-		while ((d = first_of(all, kind)) != NULL && d->due_ms <= now &&
-		       told < SOME) {
-			list_remove(&d->link);
-			all->on_due(all, d, (enum deadline_kind)kind);
-			told++;
-		}
-		/* Not 0: libuv would call again in this very iteration. */
-		if (d != NULL)
+	for (int told = 0; (d = find_first(all, &kind)) != NULL; told++) {
+		if (told == SOME || d->due_ms > now) {
+			/* Not 0: libuv would call in this very iteration. */
 			set_timer(all, d->due_ms > now ? d->due_ms : now + 1);
+			return;
+		}
+		list_remove(&d->link);
+		all->on_due(all, d, kind);
 	}
 }
 

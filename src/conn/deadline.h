@@ -42,8 +42,8 @@ struct deadlines {
 	deadline_cb on_due;
 };
 
-/* `on_due` is called for each deadline that has passed, some at a time, which
- * is no longer set then. Returns 0 or a UV_E…. */
+/* `on_due` is called for each deadline that has passed, those due first first,
+ * some at a time; it is no longer set then. Returns 0 or a UV_E…. */
 int deadlines_open(struct deadlines *all, uv_loop_t *loop,
 		   const uint64_t durations_ms[static DEADLINE_KINDS],
 		   deadline_cb on_due);

@@ -3,7 +3,8 @@
  * Nothing may fail once the first is posted. So the topics are made first; then
  * all their shards are locked for reading, in order, so that none goes away and
  * others still publish; then room is reserved in every mailbox that will get
- * some of it; then all are posted. */
+ * some of it; then all are posted. History makes room before all that, for as
+ * much of it as it can have. */
 #include "config/config.h"
 #include "topics/mailbox.h"
 #include "topics/table.h"
@@ -146,10 +147,61 @@ static bool reserve(const struct registry *r, const size_t *bytes)
 
 /* --- posting ------------------------------------------------------------- */
 
-static void post_one_locked(struct registry *r, struct registry_item *item)
+/* What the history needs for a message that it keeps: a ring that grows has up
+ * to two places for each. */
+static size_t cost_of(const struct message *m)
+{
+	return m->size + 2 * sizeof(struct message *);
+}
+
+/* What topics that have to be made may need, at most; of all that there is, no
+ * more than half. */
+static size_t cost_of_topics(const struct registry *r,
+			     const struct registry_item *items, size_t count)
+{
+	size_t max = r->options.history_bytes / 2;
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count && bytes < max; i++)
+		if (i == 0 || items[i].hash != items[i - 1].hash)
+			bytes += registry_topic_size(r, &items[i].key);
+	return bytes < max ? bytes : max;
+}
+
+/* Makes room for as many of the last ones as history can have, and for topics.
+ * Returns how many bytes it keeps for the former; `*first` is the first of
+ * them. */
+static size_t reserve_history(struct registry *r,
+			      const struct registry_item *items, size_t count,
+			      size_t *first)
+{
+	size_t bytes = 0;
+	size_t i = count;
+
+	*first = 0;
+	if (!r->has_history)
+		return 0;
+	size_t of_topics = cost_of_topics(r, items, count);
+	while (i > 0) {
+		size_t cost = cost_of(items[i - 1].message);
+		if (cost > r->options.history_bytes - of_topics - bytes)
+			break;
+		bytes += cost;
+		i--;
+	}
+	*first = i;
+	registry_reserve(r, bytes + of_topics);
+	registry_count_bytes(r, -(ptrdiff_t)of_topics);
+	return bytes;
+}
+
+/* `is_kept`: room was made for it in the history. */
+static void post_one_locked(struct registry *r, struct registry_item *item,
+			    bool is_kept)
 {
 	struct registry_posting p;
 
+	p.reserved = r->has_history && is_kept ? cost_of(item->message) : 0;
 	if (item->topic == NULL) {
 		item->receipt.sequence = registry_number_without(
 			registry_shard_of(r, item->hash));
@@ -158,6 +210,7 @@ static void post_one_locked(struct registry *r, struct registry_item *item)
 	p.message = item->message;
 	p.receipt = &item->receipt;
 	p.has_room = true;
+	p.is_passing = !is_kept;
 	registry_drops_init(&p.drops);
 	registry_post(r, item->topic, &p);
 	item->message = p.message;
@@ -165,7 +218,7 @@ static void post_one_locked(struct registry *r, struct registry_item *item)
 }
 
 static int post_all_locked(struct registry *r, struct registry_item *items,
-			   size_t count)
+			   size_t count, size_t first_kept)
 {
 	size_t bytes[CONFIG_WORKERS_MAX] = {0};
 
@@ -173,7 +226,7 @@ static int post_all_locked(struct registry *r, struct registry_item *items,
 	if (!reserve(r, bytes))
 		return UV_ENOBUFS;
 	for (size_t i = 0; i < count; i++)
-		post_one_locked(r, &items[i]);
+		post_one_locked(r, &items[i], i >= first_kept);
 	give_back(r, bytes, r->options.workers);
 	return 0;
 }
@@ -182,12 +235,16 @@ int registry_publish_all(struct registry *r, struct registry_item *items,
 			 size_t count)
 {
 	uint64_t shards = hash_all(r, items, count);
+	size_t first_kept;
+	size_t reserved = reserve_history(r, items, count, &first_kept);
 	int rv = lock_all(r, items, count, shards);
 
 	if (rv == 0) {
-		rv = post_all_locked(r, items, count);
+		rv = post_all_locked(r, items, count, first_kept);
 		unlock_shards(r, shards);
 	}
+	if (rv != 0)
+		registry_count_bytes(r, -(ptrdiff_t)reserved);
 	for (size_t i = 0; i < count; i++) {
 		if (items[i].message != NULL)
 			message_unref(items[i].message, 1);

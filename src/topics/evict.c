@@ -167,6 +167,27 @@ void registry_bound(struct registry *r)
 		;
 }
 
+void registry_reserve(struct registry *r, size_t bytes)
+{
+	size_t most = r->options.history_bytes - bytes;
+	size_t now = registry_history_bytes(r);
+	bool is_counted = false;
+
+	while (!is_counted) {
+		if (now <= most) {
+			is_counted = atomic_compare_exchange_weak_explicit(
+				&r->history_bytes, &now, now + bytes,
+				memory_order_relaxed, memory_order_relaxed);
+			continue;
+		}
+		if (evict(r, most) == 0) { /* others have reserved it */
+			registry_count_bytes(r, (ptrdiff_t)bytes);
+			return;
+		}
+		now = registry_history_bytes(r);
+	}
+}
+
 bool registry_shrink_history(struct registry *r, size_t bytes)
 {
 	size_t work = 0;

@@ -299,20 +299,33 @@ static bool store(struct registry *r, struct topic *t, struct message *m,
 	return true;
 }
 
+/* One before the border was not used for longer than that. */
+static void touch_for(struct registry *r, struct topic *t,
+		      const struct message *m)
+{
+	if (!t->is_listed ||
+	    registry_age_of(m->accepted_ns, t->used_ns) >= REGISTRY_TOUCH_NS)
+		touch_locked(r, t, m->accepted_ns);
+}
+
+void registry_pass_locked(struct registry *r, struct topic *t,
+			  const struct message *m, struct registry_drops *drops)
+{
+	touch_for(r, t, m);
+	registry_drop_history_locked(r, t, drops);
+}
+
 bool registry_keep_locked(struct registry *r, struct topic *t,
 			  struct message *m, struct registry_drops *drops)
 {
 	struct registry_ring *ring = &t->ring;
 	size_t before = ring->bytes;
 
-	/* One before the border was not used for longer than that. */
-	if (!t->is_listed ||
-	    registry_age_of(m->accepted_ns, t->used_ns) >= REGISTRY_TOUCH_NS)
-		touch_locked(r, t, m->accepted_ns);
 	if (m->size > r->options.history_bytes) {
-		registry_drop_history_locked(r, t, drops);
+		registry_pass_locked(r, t, m, drops);
 		return false;
 	}
+	touch_for(r, t, m);
 	registry_release_held_locked(r, t, drops);
 	shed_expired(r, t, m->accepted_ns, drops);
 	bool is_kept = store(r, t, m, drops);

@@ -41,10 +41,14 @@ void registry_place_locked(struct registry *r, struct topic *t,
 	m->epoch = t->epoch;
 	p->receipt->sequence = m->sequence;
 	p->receipt->subscribers = t->subscribers;
-	if (r->has_history)
-		users += registry_keep_locked(r, t, m, &p->drops);
-	else
+	registry_count_bytes(r, -(ptrdiff_t)p->reserved);
+	p->reserved = 0;
+	if (!r->has_history)
 		t->dropped = m->sequence;
+	else if (p->is_passing)
+		registry_pass_locked(r, t, m, &p->drops);
+	else
+		users += registry_keep_locked(r, t, m, &p->drops);
 	/* The caller's reference is for one of them. */
 	if (users > 1)
 		message_ref(m, users - 1);
@@ -111,6 +115,17 @@ static int publish_to_new(struct registry *r, uint64_t hash,
 	return rv;
 }
 
+size_t registry_reserve_one(struct registry *r, const struct message *m)
+{
+	size_t max = r->options.history_bytes;
+
+	if (!r->has_history || m->size > max ||
+	    registry_history_bytes(r) <= max - m->size)
+		return 0;
+	registry_reserve(r, m->size);
+	return m->size;
+}
+
 int registry_publish(struct registry *r, const struct topic_key *key,
 		     struct message *m, struct registry_receipt *receipt)
 {
@@ -122,6 +137,8 @@ int registry_publish(struct registry *r, const struct topic_key *key,
 	p.message = m;
 	p.receipt = receipt;
 	p.has_room = false;
+	p.reserved = registry_reserve_one(r, m);
+	p.is_passing = false;
 	registry_drops_init(&p.drops);
 	*receipt = (struct registry_receipt){0};
 	uv_rwlock_rdlock(&s->lock);
@@ -136,6 +153,7 @@ int registry_publish(struct registry *r, const struct topic_key *key,
 	if (p.message != NULL)
 		message_unref(p.message, 1);
 	registry_drops_free(&p.drops);
+	registry_count_bytes(r, -(ptrdiff_t)p.reserved);
 	registry_bound(r);
 	return rv;
 }

@@ -176,10 +176,10 @@ struct registry_item {
 
 /* Publishes all of `items`, one after another, or none. Room in the mailboxes
  * is reserved for all of them first; of a worker that gets its first subscriber
- * meanwhile, the mailbox may be more than full; and history may have more than
- * history_bytes, by all of them, until the last is posted. Takes the caller's
- * reference to each message, in any case. Joining and leaving topics of theirs
- * waits as long as this takes. Returns 0; or UV_ENOBUFS if a mailbox is full,
+ * meanwhile, the mailbox may be more than full. History makes room first; of
+ * more than history_bytes it keeps the last ones. Takes the caller's reference
+ * to each message, in any case. Joining and leaving topics of theirs waits as
+ * long as this takes. Returns 0; or UV_ENOBUFS if a mailbox is full,
  * UV_ENOMEM if a topic can't be made, and then nobody gets anything. */
 int registry_publish_all(struct registry *r, struct registry_item *items,
 			 size_t count);

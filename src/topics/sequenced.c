@@ -51,6 +51,7 @@ void registry_apply(struct registry *r, const struct topic_key *key,
 	struct registry_receipt receipt;
 	struct registry_posting p = {.message = m, .receipt = &receipt};
 
+	p.reserved = registry_reserve_one(r, m);
 	registry_drops_init(&p.drops);
 	uv_rwlock_rdlock(&s->lock);
 	struct topic *t = registry_find_locked(s, hash, key);
@@ -62,6 +63,7 @@ void registry_apply(struct registry *r, const struct topic_key *key,
 	if (p.message != NULL)
 		message_unref(p.message, 1);
 	registry_drops_free(&p.drops);
+	registry_count_bytes(r, -(ptrdiff_t)p.reserved);
 	registry_bound(r);
 }
 

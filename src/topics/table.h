@@ -240,6 +240,11 @@ static inline void registry_count_bytes(struct registry *r, ptrdiff_t bytes)
 bool registry_keep_locked(struct registry *r, struct topic *t,
 			  struct message *m, struct registry_drops *drops);
 
+/* The topic's newest message is not kept, nor those before it any longer. */
+void registry_pass_locked(struct registry *r, struct topic *t,
+			  const struct message *m,
+			  struct registry_drops *drops);
+
 /* Takes the oldest out, whether it is claimed or not. Returns how much less
  * the history has, for registry_count_bytes(). */
 size_t registry_drop_oldest_locked(struct registry *r, struct topic *t,
@@ -292,6 +297,11 @@ void registry_reset_border(struct registry *r);
 /* Drops what history has beyond history_bytes. No lock is held. */
 void registry_bound(struct registry *r);
 
+/* Makes room for `bytes`, at most history_bytes, that are to be kept: makes
+ * the history lose as much, and counts them as history before they are. Whoever
+ * keeps them uncounts them first (struct registry_posting). No lock is held. */
+void registry_reserve(struct registry *r, size_t bytes);
+
 /* --- replay.c ------------------------------------------------------------- */
 
 /* Fills in what of `join` comes from the past. Both locks are held. */
@@ -306,12 +316,22 @@ struct registry_posting {
 	struct registry_receipt *receipt;
 	struct registry_drops drops;
 	bool has_room; /* it was reserved in the mailboxes */
+	/* Counted as history already, for what the message takes: see
+	 * registry_reserve(). */
+	size_t reserved;
+	/* It is not kept, nor is what was before: more than history_bytes
+	 * comes right behind it. */
+	bool is_passing;
 };
 
 /* Publishes to a topic whose shard is locked either way. Returns 0, or
  * UV_ENOBUFS if a mailbox is full. */
 int registry_post(struct registry *r, struct topic *t,
 		  struct registry_posting *p);
+
+/* Makes room for a message to be kept, if that lacks; returns what it has
+ * reserved, for `reserved` of a posting. No lock is held. */
+size_t registry_reserve_one(struct registry *r, const struct message *m);
 
 /* Posts `m` to each of the `workers` of `t`, with a reference. Both locks are
  * held. */

@@ -2,6 +2,7 @@
  * or none. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -220,6 +221,84 @@ static void a_batch_may_be_of_very_many_topics(void **state)
 	assert_int_equal(registry_topics(registry), TOPICS);
 }
 
+#define SMALL_HISTORY 40000
+
+static int open_with_small_history(void **state)
+{
+	int rv = open_boxes(BOX_BYTES);
+
+	(void)state;
+	return rv != 0 ? rv : new_registry(1000, 60000, SMALL_HISTORY);
+}
+
+static atomic_bool is_watching;
+static atomic_size_t most; /* that was seen in the history */
+
+static void watch(void *unused)
+{
+	(void)unused;
+	while (atomic_load(&is_watching)) {
+		size_t now = registry_history_bytes(registry);
+		if (now > atomic_load(&most))
+			atomic_store(&most, now);
+	}
+}
+
+/* Not even while it is posted. */
+static void no_batch_takes_the_history_beyond_its_bytes(void **state)
+{
+	static struct registry_item items[100];
+	uv_thread_t thread;
+
+	(void)state;
+	atomic_store(&most, 0);
+	atomic_store(&is_watching, true);
+	assert_int_equal(uv_thread_create(&thread, watch, NULL), 0);
+	/* Until the other thread had a look at the right time. */
+	for (int i = 0; i < 300 || atomic_load(&most) < SMALL_HISTORY / 2;
+	     i++) {
+		/* One of what there may be, then one of three times as much. */
+		size_t count = i % 2 == 0 ? 20 : 100;
+		fill(items, count, 1000);
+		assert_int_equal(registry_publish_all(registry, items, count),
+				 0);
+	}
+	atomic_store(&is_watching, false);
+	uv_thread_join(&thread);
+	assert_true(atomic_load(&most) <= SMALL_HISTORY);
+	assert_true(registry_history_bytes(registry) > SMALL_HISTORY / 4);
+}
+
+static size_t kept; /* messages of a topic */
+
+static int count_kept(void *user, const struct registry_topic *t)
+{
+	(void)user;
+	kept += t->messages_count;
+	assert_int_equal(t->messages[t->messages_count - 1]->sequence,
+			 t->sequence);
+	return 0;
+}
+
+static void of_a_batch_too_large_for_the_history_the_last_ones_stay(
+	void **state)
+{
+	static struct registry_item items[102];
+
+	(void)state;
+	kept = 0;
+	fill(items, 102, 1000);
+	assert_int_equal(registry_publish_all(registry, items, 102), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(items[99 + i].receipt.sequence % 34, 0);
+		registry_find(registry, &keys[i], count_kept, NULL);
+	}
+	assert_true(kept > 10 && kept < 40);
+	/* And nothing stays reserved. */
+	assert_true(registry_history_bytes(registry) >= kept * 1000);
+	assert_true(registry_history_bytes(registry) < kept * 1300 + 2000);
+}
+
 static void without_history_all_get_numbers(void **state)
 {
 	struct registry_item items[3];
@@ -330,6 +409,12 @@ int main(void)
 		WITH(none_is_published_if_one_finds_no_room),
 		WITH(an_empty_mailbox_takes_any_batch),
 		WITH(a_batch_may_be_of_very_many_topics),
+		cmocka_unit_test_setup_teardown(
+			no_batch_takes_the_history_beyond_its_bytes,
+			open_with_small_history, close_registry),
+		cmocka_unit_test_setup_teardown(
+			of_a_batch_too_large_for_the_history_the_last_ones_stay,
+			open_with_small_history, close_registry),
 		WITH(what_is_reserved_nobody_else_has),
 		WITH(a_reservation_outlives_the_mail),
 		cmocka_unit_test_setup_teardown(without_history_all_get_numbers,
