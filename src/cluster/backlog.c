@@ -47,6 +47,7 @@ void backlog_add(struct bus *b, struct nats_mail *m, uint64_t consumer)
 	}
 	b->backlog.consumer = consumer;
 	b->heard_ms = uv_now(&b->loop);
+	b->silences = 0;
 	m->next = NULL;
 	*b->backlog.end = m;
 	b->backlog.end = &m->next;

@@ -656,6 +656,13 @@ void log_tick(struct bus *b)
 		return;
 	if (now - b->heard_ms > BUS_SILENT_MS) {
 		b->heard_ms = now;
+		if (++b->silences > BUS_SILENCES_MAX) {
+			/* It makes consumers that get nothing. */
+			b->silences = 0;
+			bus_disconnect(b, "nothing comes of the log: another "
+					  "server");
+			return;
+		}
 		log_join(b, BUS_JOIN_silent);
 		return;
 	}

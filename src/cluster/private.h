@@ -29,6 +29,7 @@
 #define BUS_CONNECT_MS    2000  /* for a server, and for each of its answers */
 #define BUS_MARKER_MS     1000  /* without a marker: this node writes one */
 #define BUS_NO_SUM_MS     2500  /* the same, and nobody has its sum */
+#define BUS_SILENCES_MAX  2     /* in a row: another server */
 #define BUS_SILENT_MS     1500  /* without a word of the consumer: join again */
 #define BUS_DOWN_MS       4000  /* without a marker: nothing is published */
 #define BUS_AWAY_MS       3000  /* joining without success: another server */
@@ -139,6 +140,7 @@ struct bus {
 	uint64_t complain_ms;   /* when to say again that none is reached */
 	uint64_t join_ms;       /* when the log was judged last */
 	uint64_t heard_ms;      /* the last word of the consumer */
+	unsigned silences;      /* in a row: joined, and nothing came */
 	uint64_t away_ms;       /* since when it is not live, 0: it is */
 	uint64_t wait_until_ms; /* for somebody to vouch; 0: not waiting */
 	uint64_t wait_marker;   /* sequence of the one that nobody renewed */

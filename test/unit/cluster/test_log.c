@@ -573,6 +573,23 @@ static void a_new_node_waits_for_a_marker_behind_what_is_none(void **state)
 	assert_int_equal(fake.published, 0);
 }
 
+/* It answers, and makes consumers, but nothing comes of them: seen with three
+ * servers that had lost all and come back at once. */
+static void a_server_whose_consumers_stay_silent_is_left(void **state)
+{
+	(void)state;
+	go_live(10, fake.nonce = 5);
+	for (unsigned i = 0; i < BUS_SILENCES_MAX; i++) {
+		bus->heard_ms = uv_now(&bus->loop) - BUS_SILENT_MS - 1;
+		log_tick(bus);
+		assert_non_null(bus->nats);
+	}
+	bus->heard_ms = uv_now(&bus->loop) - BUS_SILENT_MS - 1;
+	log_tick(bus);
+	assert_null(bus->nats);
+	assert_int_equal(bus->state, BUS_STATE_DOWN);
+}
+
 /* --- waiting for workers -------------------------------------------------- */
 
 /* As it comes from nats.c, to be handled in its turn. */
@@ -850,6 +867,7 @@ int main(void)
 		TEST(what_is_no_marker_does_not_end_the_renewing),
 		TEST(what_is_no_marker_does_not_make_a_log_another),
 		TEST(a_new_node_waits_for_a_marker_behind_what_is_none),
+		TEST(a_server_whose_consumers_stay_silent_is_left),
 		TEST(a_record_waits_while_a_mailbox_is_full),
 		TEST(a_worker_is_waited_for_a_second_a_record),
 		TEST(a_stalled_log_is_neither_silent_nor_stale),
