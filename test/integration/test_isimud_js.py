@@ -270,7 +270,7 @@ def test_a_frozen_server_is_noticed(start, connect):
     publish(server, "frozen", 1)
     client.wait_for_data("frozen", 1)
     opens = len(client.all("status", status="open"))
-    server.process.send_signal(signal.SIGSTOP)
+    web.freeze(server)
     try:
         # The kernel still accepts: nothing but silence says so.
         client.wait_for("status", status="waiting", code=1006)
@@ -629,7 +629,7 @@ def test_a_publication_without_an_answer_is_of_unknown_outcome(start, cutter):
     try:
         client.follow("own")
         client.open()
-        server.process.send_signal(signal.SIGSTOP)
+        web.freeze(server)
         client.do("publish", topic="own", data=1)
         relay.cut()
         assert client.wait_for("error")["code"] == "unknown_outcome"

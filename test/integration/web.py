@@ -235,6 +235,20 @@ class Cutter:
         self.cut()
 
 
+def freeze(server):
+    """Stops it, and returns once none of its threads runs any more."""
+    server.process.send_signal(signal.SIGSTOP)
+
+    def is_stopped(task):
+        with open(f"/proc/{server.pid}/task/{task}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "T"
+
+    end = time.monotonic() + DEADLINE
+    while not all(map(is_stopped, os.listdir(f"/proc/{server.pid}/task"))):
+        assert time.monotonic() < end, "it is not stopped"
+        time.sleep(0.001)
+
+
 class Numbers:
     """Publishes 1, 2, 3, … to topics of alice, in turn, until it is stopped."""
 
@@ -272,4 +286,4 @@ def publish(server, topic, *data):
 
 
 __all__ = ["Client", "Cutter", "Numbers", "PASSWORD", "SOCKETS",
-           "check_complete", "flag_for_websocket", "node", "publish", "time"]
+           "check_complete", "flag_for_websocket", "freeze", "node", "publish", "time"]
