@@ -44,7 +44,7 @@ static const char usage[] =
 	"\n";
 
 /* Reads all settings but the password. */
-static int load(struct config *c, char error[static CONFIG_ERROR_MAX])
+static int load_settings(struct config *c, char error[static CONFIG_ERROR_MAX])
 {
 	int rv = options_check_environment(error);
 	if (rv == 0)
@@ -57,7 +57,7 @@ static int load(struct config *c, char error[static CONFIG_ERROR_MAX])
 	return rv;
 }
 
-static int serve(const struct config *c)
+static int serve_clients(const struct config *c)
 {
 	log_set_level((enum log_level)c->log_level);
 	log_set_format(c->log_is_json ? LOG_JSON : LOG_TEXT);
@@ -85,7 +85,7 @@ static int serve(const struct config *c)
 }
 
 /* Docker keeps the status 2 of a health check for itself. */
-static int fail(enum options_command command, const char *error)
+static int fail_start(enum options_command command, const char *error)
 {
 	log_event(LOG_ERROR, "settings", LOG_NO_FIELDS, "%s", error);
 	return command == OPTIONS_HEALTHCHECK ? EXIT_FAILURE : EXIT_SETTINGS;
@@ -99,9 +99,9 @@ static int healthcheck(void)
 
 	signal(SIGPIPE, SIG_IGN);
 	running_adopt(&running);
-	int status = load(&config, error) == 0
+	int status = load_settings(&config, error) == 0
 			     ? probe_run(&config)
-			     : fail(OPTIONS_HEALTHCHECK, error);
+			     : fail_start(OPTIONS_HEALTHCHECK, error);
 	running_fini(&running);
 	return status;
 }
@@ -112,13 +112,13 @@ static int run(enum options_command command)
 	char error[CONFIG_ERROR_MAX];
 	struct config config;
 
-	int rv = load(&config, error);
+	int rv = load_settings(&config, error);
 	if (rv == 0)
 		rv = secret_load(&config, error);
 	if (rv != 0)
-		return fail(command, error);
+		return fail_start(command, error);
 	if (command == OPTIONS_SERVE)
-		return serve(&config);
+		return serve_clients(&config);
 	options_warn();
 	config_print(&config, stdout);
 	return EXIT_SUCCESS;
@@ -146,7 +146,7 @@ int main(int argc, char **argv)
 	if (cli_is_command(argv + (argc > 0)))
 		return cli_run(argv + (argc > 0));
 	if (options_parse(argv + (argc > 0), &command, error) != 0)
-		return fail(command, error);
+		return fail_start(command, error);
 	if (command == OPTIONS_HELP) {
 		fputs(usage, stdout);
 		config_print_help(stdout);

@@ -8,7 +8,7 @@
  * it wants to be called in on_timeout(); a uv_poll_t for each descriptor and
  * one uv_timer_t carry that out (libcurl: curl_multi_socket_action). Inside its
  * callbacks libcurl allows no transfer to be removed, so those only note what
- * they saw, and settle() acts on it once libcurl has returned. */
+ * they saw, and settle_transfers() acts on it once libcurl has returned. */
 #include "access/auth.h"
 
 #include <stdio.h>
@@ -40,7 +40,8 @@
  * cut off costs a new handshake, and the authority a failed write. */
 enum inquiry_state {
 	INQUIRY_ASKING,   /* the final head has not come */
-	INQUIRY_DECIDED,  /* settle() will tell; never seen outside of it */
+	INQUIRY_DECIDED,  /* settle_transfers() will tell; never seen outside of
+			     it */
 	INQUIRY_DRAINING, /* told; until the response has ended, or is too long,
 			   * or the time is up, or the place is needed */
 	INQUIRY_WAITING,  /* also while none of our own clients wants it */
@@ -80,7 +81,7 @@ struct inquiry {
 	enum inquiry_state state;
 	struct verdicts_id id;
 	struct list checks; /* oldest first */
-	uint64_t until_ms;  /* while QUEUED, on the clock of now_ms() */
+	uint64_t until_ms;  /* while QUEUED, on the clock of clock_ms() */
 	CURL *transfer;     /* NULL before ASKING, and once it has ended */
 	struct curl_slist *fields; /* NULL while WAITING, or as that */
 	size_t charged;  /* bytes, with what libcurl makes of `fields` */
@@ -140,7 +141,7 @@ bool auth_is_url(const char *url)
 
 /* --- inquiries ------------------------------------------------------------ */
 
-static uint64_t now_ms(void)
+static uint64_t clock_ms(void)
 {
 	return uv_hrtime() / 1000000;
 }
@@ -174,7 +175,7 @@ static void end_transfer(struct inquiry *q)
 	q->fields = NULL;
 }
 
-static void fail(struct inquiry *q)
+static void fail_inquiry(struct inquiry *q)
 {
 	end_transfer(q);
 	decide(q, AUTH_FAILED);
@@ -186,7 +187,7 @@ static void inquiry_free(struct inquiry *q)
 	free(q);
 }
 
-static void drop(struct inquiry *q)
+static void drop_inquiry(struct inquiry *q)
 {
 	end_transfer(q);
 	q->auth->counts[q->state]--;
@@ -199,20 +200,21 @@ static struct inquiry *oldest(struct auth *a, enum inquiry_state state)
 {
 	if (list_is_empty(&a->inquiries[state]))
 		return NULL;
-	/* The analyzer loses track of list_remove() in drop(). */
+	/* The analyzer loses track of list_remove() in drop_inquiry(). */
 	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	return CONTAINER_OF(a->inquiries[state].next, struct inquiry, link);
 }
 
-static struct list *bucket_of(struct auth *a, const struct verdicts_id *id)
+static struct list *inquiry_bucket(struct auth *a, const struct verdicts_id *id)
 {
 	return &a->buckets[verdicts_hash(a->verdicts, id) & (BUCKETS - 1)];
 }
 
 /* The one that a new check for `id` may join, or NULL. */
-static struct inquiry *find(struct auth *a, const struct verdicts_id *id)
+static struct inquiry *find_inquiry(struct auth *a,
+				    const struct verdicts_id *id)
 {
-	LIST_FOR_EACH_SAFE (it, after, bucket_of(a, id)) {
+	LIST_FOR_EACH_SAFE (it, after, inquiry_bucket(a, id)) {
 		struct inquiry *q = CONTAINER_OF(it, struct inquiry, bucket);
 		if (memcmp(&q->id, id, sizeof(*id)) == 0)
 			return q;
@@ -231,12 +233,12 @@ static void check_free(struct auth_check *c)
 
 /* Makes the checks ready, here and on other workers, and lets go of `q`: from
  * now on the same may be asked anew. */
-static void release(struct inquiry *q)
+static void release_inquiry(struct inquiry *q)
 {
 	struct auth *a = q->auth;
 
 	if (q->state == INQUIRY_DECIDED)
-		verdicts_answer(a->verdicts, &q->id, q->verdict, now_ms());
+		verdicts_answer(a->verdicts, &q->id, q->verdict, clock_ms());
 	LIST_FOR_EACH_SAFE (it, after, &q->checks) {
 		struct auth_check *c =
 			CONTAINER_OF(it, struct auth_check, link);
@@ -247,7 +249,7 @@ static void release(struct inquiry *q)
 	}
 	list_remove(&q->bucket);
 	if (q->transfer == NULL)
-		drop(q);
+		drop_inquiry(q);
 	else
 		move(q, INQUIRY_DRAINING);
 }
@@ -277,15 +279,15 @@ static void on_transfer_end(CURL *transfer)
 	curl_easy_getinfo(transfer, CURLINFO_PRIVATE, &private);
 	q = (struct inquiry *)(void *)private;
 	if (q->state == INQUIRY_ASKING)
-		fail(q);
+		fail_inquiry(q);
 	else if (q->state == INQUIRY_DRAINING)
-		drop(q);
+		drop_inquiry(q);
 	else
 		end_transfer(q);
 }
 
 /* Gives the verdicts, and ends the transfers that are over. */
-static void settle(struct auth *a)
+static void settle_transfers(struct auth *a)
 {
 	struct inquiry *q;
 	CURLMsg *message;
@@ -296,13 +298,13 @@ static void settle(struct auth *a)
 		if (message->msg == CURLMSG_DONE)
 			on_transfer_end(message->easy_handle);
 	while ((q = oldest(a, INQUIRY_DECIDED)) != NULL)
-		release(q);
+		release_inquiry(q);
 	call_back(a);
 }
 
 /* --- libcurl's callbacks for the response --------------------------------- */
 
-static bool take(struct inquiry *q, size_t len)
+static bool take_response_bytes(struct inquiry *q, size_t len)
 {
 	q->received += len;
 	return q->received <= RESPONSE_MAX_BYTES;
@@ -326,7 +328,7 @@ static size_t on_header(char *line, size_t size, size_t len, void *user)
 	long status = 0;
 
 	(void)size; /* always 1 */
-	if (!take(q, len))
+	if (!take_response_bytes(q, len))
 		return 0;
 	if (q->state != INQUIRY_ASKING || (line[0] != '\r' && line[0] != '\n'))
 		return len;
@@ -340,7 +342,7 @@ static size_t on_body(char *bytes, size_t size, size_t len, void *user)
 {
 	(void)bytes;
 	(void)size; /* always 1 */
-	return take(user, len) ? len : 0;
+	return take_response_bytes(user, len) ? len : 0;
 }
 
 /* --- libcurl on the loop -------------------------------------------------- */
@@ -351,16 +353,16 @@ static void multi_open(struct auth *a);
 /* After an error, which is want of memory, libcurl's multi handle is of no more
  * use: 7.88 divides by zero at its next transfer. All transfers end, and a new
  * handle takes its place, now or before the next check. */
-static void renew(struct auth *a)
+static void renew_multi(struct auth *a)
 {
 	struct inquiry *q;
 
 	while ((q = oldest(a, INQUIRY_ASKING)) != NULL)
-		fail(q);
+		fail_inquiry(q);
 	LIST_FOR_EACH_SAFE (it, after, &a->inquiries[INQUIRY_DECIDED])
 		end_transfer(CONTAINER_OF(it, struct inquiry, link));
 	while ((q = oldest(a, INQUIRY_DRAINING)) != NULL)
-		drop(q);
+		drop_inquiry(q);
 	multi_close(a);
 	multi_open(a);
 }
@@ -371,8 +373,8 @@ static void act(struct auth *a, curl_socket_t fd, int flags)
 	int running;
 
 	if (curl_multi_socket_action(a->multi, fd, flags, &running) != CURLM_OK)
-		renew(a);
-	settle(a);
+		renew_multi(a);
+	settle_transfers(a);
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
@@ -391,7 +393,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 	act(s->auth, s->fd, flags);
 }
 
-static void on_timer(uv_timer_t *timer)
+static void on_transfer_timer(uv_timer_t *timer)
 {
 	act(CONTAINER_OF(timer, struct auth, timer), CURL_SOCKET_TIMEOUT, 0);
 }
@@ -459,7 +461,8 @@ static int on_timeout(CURLM *multi, long timeout_ms, void *user)
 	if (timeout_ms < 0)
 		uv_timer_stop(&a->timer);
 	else
-		uv_timer_start(&a->timer, on_timer, (uint64_t)timeout_ms, 0);
+		uv_timer_start(&a->timer, on_transfer_timer,
+			       (uint64_t)timeout_ms, 0);
 	return 0;
 }
 
@@ -612,8 +615,8 @@ void auth_close(struct auth *a)
 			free_checks(&q->checks);
 			if (state == INQUIRY_ASKING || state == INQUIRY_QUEUED)
 				verdicts_answer(a->verdicts, &q->id,
-						AUTH_FAILED, now_ms());
-			drop(q);
+						AUTH_FAILED, clock_ms());
+			drop_inquiry(q);
 		}
 	curl_easy_cleanup(a->request);
 	multi_close(a);
@@ -709,7 +712,7 @@ static bool add_fields(struct inquiry *q, const struct auth_request *r)
 /* What is left of its time, if it was queued. */
 static void shorten_time(const struct inquiry *q, CURL *transfer)
 {
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 	long left_ms = q->until_ms > now ? (long)(q->until_ms - now) : 1;
 
 	curl_easy_setopt(transfer, CURLOPT_TIMEOUT_MS, left_ms);
@@ -744,19 +747,19 @@ err:
 /* --- starting and cancelling ---------------------------------------------- */
 
 /* What drains is worth a connection kept, but not one more. */
-static void make_room(struct auth *a)
+static void make_transfer_room(struct auth *a)
 {
 	unsigned transfers =
 		a->counts[INQUIRY_ASKING] + a->counts[INQUIRY_DRAINING];
 
 	if (transfers >= a->kept_max && a->counts[INQUIRY_DRAINING] > 0)
-		drop(oldest(a, INQUIRY_DRAINING));
+		drop_inquiry(oldest(a, INQUIRY_DRAINING));
 }
 
-static int ask(struct inquiry *q, const struct auth_request *request)
+static int start_inquiry(struct inquiry *q, const struct auth_request *request)
 {
 	struct auth *a = q->auth;
-	int rv = verdicts_ask(a->verdicts, &q->id, a->worker, now_ms());
+	int rv = verdicts_ask(a->verdicts, &q->id, a->worker, clock_ms());
 
 	if (rv == UV_EAGAIN) {
 		q->state = INQUIRY_WAITING;
@@ -767,16 +770,16 @@ static int ask(struct inquiry *q, const struct auth_request *request)
 	bool is_ready = add_fields(q, request);
 	if (rv == VERDICTS_QUEUED) {
 		q->state = INQUIRY_QUEUED;
-		q->until_ms = now_ms() + a->timeout_ms;
+		q->until_ms = clock_ms() + a->timeout_ms;
 	} else {
 		q->state = INQUIRY_ASKING;
-		make_room(a);
+		make_transfer_room(a);
 		is_ready = is_ready && start_transfer(q);
 	}
 	if (is_ready)
 		return 0;
 	end_transfer(q);
-	verdicts_answer(a->verdicts, &q->id, AUTH_FAILED, now_ms());
+	verdicts_answer(a->verdicts, &q->id, AUTH_FAILED, clock_ms());
 	return UV_ENOMEM;
 }
 
@@ -789,7 +792,7 @@ static void set_queue_timer(struct auth *a);
 static void on_queue_timer(uv_timer_t *timer)
 {
 	struct auth *a = CONTAINER_OF(timer, struct auth, queue_timer);
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 
 	LIST_FOR_EACH_SAFE (it, after, &a->inquiries[INQUIRY_QUEUED]) {
 		struct inquiry *q = CONTAINER_OF(it, struct inquiry, link);
@@ -798,7 +801,7 @@ static void on_queue_timer(uv_timer_t *timer)
 		if (!verdicts_expire(a->verdicts, &q->id))
 			continue;
 		q->verdict = AUTH_BUSY;
-		release(q);
+		release_inquiry(q);
 	}
 	call_back(a);
 	/* A callback may have closed it. */
@@ -810,7 +813,7 @@ static void on_queue_timer(uv_timer_t *timer)
 static void set_queue_timer(struct auth *a)
 {
 	const struct inquiry *q = oldest(a, INQUIRY_QUEUED);
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 
 	if (q != NULL)
 		uv_timer_start(&a->queue_timer, on_queue_timer,
@@ -819,31 +822,31 @@ static void set_queue_timer(struct auth *a)
 
 /* So little of its time is left that asking would be in vain: then the turn is
  * the next one's at once. */
-static bool is_too_late(const struct inquiry *q)
+static bool is_turn_too_late(const struct inquiry *q)
 {
-	return q->until_ms < now_ms() + q->auth->timeout_ms / TIMEOUT_LEAST;
+	return q->until_ms < clock_ms() + q->auth->timeout_ms / TIMEOUT_LEAST;
 }
 
-static void take_turn(struct inquiry *q)
+static void take_check_turn(struct inquiry *q)
 {
 	struct auth *a = q->auth;
 
 	if (list_is_empty(&q->checks) &&
 	    verdicts_give_up(a->verdicts, &q->id)) {
-		drop(q);
+		drop_inquiry(q);
 		return;
 	}
-	make_room(a);
-	if (is_too_late(q)) {
+	make_transfer_room(a);
+	if (is_turn_too_late(q)) {
 		q->verdict = AUTH_BUSY;
-		verdicts_answer(a->verdicts, &q->id, AUTH_BUSY, now_ms());
+		verdicts_answer(a->verdicts, &q->id, AUTH_BUSY, clock_ms());
 	} else if (start_transfer(q)) {
 		move(q, INQUIRY_ASKING);
 		return;
 	} else {
-		fail(q);
+		fail_inquiry(q);
 	}
-	release(q);
+	release_inquiry(q);
 	call_back(a);
 }
 
@@ -854,17 +857,17 @@ void auth_take_note(struct auth *a, struct mailbox_note *note)
 	struct inquiry *q;
 
 	CHECK_ON_THREAD(a->owner);
-	q = find(a, &n->id);
+	q = find_inquiry(a, &n->id);
 	CHECK(q != NULL &&
 	      q->state == (n->is_turn ? INQUIRY_QUEUED : INQUIRY_WAITING));
 	bool is_turn = n->is_turn;
 	q->verdict = n->verdict;
 	free(n);
 	if (is_turn) {
-		take_turn(q);
+		take_check_turn(q);
 		return;
 	}
-	release(q);
+	release_inquiry(q);
 	call_back(a);
 }
 
@@ -883,7 +886,7 @@ static int inquire(struct auth *a, const struct verdicts_id *id,
 	q->id = *id;
 	q->charged = sizeof(*q);
 	list_init(&q->checks);
-	rv = ask(q, request);
+	rv = start_inquiry(q, request);
 	if (rv != 0) {
 		free(q);
 		return rv;
@@ -891,7 +894,7 @@ static int inquire(struct auth *a, const struct verdicts_id *id,
 	memory_charge(q->charged);
 	a->counts[q->state]++;
 	list_append(&a->inquiries[q->state], &q->link);
-	list_append(bucket_of(a, id), &q->bucket);
+	list_append(inquiry_bucket(a, id), &q->bucket);
 	if (q->state == INQUIRY_QUEUED &&
 	    !uv_is_active((uv_handle_t *)&a->queue_timer))
 		set_queue_timer(a);
@@ -912,7 +915,7 @@ int auth_check_start(struct auth *a, const struct auth_request *request,
 	c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return UV_ENOMEM;
-	q = find(a, &id);
+	q = find_inquiry(a, &id);
 	is_shared = q != NULL;
 	if (q == NULL)
 		rv = inquire(a, &id, request, &q);
@@ -976,5 +979,5 @@ void auth_check_cancel(struct auth_check *check)
 	     verdicts_give_up(q->auth->verdicts, &q->id)) ||
 	    (q->state == INQUIRY_QUEUED &&
 	     verdicts_leave_queue(q->auth->verdicts, &q->id)))
-		drop(q);
+		drop_inquiry(q);
 }

@@ -35,8 +35,8 @@ static void make_key(void)
 	(void)n;
 }
 
-static struct entry *find(struct entry *set,
-			  const struct forwarded_address *from)
+static struct entry *find_guesser(struct entry *set,
+				  const struct forwarded_address *from)
 {
 	struct entry *oldest = &set[0];
 
@@ -65,8 +65,8 @@ unsigned guesses_note(const char *peer, uint64_t now_ms)
 		       sizeof from.bytes - NET6_BYTES);
 	pthread_once(&once, make_key);
 	pthread_mutex_lock(&lock);
-	struct entry *e =
-		find(table[siphash(&key, &from, sizeof from) % SETS], &from);
+	struct entry *e = find_guesser(
+		table[siphash(&key, &from, sizeof from) % SETS], &from);
 	if (now_ms - e->last_ms > GUESSES_FORGET_MS)
 		e->count = 0;
 	if (e->count < UINT_MAX)

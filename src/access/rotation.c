@@ -21,8 +21,8 @@ static struct rotation_stamp look_at(const char *path)
 	return stamp;
 }
 
-static bool is_same(const struct rotation_stamp *a,
-		    const struct rotation_stamp *b)
+static bool is_same_stamp(const struct rotation_stamp *a,
+			  const struct rotation_stamp *b)
 {
 	return a->device == b->device && a->inode == b->inode &&
 	       a->size == b->size && a->modified.tv_sec == b->modified.tv_sec &&
@@ -54,10 +54,10 @@ void rotation_look(struct rotation *r, const struct config *c)
 	if (c->password_file == NULL)
 		return;
 	struct rotation_stamp now = look_at(c->password_file);
-	bool is_quiet = is_same(&now, &r->seen);
+	bool is_quiet = is_same_stamp(&now, &r->seen);
 	r->seen = now;
 	bool is_read =
-		r->has_read && is_same(&now, &r->read) && !r->has_refused;
+		r->has_read && is_same_stamp(&now, &r->read) && !r->has_refused;
 	if (!is_quiet || is_read)
 		return;
 	if (read_file(r, c, &now, error)) {
@@ -67,7 +67,7 @@ void rotation_look(struct rotation *r, const struct config *c)
 				  "again");
 		return;
 	}
-	if (r->has_refused && is_same(&now, &r->refused))
+	if (r->has_refused && is_same_stamp(&now, &r->refused))
 		return;
 	log_event(LOG_ERROR, "password_kept", LOG_NO_FIELDS,
 		  "PASSWORD_FILE has changed, but the old password stays: %s",

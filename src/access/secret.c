@@ -34,7 +34,7 @@ static struct {
 
 static unsigned last_which; /* of the thread that sets */
 
-static void read_all(struct secret out[static SECRETS_MAX])
+static void read_secrets(struct secret out[static SECRETS_MAX])
 {
 	unsigned before;
 
@@ -49,7 +49,8 @@ static void read_all(struct secret out[static SECRETS_MAX])
 	} while (before % 2 != 0 || before != atomic_load(&version));
 }
 
-static bool is_same(const struct secret *s, const uint64_t digest[static WORDS])
+static bool is_same_secret(const struct secret *s,
+			   const uint64_t digest[static WORDS])
 {
 	return digest_equal((const uint8_t *)s->digest,
 			    (const uint8_t *)digest);
@@ -60,7 +61,7 @@ static void name(struct secret *s, const struct secret old[static SECRETS_MAX])
 {
 	s->which = 0;
 	for (size_t i = 0; i < SECRETS_MAX; i++)
-		if (old[i].which != 0 && is_same(&old[i], s->digest))
+		if (old[i].which != 0 && is_same_secret(&old[i], s->digest))
 			s->which = old[i].which;
 	if (s->which == 0)
 		s->which = ++last_which;
@@ -72,13 +73,14 @@ void secret_set_all(const struct span *passwords, unsigned count)
 	struct secret new[SECRETS_MAX];
 
 	CHECK(count >= 1 && count <= SECRETS_MAX);
-	read_all(old);
+	read_secrets(old);
 	for (unsigned i = 0; i < SECRETS_MAX; i++) {
 		struct span password = passwords[i < count ? i : 0];
 		digest_sha256(password.bytes, password.len,
 			      (uint8_t *)new[i].digest);
-		name(&new[i],
-		     i == 1 && is_same(&new[0], new[1].digest) ? new : old);
+		name(&new[i], i == 1 && is_same_secret(&new[0], new[1].digest)
+				      ? new
+				      : old);
 	}
 	bool is_changed = false;
 	for (size_t i = 0; i < SECRETS_MAX; i++)
@@ -121,11 +123,11 @@ unsigned secret_match(struct span candidate)
 	uint64_t digest[WORDS];
 	unsigned which = 0;
 
-	read_all(all);
+	read_secrets(all);
 	digest_sha256(candidate.bytes, candidate.len, (uint8_t *)digest);
 	/* All are compared, whichever it is, and nothing branches on it. */
 	for (size_t i = 0; i < SECRETS_MAX; i++) {
-		unsigned mask = 0u - (unsigned)is_same(&all[i], digest);
+		unsigned mask = 0u - (unsigned)is_same_secret(&all[i], digest);
 		which = (which & ~mask) | (all[i].which & mask);
 	}
 	return which;

@@ -106,16 +106,16 @@ uint64_t verdicts_hash(const struct verdicts *v, const struct verdicts_id *id)
 	return siphash(&v->key, id->bytes, sizeof id->bytes);
 }
 
-static struct entry **bucket_of(const struct verdicts *v,
-				const struct verdicts_id *id)
+static struct entry **verdict_bucket(const struct verdicts *v,
+				     const struct verdicts_id *id)
 {
 	return &v->buckets[verdicts_hash(v, id) & (v->buckets_count - 1)];
 }
 
-static struct entry *find_locked(const struct verdicts *v,
-				 const struct verdicts_id *id)
+static struct entry *find_verdict_locked(const struct verdicts *v,
+					 const struct verdicts_id *id)
 {
-	struct entry *e = *bucket_of(v, id);
+	struct entry *e = *verdict_bucket(v, id);
 
 	while (e != NULL && memcmp(&e->id, id, sizeof *id) != 0)
 		e = e->next;
@@ -125,7 +125,7 @@ static struct entry *find_locked(const struct verdicts *v,
 static struct entry *find_asked_locked(const struct verdicts *v,
 				       const struct verdicts_id *id)
 {
-	struct entry *e = find_locked(v, id);
+	struct entry *e = find_verdict_locked(v, id);
 
 	CHECK(e != NULL && e->state != ENTRY_KEPT);
 	return e;
@@ -162,7 +162,7 @@ static void drop_turn_locked(struct entry *e)
 /* Nobody may be waiting. */
 static void forget_locked(struct verdicts *v, struct entry *e)
 {
-	struct entry **at = bucket_of(v, &e->id);
+	struct entry **at = verdict_bucket(v, &e->id);
 
 	while (*at != e)
 		at = &(*at)->next;
@@ -174,7 +174,7 @@ static void forget_locked(struct verdicts *v, struct entry *e)
 	free(e);
 }
 
-static struct entry *oldest_locked(const struct verdicts *v)
+static struct entry *oldest_verdict_locked(const struct verdicts *v)
 {
 	/* The analyzer loses track of list_remove() in forget_locked(). */
 	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
@@ -184,7 +184,7 @@ static struct entry *oldest_locked(const struct verdicts *v)
 static void drop_expired_locked(struct verdicts *v, uint64_t now_ms)
 {
 	for (int i = 0; i < EXPIRED_MAX && !list_is_empty(&v->kept); i++) {
-		struct entry *e = oldest_locked(v);
+		struct entry *e = oldest_verdict_locked(v);
 		if (now_ms < e->until_ms)
 			return;
 		forget_locked(v, e);
@@ -197,7 +197,7 @@ void verdicts_free(struct verdicts *v)
 		return;
 	CHECK(verdicts_asked(v) == 0 && verdicts_queued(v) == 0);
 	while (!list_is_empty(&v->kept))
-		forget_locked(v, oldest_locked(v));
+		forget_locked(v, oldest_verdict_locked(v));
 	memory_credit(v->buckets_count * sizeof(struct entry *));
 	free(v->buckets);
 	uv_mutex_destroy(&v->lock);
@@ -249,7 +249,7 @@ static int enter_locked(struct verdicts *v, struct entry *e)
 static int begin_locked(struct verdicts *v, const struct verdicts_id *id,
 			unsigned worker)
 {
-	struct entry **bucket = bucket_of(v, id);
+	struct entry **bucket = verdict_bucket(v, id);
 	struct entry *e;
 
 	if (verdicts_asked(v) >= v->options.checks_max &&
@@ -281,7 +281,7 @@ int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
 
 	uv_mutex_lock(&v->lock);
 	drop_expired_locked(v, now_ms);
-	e = find_locked(v, id);
+	e = find_verdict_locked(v, id);
 	if (e != NULL && e->state == ENTRY_KEPT && now_ms >= e->until_ms) {
 		forget_locked(v, e);
 		e = NULL;
@@ -297,10 +297,11 @@ int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
 
 /* --- answering ------------------------------------------------------------ */
 
-static void keep_locked(struct verdicts *v, struct entry *e, uint64_t now_ms)
+static void keep_verdict_locked(struct verdicts *v, struct entry *e,
+				uint64_t now_ms)
 {
 	if (verdicts_kept(v) >= v->options.entries_max)
-		forget_locked(v, oldest_locked(v));
+		forget_locked(v, oldest_verdict_locked(v));
 	move_locked(v, e, ENTRY_KEPT);
 	drop_turn_locked(e);
 	e->until_ms = now_ms + v->options.ttl_ms;
@@ -330,8 +331,8 @@ static void post(const struct verdicts *v, struct verdicts_note *n)
 }
 
 /* What is posted is charged no more: its taker frees it at once. */
-static void post_all(const struct verdicts *v, struct mailbox_note *waiting,
-		     enum auth_verdict verdict)
+static void post_verdict(const struct verdicts *v, struct mailbox_note *waiting,
+			 enum auth_verdict verdict)
 {
 	while (waiting != NULL) {
 		struct verdicts_note *n =
@@ -350,7 +351,7 @@ static struct mailbox_note *end_locked(struct verdicts *v, struct entry *e,
 
 	e->waiting = NULL;
 	if (is_kept)
-		keep_locked(v, e, now_ms);
+		keep_verdict_locked(v, e, now_ms);
 	else
 		forget_locked(v, e);
 	return waiting;
@@ -367,7 +368,7 @@ void verdicts_answer(struct verdicts *v, const struct verdicts_id *id,
 		end_locked(v, find_asked_locked(v, id), is_kept, now_ms);
 	struct verdicts_note *turn = grant_locked(v);
 	uv_mutex_unlock(&v->lock);
-	post_all(v, waiting, verdict);
+	post_verdict(v, waiting, verdict);
 	post(v, turn);
 }
 
@@ -408,7 +409,7 @@ bool verdicts_expire(struct verdicts *v, const struct verdicts_id *id)
 	if (is_queued)
 		waiting = end_locked(v, e, false, 0);
 	uv_mutex_unlock(&v->lock);
-	post_all(v, waiting, AUTH_BUSY);
+	post_verdict(v, waiting, AUTH_BUSY);
 	return is_queued;
 }
 

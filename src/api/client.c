@@ -32,7 +32,7 @@ int routes_keep(struct span s, char **out)
 	return 0;
 }
 
-static void drop(char *kept, size_t len)
+static void drop_kept(char *kept, size_t len)
 {
 	if (kept == NULL)
 		return;
@@ -42,7 +42,7 @@ static void drop(char *kept, size_t len)
 
 static void drop_text(char *kept)
 {
-	drop(kept, kept == NULL ? 0 : strlen(kept));
+	drop_kept(kept, kept == NULL ? 0 : strlen(kept));
 }
 
 void routes_drop_waiting(struct session *session)
@@ -112,8 +112,8 @@ void routes_forget_session(struct routes *r, struct client *client)
 	drop_text(session->cookie);
 	drop_text(session->host);
 	drop_text(session->peer);
-	drop((char *)(uintptr_t)session->publisher.bytes,
-	     session->publisher.len);
+	drop_kept((char *)(uintptr_t)session->publisher.bytes,
+		  session->publisher.len);
 	routes_drop_waiting(session);
 	memory_credit(sizeof *session);
 	free(session);

@@ -15,7 +15,8 @@ struct query {
 };
 
 /* Decodes a value behind those that r->query has; it has room for all. */
-static const char *decode(struct routes *r, struct span value, struct span *out)
+static const char *decode_value(struct routes *r, struct span value,
+				struct span *out)
 {
 	size_t start = r->query.len;
 
@@ -28,14 +29,14 @@ static const char *decode(struct routes *r, struct span value, struct span *out)
 static const char *decode_name(struct routes *r, struct span value,
 			       struct span *out)
 {
-	const char *wrong = decode(r, value, out);
+	const char *wrong = decode_value(r, value, out);
 
 	return wrong == NULL && out->len > NAME_MAX_BYTES ? NAME_TOO_LONG
 							  : wrong;
 }
 
-static const char *add_topic(struct routes *r, struct plan *plan,
-			     struct span value)
+static const char *add_plan_topic(struct routes *r, struct plan *plan,
+				  struct span value)
 {
 	struct span *topic = &plan->topics[plan->topics_count];
 
@@ -51,20 +52,20 @@ static const char *add_topic(struct routes *r, struct plan *plan,
 	return NULL;
 }
 
-static const char *read_parameter(struct routes *r, struct query *query,
-				  struct span name, struct span value)
+static const char *read_plan_parameter(struct routes *r, struct query *query,
+				       struct span name, struct span value)
 {
 	struct plan *plan = &r->plan;
 
 	if (http_query_is_name(name, "topic"))
-		return add_topic(r, plan, value);
+		return add_plan_topic(r, plan, value);
 	if (http_query_is_name(name, "publisher")) {
 		if (plan->publisher.bytes != NULL)
 			return "publisher is there twice";
 		return decode_name(r, value, &plan->publisher);
 	}
 	if (http_query_is_name(name, "since") && value.len > 0)
-		return decode(r, value, &query->since);
+		return decode_value(r, value, &query->since);
 	if (http_query_is_name(name, "last")) {
 		plan->has_last = true;
 		return cursor_parse_last(value, &plan->last) == 0
@@ -72,18 +73,18 @@ static const char *read_parameter(struct routes *r, struct query *query,
 			       : "last must be a number, at most 65536";
 	}
 	if (http_query_is_name(name, "lastEventId") && value.len > 0)
-		return decode(r, value, &query->seen[0]);
+		return decode_value(r, value, &query->seen[0]);
 	if (http_query_is_name(name, "Last-Event-ID") && value.len > 0)
-		return decode(r, value, &query->seen[1]);
+		return decode_value(r, value, &query->seen[1]);
 	if (http_query_is_name(name, "access_token"))
-		return decode(r, value, &query->token);
+		return decode_value(r, value, &query->token);
 	if (http_query_is_name(name, "envelope"))
 		plan->has_envelopes = span_equal(value, SPAN("true"));
 	return NULL;
 }
 
-static const char *read_query(struct routes *r, struct span text,
-			      struct query *query)
+static const char *read_plan_query(struct routes *r, struct span text,
+				   struct query *query)
 {
 	struct span name;
 	struct span value;
@@ -94,7 +95,7 @@ static const char *read_query(struct routes *r, struct span text,
 	if (buf_reserve(&r->query, text.len + 1) != 0)
 		return routes_no_memory;
 	while (wrong == NULL && http_query_next(&text, &name, &value))
-		wrong = read_parameter(r, query, name, value);
+		wrong = read_plan_parameter(r, query, name, value);
 	return wrong;
 }
 
@@ -133,7 +134,7 @@ static bool is_older(const uint64_t *a, const uint64_t *b, unsigned count)
 }
 
 /* Reads one place where the client says that it was; the newest counts. */
-static void read_place(struct plan *plan, uint64_t ours, struct span id)
+static void read_resume_place(struct plan *plan, uint64_t ours, struct span id)
 {
 	struct plan_resume *resume = &plan->resume;
 	unsigned count = plan->topics_count;
@@ -170,11 +171,12 @@ static void read_resume(struct routes *r, const struct query *query,
 
 	if (plan->topics_count == 0)
 		return;
-	read_place(plan, ours, query->since);
-	read_place(plan, ours, query->seen[0]);
-	read_place(plan, ours, query->seen[1]);
+	read_resume_place(plan, ours, query->since);
+	read_resume_place(plan, ours, query->seen[0]);
+	read_resume_place(plan, ours, query->seen[1]);
 	if (plan->kind == PLAN_STREAM)
-		read_place(plan, ours, request->fields[HTTP_LAST_EVENT_ID]);
+		read_resume_place(plan, ours,
+				  request->fields[HTTP_LAST_EVENT_ID]);
 }
 
 /* --- what it shows -------------------------------------------------------- */
@@ -238,7 +240,7 @@ const char *routes_read_plan(struct routes *r,
 	struct query query = {.token = {0}};
 
 	*plan = (struct plan){.kind = routes_kind_of(request)};
-	const char *wrong = read_query(r, request->query, &query);
+	const char *wrong = read_plan_query(r, request->query, &query);
 	if (wrong == NULL)
 		wrong = check_query(plan, &query);
 	if (wrong != NULL)

@@ -16,15 +16,15 @@
 
 static const struct span folder = {"/pub/", 5};
 
-static bool is_plain(const struct http_request *request)
+static bool is_plain_request(const struct http_request *request)
 {
 	return request->path.len > folder.len;
 }
 
 /* --- before the content ------------------------------------------------- */
 
-static void refuse(struct routes *r, struct conn *c, int status,
-		   const char *text)
+static void refuse_publication(struct routes *r, struct conn *c, int status,
+			       const char *text)
 {
 	stats_add(routes_stats(r), STATS_publish_invalid, 1);
 	conn_respond_error(c, status, text, NULL);
@@ -53,26 +53,29 @@ static bool is_plain_type(struct span type)
 
 /* An application/json request of a page is preceded by a preflight; a plain one
  * may be a form's, sent with the password that the browser remembers. */
-static bool check_kind(struct routes *r, struct conn *c,
-		       const struct http_request *request)
+static bool check_content_type(struct routes *r, struct conn *c,
+			       const struct http_request *request)
 {
 	struct span type = request->fields[HTTP_CONTENT_TYPE];
 
-	if (!is_plain(request)) {
+	if (!is_plain_request(request)) {
 		if (http_is_json(type))
 			return true;
-		refuse(r, c, 415, "Content-Type must be application/json");
+		refuse_publication(r, c, 415,
+				   "Content-Type must be application/json");
 		return false;
 	}
 	if (!routes_trusts_origin(r, request)) {
 		stats_add(routes_stats(r), STATS_origin_refused, 1);
-		refuse(r, c, 403, "Origin is not allowed to publish here");
+		refuse_publication(r, c, 403,
+				   "Origin is not allowed to publish here");
 		return false;
 	}
 	if (is_plain_type(type))
 		return true;
-	refuse(r, c, 415,
-	       "Content-Type must be text/*; for JSON there is /pub");
+	refuse_publication(
+		r, c, 415,
+		"Content-Type must be text/*; for JSON there is /pub");
 	return false;
 }
 
@@ -111,12 +114,13 @@ void routes_check_publish(struct routes *r, struct conn *c,
 		refuse_as_full(r, c);
 		return;
 	}
-	if (!check_kind(r, c, request) || !check_coding(r, c, request))
+	if (!check_content_type(r, c, request) || !check_coding(r, c, request))
 		return;
 	if (key.bytes != NULL && !is_key(key))
-		refuse(r, c, 400,
-		       "Idempotency-Key must be 1 to 255 printable ASCII "
-		       "characters");
+		refuse_publication(
+			r, c, 400,
+			"Idempotency-Key must be 1 to 255 printable ASCII "
+			"characters");
 }
 
 /* --- publishing --------------------------------------------------------- */
@@ -161,8 +165,8 @@ static int refused(struct json_error *error, int status, const char *text)
 }
 
 /* Decodes a part of the target behind what r->query has, which has room. */
-static int decode(struct routes *r, struct span encoded, bool is_query,
-		  struct span *out, struct json_error *error)
+static int decode_part(struct routes *r, struct span encoded, bool is_query,
+		       struct span *out, struct json_error *error)
 {
 	size_t start = r->query.len;
 
@@ -190,7 +194,7 @@ static int read_event(struct routes *r, struct span query,
 			continue;
 		if (event.bytes != NULL)
 			return refused(error, 400, "event is there twice");
-		status = decode(r, value, true, &event, error);
+		status = decode_part(r, value, true, &event, error);
 	}
 	return status != 0 ? status : json_take_event(data, event, error);
 }
@@ -208,7 +212,7 @@ static int read_plain(struct routes *r, const struct http_request *request,
 	/* Once: decoding makes nothing longer, and spans must not move. */
 	if (buf_reserve(&r->query, topic.len + request->query.len + 1) != 0)
 		return refused(error, 500, "Internal server error");
-	int status = decode(r, topic, false, &p->topic, error);
+	int status = decode_part(r, topic, false, &p->topic, error);
 	if (status != 0)
 		return status;
 	if (p->topic.len > NAME_MAX_BYTES)
@@ -301,7 +305,7 @@ static void answer_receipts(struct routes *r, struct conn *c, bool is_repeated)
 						      : NULL});
 }
 
-static void respond(struct routes *r, struct conn *c, int rv)
+static void answer_outcome(struct routes *r, struct conn *c, int rv)
 {
 	if (rv == 0)
 		answer_receipts(r, c, false);
@@ -324,8 +328,9 @@ static void answer_found(struct routes *r, struct conn *c, int found)
 	if (found == UV_EEXIST)
 		repeat(r, c);
 	else if (found == UV_EINVAL)
-		refuse(r, c, 422,
-		       "Idempotency-Key was used for another request");
+		refuse_publication(
+			r, c, 422,
+			"Idempotency-Key was used for another request");
 	else
 		conn_respond_error(c, 500, "Internal server error", NULL);
 }
@@ -369,8 +374,8 @@ static void count_replicated(struct routes *r, const struct bus_request *q)
 }
 
 /* routes_published_cb */
-static void answer_replicated(struct routes *r, struct conn *c,
-			      const struct bus_request *q)
+static void on_request_published(struct routes *r, struct conn *c,
+				 const struct bus_request *q)
 {
 	switch (q->outcome) {
 	case BUS_PUBLISHED:
@@ -403,13 +408,14 @@ static void respond_later(struct routes *r, struct conn *c,
 			  const struct batch *b,
 			  const struct receipts_request *key)
 {
-	switch (routes_replicate(r, c, b, key, answer_replicated)) {
+	switch (routes_replicate(r, c, b, key, on_request_published)) {
 	case 0:
 		break;
 	case UV_E2BIG:
-		refuse(r, c, 413,
-		       "What is published at once has at most 1024 "
-		       "publications, and fits one message of the log");
+		refuse_publication(
+			r, c, 413,
+			"What is published at once has at most 1024 "
+			"publications, and fits one message of the log");
 		break;
 	case UV_ENOTCONN:
 		refuse_without_log(r, c);
@@ -468,7 +474,7 @@ static void publish_once(struct routes *r, struct conn *c,
 	struct span receipt = {r->page.bytes, r->page.len};
 	receipts_end(receipts, &id, now_ms,
 		     rv == 0 ? receipt : (struct span){0});
-	respond(r, c, rv);
+	answer_outcome(r, c, rv);
 }
 
 static void publish_batch(struct routes *r, struct conn *c,
@@ -480,7 +486,7 @@ static void publish_batch(struct routes *r, struct conn *c,
 	else if (goes_to_log(r, b))
 		respond_later(r, c, b, NULL);
 	else
-		respond(r, c, publish_all(r, b));
+		answer_outcome(r, c, publish_all(r, b));
 }
 
 static void publish_plain(struct routes *r, struct conn *c,
@@ -491,7 +497,7 @@ static void publish_plain(struct routes *r, struct conn *c,
 	struct json_error error;
 
 	if (read_plain(r, request, &one, &error) != 0) {
-		refuse(r, c, error.status, error.text);
+		refuse_publication(r, c, error.status, error.text);
 		return;
 	}
 	struct batch batch = {publisher, &one, 1, false};
@@ -518,13 +524,13 @@ void routes_publish(struct routes *r, struct conn *c,
 
 	if (!find_publisher(r, c, &publisher))
 		return;
-	if (is_plain(request)) {
+	if (is_plain_request(request)) {
 		publish_plain(r, c, request, publisher);
 		return;
 	}
 	if (json_read_publications(&r->publications, request->content,
 				   &error) != 0) {
-		refuse(r, c, error.status, error.text);
+		refuse_publication(r, c, error.status, error.text);
 		return;
 	}
 	struct batch batch = {publisher, r->publications.all,

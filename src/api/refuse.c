@@ -24,7 +24,7 @@ static bool is_event_stream(const struct http_request *request)
 }
 
 /* Those that were refused together should not come back together. */
-static unsigned retry_ms(const struct routes *r)
+static unsigned refused_retry_ms(const struct routes *r)
 {
 	uint64_t ms = routes_config(r)->sse_retry_ms;
 
@@ -36,7 +36,7 @@ static unsigned retry_ms(const struct routes *r)
 static bool refuse_stream(struct routes *r, struct conn *c, const char *why)
 {
 	r->page.len = 0;
-	if (sse_write_retry(&r->page, retry_ms(r)) != 0)
+	if (sse_write_retry(&r->page, refused_retry_ms(r)) != 0)
 		return false;
 	conn_stream(c, (struct span){r->page.bytes, r->page.len});
 	conn_end(c, ENDING_refused, why);
@@ -44,8 +44,8 @@ static bool refuse_stream(struct routes *r, struct conn *c, const char *why)
 	return true;
 }
 
-static void refuse(struct routes *r, struct conn *c, int status,
-		   const char *text, const char *why)
+static void refuse_subscriber(struct routes *r, struct conn *c, int status,
+			      const char *text, const char *why)
 {
 	static struct log_limit limit = LOG_LIMIT("subscriber_refused");
 
@@ -58,12 +58,12 @@ static void refuse(struct routes *r, struct conn *c, int status,
 
 void routes_refuse_for_now(struct routes *r, struct conn *c, const char *why)
 {
-	refuse(r, c, 503, why, why);
+	refuse_subscriber(r, c, 503, why, why);
 }
 
 void routes_fail_for_now(struct routes *r, struct conn *c, const char *why)
 {
-	refuse(r, c, 500, "Internal server error", why);
+	refuse_subscriber(r, c, 500, "Internal server error", why);
 }
 
 void routes_refuse_unnamed(struct conn *c)

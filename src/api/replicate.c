@@ -26,8 +26,8 @@ static struct bus_request *request_of(const struct buf *record, size_t head,
 }
 
 /* Makes `*out` of a batch. Returns 0, UV_ENOMEM, or UV_E2BIG. */
-static int encode(struct routes *r, const struct batch *b,
-		  struct bus_request **out)
+static int encode_batch(struct routes *r, const struct batch *b,
+			struct bus_request **out)
 {
 	const struct record none = {.kind = RECORD_PUBLICATIONS};
 	struct buf *record = &r->record;
@@ -62,7 +62,7 @@ int routes_replicate(struct routes *r, struct conn *c, const struct batch *b,
 	if (session == NULL)
 		return UV_ENOMEM;
 	CHECK(session->publishing == NULL);
-	int rv = encode(r, b, &q);
+	int rv = encode_batch(r, b, &q);
 	if (rv != 0)
 		return rv;
 	q->worker = r->worker->index;

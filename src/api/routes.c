@@ -14,7 +14,7 @@
 
 /* --- messages, and the end ---------------------------------------------- */
 
-static void on_message(struct conn *c, bool is_text, struct span message)
+static void on_client_message(struct conn *c, bool is_text, struct span message)
 {
 	if (!is_text)
 		conn_end(c, ENDING_binary, NULL);
@@ -240,7 +240,7 @@ static const struct conn_hooks hooks = {
 	.on_head = routes_on_head,
 	.on_request = routes_on_request,
 	.fields = routes_origin_fields,
-	.on_message = on_message,
+	.on_message = on_client_message,
 	.on_room = on_room,
 	.is_committed = routes_is_publishing, /* 503: it is not published */
 	.on_leaving = on_leaving,

@@ -11,7 +11,7 @@
 
 /* Answers with what was written to r->page. Ends nothing inside the call, so
  * that what a caller has of the session stays. */
-static void answer(struct routes *r, struct conn *c, int written)
+static void send_answer(struct routes *r, struct conn *c, int written)
 {
 	if (written != 0)
 		conn_end_later(c, ENDING_no_memory);
@@ -24,13 +24,13 @@ static void answer_error(struct routes *r, struct conn *c, struct span ref,
 {
 	stats_add(routes_stats(r), STATS_command_errors, 1);
 	r->page.len = 0;
-	answer(r, c, envelope_write_error(&r->page, ref, code, text));
+	send_answer(r, c, envelope_write_error(&r->page, ref, code, text));
 }
 
 /* --- subscriptions ------------------------------------------------------ */
 
-static struct subscriber *find(struct client *client,
-			       const struct topic_key *key)
+static struct subscriber *find_subscribed(struct client *client,
+					  const struct topic_key *key)
 {
 	unsigned count = routes_subscriptions(client);
 
@@ -44,7 +44,7 @@ static struct subscriber *find(struct client *client,
 	return NULL;
 }
 
-static int reserve(struct session *session)
+static int reserve_subscribed(struct session *session)
 {
 	if (session->subscribed_count < session->subscribed_cap)
 		return 0;
@@ -69,7 +69,7 @@ static struct subscriber *add_on_heap(struct conn *c, bool is_lossy)
 	struct session *session = routes_session(c);
 	struct subscriber *s;
 
-	if (session == NULL || reserve(session) != 0)
+	if (session == NULL || reserve_subscribed(session) != 0)
 		return NULL;
 	if (is_lossy)
 		s = subscribers_lossy_new(form, &session->lossy_bytes);
@@ -134,10 +134,10 @@ static void welcome(struct routes *r, struct conn *c, const struct wish *wish,
 		cursor_write(id, registry_epoch(r->worker->shared->registry),
 			     subscribers_since(s));
 	r->page.len = 0;
-	answer(r, c,
-	       envelope_write_subscribed(&r->page, wish->ref,
-					 wish->key.publisher, wish->key.name,
-					 (struct span){id, len}, resumed));
+	send_answer(r, c,
+		    envelope_write_subscribed(
+			    &r->page, wish->ref, wish->key.publisher,
+			    wish->key.name, (struct span){id, len}, resumed));
 }
 
 void routes_send_gap(struct routes *r, struct conn *c,
@@ -150,9 +150,9 @@ void routes_send_gap(struct routes *r, struct conn *c,
 	struct span to_id = {last, cursor_write(last, epoch, to)};
 
 	r->page.len = 0;
-	answer(r, c,
-	       envelope_write_gap(&r->page, key->publisher, key->name, from_id,
-				  to_id));
+	send_answer(r, c,
+		    envelope_write_gap(&r->page, key->publisher, key->name,
+				       from_id, to_id));
 }
 
 void routes_send_reset(struct routes *r, struct conn *c,
@@ -162,12 +162,13 @@ void routes_send_reset(struct routes *r, struct conn *c,
 	size_t len = cursor_write(id, r->subscribers.epoch, since);
 
 	r->page.len = 0;
-	answer(r, c,
-	       envelope_write_reset(&r->page, key->publisher, key->name,
-				    (struct span){id, len}));
+	send_answer(r, c,
+		    envelope_write_reset(&r->page, key->publisher, key->name,
+					 (struct span){id, len}));
 }
 
-static void subscribe(struct routes *r, struct conn *c, const struct wish *wish)
+static void subscribe_wish(struct routes *r, struct conn *c,
+			   const struct wish *wish)
 {
 	struct subscriber *s;
 	bool is_exact = false;
@@ -199,7 +200,7 @@ static void unsubscribe(struct routes *r, struct conn *c,
 {
 	struct client *client = conn_user(c);
 	struct topic_key key = {command->publisher, command->topic};
-	struct subscriber *s = find(client, &key);
+	struct subscriber *s = find_subscribed(client, &key);
 
 	if (s == NULL) {
 		answer_error(r, c, command->ref, ENVELOPE_not_subscribed, NULL);
@@ -208,9 +209,10 @@ static void unsubscribe(struct routes *r, struct conn *c,
 	subscribers_remove(&r->subscribers, s);
 	give_back(client, s);
 	r->page.len = 0;
-	answer(r, c,
-	       envelope_write_unsubscribed(&r->page, command->ref,
-					   command->publisher, command->topic));
+	send_answer(r, c,
+		    envelope_write_unsubscribed(&r->page, command->ref,
+						command->publisher,
+						command->topic));
 }
 
 /* Reads what a subscribe command wishes. Returns whether it can be granted; if
@@ -225,7 +227,7 @@ static bool read_wish(struct routes *r, struct conn *c,
 			      .drops = command->drops,
 			      .from.resumes = command->since.bytes != NULL,
 			      .from.last = command->last};
-	if (find(client, &wish->key) != NULL)
+	if (find_subscribed(client, &wish->key) != NULL)
 		answer_error(r, c, command->ref, ENVELOPE_already_subscribed,
 			     NULL);
 	else if (routes_subscriptions(client) ==
@@ -270,7 +272,7 @@ static void subscribe_when_known(struct routes *r, struct conn *c,
 
 	switch (routes_await_log(r, c, &place, on_awaited)) {
 	case ROUTES_LOG_KNOWN:
-		subscribe(r, c, wish);
+		subscribe_wish(r, c, wish);
 		return;
 	case ROUTES_LOG_BEHIND:
 		answer_error(r, c, wish->ref, ENVELOPE_busy, NULL);
@@ -380,7 +382,7 @@ void routes_start_session(struct routes *r, struct conn *c)
 			.epoch = plan->resume.epoch,
 			.after = plan->resume.positions[i],
 			.last = plan->last};
-		subscribe(r, c, &wish);
+		subscribe_wish(r, c, &wish);
 		if (conn_state(c) != CONN_WEBSOCKET)
 			return;
 	}
@@ -403,14 +405,15 @@ static void answer_published(struct routes *r, struct conn *c, struct span ref,
 	size_t len = cursor_write(id, epoch, receipt->sequence);
 
 	r->page.len = 0;
-	answer(r, c,
-	       envelope_write_published(&r->page, ref, (struct span){id, len},
-					receipt->subscribers));
+	send_answer(r, c,
+		    envelope_write_published(&r->page, ref,
+					     (struct span){id, len},
+					     receipt->subscribers));
 }
 
 /* routes_published_cb; the `ref` of the command waits in the session. */
-static void answer_replicated(struct routes *r, struct conn *c,
-			      const struct bus_request *q)
+static void on_command_published(struct routes *r, struct conn *c,
+				 const struct bus_request *q)
 {
 	struct session *session = routes_session_of(c);
 	struct span ref = {session->waiting.bytes, session->waiting.len};
@@ -450,7 +453,7 @@ static void publish_later(struct routes *r, struct conn *c,
 			    command->ref.len);
 	memory_charge(session->waiting.cap);
 	if (rv == 0)
-		rv = routes_replicate(r, c, &batch, NULL, answer_replicated);
+		rv = routes_replicate(r, c, &batch, NULL, on_command_published);
 	if (rv == 0) {
 		conn_pause(c);
 		return;
@@ -509,7 +512,7 @@ static void ping(struct routes *r, struct conn *c,
 		 const struct envelope_command *command)
 {
 	r->page.len = 0;
-	answer(r, c, envelope_write_pong(&r->page, command->ref));
+	send_answer(r, c, envelope_write_pong(&r->page, command->ref));
 }
 
 void routes_on_command(struct routes *r, struct conn *c, struct span message)

@@ -12,8 +12,8 @@
 
 /* Checks that it can be served, in one way or the other. Returns false if it
  * has been answered. */
-static bool check_kind(const struct routes *r, struct conn *c,
-		       const struct http_request *request)
+static bool check_protocol(const struct routes *r, struct conn *c,
+			   const struct http_request *request)
 {
 	const struct span type = SPAN("text/event-stream");
 	struct span accept = request->fields[HTTP_ACCEPT];
@@ -207,7 +207,8 @@ static int send_position(struct routes *r, struct conn *c,
 }
 
 /* Subscribes an open WebSocket or event stream to all topics of the plan. */
-static void start(struct routes *r, struct conn *c, enum message_form form)
+static void start_subscribers(struct routes *r, struct conn *c,
+			      enum message_form form)
 {
 	unsigned count = r->plan.topics_count;
 	struct subscriber *all = make_subscribers(c, count);
@@ -225,7 +226,7 @@ static void start(struct routes *r, struct conn *c, enum message_form form)
 }
 
 /* Clients that were cut off together should not all come back at once. */
-static unsigned retry_ms(const struct routes *r)
+static unsigned stream_retry_ms(const struct routes *r)
 {
 	uint64_t ms = routes_config(r)->sse_retry_ms;
 
@@ -235,14 +236,15 @@ static unsigned retry_ms(const struct routes *r)
 static void start_stream(struct routes *r, struct conn *c)
 {
 	r->page.len = 0;
-	if (sse_write_retry(&r->page, retry_ms(r)) != 0) {
+	if (sse_write_retry(&r->page, stream_retry_ms(r)) != 0) {
 		routes_fail_for_now(r, c, routes_no_memory);
 		return;
 	}
 	conn_stream(c, (struct span){r->page.bytes, r->page.len});
 	if (conn_state(c) == CONN_EVENT_STREAM)
-		start(r, c,
-		      message_form_for(conn_framing(c), r->plan.has_envelopes));
+		start_subscribers(r, c,
+				  message_form_for(conn_framing(c),
+						   r->plan.has_envelopes));
 }
 
 /* What the client is told of the subprotocols it offered. A browser takes no
@@ -269,7 +271,8 @@ static void start_websocket(struct routes *r, struct conn *c,
 		conn_mark(c);
 		routes_start_session(r, c);
 	} else if (plan->topics_count > 0) {
-		start(r, c, message_form_for(conn_framing(c), false));
+		start_subscribers(r, c,
+				  message_form_for(conn_framing(c), false));
 	}
 }
 
@@ -401,7 +404,7 @@ void routes_subscribe(struct routes *r, struct conn *c,
 		conn_respond_error(c, 400, wrong, NULL);
 		return;
 	}
-	if (!check_kind(r, c, request))
+	if (!check_protocol(r, c, request))
 		return;
 	if (!admit(r, c))
 		return;

@@ -30,14 +30,14 @@ struct page {
 	unsigned count;
 };
 
-static int append(struct buf *out, struct span text)
+static int append_part(struct buf *out, struct span text)
 {
 	return buf_append(out, text.bytes, text.len);
 }
 
-static int append_string(struct buf *out, struct span name, struct span value)
+static int append_member(struct buf *out, struct span name, struct span value)
 {
-	int rv = append(out, name);
+	int rv = append_part(out, name);
 	return rv != 0 ? rv : json_write_string(out, value);
 }
 
@@ -67,16 +67,16 @@ static int write_topic(void *user, const struct registry_topic *t)
 	if (p->out->len > PAGE_MAX)
 		return UV_E2BIG;
 	if (p->count++ > 0)
-		rv = append(p->out, SPAN(","));
+		rv = append_part(p->out, SPAN(","));
 	if (rv == 0)
-		rv = append_string(p->out, SPAN("{\"publisher\":"),
+		rv = append_member(p->out, SPAN("{\"publisher\":"),
 				   t->key.publisher);
 	if (rv == 0)
-		rv = append_string(p->out, SPAN(",\"topic\":"), t->key.name);
+		rv = append_member(p->out, SPAN(",\"topic\":"), t->key.name);
 	return rv != 0 ? rv : append_numbers(p, t);
 }
 
-static void respond(struct conn *c, struct buf *page)
+static void send_page(struct conn *c, struct buf *page)
 {
 	conn_respond(
 		c, &(struct http_response){.status = 200,
@@ -88,7 +88,7 @@ static void respond(struct conn *c, struct buf *page)
 }
 
 /* Reads all of `text` as a number of the base. */
-static bool read_number(struct span text, int base, size_t max_digits,
+static bool read_digits(struct span text, int base, size_t max_digits,
 			uint64_t *out)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -104,7 +104,7 @@ static bool read_number(struct span text, int base, size_t max_digits,
 }
 
 /* Returns NULL, or what is wrong. */
-static const char *read_query(struct span query, struct wanted *wanted)
+static const char *read_page_query(struct span query, struct wanted *wanted)
 {
 	struct span name;
 	struct span value;
@@ -115,11 +115,11 @@ static const char *read_query(struct span query, struct wanted *wanted)
 		if (http_query_is_name(name, "all"))
 			wanted->all = span_equal(value, SPAN("true"));
 		else if (http_query_is_name(name, "limit") &&
-			 (!read_number(value, 10, 4, &limit) || limit == 0 ||
+			 (!read_digits(value, 10, 4, &limit) || limit == 0 ||
 			  limit > LIMIT_MAX))
 			return "limit must be a number from 1 to 1000";
 		else if (http_query_is_name(name, "after") &&
-			 !read_number(value, 16, 16, &wanted->after))
+			 !read_digits(value, 16, 16, &wanted->after))
 			return "after must be the `next` of a page";
 	}
 	wanted->limit = (unsigned)limit;
@@ -138,7 +138,7 @@ static int write_topics(struct routes *r, struct span publisher,
 			    .epoch = registry_epoch(registry)};
 
 	r->page.len = 0;
-	int rv = append(&r->page, SPAN("{\"topics\":["));
+	int rv = append_part(&r->page, SPAN("{\"topics\":["));
 	if (rv == 0)
 		rv = registry_page(registry, publisher, *limit, at, write_topic,
 				   &page);
@@ -168,7 +168,7 @@ static int write_page(struct routes *r, struct span publisher,
 		snprintf(nodes, sizeof nodes, ",\"nodes\":%u",
 			 bus_nodes(r->worker->shared->bus));
 	snprintf(end, sizeof end, "],\"next\":%s%s}", next, nodes);
-	return rv != 0 ? rv : append(&r->page, span_of(end));
+	return rv != 0 ? rv : append_part(&r->page, span_of(end));
 }
 
 void routes_show_topics(struct routes *r, struct conn *c,
@@ -178,13 +178,13 @@ void routes_show_topics(struct routes *r, struct conn *c,
 
 	if (!routes_check_publisher(r, c, 401))
 		return;
-	const char *wrong = read_query(request->query, &wanted);
+	const char *wrong = read_page_query(request->query, &wanted);
 	if (wrong != NULL)
 		conn_respond_error(c, 400, wrong, NULL);
 	else if (write_page(r, r->username, &wanted) != 0)
 		conn_respond_error(c, 500, "Internal server error", NULL);
 	else
-		respond(c, &r->page);
+		send_page(c, &r->page);
 }
 
 /* Returns 0, UV_EINVAL or UV_ENOMEM; the name lies in r->query. */
@@ -246,5 +246,5 @@ void routes_show_topic(struct routes *r, struct conn *c,
 	else if (rv != 0)
 		conn_respond_error(c, 500, "Internal server error", NULL);
 	else
-		respond(c, &r->page);
+		send_page(c, &r->page);
 }

@@ -13,7 +13,7 @@
 #define WAIT_MS  1000 /* for what is only late */
 #define PROOF_MS 3000 /* for a proof of the epoch */
 
-static uint64_t now_ms(const struct routes *r)
+static uint64_t loop_now_ms(const struct routes *r)
 {
 	return uv_now(&r->worker->loop);
 }
@@ -44,7 +44,7 @@ bool routes_is_waiting(struct conn *c)
 
 static bool is_decided(const struct routes *r, const struct log_wait *wait)
 {
-	return wait->epoch != epoch_of(r) || now_ms(r) >= wait->until_ms ||
+	return wait->epoch != epoch_of(r) || loop_now_ms(r) >= wait->until_ms ||
 	       is_known(r, wait, &wait->place);
 }
 
@@ -91,7 +91,8 @@ static bool begin_wait(struct routes *r, struct conn *c,
 	memory_charge(sizeof *wait);
 	wait->conn = c;
 	wait->on_turn = on_turn;
-	wait->until_ms = now_ms(r) + (place->is_foreign ? PROOF_MS : WAIT_MS);
+	wait->until_ms =
+		loop_now_ms(r) + (place->is_foreign ? PROOF_MS : WAIT_MS);
 	note_place(r, wait, place);
 	list_append(&r->waits, &wait->link);
 	session->wait = wait;
@@ -116,7 +117,7 @@ enum routes_log routes_await_log(struct routes *r, struct conn *c,
 	if (wait == NULL && bus_is_warm(r->worker->shared->bus) &&
 	    begin_wait(r, c, place, on_turn))
 		return ROUTES_LOG_AWAITED;
-	if (wait != NULL && now_ms(r) < wait->until_ms) {
+	if (wait != NULL && loop_now_ms(r) < wait->until_ms) {
 		note_place(r, wait, place);
 		return ROUTES_LOG_AWAITED;
 	}
@@ -140,7 +141,7 @@ int routes_open_waits(struct routes *r)
 	return 0;
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_look_closed(uv_handle_t *handle)
 {
 	free(handle);
 }
@@ -149,5 +150,5 @@ void routes_close_waits(struct routes *r)
 {
 	CHECK(list_is_empty(&r->waits));
 	if (r->look != NULL)
-		uv_close((uv_handle_t *)r->look, on_closed);
+		uv_close((uv_handle_t *)r->look, on_look_closed);
 }

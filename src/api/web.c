@@ -28,7 +28,7 @@ struct form {
 	struct span content;
 };
 
-static const struct asset *find(const char *name)
+static const struct asset *find_asset(const char *name)
 {
 	const struct asset *asset = assets;
 
@@ -82,7 +82,7 @@ void routes_show_library(struct routes *r, struct conn *c,
 			 const struct http_request *request)
 {
 	(void)r;
-	show(c, request, find("isimud.js"),
+	show(c, request, find_asset("isimud.js"),
 	     "Cache-Control: public, max-age=" MAX_AGE "\r\n");
 }
 
@@ -97,5 +97,5 @@ void routes_show_console(struct routes *r, struct conn *c,
 		name = "console.css";
 	else if (span_equal(request->path, SPAN("/console.js")))
 		name = "console.js";
-	show(c, request, find(name), OF_CONSOLE);
+	show(c, request, find_asset(name), OF_CONSOLE);
 }

@@ -59,7 +59,7 @@ struct line {
 	char bytes[LOG_LINE_MAX];
 };
 
-static bool put(struct line *l, struct span text)
+static bool line_put(struct line *l, struct span text)
 {
 	if (l->cap - l->len < text.len)
 		return false;
@@ -70,7 +70,7 @@ static bool put(struct line *l, struct span text)
 
 /* Whether `c` is written as it is. A double quote ends a JSON string, and a
  * quoted value of text. */
-static bool is_plain(unsigned char c, bool is_quoted)
+static bool is_plain_byte(unsigned char c, bool is_quoted)
 {
 	return c >= 0x20 && c < 0x7f && c != '\\' && (c != '"' || !is_quoted);
 }
@@ -82,11 +82,11 @@ static bool put_byte(struct line *l, unsigned char c, bool is_quoted)
 	static const char hex[] = "0123456789abcdef";
 	struct span mark = l->format == LOG_TEXT ? SPAN("\\x") : SPAN("\\u00");
 
-	if (is_plain(c, is_quoted))
-		return put(l, (struct span){(const char *)&c, 1});
+	if (is_plain_byte(c, is_quoted))
+		return line_put(l, (struct span){(const char *)&c, 1});
 	if (l->cap - l->len < mark.len + 2)
 		return false;
-	put(l, mark);
+	line_put(l, mark);
 	l->bytes[l->len++] = hex[c >> 4];
 	l->bytes[l->len++] = hex[c & 15];
 	return true;
@@ -112,39 +112,40 @@ static bool needs_quotes(struct span text)
 	return text.len == 0;
 }
 
-static bool put_text(struct line *l, struct span text)
+static bool line_put_text(struct line *l, struct span text)
 {
 	bool is_quoted = l->format == LOG_JSON || needs_quotes(text);
 	bool is_long = text.len > LOG_VALUE_MAX;
 
 	if (is_long)
 		text.len = LOG_VALUE_MAX;
-	return (!is_quoted || put(l, SPAN("\""))) &&
+	return (!is_quoted || line_put(l, SPAN("\""))) &&
 	       escape(l, text, is_quoted) &&
-	       (!is_long || put(l, SPAN("..."))) &&
-	       (!is_quoted || put(l, SPAN("\"")));
+	       (!is_long || line_put(l, SPAN("..."))) &&
+	       (!is_quoted || line_put(l, SPAN("\"")));
 }
 
-static bool put_number(struct line *l, uint64_t number)
+static bool line_put_number(struct line *l, uint64_t number)
 {
 	char text[24];
 	int n = snprintf(text, sizeof text, "%llu", (unsigned long long)number);
 
-	return put(l, (struct span){text, (size_t)n});
+	return line_put(l, (struct span){text, (size_t)n});
 }
 
 /* Writes a field, or none of it if it does not fit. */
-static void put_field(struct line *l, const struct log_field *f)
+static void line_put_field(struct line *l, const struct log_field *f)
 {
 	size_t before = l->len;
 	bool is_json = l->format == LOG_JSON;
 
 	if (!f->is_number && f->text.bytes == NULL)
 		return;
-	if (!put(l, is_json ? SPAN(",\"") : SPAN(" ")) ||
-	    !put(l, span_of(f->name)) ||
-	    !put(l, is_json ? SPAN("\":") : SPAN("=")) ||
-	    !(f->is_number ? put_number(l, f->number) : put_text(l, f->text)))
+	if (!line_put(l, is_json ? SPAN(",\"") : SPAN(" ")) ||
+	    !line_put(l, span_of(f->name)) ||
+	    !line_put(l, is_json ? SPAN("\":") : SPAN("=")) ||
+	    !(f->is_number ? line_put_number(l, f->number)
+			   : line_put_text(l, f->text)))
 		l->len = before;
 }
 
@@ -173,14 +174,14 @@ static void put_sentence(struct line *l, const char *sentence)
 
 	l->cap = LONGEST_SENTENCE;
 	if (l->format == LOG_JSON) {
-		put(l, SPAN(",\"message\":\""));
+		line_put(l, SPAN(",\"message\":\""));
 		escape(l, span_of(sentence), true);
 	} else {
 		escape(l, span_of(sentence), false);
 	}
 	l->cap = cap;
 	if (l->format == LOG_JSON)
-		put(l, SPAN("\""));
+		line_put(l, SPAN("\""));
 }
 
 static void make_line(struct line *l, enum log_level level, const char *event,
@@ -195,14 +196,14 @@ static void make_line(struct line *l, enum log_level level, const char *event,
 	l->cap = sizeof l->bytes - end.len;
 	put_start(l, level);
 	if (l->format == LOG_JSON)
-		put_field(l, &first);
+		line_put_field(l, &first);
 	put_sentence(l, sentence);
 	if (l->format == LOG_TEXT)
-		put_field(l, &first);
+		line_put_field(l, &first);
 	for (size_t i = 0; i < count; i++)
-		put_field(l, &fields[i]);
+		line_put_field(l, &fields[i]);
 	l->cap = sizeof l->bytes;
-	put(l, end);
+	line_put(l, end);
 }
 
 /* --- writing -------------------------------------------------------------- */
@@ -271,7 +272,7 @@ uint64_t log_dropped(void)
 	return atomic_load_explicit(&dropped, memory_order_relaxed);
 }
 
-static void drop_locked(void)
+static void drop_line_locked(void)
 {
 	atomic_fetch_add_explicit(&dropped, 1, memory_order_relaxed);
 	if (ring.untold++ == 0)
@@ -281,7 +282,7 @@ static void drop_locked(void)
 static void put_locked(const struct line *l)
 {
 	if (ring.put - ring.taken + l->len > LOG_RING_BYTES) {
-		drop_locked();
+		drop_line_locked();
 		return;
 	}
 	/* An empty ring begins anew, so that it occupies no more memory than it
@@ -466,7 +467,7 @@ static bool work_locked(bool *must_tell_later)
 	bool is_written = write_unlocked(l.bytes, l.len);
 	ring.is_failing = !is_written;
 	if (!is_written)
-		drop_locked();
+		drop_line_locked();
 	return true;
 }
 

@@ -120,7 +120,7 @@ static ptrdiff_t measure_excess(void)
 
 /* Makes the allocator give back what it has free, unless that was done a moment
  * ago or another thread is doing it. Returns whether it did. */
-static bool trim(void)
+static bool trim_allocator(void)
 {
 	uint64_t start = now_ns();
 	uint64_t from =
@@ -147,7 +147,7 @@ void memory_give_back(void)
 		highest = now;
 	ptrdiff_t fallen = highest - now;
 	if (IS_MEASURABLE && fallen >= FALLEN_BYTES &&
-	    (is_calm || fallen >= highest / FALLEN_PART) && trim())
+	    (is_calm || fallen >= highest / FALLEN_PART) && trim_allocator())
 		highest = now;
 }
 
@@ -171,7 +171,7 @@ bool memory_measure(void)
 	ptrdiff_t bytes = measure_excess();
 	if (bytes > (ptrdiff_t)(limit / TRIM_LIMIT_PART) ||
 	    would_be_full(bytes)) {
-		is_all_given_back = trim();
+		is_all_given_back = trim_allocator();
 		bytes = measure_excess();
 	}
 	atomic_store_explicit(&excess, bytes, memory_order_relaxed);

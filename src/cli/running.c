@@ -84,7 +84,7 @@ static bool is_same_program(const struct program *a, const struct program *b)
 }
 
 /* Points at each text that ends in a NUL, but for the first `skip`. */
-static char **split(const struct buf *text, size_t skip)
+static char **split_texts(const struct buf *text, size_t skip)
 {
 	size_t count = 0;
 	size_t n = 0;
@@ -126,7 +126,7 @@ static bool takes_signals(pid_t pid)
 	return (caught >> (SIGHUP - 1) & 1) != 0;
 }
 
-static bool is_server(char **arguments)
+static bool is_server_command(char **arguments)
 {
 	enum options_command command;
 	char error[CONFIG_ERROR_MAX];
@@ -148,17 +148,17 @@ static bool read_running(const char *name, const struct program *ours,
 	    !read_proc(out->pid, "cmdline", &out->texts[0]) ||
 	    !read_proc(out->pid, "environ", &out->texts[1]))
 		return false;
-	out->arguments = split(&out->texts[0], 1);
-	out->environment = split(&out->texts[1], 0);
+	out->arguments = split_texts(&out->texts[0], 1);
+	out->environment = split_texts(&out->texts[1], 0);
 	return out->arguments != NULL && out->environment != NULL &&
-	       is_server(out->arguments);
+	       is_server_command(out->arguments);
 }
 
 typedef bool (*suits_fn)(const struct running *r);
 
 /* Finds those that suit; `*out` receives the first. Returns how many. What
  * options_parse() had parsed is lost. */
-static unsigned find(suits_fn suits, struct running *out)
+static unsigned find_running(suits_fn suits, struct running *out)
 {
 	struct program ours;
 	struct running one;
@@ -230,7 +230,8 @@ bool running_adopt(struct running *r)
 	for (size_t i = 0; i < PLACES; i++)
 		if (options_has_flag(places[i]))
 			return false;
-	if (find(has_our_places, r) == 1 && is_server(r->arguments)) {
+	if (find_running(has_our_places, r) == 1 &&
+	    is_server_command(r->arguments)) {
 		options_set_environment(r->environment);
 		return true;
 	}
@@ -254,7 +255,7 @@ static bool suits_all(const struct running *r)
 int running_reload(void)
 {
 	struct running r = {0};
-	unsigned count = find(suits_all, &r);
+	unsigned count = find_running(suits_all, &r);
 	pid_t pid = r.pid;
 
 	running_fini(&r);

@@ -32,7 +32,7 @@ size_t cursor_write_part(char *out, uint64_t sequence)
 
 /* --- reading: each takes what it has read off `text` ---------------------- */
 
-static bool take(struct span *text, char wanted)
+static bool take_char(struct span *text, char wanted)
 {
 	if (text->len == 0 || text->bytes[0] != wanted)
 		return false;
@@ -42,7 +42,7 @@ static bool take(struct span *text, char wanted)
 }
 
 /* The value of a lower-case hexadecimal digit, or -1. */
-static int digit_of(char c)
+static int lower_hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -55,7 +55,7 @@ static bool take_epoch(struct span *text, uint64_t *epoch)
 	if (text->len < CURSOR_EPOCH_LEN)
 		return false;
 	for (size_t i = 0; i < CURSOR_EPOCH_LEN; i++) {
-		int digit = digit_of(text->bytes[i]);
+		int digit = lower_hex_digit(text->bytes[i]);
 		if (digit < 0)
 			return false;
 		*epoch = *epoch << 4 | (unsigned)digit;
@@ -92,7 +92,7 @@ int cursor_parse(struct span text, unsigned parts, uint64_t *epoch,
 	if (!take_epoch(&text, epoch))
 		return -EINVAL;
 	for (unsigned i = 0; i < parts; i++)
-		if (!take(&text, i == 0 ? '-' : '.') ||
+		if (!take_char(&text, i == 0 ? '-' : '.') ||
 		    !take_number(&text, &sequences[i]))
 			return -EINVAL;
 	return text.len == 0 ? 0 : -EINVAL;

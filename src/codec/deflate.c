@@ -45,7 +45,7 @@ static void *allocate(void *user, unsigned count, unsigned size)
 	return block + 1;
 }
 
-static void release(void *user, void *memory)
+static void release_block(void *user, void *memory)
 {
 	union block *block = (union block *)memory - 1;
 
@@ -61,7 +61,7 @@ static void set_input(z_stream *z, struct span bytes)
 	z->avail_in = (uInt)bytes.len;
 }
 
-static void count(struct deflate_totals *totals, size_t in, size_t out)
+static void count_deflated(struct deflate_totals *totals, size_t in, size_t out)
 {
 	totals->messages++;
 	totals->bytes_in += in;
@@ -120,7 +120,7 @@ static z_stream *start_deflating(struct deflater *d, enum deflate_window window)
 		CHECK(deflateReset(z) == Z_OK);
 		return z;
 	}
-	*z = (z_stream){.zalloc = allocate, .zfree = release};
+	*z = (z_stream){.zalloc = allocate, .zfree = release_block};
 	if (deflateInit2(z, d->level, Z_DEFLATED, -windows[window].bits,
 			 windows[window].memory, Z_DEFAULT_STRATEGY) != Z_OK)
 		return NULL;
@@ -153,7 +153,7 @@ int deflater_append(struct deflater *d, enum deflate_window window,
 		return -E2BIG;
 	size_t len = room - z->avail_out;
 	CHECK(z->avail_in == 0 && len >= DEFLATE_TAIL_LEN);
-	count(&d->totals, data.len, len);
+	count_deflated(&d->totals, data.len, len);
 	out->len += len;
 	return 0;
 }
@@ -237,7 +237,7 @@ static z_stream *start_inflating(struct inflater *i)
 		CHECK(inflateReset(z) == Z_OK);
 		return z;
 	}
-	*z = (z_stream){.zalloc = allocate, .zfree = release};
+	*z = (z_stream){.zalloc = allocate, .zfree = release_block};
 	if (inflateInit2(z, -DEFLATE_WINDOW_MAX) != Z_OK)
 		return NULL;
 	i->is_made = true;
@@ -337,6 +337,6 @@ int inflater_inflate(struct inflater *i, struct span payload, size_t max,
 	if (rv < 0)
 		return rv;
 	*out = (struct span){i->out.bytes, i->out.len};
-	count(&i->totals, payload.len, out->len);
+	count_deflated(&i->totals, payload.len, out->len);
 	return 0;
 }

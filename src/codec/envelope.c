@@ -57,7 +57,7 @@ static const struct {
 #define COMMANDS (sizeof(commands) / sizeof(*commands))
 
 /* Returns -1. */
-__attribute__((format(printf, 2, 3))) static int refuse(
+__attribute__((format(printf, 2, 3))) static int refuse_command(
 	struct json_error *error, const char *format, ...)
 {
 	va_list args;
@@ -72,7 +72,7 @@ __attribute__((format(printf, 2, 3))) static int refuse(
 static int out_of_memory(enum envelope_error *code, struct json_error *error)
 {
 	*code = ENVELOPE_no_memory;
-	refuse(error, "%s", errors[ENVELOPE_no_memory].text);
+	refuse_command(error, "%s", errors[ENVELOPE_no_memory].text);
 	error->status = 500;
 	return -1;
 }
@@ -114,8 +114,8 @@ static int take_ref(struct envelope_command *command, struct span raw,
 	if (raw.bytes == NULL)
 		return 0;
 	if (raw.len > ENVELOPE_REF_MAX_BYTES)
-		return refuse(error, "`ref` has more than %d bytes",
-			      ENVELOPE_REF_MAX_BYTES);
+		return refuse_command(error, "`ref` has more than %d bytes",
+				      ENVELOPE_REF_MAX_BYTES);
 	CHECK(memory->cap - memory->len >= raw.len);
 	command->ref = (struct span){memory->bytes + memory->len, raw.len};
 	memcpy(memory->bytes + memory->len, raw.bytes, raw.len);
@@ -133,7 +133,7 @@ static int find_type(struct envelope_command *command, struct span name,
 		}
 	}
 	*code = ENVELOPE_unknown_type;
-	return refuse(error, "%s", errors[ENVELOPE_unknown_type].text);
+	return refuse_command(error, "%s", errors[ENVELOPE_unknown_type].text);
 }
 
 /* Checks those that the command may have, and forgets the others. */
@@ -149,13 +149,16 @@ static int check_members(struct json_member members[static MEMBERS],
 			m->value = (struct span){0};
 		else if (m->value.bytes != NULL && !m->is_string && i != DATA &&
 			 i != LAST)
-			return refuse(error, "`%s` must be a string", m->name);
+			return refuse_command(error, "`%s` must be a string",
+					      m->name);
 		else if (m->value.bytes == NULL && (required & BIT(i)) != 0)
-			return refuse(error, "missing member `%s`", m->name);
+			return refuse_command(error, "missing member `%s`",
+					      m->name);
 		else if (m->value.len > NAME_MAX_BYTES &&
 			 (i == PUBLISHER || i == TOPIC))
-			return refuse(error, "`%s` has more than %d bytes",
-				      m->name, NAME_MAX_BYTES);
+			return refuse_command(error,
+					      "`%s` has more than %d bytes",
+					      m->name, NAME_MAX_BYTES);
 	}
 	return 0;
 }
@@ -167,7 +170,7 @@ static int take_slow(struct envelope_command *command, struct span slow,
 	if (slow.bytes == NULL || command->drops ||
 	    span_equal(slow, SPAN("close")))
 		return 0;
-	return refuse(error, "`slow` must be \"close\" or \"drop\"");
+	return refuse_command(error, "`slow` must be \"close\" or \"drop\"");
 }
 
 static int take_last(struct envelope_command *command,
@@ -177,8 +180,8 @@ static int take_last(struct envelope_command *command,
 	    (!last->is_string &&
 	     cursor_parse_last(last->raw, &command->last) == 0))
 		return 0;
-	return refuse(error, "`last` must be a number, at most %d",
-		      CURSOR_LAST_MAX);
+	return refuse_command(error, "`last` must be a number, at most %d",
+			      CURSOR_LAST_MAX);
 }
 
 static int take_members(struct envelope_command *command,
@@ -235,47 +238,47 @@ struct object {
 	int rv;       /* once it is not 0, nothing more is appended */
 };
 
-static void append(struct object *o, struct span text)
+static void append_text(struct object *o, struct span text)
 {
 	if (o->rv == 0)
 		o->rv = buf_append(o->out, text.bytes, text.len);
 }
 
-static void append_string(struct object *o, struct span text)
+static void append_json_string(struct object *o, struct span text)
 {
 	if (o->rv == 0)
 		o->rv = json_write_string(o->out, text);
 }
 
 /* Our names and types need no escapes. */
-static struct object begin(struct buf *out, const char *type)
+static struct object begin_object(struct buf *out, const char *type)
 {
 	struct object o = {.out = out, .start = out->len};
 
-	append(&o, SPAN("{\"type\":\""));
-	append(&o, span_of(type));
-	append(&o, SPAN("\""));
+	append_text(&o, SPAN("{\"type\":\""));
+	append_text(&o, span_of(type));
+	append_text(&o, SPAN("\""));
 	return o;
 }
 
 static void append_name(struct object *o, const char *name)
 {
-	append(o, SPAN(",\""));
-	append(o, span_of(name));
-	append(o, SPAN("\":"));
+	append_text(o, SPAN(",\""));
+	append_text(o, span_of(name));
+	append_text(o, SPAN("\":"));
 }
 
 static void add_string(struct object *o, const char *name, struct span text)
 {
 	append_name(o, name);
-	append_string(o, text);
+	append_json_string(o, text);
 }
 
 /* `text` is JSON. */
 static void add_json(struct object *o, const char *name, struct span text)
 {
 	append_name(o, name);
-	append(o, text);
+	append_text(o, text);
 }
 
 static void add_ref(struct object *o, struct span ref)
@@ -284,8 +287,8 @@ static void add_ref(struct object *o, struct span ref)
 		add_json(o, "ref", ref);
 }
 
-static void add_topic(struct object *o, struct span publisher,
-		      struct span topic)
+static void add_topic_members(struct object *o, struct span publisher,
+			      struct span topic)
 {
 	add_string(o, "publisher", publisher);
 	add_string(o, "topic", topic);
@@ -293,7 +296,7 @@ static void add_topic(struct object *o, struct span publisher,
 
 static int end(struct object *o)
 {
-	append(o, SPAN("}"));
+	append_text(o, SPAN("}"));
 	if (o->rv != 0)
 		o->out->len = o->start;
 	return o->rv;
@@ -311,8 +314,8 @@ int envelope_write_message(struct buf *out, struct span publisher,
 
 	if (rv != 0)
 		return rv;
-	o = begin(out, "message");
-	add_topic(&o, publisher, topic);
+	o = begin_object(out, "message");
+	add_topic_members(&o, publisher, topic);
 	add_string(&o, "id", id);
 	if (data.event.bytes != NULL)
 		add_string(&o, "event", data.event);
@@ -326,9 +329,9 @@ int envelope_write_message(struct buf *out, struct span publisher,
 int envelope_write_gap(struct buf *out, struct span publisher,
 		       struct span topic, struct span from, struct span to)
 {
-	struct object o = begin(out, "gap");
+	struct object o = begin_object(out, "gap");
 
-	add_topic(&o, publisher, topic);
+	add_topic_members(&o, publisher, topic);
 	add_string(&o, "from", from);
 	add_string(&o, "to", to);
 	return end(&o);
@@ -337,9 +340,9 @@ int envelope_write_gap(struct buf *out, struct span publisher,
 int envelope_write_reset(struct buf *out, struct span publisher,
 			 struct span topic, struct span id)
 {
-	struct object o = begin(out, "reset");
+	struct object o = begin_object(out, "reset");
 
-	add_topic(&o, publisher, topic);
+	add_topic_members(&o, publisher, topic);
 	add_string(&o, "id", id);
 	return end(&o);
 }
@@ -348,10 +351,10 @@ int envelope_write_subscribed(struct buf *out, struct span ref,
 			      struct span publisher, struct span topic,
 			      struct span id, enum envelope_resumed resumed)
 {
-	struct object o = begin(out, "subscribed");
+	struct object o = begin_object(out, "subscribed");
 
 	add_ref(&o, ref);
-	add_topic(&o, publisher, topic);
+	add_topic_members(&o, publisher, topic);
 	add_string(&o, "id", id);
 	if (resumed == ENVELOPE_RESUMED)
 		add_json(&o, "resumed", SPAN("true"));
@@ -363,17 +366,17 @@ int envelope_write_subscribed(struct buf *out, struct span ref,
 int envelope_write_unsubscribed(struct buf *out, struct span ref,
 				struct span publisher, struct span topic)
 {
-	struct object o = begin(out, "unsubscribed");
+	struct object o = begin_object(out, "unsubscribed");
 
 	add_ref(&o, ref);
-	add_topic(&o, publisher, topic);
+	add_topic_members(&o, publisher, topic);
 	return end(&o);
 }
 
 int envelope_write_published(struct buf *out, struct span ref, struct span id,
 			     uint64_t subscribers)
 {
-	struct object o = begin(out, "published");
+	struct object o = begin_object(out, "published");
 	char number[24];
 
 	snprintf(number, sizeof(number), "%" PRIu64, subscribers);
@@ -385,7 +388,7 @@ int envelope_write_published(struct buf *out, struct span ref, struct span id,
 
 int envelope_write_pong(struct buf *out, struct span ref)
 {
-	struct object o = begin(out, "pong");
+	struct object o = begin_object(out, "pong");
 
 	add_ref(&o, ref);
 	return end(&o);
@@ -394,7 +397,7 @@ int envelope_write_pong(struct buf *out, struct span ref)
 int envelope_write_error(struct buf *out, struct span ref,
 			 enum envelope_error code, const char *text)
 {
-	struct object o = begin(out, "error");
+	struct object o = begin_object(out, "error");
 
 	add_ref(&o, ref);
 	add_string(&o, "code", span_of(errors[code].name));

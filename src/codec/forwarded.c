@@ -40,7 +40,7 @@ static bool is_port(struct span text)
 }
 
 /* The part before `end`, a byte of `text`. */
-static struct span before(struct span text, const char *end)
+static struct span text_before(struct span text, const char *end)
 {
 	return (struct span){text.bytes, (size_t)(end - text.bytes)};
 }
@@ -64,12 +64,13 @@ bool forwarded_read_address(struct span text, struct forwarded_address *out)
 		if (rest.len > 0 && (rest.bytes[0] != ':' ||
 				     !is_port(behind(rest, rest.bytes))))
 			return false;
-		return read_bare(before(behind(text, text.bytes), end), out) &&
+		return read_bare(text_before(behind(text, text.bytes), end),
+				 out) &&
 		       !is_v4(out);
 	}
 	end = memchr(text.bytes, ':', text.len);
 	if (end != NULL && is_port(behind(text, end)))
-		text = before(text, end); /* IPv4 with its port */
+		text = text_before(text, end); /* IPv4 with its port */
 	return read_bare(text, out);
 }
 
@@ -85,8 +86,8 @@ void forwarded_write_address(const struct forwarded_address *a,
 
 /* --- the list of proxies -------------------------------------------------- */
 
-static bool is_in(const struct forwarded_address *a,
-		  const struct forwarded_address *net, unsigned bits)
+static bool is_in_network(const struct forwarded_address *a,
+			  const struct forwarded_address *net, unsigned bits)
 {
 	unsigned whole = bits / 8;
 	uint8_t mask = (uint8_t)(0xff00u >> bits % 8);
@@ -100,7 +101,7 @@ static bool is_trusted(const struct forwarded_proxies *p,
 		       const struct forwarded_address *a)
 {
 	for (unsigned i = 0; i < p->count; i++)
-		if (is_in(a, &p->nets[i].address, p->nets[i].bits))
+		if (is_in_network(a, &p->nets[i].address, p->nets[i].bits))
 			return true;
 	return false;
 }
@@ -122,7 +123,7 @@ static bool read_net(struct forwarded_proxies *p, struct span text)
 	struct forwarded_address *a = &p->nets[p->count].address;
 	unsigned *bits = &p->nets[p->count].bits;
 
-	if (!read_bare(slash == NULL ? text : before(text, slash), a))
+	if (!read_bare(slash == NULL ? text : text_before(text, slash), a))
 		return false;
 	bool has_v4 = is_v4(a) && memchr(text.bytes, ':', text.len) == NULL;
 	unsigned max = has_v4 ? 128 - V4_BITS : 128;
@@ -178,7 +179,8 @@ static struct span find_parameter(struct span element, struct span name)
 		const char *is = pair.len == 0
 					 ? NULL
 					 : memchr(pair.bytes, '=', pair.len);
-		if (is == NULL || !span_equal_nocase(before(pair, is), name))
+		if (is == NULL ||
+		    !span_equal_nocase(text_before(pair, is), name))
 			continue;
 		struct span value = behind(pair, is);
 		if (value.len >= 2 && value.bytes[0] == '"' &&
@@ -198,8 +200,8 @@ struct walk {
 			 read: whoever is next to the right counts */
 };
 
-static void step(const struct forwarded_proxies *p, struct walk *w,
-		 struct span text)
+static void walk_step(const struct forwarded_proxies *p, struct walk *w,
+		      struct span text)
 {
 	struct forwarded_address a;
 
@@ -221,7 +223,7 @@ static struct walk walk_x_for(const struct forwarded_proxies *p,
 	struct walk w = {0};
 
 	while (value.bytes != NULL)
-		step(p, &w, http_list_take(&value));
+		walk_step(p, &w, http_list_take(&value));
 	return w;
 }
 
@@ -231,8 +233,8 @@ static struct walk walk_forwarded(const struct forwarded_proxies *p,
 	struct walk w = {0};
 
 	while (value.bytes != NULL)
-		step(p, &w,
-		     find_parameter(http_list_take(&value), SPAN("for")));
+		walk_step(p, &w,
+			  find_parameter(http_list_take(&value), SPAN("for")));
 	return w;
 }
 

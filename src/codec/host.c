@@ -15,7 +15,7 @@ static bool is_any(const char *list)
 }
 
 /* Whether it is a name or an address as it stands in Host (RFC 9110 7.2). */
-static bool is_host(struct span s)
+static bool is_host_name(struct span s)
 {
 	bool is_v6 =
 		s.len > 2 && s.bytes[0] == '[' && s.bytes[s.len - 1] == ']';
@@ -44,7 +44,7 @@ const char *host_check_list(const char *list)
 		struct span one = http_list_take(&rest);
 		if (is_wildcard(one))
 			one = (struct span){one.bytes + 2, one.len - 2};
-		if (!is_host(one))
+		if (!is_host_name(one))
 			return "must be *, or hosts without scheme and port, "
 			       "such as push.example.com, *.example.com, "
 			       "127.0.0.1 or [::1], separated by commas";

@@ -38,7 +38,7 @@ static bool is_scheme(struct span s)
 
 /* Whether it is a name or an address of the characters that browsers leave in
  * one (names beyond ASCII come as xn--…). */
-static bool is_host(struct span s)
+static bool is_origin_host(struct span s)
 {
 	bool is_ipv6 =
 		s.len > 2 && s.bytes[0] == '[' && s.bytes[s.len - 1] == ']';
@@ -74,9 +74,9 @@ static bool divide_authority(struct span s, struct span *host, int *port)
 
 	*host = s;
 	if (colon == NULL || s.bytes[s.len - 1] == ']')
-		return is_host(s);
+		return is_origin_host(s);
 	host->len = (size_t)(colon - s.bytes);
-	return is_host(*host) &&
+	return is_origin_host(*host) &&
 	       read_port((struct span){colon + 1, s.len - host->len - 1}, port);
 }
 
@@ -118,7 +118,7 @@ static bool is_equal(const struct origin *a, const struct origin *b)
 
 /* --- the list ------------------------------------------------------------- */
 
-static bool is_space(char c)
+static bool is_list_space(char c)
 {
 	return c == ' ' || c == '\t';
 }
@@ -138,11 +138,11 @@ static struct span take_element(struct span *list)
 		list->bytes += element.len + 1;
 		list->len -= element.len + 1;
 	}
-	while (element.len > 0 && is_space(element.bytes[0])) {
+	while (element.len > 0 && is_list_space(element.bytes[0])) {
 		element.bytes++;
 		element.len--;
 	}
-	while (element.len > 0 && is_space(element.bytes[element.len - 1]))
+	while (element.len > 0 && is_list_space(element.bytes[element.len - 1]))
 		element.len--;
 	return element;
 }

@@ -57,7 +57,7 @@ static bool read_quoted(struct span s, struct parameter *p)
 }
 
 /* Returns whether it is one. */
-static bool read_parameter(struct span part, struct parameter *p)
+static bool read_extension_parameter(struct span part, struct parameter *p)
 {
 	p->name = http_part_take(&part, '=');
 	p->has_value = part.bytes != NULL;
@@ -148,7 +148,8 @@ static bool read_extension(struct span extension, struct offer *offer)
 	if (!is_token(name))
 		return false;
 	while (extension.bytes != NULL) {
-		if (!read_parameter(http_part_take(&extension, ';'), &p))
+		if (!read_extension_parameter(http_part_take(&extension, ';'),
+					      &p))
 			return false;
 		if (offer->is_acceptable)
 			offer->is_acceptable = take_parameter(offer, &p);

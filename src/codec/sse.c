@@ -69,7 +69,7 @@ size_t sse_data_len(struct span data)
 }
 
 /* To a buffer that has the room. */
-static void put(struct buf *out, struct span bytes)
+static void put_bytes(struct buf *out, struct span bytes)
 {
 	if (bytes.len > 0)
 		memcpy(out->bytes + out->len, bytes.bytes, bytes.len);
@@ -78,9 +78,9 @@ static void put(struct buf *out, struct span bytes)
 
 static void put_line(struct buf *out, struct span name, struct span value)
 {
-	put(out, name);
-	put(out, value);
-	put(out, SPAN(END));
+	put_bytes(out, name);
+	put_bytes(out, value);
+	put_bytes(out, SPAN(END));
 }
 
 static bool is_line_end(char byte)

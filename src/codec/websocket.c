@@ -455,8 +455,8 @@ static struct websocket_result finish_control(const struct websocket *ws,
 }
 
 /* What wslay reports: a part of a payload, and which frame it belongs to. */
-static struct websocket_result take(struct websocket *ws,
-				    const struct wslay_frame_iocb *chunk)
+static struct websocket_result take_chunk(struct websocket *ws,
+					  const struct wslay_frame_iocb *chunk)
 {
 	struct websocket_result result = open_result;
 	bool is_control = wslay_is_ctrl_frame(chunk->opcode);
@@ -491,7 +491,7 @@ struct websocket_result websocket_read(struct websocket *ws, struct span bytes,
 		if (rv == WSLAY_ERR_WANT_READ)
 			break;
 		result = rv < 0 ? protocol_error("Malformed frame header")
-				: take(ws, &chunk);
+				: take_chunk(ws, &chunk);
 	}
 	return result;
 }

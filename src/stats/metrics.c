@@ -42,7 +42,7 @@ static void head(struct page *p, const char *name, const char *type,
 }
 
 /* The sum over all workers and the acceptor. */
-static uint64_t sum(const struct page *p, enum stats_counter counter)
+static uint64_t sum_counter(const struct page *p, enum stats_counter counter)
 {
 	uint64_t n = stats_get(p->source->acceptor, counter);
 	for (unsigned w = 0; w < p->source->workers_count; w++)
@@ -69,7 +69,7 @@ static void write_counters(struct page *p)
 		begin_metric(p, &last, row->metric, "counter", row->help);
 		line(p, "isimud_%s%s%s%s %" PRIu64 "\n", row->metric,
 		     has_labels ? "{" : "", row->labels, has_labels ? "}" : "",
-		     sum(p, (enum stats_counter)c));
+		     sum_counter(p, (enum stats_counter)c));
 	}
 }
 

@@ -329,7 +329,7 @@ size_t receipts_bytes(const struct receipts *all)
 	return atomic_load_explicit(&all->bytes, memory_order_relaxed);
 }
 
-static char *put_text(char *at, struct span text)
+static char *put_literal(char *at, struct span text)
 {
 	memcpy(at, text.bytes, text.len);
 	return at + text.len;
@@ -359,9 +359,9 @@ void receipt_list_add(struct buf *out, uint64_t epoch,
 
 	if (out->len > 1) /* behind another */
 		*at++ = ',';
-	at = put_text(at, SPAN("{\"id\":\""));
+	at = put_literal(at, SPAN("{\"id\":\""));
 	at += cursor_write(at, epoch, receipt->sequence);
-	at = put_text(at, SPAN("\",\"subscribers\":"));
+	at = put_literal(at, SPAN("\",\"subscribers\":"));
 	at = decimal_write(at, receipt->subscribers);
 	*at++ = '}';
 	out->len = (size_t)(at - out->bytes);

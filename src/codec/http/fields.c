@@ -12,18 +12,18 @@
 #include "base/digest.h"
 #include "codec/http/head.h"
 
-static bool is_space(char c)
+static bool is_field_space(char c)
 {
 	return c == ' ' || c == '\t';
 }
 
 struct span http_trim(struct span s)
 {
-	while (s.len > 0 && is_space(s.bytes[0])) {
+	while (s.len > 0 && is_field_space(s.bytes[0])) {
 		s.bytes++;
 		s.len--;
 	}
-	while (s.len > 0 && is_space(s.bytes[s.len - 1]))
+	while (s.len > 0 && is_field_space(s.bytes[s.len - 1]))
 		s.len--;
 	return s;
 }

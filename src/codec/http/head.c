@@ -47,8 +47,8 @@ void http_head_fini(struct http_head *head)
 /* --- taking the parts ------------------------------------------------------
  */
 
-static int append(struct http_head *head, const char *at, size_t len,
-		  struct http_verdict *v)
+static int append_head(struct http_head *head, const char *at, size_t len,
+		       struct http_verdict *v)
 {
 	if (buf_append(&head->bytes, at, len) != 0)
 		return http_refuse(v, 500, "out of memory");
@@ -61,7 +61,7 @@ int http_head_add_target(struct http_head *head, const char *at, size_t len,
 	head->target_len += len;
 	if (head->target_len > HTTP_TARGET_MAX_BYTES)
 		return http_refuse(v, 414, "the request target is too long");
-	return append(head, at, len, v);
+	return append_head(head, at, len, v);
 }
 
 void http_head_add_name(struct http_head *head, const char *at, size_t len)
@@ -198,7 +198,7 @@ int http_head_add_value(struct http_head *head, const char *at, size_t len,
 		return 0;
 	if (head->field == HTTP_LAST_EVENT_ID)
 		head->event_id_len += len;
-	return append(head, at, len, v);
+	return append_head(head, at, len, v);
 }
 
 /* How the content is coded in all, and how that ends. */
@@ -348,7 +348,7 @@ static bool is_ipv6_address(struct span s)
 }
 
 /* Whether `s` is uri-host [ ":" port ] (RFC 9110 7.2). */
-static bool is_host(struct span s)
+static bool is_host_and_port(struct span s)
 {
 	const char *end = s.bytes + s.len;
 	const char *p;
@@ -385,7 +385,7 @@ static int check_host(const struct http_request *r, struct http_verdict *v)
 		return 0;
 	if (host.bytes == NULL)
 		return http_refuse(v, 400, "the Host field is missing");
-	if (!is_host(host))
+	if (!is_host_and_port(host))
 		return http_refuse(v, 400, "malformed Host field");
 	return 0;
 }
@@ -414,7 +414,8 @@ static struct span cut_authority(struct span *target)
 		authority.len++;
 	}
 	*target = rest;
-	return authority.len > 0 && is_host(authority) ? authority : none;
+	return authority.len > 0 && is_host_and_port(authority) ? authority
+								: none;
 }
 
 static bool is_target(struct span s)
@@ -462,7 +463,7 @@ static int set_target(const struct http_head *head, struct http_request *r,
 		/* Branches that are alike by chance. */
 		/* NOLINTNEXTLINE(bugprone-branch-clone) */
 		r->path = target;
-	else if (r->method == HTTP_METHOD_CONNECT && is_host(target))
+	else if (r->method == HTTP_METHOD_CONNECT && is_host_and_port(target))
 		r->path = target;
 	else if (r->method == HTTP_METHOD_CONNECT)
 		/* The same. */

@@ -77,7 +77,7 @@ static size_t min(size_t a, size_t b)
 
 /* Says why the request is bad. Returns -1, which makes llhttp stop when a
  * callback returns it. */
-static int refuse(struct http *h, int status, const char *reason)
+static int refuse_request(struct http *h, int status, const char *reason)
 {
 	return http_refuse(&h->verdict, status, reason);
 }
@@ -86,7 +86,7 @@ static int keep_content(struct http *h, const char *bytes, size_t len)
 {
 	if (h->discards_content || buf_append(&h->content, bytes, len) == 0)
 		return 0;
-	return refuse(h, 500, "out of memory");
+	return refuse_request(h, 500, "out of memory");
 }
 
 /* --- what llhttp reports of a head -----------------------------------------
@@ -104,7 +104,7 @@ static int on_target_complete(llhttp_t *parser)
 	struct http *h = parser->data;
 
 	if (h->head.target_len == 0)
-		return refuse(h, 400, "malformed request target");
+		return refuse_request(h, 400, "malformed request target");
 	h->has_target = true;
 	return 0;
 }
@@ -124,13 +124,13 @@ static int on_version(llhttp_t *parser, const char *at, size_t len)
 		return 0;
 	if (h->head_bytes + here !=
 	    method_len + 1 + h->head.target_len + 1 + protocol.len)
-		return refuse(h, 400, "malformed request line");
+		return refuse_request(h, 400, "malformed request line");
 	here = min(here, protocol.len);
 	memcpy(sent, h->tail + TAIL_BYTES - (protocol.len - here),
 	       protocol.len - here);
 	memcpy(sent + protocol.len - here, at - here, here);
 	if (memcmp(sent, protocol.bytes, protocol.len) != 0)
-		return refuse(h, 505, "only HTTP/1.1 is spoken here");
+		return refuse_request(h, 505, "only HTTP/1.1 is spoken here");
 	h->is_http = true;
 	return 0;
 }
@@ -188,7 +188,7 @@ static int on_chunk_header(llhttp_t *parser)
 	struct http *h = parser->data;
 
 	if (parser->content_length > h->content_max_bytes - h->content_bytes)
-		return refuse(h, 413, "the content is too large");
+		return refuse_request(h, 413, "the content is too large");
 	h->chunk_left = (size_t)parser->content_length;
 	h->framing_left += CHUNK_FRAME_BYTES;
 	return 0;
@@ -227,23 +227,24 @@ static void refuse_for(struct http *h, llhttp_errno_t error)
 
 	switch (error) {
 	case HPE_PAUSED_H2_UPGRADE:
-		refuse(h, 505, "only HTTP/1.1 is spoken here");
+		refuse_request(h, 505, "only HTTP/1.1 is spoken here");
 		break;
 	case HPE_INVALID_VERSION:
 		if (p->http_major == 1 && p->http_minor <= 1)
-			refuse(h, 400, "malformed request line");
+			refuse_request(h, 400, "malformed request line");
 		else
-			refuse(h, 505, "only HTTP/1.1 is spoken here");
+			refuse_request(h, 505, "only HTTP/1.1 is spoken here");
 		break;
 	case HPE_INVALID_TRANSFER_ENCODING:
 		if (p->flags & F_CONTENT_LENGTH)
-			refuse(h, 400, llhttp_get_error_reason(p));
+			refuse_request(h, 400, llhttp_get_error_reason(p));
 		else
-			refuse(h, 400,
-			       "Transfer-Encoding does not end in chunked");
+			refuse_request(
+				h, 400,
+				"Transfer-Encoding does not end in chunked");
 		break;
 	default:
-		refuse(h, 400, llhttp_get_error_reason(p));
+		refuse_request(h, 400, llhttp_get_error_reason(p));
 	}
 }
 
@@ -312,9 +313,10 @@ static int make_request(struct http *h)
 	struct http_request *r = &h->request;
 
 	if (!is_after_empty_line(h))
-		return refuse(h, 400, "the head does not end in CR LF CR LF");
+		return refuse_request(h, 400,
+				      "the head does not end in CR LF CR LF");
 	if (p->http_major != 1 || p->http_minor > 1)
-		return refuse(h, 505, "only HTTP/1.1 is spoken here");
+		return refuse_request(h, 505, "only HTTP/1.1 is spoken here");
 	r->method = method_of(p);
 	r->minor_version = p->http_minor;
 	r->has_content_length = (p->flags & F_CONTENT_LENGTH) != 0;
@@ -323,7 +325,7 @@ static int make_request(struct http *h)
 	if (http_head_make_request(&h->head, r, &h->verdict) != 0)
 		return -1;
 	if (r->content_length > h->content_max_bytes)
-		return refuse(h, 413, "the content is too large");
+		return refuse_request(h, 413, "the content is too large");
 	return 0;
 }
 
@@ -363,10 +365,10 @@ static int skip_empty_lines(struct http *h, const char *bytes, size_t len,
 			return 0;
 		}
 		if (c != (h->empty_line_cr ? '\n' : '\r'))
-			return refuse(h, 400, "malformed empty line");
+			return refuse_request(h, 400, "malformed empty line");
 		h->empty_line_cr = !h->empty_line_cr;
 		if (h->empty_line_cr && h->empty_lines++ == EMPTY_LINES_MAX)
-			return refuse(h, 400, "too many empty lines");
+			return refuse_request(h, 400, "too many empty lines");
 	}
 	return 0;
 }
@@ -429,7 +431,7 @@ static int read_head(struct http *h, const char *bytes, size_t len,
 		llhttp_errno_t rv;
 
 		if (n == 0)
-			return refuse(h, 431, "the head is too large");
+			return refuse_request(h, 431, "the head is too large");
 		rv = feed_head(h, bytes + *used, &n);
 		if (h->verdict.status != 0)
 			return -1;
@@ -473,8 +475,9 @@ static int read_chunked(struct http *h, const char *bytes, size_t len,
 		llhttp_errno_t rv;
 
 		if (n == 0)
-			return refuse(h, 413,
-				      "too many chunk extensions or trailers");
+			return refuse_request(
+				h, 413,
+				"too many chunk extensions or trailers");
 		rv = feed(h, bytes + *used, n, &n);
 		if (h->verdict.status != 0)
 			return -1;
@@ -483,7 +486,8 @@ static int read_chunked(struct http *h, const char *bytes, size_t len,
 		if (rv != HPE_PAUSED)
 			continue;
 		if (!is_after_empty_line(h))
-			return refuse(h, 400, "the content has no proper end");
+			return refuse_request(h, 400,
+					      "the content has no proper end");
 		return finish_request(
 			h, (struct span){h->content.bytes, h->content.len});
 	}

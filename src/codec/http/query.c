@@ -47,7 +47,7 @@ bool http_query_next(struct span *query, struct span *name, struct span *value)
 
 /* --- percent-coding ------------------------------------------------------- */
 
-static int digit_of(char c)
+static int percent_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -66,8 +66,8 @@ static int take_byte(struct span *text, bool plus_is_space)
 	size_t len = 1;
 
 	if (byte == '%') {
-		int high = text->len < 3 ? -1 : digit_of(text->bytes[1]);
-		int low = high < 0 ? -1 : digit_of(text->bytes[2]);
+		int high = text->len < 3 ? -1 : percent_digit(text->bytes[1]);
+		int low = high < 0 ? -1 : percent_digit(text->bytes[2]);
 
 		if (low < 0)
 			return -1;

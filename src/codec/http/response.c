@@ -23,18 +23,19 @@ const char *http_reason_phrase(int status)
 	}
 }
 
-static char *put(char *p, struct span s)
+static char *put_span(char *p, struct span s)
 {
 	if (s.len > 0)
 		memcpy(p, s.bytes, s.len);
 	return p + s.len;
 }
 
-static char *put_field(char *p, struct span name_and_colon, struct span value)
+static char *put_field_line(char *p, struct span name_and_colon,
+			    struct span value)
 {
-	p = put(p, name_and_colon);
-	p = put(p, value);
-	return put(p, SPAN("\r\n"));
+	p = put_span(p, name_and_colon);
+	p = put_span(p, value);
+	return put_span(p, SPAN("\r\n"));
 }
 
 size_t http_write_chunk_start(char *end, size_t len)
@@ -60,9 +61,9 @@ static char *put_first_chunk(char *p, struct span content)
 	if (content.len == 0)
 		return p;
 	len = http_write_chunk_start(end, content.len);
-	p = put(p, (struct span){end - len, len});
-	p = put(p, content);
-	return put(p, SPAN(HTTP_CHUNK_END));
+	p = put_span(p, (struct span){end - len, len});
+	p = put_span(p, content);
+	return put_span(p, SPAN(HTTP_CHUNK_END));
 }
 
 int http_write_response(struct buf *out, const struct http_response *r)
@@ -86,39 +87,39 @@ int http_write_response(struct buf *out, const struct http_response *r)
 				     content_len) != 0)
 		return -ENOMEM;
 	p = out->bytes + out->len;
-	p = put(p, SPAN("HTTP/1.1 "));
+	p = put_span(p, SPAN("HTTP/1.1 "));
 	p = decimal_write(p, (uint64_t)r->status);
-	p = put_field(p, SPAN(" "), span_of(phrase));
+	p = put_field_line(p, SPAN(" "), span_of(phrase));
 	if (date.bytes != NULL)
-		p = put_field(p, SPAN("Date: "), date);
+		p = put_field_line(p, SPAN("Date: "), date);
 	if (has_content) {
-		p = put_field(p, SPAN("Content-Type: "), type);
-		p = put(p, SPAN("X-Content-Type-Options: nosniff\r\n"));
+		p = put_field_line(p, SPAN("Content-Type: "), type);
+		p = put_span(p, SPAN("X-Content-Type-Options: nosniff\r\n"));
 	}
 	if (may_have_content && !r->is_stream) {
-		p = put(p, SPAN("Content-Length: "));
+		p = put_span(p, SPAN("Content-Length: "));
 		p = decimal_write(p, content_len);
-		p = put(p, SPAN("\r\n"));
+		p = put_span(p, SPAN("\r\n"));
 	}
 	if (r->is_chunked)
-		p = put(p, SPAN("Transfer-Encoding: chunked\r\n"));
-	p = put(p, fields);
-	p = put(p, more_fields);
+		p = put_span(p, SPAN("Transfer-Encoding: chunked\r\n"));
+	p = put_span(p, fields);
+	p = put_span(p, more_fields);
 	if (r->close || r->is_stream) {
-		p = put(p, SPAN("Connection: close\r\n"));
+		p = put_span(p, SPAN("Connection: close\r\n"));
 	} else if (r->keep_alive || r->keep_alive_s > 0) {
-		p = put(p, SPAN("Connection: keep-alive\r\n"));
+		p = put_span(p, SPAN("Connection: keep-alive\r\n"));
 		if (r->keep_alive_s > 0) {
-			p = put(p, SPAN("Keep-Alive: timeout="));
+			p = put_span(p, SPAN("Keep-Alive: timeout="));
 			p = decimal_write(p, r->keep_alive_s);
-			p = put(p, SPAN("\r\n"));
+			p = put_span(p, SPAN("\r\n"));
 		}
 	}
-	p = put(p, SPAN("\r\n"));
+	p = put_span(p, SPAN("\r\n"));
 	if (!r->is_head && r->is_chunked)
 		p = put_first_chunk(p, r->content);
 	else if (!r->is_head)
-		p = put(p, (struct span){r->content.bytes, content_len});
+		p = put_span(p, (struct span){r->content.bytes, content_len});
 	out->len = (size_t)(p - out->bytes);
 	return 0;
 }

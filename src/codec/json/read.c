@@ -97,11 +97,6 @@ static struct span decode_string(struct span raw, struct buf *memory)
 	return (struct span){start, (size_t)(out - start)};
 }
 
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
 /* The same of a value that is not a string: without the space in it. */
 static struct span strip(struct span raw, struct buf *memory)
 {
@@ -115,7 +110,7 @@ static struct span strip(struct span raw, struct buf *memory)
 			is_in_string = !is_in_string;
 		else if (is_in_string && c == '\\')
 			*out++ = raw.bytes[i++]; /* a quote may be next */
-		else if (!is_in_string && is_space(c))
+		else if (!is_in_string && json_is_space(c))
 			continue;
 		*out++ = raw.bytes[i];
 	}
@@ -125,7 +120,8 @@ static struct span strip(struct span raw, struct buf *memory)
 
 /* Appends `raw`, which the scan has passed, to `memory`, which has room for
  * raw.len bytes. `has_space`: there may be some in it. */
-static struct span decode(struct span raw, bool has_space, struct buf *memory)
+static struct span decode_raw(struct span raw, bool has_space,
+			      struct buf *memory)
 {
 	if (raw.bytes[0] == '"')
 		return decode_string(raw, memory);
@@ -148,7 +144,7 @@ struct reader {
 };
 
 /* Where the next error goes. */
-static struct json_error *error_of(struct reader *r)
+static struct json_error *next_error(struct reader *r)
 {
 	return r->status == 0 ? r->error : &r->later;
 }
@@ -222,7 +218,7 @@ static struct json_member *find_escaped(struct reader *r,
 		cJSON_ParseWithLengthOpts(raw.bytes, raw.len, NULL, false);
 
 	if (name == NULL) { /* what the scan lets through is JSON to cJSON */
-		note(r, json_fail(error_of(r), 500, "out of memory"));
+		note(r, json_fail(next_error(r), 500, "out of memory"));
 		return NULL;
 	}
 	found = find_plain(wanted, span_of(cJSON_GetStringValue(name)));
@@ -249,12 +245,12 @@ static void take_member(struct reader *r, struct json_member *w,
 	char first = value.bytes[0];
 
 	if (w->raw.bytes != NULL) {
-		note(r, json_fail(error_of(r), 422, "`%s` is there twice",
+		note(r, json_fail(next_error(r), 422, "`%s` is there twice",
 				  w->name));
 		return;
 	}
 	if (!is_of_kind(first, w->kinds)) {
-		note(r, json_fail(error_of(r), 422, "`%s` must be %s, not %s",
+		note(r, json_fail(next_error(r), 422, "`%s` must be %s, not %s",
 				  w->name, kinds_name(w->kinds),
 				  type_name(first)));
 		return;
@@ -295,7 +291,7 @@ static bool read_members(struct reader *r, const struct wanted *wanted)
 	for (size_t i = 0; i < wanted->count; i++) {
 		const struct json_member *w = &wanted->all[i];
 		if (w->is_required && w->raw.bytes == NULL && r->status == 0)
-			note(r, json_fail(error_of(r), 422,
+			note(r, json_fail(next_error(r), 422,
 					  "missing member `%s`", w->name));
 	}
 	return true;
@@ -311,13 +307,13 @@ static bool read_object(struct reader *r, const struct wanted *wanted)
 		return read_members(r, wanted);
 	if (!json_scan_value(&r->scan, &value))
 		return false;
-	note(r, json_fail(error_of(r), 422, "an object was expected, not %s",
+	note(r, json_fail(next_error(r), 422, "an object was expected, not %s",
 			  type_name(value.bytes[0])));
 	return true;
 }
 
 /* Returns the status of all. */
-static int finish(struct reader *r, bool is_json)
+static int finish_reading(struct reader *r, bool is_json)
 {
 	if (is_json && json_scan_finish(&r->scan))
 		return r->status;
@@ -337,7 +333,7 @@ static int check_length(const char *name, struct span text, size_t max_bytes,
 static int take_value(struct json_member *w, bool has_space, struct buf *memory,
 		      struct json_error *error)
 {
-	w->value = decode(w->raw, has_space, memory);
+	w->value = decode_raw(w->raw, has_space, memory);
 	if (w->max_bytes == 0 || !w->is_string)
 		return 0;
 	return check_length(w->name, w->value, w->max_bytes, error);
@@ -359,7 +355,8 @@ int json_read_members(struct span text, struct json_member *wanted,
 		wanted[i].is_string = false;
 	}
 	json_scan_start(&r.scan, text);
-	status = finish(&r, read_object(&r, &(struct wanted){wanted, count}));
+	status = finish_reading(
+		&r, read_object(&r, &(struct wanted){wanted, count}));
 	for (size_t i = 0; i < count; i++) {
 		if (status == 400)
 			wanted[i].raw = (struct span){0};
@@ -443,7 +440,7 @@ static bool read_publication(struct reader *r, struct json_publications *p)
 	if (r->status != 0)
 		return true;
 	if (reserve_one(p) != 0) {
-		note(r, json_fail(error_of(r), 500, "out of memory"));
+		note(r, json_fail(next_error(r), 500, "out of memory"));
 		return true;
 	}
 	p->all[p->count++] =
@@ -471,7 +468,7 @@ static bool read_item(struct reader *r, struct json_publications *p)
 	if (r->status != 0)
 		return json_scan_value(&r->scan, &value);
 	if (p->count == JSON_PUBLICATIONS_MAX) {
-		note(r, json_fail(error_of(r), 422,
+		note(r, json_fail(next_error(r), 422,
 				  "too many publications, at most %d allowed",
 				  JSON_PUBLICATIONS_MAX));
 		return json_scan_value(&r->scan, &value);
@@ -522,7 +519,7 @@ static int decode_publication(struct json_publications *p,
 	int status;
 
 	one->topic = decode_string(one->topic, &p->memory);
-	data->text = decode(data->text, has_space, &p->memory);
+	data->text = decode_raw(data->text, has_space, &p->memory);
 	status = check_length("topic", one->topic, NAME_MAX_BYTES, error);
 	if (status != 0 || data->event.bytes == NULL)
 		return status;
@@ -539,7 +536,7 @@ int json_read_publications(struct json_publications *p, struct span text,
 
 	start_publications(p, text);
 	json_scan_start(&r.scan, text);
-	status = finish(&r, read_publications(&r, p));
+	status = finish_reading(&r, read_publications(&r, p));
 	if (status != 0)
 		return status;
 	for (size_t i = 0; i < p->count; i++)

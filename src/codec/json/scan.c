@@ -38,7 +38,7 @@ static uint64_t load_word(const char *at)
 }
 
 /* Whether a character stands in a string for itself, and is ASCII. */
-static bool is_plain(char c)
+static bool is_plain_char(char c)
 {
 	unsigned char byte = (unsigned char)c;
 
@@ -102,7 +102,7 @@ int32_t json_read_character(const char *at, const char *end, size_t *used)
 
 /* --- parts ---------------------------------------------------------------- */
 
-static bool refuse(struct json_scan *s, const char *problem)
+static bool refuse_text(struct json_scan *s, const char *problem)
 {
 	s->problem = problem;
 	return false;
@@ -113,7 +113,7 @@ static bool is_next(const struct json_scan *s, char c)
 	return s->at < s->end && *s->at == c;
 }
 
-static bool take(struct json_scan *s, char c)
+static bool take_next(struct json_scan *s, char c)
 {
 	if (!is_next(s, c))
 		return false;
@@ -121,19 +121,14 @@ static bool take(struct json_scan *s, char c)
 	return true;
 }
 
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
 static void skip_space(struct json_scan *s)
 {
-	if (s->at == s->end || !is_space(*s->at))
+	if (s->at == s->end || !json_is_space(*s->at))
 		return;
 	s->has_space = true;
 	do
 		s->at++;
-	while (s->at < s->end && is_space(*s->at));
+	while (s->at < s->end && json_is_space(*s->at));
 }
 
 static void skip_plain(struct json_scan *s)
@@ -147,7 +142,7 @@ static void skip_plain(struct json_scan *s)
 			return;
 		}
 	}
-	while (at < s->end && is_plain(*at))
+	while (at < s->end && is_plain_char(*at))
 		at++;
 	s->at = at;
 }
@@ -163,15 +158,16 @@ static bool scan_escape(struct json_scan *s, struct json_scan_string *string)
 		s->at++;
 		if (s->at == s->end || *s->at == '\0' ||
 		    strchr("\"\\/bfnrt", *s->at) == NULL)
-			return refuse(s, "an escape was expected");
+			return refuse_text(s, "an escape was expected");
 		s->at++;
 		return true;
 	}
 	character = json_read_character(s->at, s->end, &used);
 	if (character == -1)
-		return refuse(s, "an escape needs four hexadecimal digits");
+		return refuse_text(s,
+				   "an escape needs four hexadecimal digits");
 	if (character == -2)
-		return refuse(s, "an escape is half a surrogate pair");
+		return refuse_text(s, "an escape is half a surrogate pair");
 	if (character == 0)
 		string->has_nul = true;
 	s->at += used;
@@ -182,15 +178,15 @@ static bool scan_escape(struct json_scan *s, struct json_scan_string *string)
 static bool scan_special(struct json_scan *s, struct json_scan_string *string)
 {
 	if (s->at == s->end)
-		return refuse(s, "a closing quote was expected");
+		return refuse_text(s, "a closing quote was expected");
 	if (*s->at == '\\')
 		return scan_escape(s, string);
 	if ((unsigned char)*s->at < 0x20)
-		return refuse(s, "a control character is not escaped");
+		return refuse_text(s, "a control character is not escaped");
 	do { /* one that is not ASCII is seldom alone */
 		size_t len = utf8_length(s->at, (size_t)(s->end - s->at));
 		if (len == 0)
-			return refuse(s, "a character is not UTF-8");
+			return refuse_text(s, "a character is not UTF-8");
 		s->at += len;
 	} while (s->at < s->end && (unsigned char)*s->at >= 0x80);
 	return true;
@@ -203,7 +199,7 @@ static bool scan_string(struct json_scan *s, struct json_scan_string *string)
 
 	*string = (struct json_scan_string){0};
 	skip_plain(s);
-	while (!take(s, '"')) {
+	while (!take_next(s, '"')) {
 		if (!scan_special(s, string))
 			return false;
 		skip_plain(s);
@@ -220,7 +216,7 @@ static bool is_digit_next(const struct json_scan *s)
 static bool scan_digits(struct json_scan *s)
 {
 	if (!is_digit_next(s))
-		return refuse(s, "a digit was expected");
+		return refuse_text(s, "a digit was expected");
 	while (is_digit_next(s))
 		s->at++;
 	return true;
@@ -228,14 +224,14 @@ static bool scan_digits(struct json_scan *s)
 
 static bool scan_number(struct json_scan *s)
 {
-	take(s, '-');
-	if (!take(s, '0') && !scan_digits(s))
+	take_next(s, '-');
+	if (!take_next(s, '0') && !scan_digits(s))
 		return false;
-	if (take(s, '.') && !scan_digits(s))
+	if (take_next(s, '.') && !scan_digits(s))
 		return false;
-	if (take(s, 'e') || take(s, 'E')) {
-		if (!take(s, '+'))
-			take(s, '-');
+	if (take_next(s, 'e') || take_next(s, 'E')) {
+		if (!take_next(s, '+'))
+			take_next(s, '-');
 		if (!scan_digits(s))
 			return false;
 	}
@@ -246,7 +242,7 @@ static bool scan_word(struct json_scan *s, struct span word)
 {
 	if ((size_t)(s->end - s->at) < word.len ||
 	    memcmp(s->at, word.bytes, word.len) != 0)
-		return refuse(s, "a value was expected");
+		return refuse_text(s, "a value was expected");
 	s->at += word.len;
 	return true;
 }
@@ -268,7 +264,7 @@ static bool scan_scalar(struct json_scan *s)
 	default:
 		if (is_next(s, '-') || is_digit_next(s))
 			return scan_number(s);
-		return refuse(s, "a value was expected");
+		return refuse_text(s, "a value was expected");
 	}
 }
 
@@ -283,7 +279,7 @@ static bool is_in_object(const struct json_scan *s)
 
 static bool take_closing(struct json_scan *s)
 {
-	if (!take(s, is_in_object(s) ? '}' : ']'))
+	if (!take_next(s, is_in_object(s) ? '}' : ']'))
 		return false;
 	s->depth--;
 	return true;
@@ -296,7 +292,7 @@ bool json_scan_enter(struct json_scan *s, bool *is_entry)
 
 	if (i == JSON_DEPTH_MAX) {
 		s->is_too_deep = true;
-		return refuse(s, "nested too deep");
+		return refuse_text(s, "nested too deep");
 	}
 	if (*s->at++ == '{')
 		/* The bits of this depth are set where it was entered. */
@@ -315,26 +311,26 @@ bool json_scan_enter(struct json_scan *s, bool *is_entry)
 bool json_scan_next(struct json_scan *s, bool *is_entry)
 {
 	skip_space(s);
-	*is_entry = take(s, ',');
+	*is_entry = take_next(s, ',');
 	if (*is_entry) {
 		skip_space(s);
 		return true;
 	}
 	if (take_closing(s))
 		return true;
-	return refuse(s, is_in_object(s) ? "a comma or } was expected"
-					 : "a comma or ] was expected");
+	return refuse_text(s, is_in_object(s) ? "a comma or } was expected"
+					      : "a comma or ] was expected");
 }
 
 bool json_scan_name(struct json_scan *s, struct json_scan_string *name)
 {
 	if (!is_next(s, '"'))
-		return refuse(s, "a name in quotes was expected");
+		return refuse_text(s, "a name in quotes was expected");
 	if (!scan_string(s, name))
 		return false;
 	skip_space(s);
-	if (!take(s, ':'))
-		return refuse(s, "a colon was expected");
+	if (!take_next(s, ':'))
+		return refuse_text(s, "a colon was expected");
 	skip_space(s);
 	return true;
 }
@@ -383,7 +379,7 @@ void json_scan_start(struct json_scan *s, struct span text)
 bool json_scan_finish(struct json_scan *s)
 {
 	skip_space(s);
-	return s->at == s->end || refuse(s, "the end was expected");
+	return s->at == s->end || refuse_text(s, "the end was expected");
 }
 
 int json_scan_fail(const struct json_scan *s, struct json_error *error)

@@ -68,4 +68,10 @@ __attribute__((format(printf, 3, 4))) int json_fail(struct json_error *error,
 						    int status,
 						    const char *format, ...);
 
+/* RFC 8259 2. */
+static inline bool json_is_space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
 #endif

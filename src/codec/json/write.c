@@ -37,7 +37,7 @@ static bool are_verbatim(const char *at)
 	return (marks & EVERY_BYTE(0x80)) == 0;
 }
 
-static bool is_line_end(const char *text, size_t len)
+static bool is_line_separator(const char *text, size_t len)
 {
 	const unsigned char *at = (const unsigned char *)text;
 
@@ -148,7 +148,7 @@ static const struct escape escapes[256] = {
  * Returns how many bytes of the text that was. */
 static size_t put_line_end(char **to, struct span text)
 {
-	if (!is_line_end(text.bytes, text.len)) {
+	if (!is_line_separator(text.bytes, text.len)) {
 		*(*to)++ = text.bytes[0];
 		return 1;
 	}
