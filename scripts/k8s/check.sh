@@ -1,5 +1,6 @@
 #!/bin/bash
-# Shows the manifests of scripts/k8s/ and scripts/proxy/ingress.yaml to a real
+# Shows the manifests of scripts/k8s/, scripts/proxy/ingress.yaml and what the
+# charts of scripts/helm/ come to (scripts/helm.sh) to a real
 # Kubernetes API server: `kubectl apply --dry-run=server`, unknown fields and
 # warnings being errors, in a namespace that enforces restricted pod security.
 # There is no kubelet: nothing is run.
@@ -223,6 +224,12 @@ for name in sidecar standalone cluster; do
 	if grep 'image: isimud$' "$work/$name.yaml"; then
 		die "the image's name was not replaced"
 	fi
+done
+scripts/helm.sh
+for name in standalone volatile cluster sidecar; do
+	echo "== the chart: $name"
+	dry_run <"build/helm/$name.yaml"
+	pods_of <"build/helm/$name.yaml" | dry_run
 done
 echo "== ingress"
 dry_run <scripts/proxy/ingress.yaml

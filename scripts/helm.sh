@@ -1,0 +1,61 @@
+#!/bin/bash
+# `helm lint` of the charts in scripts/helm/, strict, and what they come to with
+# several values, in build/helm/*.yaml, for scripts/k8s_check.sh.
+# usage: scripts/helm.sh
+# helm, where none is in PATH, is built by Go from its module into build/helm.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+version=v3.22.0
+out=$PWD/build/helm
+mkdir -p "$out"
+die() { echo "helm: $*" >&2; exit 1; }
+
+helm=$(command -v helm) || helm=$out/bin/helm
+[ -x "$helm" ] || GOBIN=$out/bin go install "helm.sh/helm/v3/cmd/helm@$version"
+export HELM_CACHE_HOME=$out/cache HELM_CONFIG_HOME=$out/config HELM_DATA_HOME=$out/data
+
+rm -rf "$out/charts"
+cp -r scripts/helm "$out/charts"
+chart=$out/charts/isimud
+example=$out/charts/sidecar-example
+"$helm" dependency build "$example" >/dev/null
+cluster=(--set mode=cluster --set-string 'cluster.natsUrl=nats://n1:4222\,nats://n2:4222')
+"$helm" lint --strict --quiet "$chart"
+"$helm" lint --strict --quiet "$chart" "${cluster[@]}"
+"$helm" lint --strict --quiet "$example"
+
+# NAME, then arguments of `helm template`.
+render() {
+	local name=$1
+	shift
+	"$helm" template --namespace push "$@" >"$out/$name.yaml"
+	! grep -nE '<no value>|%!' "$out/$name.yaml" || die "$name is not filled in"
+}
+render standalone push "$chart" --set podMonitor.enabled=true --set settings.MAX_BUFFERED=8M
+render volatile isimud "$chart" --set persistence.enabled=false --set password.existingSecret=isimud
+render cluster push "$chart" "${cluster[@]}" --set podMonitor.enabled=true
+render sidecar clock "$example"
+! grep -q 'kind: StatefulSet' "$out/sidecar.yaml" || die "the sidecar's chart makes a server of its own"
+[ "$(grep -c '^kind: ' "$out/sidecar.yaml")" = 2 ] || die "the sidecar is a Deployment and a Secret"
+
+refused() {
+	local why=$1 answer
+	shift
+	if answer=$("$helm" template push "$chart" "$@" 2>&1); then
+		die "accepted: $*"
+	fi
+	grep -q "$why" <<<"$answer" || die "unexpected answer to $*: $answer"
+}
+refused 'mode cluster needs' --set mode=cluster
+refused 'settings' --set settings.PORT=1
+refused 'settings' --set settings.max_body=1
+refused 'replicas' "${cluster[@]}" --set cluster.replicas=0
+refused 'standalonee' --set mode=standalonee
+refused 'memroy' --set memroy=1
+
+# Each setting that the chart and its pages name is one of isimud's.
+for name in $(sed -n 's/^ *- name: \([A-Z_]*\)$/\1/p' "$out"/{standalone,cluster,sidecar}.yaml | sort -u); do
+	grep -qE "\{\"$name\"," src/config/settings.c || grep -q "\"$name\"" src/config/settings.c ||
+		die "$name is not a setting"
+done
+echo "helm: charts are right; what they come to is in build/helm"
