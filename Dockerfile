@@ -14,7 +14,9 @@ WORKDIR /isimud
 COPY Makefile LICENSE ./
 COPY third_party third_party
 COPY src src
-RUN make build/isimud
+ARG VERSION=unknown
+ARG REVISION=unknown
+RUN make build/isimud REVISION="$REVISION"
 # All that the final image has. What ldd names includes the loader; libc itself
 # reads hosts and asks DNS. Each package's licence goes along.
 RUN set -eu; root=/rootfs; \
@@ -28,6 +30,7 @@ RUN set -eu; root=/rootfs; \
         install -D -m 0644 "/usr/share/doc/$package/copyright" \
             "$root/usr/share/doc/$package/copyright"; \
     done; \
+    third_party/records.sh $root build/isimud "$VERSION"; \
     echo 'isimud:x:65532:65532::/:/sbin/nologin' > $root/etc/passwd; \
     echo 'isimud:x:65532:' > $root/etc/group; \
     echo 'hosts: files dns' > $root/etc/nsswitch.conf
@@ -35,9 +38,13 @@ RUN set -eu; root=/rootfs; \
 FROM scratch
 ARG VERSION=unknown
 ARG REVISION=unknown
+ARG CREATED=unknown
 LABEL org.opencontainers.image.title="isimud" \
       org.opencontainers.image.description="In-memory pub/sub push server" \
       org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.source="https://github.com/tropicbliss/isimud" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.base.name="docker.io/library/debian:trixie-slim" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /rootfs/ /

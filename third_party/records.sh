@@ -1,0 +1,45 @@
+#!/bin/sh
+# Says in the image's root what is in it, for scanners: the records of the Debian
+# packages whose files it has, in var/lib/dpkg/status.d as distroless images have
+# them, and an SBOM of what is linked into the program (CycloneDX 1.5), in
+# usr/share/doc/isimud/sbom.cdx.json.
+# usage: records.sh ROOT PROGRAM VERSION         in the build stage
+set -eu
+root=$1
+program=$2
+version=$3
+records=$root/var/lib/dpkg/status.d
+mkdir -p "$records" "$root/usr/share/doc/isimud"
+
+record() {
+	dpkg-query --status "$1" > "$records/$1"
+}
+# Before Debian 13 a package may name the file without /usr.
+package_of() {
+	{ dpkg -S "$1" 2> /dev/null || dpkg -S "${1#/usr}"; } | cut -d: -f1
+}
+for lib in $(ldd "$program" | grep -o '/[^ )]*'); do
+	record "$(package_of "$(readlink -f "$lib")")"
+done
+record ca-certificates
+mkdir -p "$root/etc"
+cat /etc/os-release > "$root/etc/os-release" # of which release they are
+
+# NAME VERSION LICENCE: what the program has within it.
+static() {
+	printf '%s\n    {"type": "library", "name": "%s", "version": "%s",\n     "purl": "pkg:generic/%s@%s", "licenses": [{"license": {"id": "%s"}}]}' \
+		"$comma" "$1" "$2" "$1" "$2" "$3"
+	comma=,
+}
+comma=
+{
+	printf '{"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1,\n'
+	printf '  "metadata": {"component": {"type": "application", "name": "isimud", "version": "%s"}},\n' \
+		"$version"
+	printf '  "components": ['
+	static llhttp "$(pkg-config --modversion libllhttp)" MIT
+	# Debian's libcurl is a package of the image, with a record of its own.
+	ldd "$program" | grep -q libcurl ||
+		static curl "$(pkg-config --modversion libcurl)" curl
+	printf '\n  ]\n}\n'
+} > "$root/usr/share/doc/isimud/sbom.cdx.json"
