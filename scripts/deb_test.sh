@@ -76,8 +76,12 @@ run
 	fail "the history was not restored"
 stop
 if command -v systemd-analyze > /dev/null; then
-	systemd-analyze verify --root="$root" --man=no isimud.service ||
+	# The chroot has no systemd, and this machine no isimud.
+	sed 's|^ExecStart=/usr/bin/isimud|ExecStart=/bin/true|' "$unit" > "$root/tmp/isimud.service"
+	systemd-analyze verify --man=no "$root/tmp/isimud.service" ||
 		fail "systemd-analyze finds faults in the unit"
+	systemd-analyze security --offline=true --no-pager --threshold=20 "$root/tmp/isimud.service" \
+		> "$root/tmp/security" || { cat "$root/tmp/security"; fail "the unit is exposed by more than 2.0"; }
 fi
 
 inside apt-get purge -y -q isimud > /dev/null
