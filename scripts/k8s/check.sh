@@ -1,6 +1,6 @@
 #!/bin/bash
 # Shows the manifests of scripts/k8s/, scripts/proxy/ingress.yaml and what the
-# charts of scripts/helm/ come to (scripts/helm.sh) to a real
+# charts of scripts/helm/ come to (scripts/helm/check.sh) to a real
 # Kubernetes API server: `kubectl apply --dry-run=server`, unknown fields and
 # warnings being errors, in a namespace that enforces restricted pod security.
 # There is no kubelet: nothing is run.
@@ -225,7 +225,7 @@ for name in sidecar standalone cluster; do
 		die "the image's name was not replaced"
 	fi
 done
-scripts/helm.sh
+scripts/helm/check.sh
 for name in standalone volatile cluster sidecar; do
 	echo "== the chart: $name"
 	dry_run <"build/helm/$name.yaml"

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <uv.h>
 
 void cli_say(const char *name, const char *format, ...)
@@ -24,6 +25,15 @@ void cli_say(const char *name, const char *format, ...)
 		if ((unsigned char)*c < ' ' || *c == 127)
 			*c = '?';
 	fprintf(stderr, "isimud %s: %s\n", name, text);
+}
+
+uint64_t cli_random(uint64_t most)
+{
+	uint64_t number = 0;
+
+	/* Without it no harm is done: all come back at once. */
+	(void)!getrandom(&number, sizeof number, 0);
+	return number % (most + 1);
 }
 
 struct span cli_error_text(struct span content, struct buf *memory)

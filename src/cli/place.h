@@ -15,6 +15,7 @@
 #include "cli/url.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Zeroed memory is none. */
 struct place {
@@ -47,6 +48,9 @@ int place_add_basic(const struct place *p, const char *fallback,
 /* Prints "isimud NAME: TEXT" on stderr. */
 __attribute__((format(printf, 2, 3))) void cli_say(const char *name,
 						   const char *format, ...);
+
+/* A number from 0 to `most`, at random. */
+uint64_t cli_random(uint64_t most);
 
 /* The text of an answer that is an error: that of {"error": text}, else
  * nothing. Lives as long as `memory`. */

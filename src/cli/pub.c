@@ -154,8 +154,7 @@ static bool is_passing(const struct pub *p, int rv)
 
 static void pause_for(struct pub *p, uint64_t left_ms)
 {
-	uint64_t ms =
-		p->pause_ms / 2 + (uint64_t)rand() % (p->pause_ms / 2 + 1);
+	uint64_t ms = p->pause_ms / 2 + cli_random(p->pause_ms / 2);
 
 	p->pause_ms =
 		p->pause_ms * 2 < PAUSE_MAX_MS ? p->pause_ms * 2 : PAUSE_MAX_MS;
@@ -403,7 +402,6 @@ int pub_run(const struct arguments *a)
 	struct pub p = {.arguments = a, .first = 1};
 	char error[ARGUMENTS_ERROR_MAX] = "";
 
-	srand((unsigned)uv_hrtime());
 	int rv = place_find(&place, a, error);
 	if (rv == 0)
 		rv = prepare(&p, &place, error);

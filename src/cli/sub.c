@@ -310,7 +310,7 @@ static void on_end(void *user, const struct client_end *end)
 	if (s->is_over)
 		return;
 	/* Not all clients at once. */
-	uint64_t pause_ms = (uint64_t)rand() % (s->pause_ms + 1);
+	uint64_t pause_ms = cli_random(s->pause_ms);
 	s->pause_ms =
 		s->pause_ms * 2 < PAUSE_MAX_MS ? s->pause_ms * 2 : PAUSE_MAX_MS;
 	uv_timer_start(&s->retry, on_retry, pause_ms, 0);
@@ -466,7 +466,6 @@ int sub_run(const struct arguments *a)
 	struct sub s = {.arguments = a, .status = EXIT_USAGE};
 	char error[ARGUMENTS_ERROR_MAX] = "";
 
-	srand((unsigned)uv_hrtime());
 	int rv = prepare(&s, error);
 	if (rv == 0)
 		run(&s);

@@ -1,10 +1,10 @@
 #!/bin/bash
 # `helm lint` of the charts in scripts/helm/, strict, and what they come to with
-# several values, in build/helm/*.yaml, for scripts/k8s_check.sh.
-# usage: scripts/helm.sh
+# several values, in build/helm/*.yaml, for scripts/k8s/check.sh.
+# usage: scripts/helm/check.sh
 # helm, where none is in PATH, is built by Go from its module into build/helm.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 version=v3.22.0
 kubernetes=1.36.3 # one that `go install` makes believes in an old one
 out=$PWD/build/helm
