@@ -268,7 +268,6 @@ static void subscribe_when_known(struct routes *r, struct conn *c,
 				 const struct wish *wish, struct span message)
 {
 	const struct routes_place place = place_of(r, wish);
-	struct session *session = routes_session_of(c);
 
 	switch (routes_await_log(r, c, &place, on_awaited)) {
 	case ROUTES_LOG_KNOWN:
@@ -280,6 +279,8 @@ static void subscribe_when_known(struct routes *r, struct conn *c,
 	case ROUTES_LOG_AWAITED:
 		break;
 	}
+	/* Made for the wait, if there was none. */
+	struct session *session = routes_session_of(c);
 	if (buf_append(&session->waiting, message.bytes, message.len) != 0) {
 		routes_forget_wait(session);
 		answer_error(r, c, wish->ref, ENVELOPE_no_memory, NULL);

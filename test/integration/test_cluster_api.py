@@ -123,6 +123,9 @@ def test_an_id_that_no_node_has_given_is_busy_after_a_second(cluster):
         "Upgrade": "websocket", "Connection": "Upgrade",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}).status == 503
+    # One without credentials has no session before.
+    nobody = node.websocket(subprotocols=["isimud.v1"])
+    assert subscribe(nobody, since=ahead)["code"] == "busy"
     # It can leave meanwhile, and so can the server.
     client.send_json({"type": "subscribe", "publisher": PUBLISHER,
                       "topic": "news", "since": ahead})
