@@ -573,8 +573,7 @@ static void a_new_node_waits_for_a_marker_behind_what_is_none(void **state)
 	assert_int_equal(fake.published, 0);
 }
 
-/* It answers, and makes consumers, but nothing comes of them: seen with three
- * servers that had lost all and come back at once. */
+/* It answers, and makes consumers, but nothing comes of them. */
 static void a_server_whose_consumers_stay_silent_is_left(void **state)
 {
 	(void)state;
