@@ -290,12 +290,20 @@ class Source:
                               self.table("codec/envelope.h", "ENVELOPE_ERRORS")))
 
     def statuses(self):
-        return set(re.findall(r"X\((\d+)\)",
-                              self.table("stats/stats.h", "STATS_STATUSES")))
+        return set(re.findall(r"X\((\d+), ", self.table(
+            "codec/http/status.h", "HTTP_STATUSES")))
 
     def close_codes(self):
-        return {int(code) for code in re.findall(
-            r"X\(\w+, (\d+),", self.table("stats/endings.h", "ENDINGS"))} - {0}
+        """The close codes of all endings; each has a name of an enum."""
+        names = {name: int(code) for file in ("codec/websocket.h",
+                                              "stats/endings.h")
+                 for name, code in re.findall(r"\b([A-Z]\w+) = (\d{4}),",
+                                              self.files.get(file, ""))}
+        used = set(re.findall(r"X\(\w+,\s+(?:0|(\w+)),",
+                              self.table("stats/endings.h", "ENDINGS"))) - {""}
+        if not used <= names.keys():
+            raise Mismatch(f"no number for {sorted(used - names.keys())}")
+        return {names[name] for name in used}
 
     def subprotocols(self):
         """All versions of it that any file names."""
@@ -494,8 +502,9 @@ SOURCE_FAULTS = [
     ("codec/envelope.h", "X(busy, ", "X(bussy, ", "only in the source: ['bussy']"),
     ("codec/envelope.h", "#define ENVELOPE_ERRORS(X)", "#define ERRORS(X)",
      "has no table ENVELOPE_ERRORS"),
-    ("stats/stats.h", "X(426)", "X(426) X(429)", "only in the source: ['429']"),
-    ("stats/endings.h", "1013, ", "1012, ", "close codes"),
+    ("codec/http/status.h", "X(426, ", 'X(429, "") X(426, ',
+     "only in the source: ['429']"),
+    ("codec/websocket.h", "= 1013,", "= 1015,", "close codes"),
     ("codec/envelope.h", "isimud.v1", "isimud.v7", "subprotocols"),
 ]
 
