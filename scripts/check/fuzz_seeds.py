@@ -40,6 +40,11 @@ def http():
 
     for i, fields in enumerate((
             ["Idempotency-Key: k", "Origin: null", "Last-Event-ID: a-1"],
+            ["Forwarded: for=a", "X-Forwarded-For: b", "If-None-Match: *",
+             "X-Forwarded-Proto: https", "Sec-Fetch-Site: cross-site",
+             "Accept-Encoding: gzip", "Sec-WebSocket-Extensions: a; b"],
+            ["Origin: http://a", "Origin: http://b", "A B: c"],
+            ["Origin: http://a", "A B: c"], ["Transfer-Encoding: a b"],
             ["Access-Control-Request-Method: POST",
              "Access-Control-Request-Headers: a, b"],
             ["Transfer-Encoding: chunked, gzip"], ["Transfer-Encoding: gzip"],

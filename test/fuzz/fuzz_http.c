@@ -170,7 +170,9 @@ static bool read_all(struct http *h, const uint8_t *data, size_t size,
 	for (size_t piece = 0; at < size; piece++) {
 		size_t len = piece_len(cut, data, size, at, piece);
 
-		if (!read_piece(h, data + at, len, at, story))
+		bool is_good = read_piece(h, data + at, len, at, story);
+		check_field(http_origin_so_far(h));
+		if (!is_good)
 			return false;
 		at += len;
 	}

@@ -311,6 +311,30 @@ static void check_member(const struct json_member *m, struct span text)
 	CHECK(m->is_string == (m->raw.bytes[0] == '"'));
 }
 
+static void on_element(void *user, struct span element)
+{
+	struct json_error error;
+	int *count = user;
+
+	CHECK(json_check(element, &error) == 0);
+	(*count)++;
+}
+
+static void check_array(const struct known *known)
+{
+	struct json_error error;
+	int count = 0;
+	int status = json_read_array(known->text, on_element, &count, &error);
+
+	if (status != 0)
+		check_error(&error, status);
+	CHECK(known->status == 0 ? status != 400 : status != 0);
+	if (known->root != NULL)
+		CHECK((status == 0) == (bool)cJSON_IsArray(known->root));
+	if (known->root != NULL && status == 0)
+		CHECK(count == cJSON_GetArraySize(known->root));
+}
+
 static void check_members(const struct known *known)
 {
 	struct json_member wanted[] = {
@@ -405,6 +429,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 
 	check_text(&known);
 	check_publications(&known);
+	check_array(&known);
 	check_members(&known);
 	check_subscription(&known);
 	cJSON_Delete(known.root);

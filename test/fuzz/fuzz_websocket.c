@@ -210,6 +210,66 @@ static void check_same(const struct record *a, const struct record *b)
 		CHECK(a->is_idle == b->is_idle);
 }
 
+/* --- both sides ----------------------------------------------------------- */
+
+static unsigned on_same(void *user, bool is_text, struct span message)
+{
+	struct span *left = user;
+
+	CHECK(!is_text && span_equal(message, *left));
+	left->bytes = NULL;
+	return 0;
+}
+
+static void on_no_reply(void *user, struct span frame)
+{
+	(void)user;
+	CHECK(frame.bytes[0] == (char)0x8a);
+}
+
+/* `ws` is told `payload` by `frame`, a whole message. */
+static void check_told(struct websocket *ws, struct span frame,
+		       struct span payload)
+{
+	static const struct websocket_handler same = {on_same, on_no_reply};
+
+	CHECK(ws != NULL);
+	CHECK(websocket_read(ws, frame, &same, &payload).outcome ==
+	      WEBSOCKET_OPEN);
+	CHECK(payload.bytes == NULL);
+	CHECK(websocket_is_idle(ws));
+	websocket_free(ws);
+}
+
+/* What one side writes, the other reads. */
+static void check_sides(struct span payload)
+{
+	static const uint8_t mask[WEBSOCKET_MASK_BYTES] = {1, 2, 0xfe, 0xff};
+	uint8_t control[WEBSOCKET_CONTROL_MAX];
+	uint8_t header[WEBSOCKET_HEADER_MAX];
+	uint8_t *end = header + sizeof header;
+	struct buf frame = {0};
+
+	size_t len = websocket_write_header(end, 2, payload.len);
+	CHECK(buf_append(&frame, (char *)end - len, len) == 0);
+	CHECK(buf_append(&frame, payload.bytes, payload.len) == 0);
+	check_told(websocket_new_client(SIZE_MAX),
+		   (struct span){frame.bytes, frame.len}, payload);
+	frame.len = 0;
+	CHECK(websocket_append_masked(&frame, 2, payload, mask) == 0);
+	check_told(websocket_new(SIZE_MAX),
+		   (struct span){frame.bytes, frame.len}, payload);
+	buf_fini(&frame);
+	alloc_fail_at(1);
+	CHECK(websocket_append_masked(&frame, 2, payload, mask) != 0);
+	alloc_end();
+	buf_fini(&frame);
+	CHECK(websocket_write_close(control, 1000, payload) <= sizeof control);
+	if (payload.len <= 125)
+		CHECK(websocket_write_ping(control, payload) ==
+		      payload.len + 2);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -248,6 +308,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	websocket_free(pooled);
 	buf_fini(&first.events);
 	inflater_free(inflater);
+	check_sides(stream);
 	if (stream.len <= 4096)
 		run_without_memory(stream, limits[data[0] % 6],
 				   may_be_compressed);
