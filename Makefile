@@ -11,7 +11,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := all
 
 # Every flavour has its own objects and programs, in build/FLAVOUR.
-FLAVOURS := release debug asan tsan fuzz cover
+FLAVOURS := release debug asan tsan fuzz cover gcov
 FLAVOUR  ?= release
 OUT      := build/$(FLAVOUR)
 PYTHON   ?= /usr/bin/python3
@@ -45,7 +45,12 @@ CFLAGS_fuzz    := -O1 -g -DISIMUD_DEBUG -fno-omit-frame-pointer \
 CFLAGS_cover   := -O0 -g -DISIMUD_DEBUG -fsanitize=fuzzer-no-link \
                   -fprofile-instr-generate -fcoverage-mapping
 
+# All tests, to see which lines they reach: `make coverage`.
+CFLAGS_gcov    := -O0 -g -DISIMUD_DEBUG --coverage -fprofile-update=atomic
+
 CC := gcc
+# An index of what gcc -flto makes, too.
+AR := gcc-ar
 # The compiler of a flavour.
 CC_OF = $(if $(filter fuzz cover,$(1)),clang,$(CC))
 
@@ -53,7 +58,7 @@ CC_OF = $(if $(filter fuzz cover,$(1)),clang,$(CC))
 Q := $(if $(V),,@)
 SAY = $(if $(V),:,echo "  $(1)")
 
-CPPFLAGS += -D_GNU_SOURCE -Isrc -Itest/unit
+CPPFLAGS += -D_GNU_SOURCE -Isrc -Itest/lib
 # `make check` takes warnings for errors.
 ifneq ($(WERROR)$(filter check,$(MAKECMDGOALS)),)
 WARN += -Werror
@@ -64,9 +69,10 @@ endif
 SRC     := $(sort $(shell find src -name '*.c'))
 WEB     := $(addprefix src/web/,isimud.js console.html console.css console.js)
 ROOMS   := $(filter-out src/main.c,$(SRC)) build/assets.c
+LIB     := $(sort $(wildcard test/lib/*.c))
 UNIT    := $(sort $(shell find test/unit -name 'test_*.c' 2>/dev/null))
 FUZZ    := $(sort $(wildcard test/fuzz/fuzz_*.c))
-C_FILES := $(sort $(shell find src test/unit test/fuzz test/oom test/echo -name '*.[ch]' \
+C_FILES := $(sort $(shell find src test/lib test/unit test/fuzz test/oom test/echo -name '*.[ch]' \
              2>/dev/null))
 
 # The unit tests that T chooses: test_$T.c, or all below a folder of that name.
@@ -101,20 +107,22 @@ build/$(1)/isimud build/$(1)/echo: $$(ROOM_OBJ_$(1))
 	@$$(call SAY,LD $$@)
 	$$(Q)$$(LD_OF_$(1)) -o $$@ $$^ $$(PKG_LIBS) -pthread
 
-build/$(1)/unit/%: build/$(1)/test/unit/%.o $$(ROOM_OBJ_$(1)) | deps-test
-	@mkdir -p $$(@D)
-	@$$(call SAY,LD $$@)
-	$$(Q)$$(LD_OF_$(1)) -o $$@ $$^ $$(PKG_LIBS) -lcmocka -pthread
+# A unit test links its own object, and of these what it uses; a test that has,
+# say, a NATS of its own goes before.
+build/$(1)/rooms.a: $$(ROOM_OBJ_$(1))
+build/$(1)/lib.a: $$(LIB:%.c=build/$(1)/%.o)
+build/$(1)/rooms.a build/$(1)/lib.a:
+	@rm -f $$@
+	$$(Q)$$(AR) rcs $$@ $$^
 
-# It has a NATS of its own.
-build/$(1)/unit/cluster/test_log: build/$(1)/test/unit/cluster/test_log.o \
-    $$(filter-out %/src/cluster/nats.o,$$(ROOM_OBJ_$(1))) | deps-test
+build/$(1)/unit/%: build/$(1)/test/unit/%.o build/$(1)/lib.a \
+                   build/$(1)/rooms.a | deps-test
 	@mkdir -p $$(@D)
 	@$$(call SAY,LD $$@)
 	$$(Q)$$(LD_OF_$(1)) -o $$@ $$^ $$(PKG_LIBS) -lcmocka -pthread
 
 build/$(1)/fuzz/%: build/$(1)/test/fuzz/%.o build/$(1)/test/fuzz/alloc.o \
-                   $$(ROOM_OBJ_$(1))
+                   build/$(1)/lib.a build/$(1)/rooms.a
 	@mkdir -p $$(@D)
 	@$$(call SAY,LD $$@)
 	$$(Q)$$(LD_OF_$(1)) -fsanitize=fuzzer -Wl,--wrap=malloc,--wrap=calloc \
@@ -154,7 +162,8 @@ build/versions.ok: third_party/versions.sh | deps-build
 AS_IT_IS := all install build/% clean format help
 
 # Objects of tests need the tests' packages first, too.
-$(foreach flavour,$(FLAVOURS),$(UNIT:%.c=build/$(flavour)/%.o)): | deps-test
+$(foreach flavour,$(FLAVOURS),$(UNIT:%.c=build/$(flavour)/%.o) \
+  $(LIB:%.c=build/$(flavour)/%.o)): | deps-test
 $(foreach flavour,fuzz cover,$(FUZZ:%.c=build/$(flavour)/%.o) \
   $(SRC:%.c=build/$(flavour)/%.o)): | deps-fuzz
 
@@ -242,6 +251,14 @@ oom: build/oom/fail.so build/$(OOM)/isimud ## fails each allocation of a run (EV
 	@scripts/build/deps.sh test
 	@ISIMUD=$(CURDIR)/build/$(OOM)/isimud FLAVOUR=$(OOM) $(PYTHON) test/oom/oom.py --every $(or $(EVERY),1) \
 	  --burst $(or $(BURST),1) $(if $(SCENE),--scene $(SCENE)) $(if $(SEED),--seed $(SEED))
+
+.PHONY: coverage
+coverage: programs-gcov ## lines of each folder that the unit tests reach, and all tests (W=unit: only those; V=1: by file)
+	@find build/gcov -name '*.gcda' -delete
+	@scripts/build/test.sh gcov "" unit $(call UNIT_BIN,gcov)
+	@$(PYTHON) scripts/check/coverage.py build/gcov "by unit tests"
+	@$(if $(filter unit,$(W)),,scripts/build/test.sh gcov "" integration && \
+	  $(PYTHON) scripts/check/coverage.py build/gcov "by all tests")
 
 .PHONY: fuzz-coverage
 fuzz-coverage: $(FUZZ:test/fuzz/%.c=build/cover/fuzz/%) ## how many lines of each parser the kept inputs reach; fails below 95 %

@@ -1921,7 +1921,7 @@ static void without_memory_for_the_response_there_is_no_websocket(void **state)
 	struct client *second = connect_pending_websocket(a);
 	oom_fail_at(1000);
 	conn_upgrade(a->pending[0], (struct span){0});
-	unsigned allocations = 1000 - oom_left;
+	unsigned allocations = 1000 - oom_left_now();
 	oom_fail_at(allocations); /* the last one */
 	conn_upgrade(a->pending[1], (struct span){0});
 	assert_true(oom_end());

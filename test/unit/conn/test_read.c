@@ -385,7 +385,7 @@ static void without_memory_for_the_line_it_ends_and_nothing_else(void **state)
 	OOM_OR_SKIP();
 	send_frame(c, OP_TEXT, (struct span){text, sizeof text});
 	oom_fail_at(1);
-	for (int i = 0; i < 10 && !oom_failed; i++)
+	for (int i = 0; i < 10 && !oom_has_failed(); i++)
 		uv_run(&a->l.loop, UV_RUN_ONCE);
 	assert_true(oom_end());
 	turn(&a->l);

@@ -1,63 +1,18 @@
-/* loopback.h - a group of connections on a loop, and clients of it, all on one
- * thread: the clients never block, and every wait turns the loop.
- *
- * Included by the one test file that makes up a program, after cmocka.h. */
-#ifndef ISIMUD_TEST_LOOPBACK_H
-#define ISIMUD_TEST_LOOPBACK_H
+/* loopback.c - see loopback.h. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include <cmocka.h>
 
-#include "base/buf.h"
-#include "base/check.h"
-#include "base/memory.h"
-#include "conn/conn.h"
+#include "loopback.h"
 
-#define WAIT_MS     20000 /* after which what is waited for will not come */
-#define CLIENTS_MAX 64
-#define SMALL_BYTES 4096 /* kernel buffers of a connection that fills up */
+uint64_t totals[STATS_COUNT];
+unsigned states_seen;
 
-#define OP_TEXT   0x1
-#define OP_BINARY 0x2
-#define OP_CLOSE  0x8
-#define OP_PING   0x9
-#define OP_PONG   0xa
-
-/* A client: the other end of a connection, and what it has received. */
-struct client {
-	int fd; /* -1: closed */
-	struct buf in;
-	size_t at;     /* what next_frame() has not looked at yet */
-	bool reads;    /* takes what comes, whenever the loop turns */
-	bool is_over;  /* the server's end has come */
-	bool is_reset; /* as a reset */
-};
-
-struct loopback {
-	uv_loop_t loop;
-	uv_prepare_t prepare;
-	uv_timer_t tick; /* so that no turn of the loop waits long */
-	struct stats stats;
-	struct conn_group *group;
-	struct client clients[CLIENTS_MAX];
-	unsigned clients_count;
-	unsigned states_seen; /* a bit each */
-	size_t memory_used;   /* before it was opened */
-	void *context;        /* the test's */
-};
-
-/* Over all tests of the program. */
-static uint64_t totals[STATS_COUNT];
-static unsigned states_seen;
-
-static const struct conn_limits roomy_limits = {
+const struct conn_limits roomy_limits = {
 	.body_max_bytes = 65536,
 	.message_max_bytes = 65536,
 	.buffered_max_bytes = 262144,
@@ -71,9 +26,7 @@ static const struct conn_limits roomy_limits = {
 			 [DEADLINE_LINGER] = 60000},
 };
 
-/* What is charged to the budget (memory.h); so far from 0 that what is credited
- * and was never charged shows, too. */
-static inline size_t settled_memory_used(void)
+size_t settled_memory_used(void)
 {
 	memory_settle();
 	if (memory_used() < (size_t)1 << 29)
@@ -81,8 +34,7 @@ static inline size_t settled_memory_used(void)
 	return memory_used();
 }
 
-/* Sets another limit, 0 for none, and leaves alone what is used. */
-static inline void set_memory_limit(size_t bytes)
+void set_memory_limit(size_t bytes)
 {
 	size_t used = settled_memory_used();
 	memory_set_limit(0, used);
@@ -90,21 +42,20 @@ static inline void set_memory_limit(size_t bytes)
 	memory_set_limit(bytes, used - beyond_base);
 }
 
-static inline void on_loopback_prepare(uv_prepare_t *prepare)
+static void on_loopback_prepare(uv_prepare_t *prepare)
 {
 	struct loopback *l = prepare->data;
 	conn_group_take_turns(l->group);
 	conn_group_flush(l->group);
 }
 
-static inline void on_loopback_tick(uv_timer_t *timer)
+static void on_loopback_tick(uv_timer_t *timer)
 {
 	(void)timer;
 }
 
-static inline void loopback_open(struct loopback *l,
-				 const struct conn_hooks *hooks,
-				 const struct conn_limits *limits)
+void loopback_open(struct loopback *l, const struct conn_hooks *hooks,
+		   const struct conn_limits *limits)
 {
 	signal(SIGPIPE, SIG_IGN); /* as in server.c */
 	memset(l, 0, sizeof *l);
@@ -122,9 +73,7 @@ static inline void loopback_open(struct loopback *l,
 			 0);
 }
 
-/* --- the loop ------------------------------------------------------------- */
-
-static inline void client_take(struct client *c)
+void client_take(struct client *c)
 {
 	char bytes[65536];
 
@@ -141,7 +90,7 @@ static inline void client_take(struct client *c)
 	}
 }
 
-static inline size_t count_in(const struct loopback *l, enum conn_state state)
+size_t count_in(const struct loopback *l, enum conn_state state)
 {
 	size_t states[CONN_STATES];
 	size_t queued;
@@ -150,7 +99,7 @@ static inline size_t count_in(const struct loopback *l, enum conn_state state)
 	return states[state];
 }
 
-static inline size_t queued_bytes(const struct loopback *l)
+size_t queued_bytes(const struct loopback *l)
 {
 	size_t states[CONN_STATES];
 	size_t queued;
@@ -159,8 +108,7 @@ static inline size_t queued_bytes(const struct loopback *l)
 	return queued;
 }
 
-/* Turns the loop once. */
-static inline void turn(struct loopback *l)
+void turn(struct loopback *l)
 {
 	uv_run(&l->loop, UV_RUN_ONCE);
 	for (int state = 0; state < CONN_CLOSED; state++)
@@ -170,32 +118,19 @@ static inline void turn(struct loopback *l)
 		client_take(&l->clients[i]);
 }
 
-/* For what must not happen: lets some time pass. */
-static inline void turn_for(struct loopback *l, uint64_t ms)
+void turn_for(struct loopback *l, uint64_t ms)
 {
 	uint64_t until = uv_hrtime() + ms * 1000000;
 	while (uv_hrtime() < until)
 		turn(l);
 }
 
-#define WAIT_UNTIL(l, condition)                                               \
-	do {                                                                   \
-		uint64_t until_ = uv_hrtime() + WAIT_MS * 1000000ULL;          \
-		while (!(condition)) {                                         \
-			if (uv_hrtime() > until_)                              \
-				fail_msg("never came: %s", #condition);        \
-			turn(l);                                               \
-		}                                                              \
-	} while (0)
-
-static inline uint64_t ended(const struct loopback *l, enum stats_counter how)
+uint64_t ended(const struct loopback *l, enum stats_counter how)
 {
 	return stats_get(&l->stats, how);
 }
 
-/* --- clients -------------------------------------------------------------- */
-
-static inline int listen_on_loopback(struct sockaddr_in *name)
+int listen_on_loopback(struct sockaddr_in *name)
 {
 	socklen_t len = sizeof *name;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -211,9 +146,7 @@ static inline int listen_on_loopback(struct sockaddr_in *name)
 	return fd;
 }
 
-/* A connected pair of TCP sockets; `buffer_bytes` of room in the kernel on
- * either side, or 0 for its default. */
-static inline void tcp_pair(int buffer_bytes, int *server, int *client)
+void tcp_pair(int buffer_bytes, int *server, int *client)
 {
 	struct sockaddr_in name;
 	int one = 1;
@@ -237,7 +170,7 @@ static inline void tcp_pair(int buffer_bytes, int *server, int *client)
 	close(listener);
 }
 
-static inline struct client *add_client(struct loopback *l, int fd)
+struct client *add_client(struct loopback *l, int fd)
 {
 	assert_true(l->clients_count < CLIENTS_MAX);
 	struct client *c = &l->clients[l->clients_count++];
@@ -245,7 +178,7 @@ static inline struct client *add_client(struct loopback *l, int fd)
 	return c;
 }
 
-static inline struct client *connect_client(struct loopback *l)
+struct client *connect_client(struct loopback *l)
 {
 	int server;
 	int client;
@@ -257,8 +190,7 @@ static inline struct client *connect_client(struct loopback *l)
 	return add_client(l, client);
 }
 
-/* One that does not read for now, and whose connection fills up soon. */
-static inline struct client *connect_lazy_client(struct loopback *l)
+struct client *connect_lazy_client(struct loopback *l)
 {
 	int server;
 	int client;
@@ -272,18 +204,17 @@ static inline struct client *connect_lazy_client(struct loopback *l)
 	return c;
 }
 
-static inline void send_bytes(struct client *c, const void *bytes, size_t len)
+void send_bytes(struct client *c, const void *bytes, size_t len)
 {
 	assert_int_equal(send(c->fd, bytes, len, MSG_NOSIGNAL), len);
 }
 
-static inline void send_text(struct client *c, const char *text)
+void send_text(struct client *c, const char *text)
 {
 	send_bytes(c, text, strlen(text));
 }
 
-/* Appends a masked frame; the mask is 0, which masks nothing. */
-static inline void put_frame(struct buf *b, unsigned opcode, struct span text)
+void put_frame(struct buf *b, unsigned opcode, struct span text)
 {
 	char header[8] = {(char)(0x80 | opcode)};
 	size_t len = 2;
@@ -302,8 +233,7 @@ static inline void put_frame(struct buf *b, unsigned opcode, struct span text)
 	assert_int_equal(buf_append(b, text.bytes, text.len), 0);
 }
 
-static inline void send_frame(struct client *c, unsigned opcode,
-			      struct span text)
+void send_frame(struct client *c, unsigned opcode, struct span text)
 {
 	struct buf b = {0};
 	put_frame(&b, opcode, text);
@@ -311,14 +241,14 @@ static inline void send_frame(struct client *c, unsigned opcode,
 	buf_fini(&b);
 }
 
-static inline void close_client(struct client *c)
+void close_client(struct client *c)
 {
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
 }
 
-static inline void reset_client(struct client *c)
+void reset_client(struct client *c)
 {
 	struct linger now = {.l_onoff = 1, .l_linger = 0};
 	assert_int_equal(
@@ -326,8 +256,7 @@ static inline void reset_client(struct client *c)
 	close_client(c);
 }
 
-/* How often `text` stands in what the client got, from `at` on. */
-static inline unsigned count_of(const struct client *c, const char *text)
+unsigned count_of(const struct client *c, const char *text)
 {
 	unsigned count = 0;
 	size_t len = strlen(text);
@@ -337,13 +266,12 @@ static inline unsigned count_of(const struct client *c, const char *text)
 	return count;
 }
 
-static inline unsigned responses(const struct client *c)
+unsigned responses(const struct client *c)
 {
 	return count_of(c, "HTTP/1.1 ");
 }
 
-/* Where `text` stands; fails if it does not. */
-static inline size_t place_of(const struct client *c, const char *text)
+size_t place_of(const struct client *c, const char *text)
 {
 	const char *found = memmem(c->in.bytes, c->in.len, text, strlen(text));
 	if (found == NULL)
@@ -351,15 +279,7 @@ static inline size_t place_of(const struct client *c, const char *text)
 	return (size_t)(found - c->in.bytes);
 }
 
-/* --- frames from the server ----------------------------------------------- */
-
-struct frame {
-	unsigned opcode;
-	unsigned code; /* of a Close */
-	struct span payload;
-};
-
-static inline uint64_t read_number(const uint8_t *bytes, size_t len)
+uint64_t read_number(const uint8_t *bytes, size_t len)
 {
 	uint64_t number = 0;
 	for (size_t i = 0; i < len; i++)
@@ -367,9 +287,7 @@ static inline uint64_t read_number(const uint8_t *bytes, size_t len)
 	return number;
 }
 
-/* Takes the next whole frame; false if there is none yet. It is valid until
- * more is received. */
-static inline bool next_frame(struct client *c, struct frame *out)
+bool next_frame(struct client *c, struct frame *out)
 {
 	const uint8_t *bytes = (const uint8_t *)c->in.bytes + c->at;
 	size_t left = c->in.len - c->at;
@@ -392,17 +310,12 @@ static inline bool next_frame(struct client *c, struct frame *out)
 	return true;
 }
 
-/* The head of the 101 response is no frame. */
-static inline void skip_upgrade(struct client *c)
+void skip_upgrade(struct client *c)
 {
 	c->at = place_of(c, "\r\n\r\n") + 4;
 }
 
-/* --- the end -------------------------------------------------------------- */
-
-/* Ends all, and finds out whether the loop closes clean, with all that was
- * charged credited. */
-static inline void loopback_close(struct loopback *l)
+void loopback_close(struct loopback *l)
 {
 	for (unsigned i = 0; i < l->clients_count; i++)
 		close_client(&l->clients[i]);
@@ -423,5 +336,3 @@ static inline void loopback_close(struct loopback *l)
 	free(l->group);
 	assert_int_equal(settled_memory_used(), l->memory_used);
 }
-
-#endif

@@ -1,16 +1,14 @@
-/* aborts.h - whether a CHECK ends the process, tried in a child process. */
-#ifndef ISIMUD_TEST_ABORTS_H
-#define ISIMUD_TEST_ABORTS_H
+/* aborts.c - see aborts.h. */
+#include "aborts.h"
 
 #include <fcntl.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static inline bool aborts(void (*run)(void *), void *arg)
+bool aborts(void (*run)(void *), void *arg)
 {
 	int status = 0;
 
@@ -27,5 +25,3 @@ static inline bool aborts(void (*run)(void *), void *arg)
 		return false;
 	return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
 }
-
-#endif

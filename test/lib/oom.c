@@ -1,15 +1,8 @@
-/* oom.h - makes the nth allocation from now fail, on the calling thread.
- *
- * The one test file that makes up a program includes it: it puts a malloc of
- * its own in front of glibc's, which libraries then use too. Sanitizers and
- * valgrind need theirs to be the one; there OOM_OR_SKIP() skips the test. */
-#ifndef ISIMUD_TEST_OOM_H
-#define ISIMUD_TEST_OOM_H
+/* oom.c - see oom.h. */
+#include "oom.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdlib.h>
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -24,15 +17,23 @@
 static _Thread_local volatile unsigned oom_left; /* 0: none will fail */
 static _Thread_local volatile bool oom_failed;
 
-/* From now on the `nth` allocation (1: the next) fails, once. */
-static inline void oom_fail_at(unsigned nth)
+void oom_fail_at(unsigned nth)
 {
 	oom_failed = false;
 	oom_left = nth;
 }
 
-/* Lets all succeed again. Returns whether one has failed. */
-static inline bool oom_end(void)
+unsigned oom_left_now(void)
+{
+	return oom_left;
+}
+
+bool oom_has_failed(void)
+{
+	return oom_failed;
+}
+
+bool oom_end(void)
 {
 	oom_left = 0;
 	return oom_failed;
@@ -44,7 +45,7 @@ void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t size);
 void *__libc_memalign(size_t alignment, size_t size);
 
-static inline bool oom_is_now(void)
+static bool oom_is_now(void)
 {
 	unsigned left = oom_left;
 	if (left == 0)
@@ -80,8 +81,7 @@ __attribute__((used)) void *aligned_alloc(size_t alignment, size_t size)
 }
 #endif
 
-/* Whether the malloc above is the one in use. */
-static inline bool oom_is_available(void)
+bool oom_is_available(void)
 {
 	void *volatile probe;
 
@@ -90,11 +90,3 @@ static inline bool oom_is_available(void)
 	free(probe);
 	return oom_end();
 }
-
-#define OOM_OR_SKIP()                                                          \
-	do {                                                                   \
-		if (!oom_is_available())                                       \
-			skip();                                                \
-	} while (0)
-
-#endif

@@ -1,27 +1,27 @@
-/* boxes.h - a registry, and the mailboxes of workers that take only when told
- * to. The one test file that makes up a program includes it. */
-#ifndef ISIMUD_TEST_BOXES_H
-#define ISIMUD_TEST_BOXES_H
+/* boxes.c - see boxes.h. */
+#include "boxes.h"
 
 #include <malloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <unistd.h>
 
-#include "topics/registry.h"
+#include <cmocka.h>
 
-#define WORKERS 4
+uv_loop_t loop;
+struct mailbox boxes[WORKERS];
+struct mailbox *box_pointers[WORKERS];
+struct registry *registry;
+char members[WORKERS][2];
 
-static uv_loop_t loop;
-static struct mailbox boxes[WORKERS];
-static struct mailbox *box_pointers[WORKERS];
-static struct registry *registry;
-static char members[WORKERS][2]; /* their addresses are members */
-
-static inline void on_wake(uv_async_t *async)
+static void on_wake(uv_async_t *async)
 {
 	(void)async;
 }
 
-static inline int open_boxes(size_t mailbox_max_bytes)
+int open_boxes(size_t mailbox_max_bytes)
 {
 	alarm(300); /* threads that block each other fail the program */
 	if (uv_loop_init(&loop) != 0)
@@ -35,8 +35,7 @@ static inline int open_boxes(size_t mailbox_max_bytes)
 	return 0;
 }
 
-static inline struct registry_options options_of(uint32_t size, uint64_t ttl_ms,
-						 size_t bytes)
+struct registry_options options_of(uint32_t size, uint64_t ttl_ms, size_t bytes)
 {
 	return (struct registry_options){
 		.mailboxes = box_pointers,
@@ -48,18 +47,15 @@ static inline struct registry_options options_of(uint32_t size, uint64_t ttl_ms,
 	};
 }
 
-static inline int new_registry(uint32_t size, uint64_t ttl_ms, size_t bytes)
+int new_registry(uint32_t size, uint64_t ttl_ms, size_t bytes)
 {
 	const struct registry_options options = options_of(size, ttl_ms, bytes);
 
 	return registry_new(&registry, &options);
 }
 
-/* Reads what one that has joined missed, of which nothing may be lost, until it
- * is live: as many as there are, `max` of them into `missed`, with a reference.
- * `j->since` is the last one's number then. */
-static inline unsigned read_missed(struct registry_join *j,
-				   struct message **missed, unsigned max)
+unsigned read_missed(struct registry_join *j, struct message **missed,
+		     unsigned max)
 {
 	struct registry_reading reading = {.epoch = registry_epoch(registry),
 					   .since = j->since};
@@ -79,7 +75,7 @@ static inline unsigned read_missed(struct registry_join *j,
 	return n;
 }
 
-static inline int close_registry(void **state)
+int close_registry(void **state)
 {
 	(void)state;
 	registry_free(registry);
@@ -92,19 +88,16 @@ static inline int close_registry(void **state)
 	return uv_loop_close(&loop);
 }
 
-/* Bytes in use on the heap; 0 with sanitizers, which have one of their own. */
-static inline size_t heap_bytes(void)
+size_t heap_bytes(void)
 {
 	struct mallinfo2 info = mallinfo2();
 	return info.uordblks + info.hblkhd;
 }
 
-static inline unsigned random_below(uint64_t *random, unsigned limit)
+unsigned random_below(uint64_t *random, unsigned limit)
 {
 	*random ^= *random << 13;
 	*random ^= *random >> 7;
 	*random ^= *random << 17;
 	return (unsigned)(*random >> 32) % limit;
 }
-
-#endif

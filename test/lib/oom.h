@@ -1,0 +1,34 @@
+/* oom.h - makes the nth allocation from now fail, on the calling thread.
+ *
+ * It puts a malloc of its own in front of glibc's, which libraries then use
+ * too, in each program that calls it. Sanitizers and valgrind need theirs to be
+ * the one; there OOM_OR_SKIP() skips the test. */
+#ifndef ISIMUD_TEST_OOM_H
+#define ISIMUD_TEST_OOM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+/* From now on the `nth` allocation (1: the next) fails, once. */
+void oom_fail_at(unsigned nth);
+
+/* Lets all succeed again. Returns whether one has failed. */
+bool oom_end(void);
+
+/* How many allocations are left before one fails; 0: none will fail. */
+unsigned oom_left_now(void);
+
+/* Whether one has failed since oom_fail_at(). */
+bool oom_has_failed(void);
+
+/* Whether the malloc of oom.c is the one in use. */
+bool oom_is_available(void);
+
+#define OOM_OR_SKIP()                                                          \
+	do {                                                                   \
+		if (!oom_is_available())                                       \
+			skip();                                                \
+	} while (0)
+
+#endif
