@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/list.h"
+#include "base/lock.h"
 #include "base/memory.h"
 #include "base/siphash.h"
 
@@ -48,7 +49,7 @@ struct verdicts {
 	struct verdicts_options options;
 	struct siphash_key key;
 	size_t buckets_count; /* a power of two */
-	uv_mutex_t lock;
+	struct lock lock;
 	/* Guarded by `lock`. */
 	struct entry **buckets;
 	struct list kept;  /* oldest first, which expires first */
@@ -82,11 +83,12 @@ int verdicts_new(struct verdicts **out, const struct verdicts_options *options)
 		v->options.entries_max = 0;
 	v->buckets_count = buckets_for(&v->options);
 	v->buckets = calloc(v->buckets_count, sizeof(struct entry *));
-	int rv = v->buckets == NULL ? UV_ENOMEM : uv_mutex_init(&v->lock);
+	int rv =
+		v->buckets == NULL ? UV_ENOMEM : lock_init(&v->lock, LOCK_LEAF);
 	if (rv != 0)
 		goto err;
 	if (getrandom(&v->key, sizeof v->key, 0) != (ssize_t)sizeof v->key) {
-		uv_mutex_destroy(&v->lock);
+		lock_fini(&v->lock);
 		rv = UV_EIO;
 		goto err;
 	}
@@ -127,12 +129,14 @@ static struct entry *find_asked_locked(const struct verdicts *v,
 {
 	struct entry *e = find_verdict_locked(v, id);
 
+	CHECK_HOLDS(&v->lock);
 	CHECK(e != NULL && e->state != ENTRY_KEPT);
 	return e;
 }
 
 static void count_locked(struct verdicts *v, enum entry_state state, bool up)
 {
+	CHECK_HOLDS(&v->lock);
 	_Atomic size_t *count = &v->counts[state];
 	size_t now = atomic_load_explicit(count, memory_order_relaxed);
 
@@ -143,6 +147,7 @@ static void count_locked(struct verdicts *v, enum entry_state state, bool up)
 static void move_locked(struct verdicts *v, struct entry *e,
 			enum entry_state to)
 {
+	CHECK_HOLDS(&v->lock);
 	count_locked(v, e->state, false);
 	list_remove(&e->link);
 	e->state = to;
@@ -164,6 +169,7 @@ static void forget_locked(struct verdicts *v, struct entry *e)
 {
 	struct entry **at = verdict_bucket(v, &e->id);
 
+	CHECK_HOLDS(&v->lock);
 	while (*at != e)
 		at = &(*at)->next;
 	*at = e->next;
@@ -183,6 +189,7 @@ static struct entry *oldest_verdict_locked(const struct verdicts *v)
 
 static void drop_expired_locked(struct verdicts *v, uint64_t now_ms)
 {
+	CHECK_HOLDS(&v->lock);
 	for (int i = 0; i < EXPIRED_MAX && !list_is_empty(&v->kept); i++) {
 		struct entry *e = oldest_verdict_locked(v);
 		if (now_ms < e->until_ms)
@@ -200,7 +207,7 @@ void verdicts_free(struct verdicts *v)
 		forget_locked(v, oldest_verdict_locked(v));
 	memory_credit(v->buckets_count * sizeof(struct entry *));
 	free(v->buckets);
-	uv_mutex_destroy(&v->lock);
+	lock_fini(&v->lock);
 	free(v);
 }
 
@@ -234,6 +241,7 @@ static int wait_locked(struct entry *e, unsigned worker)
 /* Returns 0, VERDICTS_QUEUED, or UV_ENOMEM with nothing changed. */
 static int enter_locked(struct verdicts *v, struct entry *e)
 {
+	CHECK_HOLDS(&v->lock);
 	e->state = ENTRY_ASKED;
 	if (verdicts_asked(v) < v->options.checks_max)
 		return 0;
@@ -252,6 +260,7 @@ static int begin_locked(struct verdicts *v, const struct verdicts_id *id,
 	struct entry **bucket = verdict_bucket(v, id);
 	struct entry *e;
 
+	CHECK_HOLDS(&v->lock);
 	if (verdicts_asked(v) >= v->options.checks_max &&
 	    verdicts_queued(v) >= v->options.queue_max)
 		return UV_EBUSY;
@@ -279,7 +288,7 @@ int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
 	struct entry *e;
 	int rv;
 
-	uv_mutex_lock(&v->lock);
+	lock_acquire(&v->lock);
 	drop_expired_locked(v, now_ms);
 	e = find_verdict_locked(v, id);
 	if (e != NULL && e->state == ENTRY_KEPT && now_ms >= e->until_ms) {
@@ -291,7 +300,7 @@ int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
 	else
 		rv = e->state == ENTRY_KEPT ? UV_EALREADY
 					    : wait_locked(e, worker);
-	uv_mutex_unlock(&v->lock);
+	lock_release(&v->lock);
 	return rv;
 }
 
@@ -312,6 +321,7 @@ static void keep_verdict_locked(struct verdicts *v, struct entry *e,
  * posted, or NULL. */
 static struct verdicts_note *grant_locked(struct verdicts *v)
 {
+	CHECK_HOLDS(&v->lock);
 	if (list_is_empty(&v->queue) ||
 	    verdicts_asked(v) >= v->options.checks_max)
 		return NULL;
@@ -349,6 +359,7 @@ static struct mailbox_note *end_locked(struct verdicts *v, struct entry *e,
 {
 	struct mailbox_note *waiting = e->waiting;
 
+	CHECK_HOLDS(&v->lock);
 	e->waiting = NULL;
 	if (is_kept)
 		keep_verdict_locked(v, e, now_ms);
@@ -362,12 +373,12 @@ void verdicts_answer(struct verdicts *v, const struct verdicts_id *id,
 {
 	bool is_kept = verdict == AUTH_YES && v->options.entries_max > 0;
 
-	uv_mutex_lock(&v->lock);
+	lock_acquire(&v->lock);
 	drop_expired_locked(v, now_ms);
 	struct mailbox_note *waiting =
 		end_locked(v, find_asked_locked(v, id), is_kept, now_ms);
 	struct verdicts_note *turn = grant_locked(v);
-	uv_mutex_unlock(&v->lock);
+	lock_release(&v->lock);
 	post_verdict(v, waiting, verdict);
 	post(v, turn);
 }
@@ -376,26 +387,26 @@ bool verdicts_give_up(struct verdicts *v, const struct verdicts_id *id)
 {
 	struct verdicts_note *turn = NULL;
 
-	uv_mutex_lock(&v->lock);
+	lock_acquire(&v->lock);
 	struct entry *e = find_asked_locked(v, id);
 	bool may_stop = e->waiting == NULL;
 	if (may_stop) {
 		forget_locked(v, e);
 		turn = grant_locked(v);
 	}
-	uv_mutex_unlock(&v->lock);
+	lock_release(&v->lock);
 	post(v, turn);
 	return may_stop;
 }
 
 bool verdicts_leave_queue(struct verdicts *v, const struct verdicts_id *id)
 {
-	uv_mutex_lock(&v->lock);
+	lock_acquire(&v->lock);
 	struct entry *e = find_asked_locked(v, id);
 	bool may_leave = e->state == ENTRY_QUEUED && e->waiting == NULL;
 	if (may_leave)
 		forget_locked(v, e);
-	uv_mutex_unlock(&v->lock);
+	lock_release(&v->lock);
 	return may_leave;
 }
 
@@ -403,12 +414,12 @@ bool verdicts_expire(struct verdicts *v, const struct verdicts_id *id)
 {
 	struct mailbox_note *waiting = NULL;
 
-	uv_mutex_lock(&v->lock);
+	lock_acquire(&v->lock);
 	struct entry *e = find_asked_locked(v, id);
 	bool is_queued = e->state == ENTRY_QUEUED;
 	if (is_queued)
 		waiting = end_locked(v, e, false, 0);
-	uv_mutex_unlock(&v->lock);
+	lock_release(&v->lock);
 	post_verdict(v, waiting, AUTH_BUSY);
 	return is_queued;
 }

@@ -152,9 +152,9 @@ static void stop(struct bus *b)
 {
 	b->is_stopping = true;
 	atomic_store(&b->is_up, false);
-	uv_mutex_lock(&b->lock);
+	lock_acquire(&b->lock);
 	b->is_shut = true;
-	uv_mutex_unlock(&b->lock);
+	lock_release(&b->lock);
 	window_give_up(b);
 	nats_close(b->nats);
 	b->nats = NULL;
@@ -267,7 +267,7 @@ static void free_bus(struct bus *b)
 	nats_close(b->nats);
 	counts_free(b->counts);
 	buf_fini(&b->scratch);
-	uv_mutex_destroy(&b->lock);
+	lock_fini(&b->lock);
 	free(b->servers_text);
 	free(b);
 	nats_fini();
@@ -286,7 +286,7 @@ int bus_start(struct bus **out, const struct bus_options *options,
 	b->options = *options;
 	b->end = &b->first;
 	b->backlog.end = &b->backlog.first;
-	if (uv_mutex_init(&b->lock) != 0) {
+	if (lock_init(&b->lock, LOCK_LEAF) != 0) {
 		free(b);
 		return rv;
 	}
@@ -389,9 +389,9 @@ int bus_publish(struct bus *b, struct bus_request *r)
 	}
 	r->next = NULL;
 	r->due_ms = uv_hrtime() / NS_A_MS + b->options.timeout_ms;
-	uv_mutex_lock(&b->lock);
+	lock_acquire(&b->lock);
 	if (b->is_shut) {
-		uv_mutex_unlock(&b->lock);
+		lock_release(&b->lock);
 		atomic_fetch_sub_explicit(&b->pending_bytes, bytes,
 					  memory_order_relaxed);
 		return UV_ENOTCONN;
@@ -400,7 +400,7 @@ int bus_publish(struct bus *b, struct bus_request *r)
 	was_empty = b->first == NULL;
 	*b->end = r;
 	b->end = &r->next;
-	uv_mutex_unlock(&b->lock);
+	lock_release(&b->lock);
 	if (was_empty)
 		uv_async_send(&b->wake);
 	return 0;
@@ -420,10 +420,10 @@ uint64_t bus_ask_epoch(struct bus *b)
 {
 	uint64_t ticket = atomic_fetch_add(&b->asked, 1) + 1;
 
-	uv_mutex_lock(&b->lock);
+	lock_acquire(&b->lock);
 	if (!b->is_shut)
 		uv_async_send(&b->wake);
-	uv_mutex_unlock(&b->lock);
+	lock_release(&b->lock);
 	return ticket;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/little_endian.h"
+#include "base/lock.h"
 #include "base/memory.h"
 #include "base/siphash.h"
 
@@ -143,7 +144,7 @@ struct counts {
 	bool is_asked; /* all is to be told */
 	struct buf out;
 	/* Guarded by `lock`; changed by the bus's thread alone. */
-	uv_rwlock_t lock;
+	struct rwlock lock;
 	uint64_t epoch;
 	bool is_full; /* something was not counted, since it was asked last */
 	struct node nodes[COUNTS_NODES_MAX];
@@ -156,7 +157,7 @@ int counts_new(struct counts **out, uint64_t node)
 
 	if (c == NULL)
 		return UV_ENOMEM;
-	if (uv_rwlock_init(&c->lock) != 0) {
+	if (rwlock_init(&c->lock, LOCK_LEAF) != 0) {
 		free(c);
 		return UV_ENOMEM;
 	}
@@ -176,7 +177,7 @@ void counts_free(struct counts *c)
 		table_fini(&c->nodes[i].table);
 	table_fini(&c->mine);
 	buf_fini(&c->out);
-	uv_rwlock_destroy(&c->lock);
+	rwlock_fini(&c->lock);
 	free(c);
 }
 
@@ -200,14 +201,14 @@ uint64_t counts_others(struct counts *c, struct span publisher,
 
 	if (counts_nodes(c) == 0)
 		return 0;
-	uv_rwlock_rdlock(&c->lock);
+	rwlock_read_acquire(&c->lock);
 	uint64_t hash = hash_of(c, publisher, topic);
 	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++) {
 		const struct entry *e = find(&c->nodes[i].table, hash);
 		if (e != NULL)
 			sum += e->count;
 	}
-	uv_rwlock_rdunlock(&c->lock);
+	rwlock_read_release(&c->lock);
 	return sum;
 }
 
@@ -233,25 +234,25 @@ static void forget_node(struct counts *c, struct node *n)
 
 void counts_set_epoch(struct counts *c, uint64_t epoch)
 {
-	uv_rwlock_wrlock(&c->lock);
+	rwlock_write_acquire(&c->lock);
 	c->epoch = epoch;
 	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++)
 		if (c->nodes[i].id != 0)
 			forget_node(c, &c->nodes[i]);
-	uv_rwlock_wrunlock(&c->lock);
+	rwlock_write_release(&c->lock);
 	table_fini(&c->mine);
 	c->is_asked = true;
 }
 
 void counts_age(struct counts *c, uint64_t now_ms)
 {
-	uv_rwlock_wrlock(&c->lock);
+	rwlock_write_acquire(&c->lock);
 	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++) {
 		struct node *n = &c->nodes[i];
 		if (n->id != 0 && now_ms - n->heard_ms > COUNTS_SILENT_MS)
 			forget_node(c, n);
 	}
-	uv_rwlock_wrunlock(&c->lock);
+	rwlock_write_release(&c->lock);
 }
 
 /* --- messages ------------------------------------------------------------- */
@@ -416,6 +417,7 @@ static bool hear_locked(struct counts *c, struct span m, enum kind kind,
 	struct node *n = node_of(c, little_endian_read(m.bytes + 4, 8));
 	uint64_t number = little_endian_read(m.bytes + 12, 8);
 
+	CHECK_HOLDS_FOR_WRITING(&c->lock);
 	if (n == NULL)
 		return false;
 	n->heard_ms = now_ms;
@@ -447,9 +449,9 @@ void counts_hear(struct counts *c, struct span m, uint64_t now_ms,
 	}
 	if (kind != KIND_CHANGES && kind != KIND_FIRST)
 		return;
-	uv_rwlock_wrlock(&c->lock);
+	rwlock_write_acquire(&c->lock);
 	bool must_ask = hear_locked(c, m, kind, now_ms);
-	uv_rwlock_wrunlock(&c->lock);
+	rwlock_write_release(&c->lock);
 	if (must_ask && begin_message(c, KIND_ASK) == 0)
 		send_message(c, send, user);
 }

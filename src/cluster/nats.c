@@ -3,6 +3,7 @@
 #include "cluster/nats.h"
 
 #include "base/check.h"
+#include "base/lock.h"
 #include "base/memory.h"
 
 #include <nats/nats.h>
@@ -38,7 +39,7 @@ struct nats {
 	void (*wake)(void *user);
 	void *user;
 
-	uv_mutex_t lock;
+	struct lock lock;
 	/* Guarded by `lock`. */
 	struct nats_mail *first;
 	struct nats_mail **end;
@@ -53,7 +54,7 @@ static void nats_unref(struct nats *n)
 {
 	if (atomic_fetch_sub(&n->refs, 1) > 1)
 		return;
-	uv_mutex_destroy(&n->lock);
+	lock_fini(&n->lock);
 	natsInbox_Destroy(n->inbox);
 	free(n);
 }
@@ -86,7 +87,7 @@ static void append(struct nats *n, struct nats_mail *m,
 	bool was_empty;
 	bool is_stale;
 
-	uv_mutex_lock(&n->lock);
+	lock_acquire(&n->lock);
 	is_stale =
 		n->is_closed || (m->event <= NATS_FLOW && from != n->current);
 	was_empty = n->first == NULL;
@@ -101,19 +102,19 @@ static void append(struct nats *n, struct nats_mail *m,
 		if (was_empty)
 			n->wake(n->user);
 	}
-	uv_mutex_unlock(&n->lock);
+	lock_release(&n->lock);
 	if (is_stale)
 		nats_mail_free(m);
 }
 
 struct nats_mail *nats_take(struct nats *n)
 {
-	uv_mutex_lock(&n->lock);
+	lock_acquire(&n->lock);
 	struct nats_mail *first = n->first;
 	n->first = NULL;
 	n->end = &n->first;
 	n->nodes_bytes = 0;
-	uv_mutex_unlock(&n->lock);
+	lock_release(&n->lock);
 	return first;
 }
 
@@ -432,7 +433,7 @@ int nats_connect(struct nats **out, const struct nats_options *options,
 	n->timeout_ms = options->timeout_ms;
 	n->wake = options->wake;
 	n->user = options->user;
-	if (uv_mutex_init(&n->lock) != 0) {
+	if (lock_init(&n->lock, LOCK_LEAF) != 0) {
 		free(n);
 		return fail(NATS_NO_MEMORY, error);
 	}
@@ -457,12 +458,12 @@ void nats_close(struct nats *n)
 {
 	if (n == NULL)
 		return;
-	uv_mutex_lock(&n->lock);
+	lock_acquire(&n->lock);
 	n->is_closed = true;
 	struct nats_mail *left = n->first;
 	n->first = NULL;
 	n->end = &n->first;
-	uv_mutex_unlock(&n->lock);
+	lock_release(&n->lock);
 	free_all(left);
 	natsSubscription_Destroy(n->acks);
 	natsSubscription_Destroy(n->nodes);
@@ -652,7 +653,7 @@ static void forget_records(struct nats *n)
 	struct nats_mail **at;
 	struct nats_mail *stale = NULL;
 
-	uv_mutex_lock(&n->lock);
+	lock_acquire(&n->lock);
 	n->current = NULL;
 	for (at = &n->first; *at != NULL;) {
 		struct nats_mail *m = *at;
@@ -665,7 +666,7 @@ static void forget_records(struct nats *n)
 		stale = m;
 	}
 	n->end = at;
-	uv_mutex_unlock(&n->lock);
+	lock_release(&n->lock);
 	free_all(stale);
 	natsSubscription_Destroy(n->records);
 	n->records = NULL;
@@ -686,9 +687,9 @@ int nats_consume(struct nats *n, const char *stream, const char *name,
 	natsStatus s = subscribe(n, &n->records, subject, on_record);
 	if (s != NATS_OK)
 		return fail(s, error);
-	uv_mutex_lock(&n->lock);
+	lock_acquire(&n->lock);
 	n->current = n->records;
-	uv_mutex_unlock(&n->lock);
+	lock_release(&n->lock);
 	jsConsumerConfig_Init(&config);
 	config.Name = name;
 	config.DeliverSubject = subject;

@@ -13,6 +13,7 @@
 #ifndef ISIMUD_CLUSTER_PRIVATE_H
 #define ISIMUD_CLUSTER_PRIVATE_H
 
+#include "base/lock.h"
 #include "cluster/bus.h"
 #include "cluster/counts.h"
 #include "cluster/nats.h"
@@ -162,7 +163,7 @@ struct bus {
 
 	/* Guarded by `lock`: requests that wait, oldest first; none is taken
 	 * any more once it is shut. */
-	uv_mutex_t lock;
+	struct lock lock;
 	bool is_shut;
 	struct bus_request *first;
 	struct bus_request **end;

@@ -192,7 +192,7 @@ static unsigned take_requests(struct bus *b, struct window_slot *s)
 	unsigned count = 0;
 	size_t bytes = 0;
 
-	uv_mutex_lock(&b->lock);
+	lock_acquire(&b->lock);
 	while (b->first != NULL) {
 		struct bus_request *r = b->first;
 		bool is_alone = r->flags & RECORD_KEYED;
@@ -211,7 +211,7 @@ static unsigned take_requests(struct bus *b, struct window_slot *s)
 	}
 	if (b->first == NULL)
 		b->end = &b->first;
-	uv_mutex_unlock(&b->lock);
+	lock_release(&b->lock);
 	return count;
 }
 
@@ -328,7 +328,7 @@ static void give_up(struct bus *b, struct window_slot *s)
 static void refuse_overdue(struct bus *b, uint64_t now)
 {
 	for (;;) {
-		uv_mutex_lock(&b->lock);
+		lock_acquire(&b->lock);
 		struct bus_request *r = b->first;
 		if (r != NULL && r->due_ms <= now) {
 			b->first = r->next;
@@ -337,7 +337,7 @@ static void refuse_overdue(struct bus *b, uint64_t now)
 		} else {
 			r = NULL;
 		}
-		uv_mutex_unlock(&b->lock);
+		lock_release(&b->lock);
 		if (r == NULL)
 			return;
 		answer(b, r, BUS_REFUSED);

@@ -26,14 +26,14 @@ static void lock_shards(struct registry *r, uint64_t shards)
 {
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
 		if (is_in(shards, i))
-			uv_rwlock_rdlock(&r->shards[i].lock);
+			rwlock_read_acquire(&r->shards[i].lock);
 }
 
 static void unlock_shards(struct registry *r, uint64_t shards)
 {
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
 		if (is_in(shards, i))
-			uv_rwlock_rdunlock(&r->shards[i].lock);
+			rwlock_read_release(&r->shards[i].lock);
 }
 
 /* Hashes all keys, and returns the shards that they are in. */
@@ -76,11 +76,11 @@ static int make_all(struct registry *r, struct registry_item *items,
 		struct registry_shard *s = registry_shard_of(r, item->hash);
 		if (item->topic != NULL)
 			continue;
-		uv_rwlock_wrlock(&s->lock);
+		rwlock_write_acquire(&s->lock);
 		struct topic *t =
 			registry_make_locked(r, s, item->hash, &item->key,
 					     item->message->accepted_ns);
-		uv_rwlock_wrunlock(&s->lock);
+		rwlock_write_release(&s->lock);
 		if (t == NULL)
 			return UV_ENOMEM;
 	}
@@ -116,11 +116,11 @@ static void measure_locked(const struct registry *r,
 		struct topic *t = items[i].topic;
 		if (t == NULL)
 			continue;
-		uv_mutex_lock(&t->lock);
+		lock_acquire(&t->lock);
 		for (unsigned w = 0; w < r->options.workers; w++)
 			if (t->slots[w].member != NULL)
 				bytes[w] += items[i].message->size;
-		uv_mutex_unlock(&t->lock);
+		lock_release(&t->lock);
 	}
 }
 

@@ -46,19 +46,19 @@ static struct topic *lock_first(struct registry *r, const struct list *list,
 	for (;;) {
 		struct registry_shard *s = NULL;
 
-		uv_mutex_lock(&r->by_use_lock);
+		lock_acquire(&r->by_use_lock);
 		struct topic *t = first_in(r, list);
 		if (t != NULL && registry_age_of(now_ns, t->used_ns) >= age_ns)
 			s = registry_shard_of(r, t->hash);
-		uv_mutex_unlock(&r->by_use_lock);
+		lock_release(&r->by_use_lock);
 		if (s != NULL && s == locked)
 			return t;
 		if (locked != NULL)
-			uv_rwlock_wrunlock(&locked->lock);
+			rwlock_write_release(&locked->lock);
 		if (s == NULL)
 			return NULL;
 		locked = s;
-		uv_rwlock_wrlock(&s->lock);
+		rwlock_write_acquire(&s->lock);
 	}
 }
 
@@ -71,6 +71,7 @@ static size_t retire_locked(struct registry *r, struct topic *t,
 	struct registry_ring *ring = &t->ring;
 	size_t had = ring->bytes;
 
+	registry_check_locked(r, t);
 	if (ring->claims == 0) {
 		registry_drop_history_locked(r, t, drops);
 	} else {
@@ -127,7 +128,7 @@ static size_t forget_unused(struct registry *r, uint64_t now_ns,
 	struct registry_shard *s = registry_shard_of(r, t->hash);
 	registry_forget_unused_locked(r, t);
 	size_t work = 1 + registry_remove_locked(r, s, t);
-	uv_rwlock_wrunlock(&s->lock);
+	rwlock_write_release(&s->lock);
 	return work;
 }
 
@@ -150,7 +151,7 @@ static size_t evict(struct registry *r, size_t bytes)
 	/* At once: before the border it would not age. */
 	if (registry_ring_kept(&t->ring) == 0)
 		work += retire_locked(r, t, &drops);
-	uv_rwlock_wrunlock(&s->lock);
+	rwlock_write_release(&s->lock);
 	registry_drops_free(&drops);
 	return work + drops.count;
 }
@@ -216,7 +217,7 @@ static size_t break_claims(struct registry *r)
 	registry_drops_init(&drops);
 	while (t->ring.held > 0 && registry_drops_has_room(&drops))
 		registry_drop_oldest_locked(r, t, &drops);
-	uv_rwlock_wrunlock(&s->lock);
+	rwlock_write_release(&s->lock);
 	registry_drops_free(&drops);
 	return 1 + drops.count;
 }
@@ -246,6 +247,7 @@ static void retain_locked(struct registry *r, struct topic *t,
 	struct registry_ring *ring = &t->ring;
 	size_t had = ring->bytes;
 
+	registry_check_locked(r, t);
 	while (registry_ring_kept(ring) > 1 && registry_drops_has_room(drops))
 		registry_shed_oldest_locked(r, t, drops);
 	if (ring->count == 1 && ring->cap > 1)
@@ -275,7 +277,7 @@ static size_t age_oldest(struct registry *r, uint64_t now_ns, uint64_t age_ns)
 		work += t->ring.count;
 		work += retire_locked(r, t, &drops);
 	}
-	uv_rwlock_wrunlock(&s->lock);
+	rwlock_write_release(&s->lock);
 	registry_drops_free(&drops);
 	return work;
 }

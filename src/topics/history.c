@@ -32,11 +32,11 @@ size_t registry_replay_bytes(const struct registry *r)
 
 static void set_holding(struct registry *r, struct topic *t, bool is_holding)
 {
-	uv_mutex_lock(&r->by_use_lock);
+	lock_acquire(&r->by_use_lock);
 	list_remove(&t->holding);
 	if (is_holding)
 		list_append(&r->holding, &t->holding);
-	uv_mutex_unlock(&r->by_use_lock);
+	lock_release(&r->by_use_lock);
 }
 
 size_t registry_drop_oldest_locked(struct registry *r, struct topic *t,
@@ -46,6 +46,7 @@ size_t registry_drop_oldest_locked(struct registry *r, struct topic *t,
 	struct message *m = ring->messages[ring->head];
 	size_t bytes = 0;
 
+	registry_check_locked(r, t);
 	CHECK(drops->count < REGISTRY_DROPS_MAX);
 	drops->messages[drops->count++] = m;
 	ring->claims -= m->claims;
@@ -91,6 +92,7 @@ bool registry_release_held_locked(struct registry *r, struct topic *t,
 {
 	struct registry_ring *ring = &t->ring;
 
+	registry_check_locked(r, t);
 	while (ring->held > 0 && ring->messages[ring->head]->claims == 0) {
 		if (!registry_drops_has_room(drops))
 			return false;
@@ -106,6 +108,7 @@ size_t registry_shed_oldest_locked(struct registry *r, struct topic *t,
 	struct message *m = registry_ring_at(ring, ring->held);
 	size_t bytes = 0;
 
+	registry_check_locked(r, t);
 	while ((ring->held > 0 || m->claims > 0) &&
 	       registry_drops_has_room(drops)) {
 		if (count_held(r, ring, m->size)) {
@@ -131,6 +134,7 @@ void registry_drop_history_locked(struct registry *r, struct topic *t,
 {
 	struct registry_ring *ring = &t->ring;
 
+	registry_check_locked(r, t);
 	registry_count_bytes(r, -(ptrdiff_t)ring->bytes);
 	atomic_fetch_sub_explicit(&r->replay_bytes, ring->held_bytes,
 				  memory_order_relaxed);
@@ -154,36 +158,39 @@ void registry_drops_free(struct registry_drops *drops)
 
 static void touch_locked(struct registry *r, struct topic *t, uint64_t now_ns)
 {
-	uv_mutex_lock(&r->by_use_lock);
+	registry_check_locked(r, t);
+	lock_acquire(&r->by_use_lock);
 	list_remove(&t->by_use);
 	list_append(&r->by_use, &t->by_use);
 	t->used_ns = now_ns;
 	t->is_listed = true;
-	uv_mutex_unlock(&r->by_use_lock);
+	lock_release(&r->by_use_lock);
 }
 
 void registry_cross_locked(struct registry *r, struct topic *t)
 {
-	uv_mutex_lock(&r->by_use_lock);
+	registry_check_locked(r, t);
+	lock_acquire(&r->by_use_lock);
 	list_remove(&t->by_use);
 	list_append(&r->border, &t->by_use);
-	uv_mutex_unlock(&r->by_use_lock);
+	lock_release(&r->by_use_lock);
 }
 
 void registry_reset_border(struct registry *r)
 {
-	uv_mutex_lock(&r->by_use_lock);
+	lock_acquire(&r->by_use_lock);
 	list_remove(&r->border);
 	list_prepend(&r->by_use, &r->border);
-	uv_mutex_unlock(&r->by_use_lock);
+	lock_release(&r->by_use_lock);
 }
 
 void registry_unlist_locked(struct registry *r, struct topic *t)
 {
-	uv_mutex_lock(&r->by_use_lock);
+	registry_check_locked(r, t);
+	lock_acquire(&r->by_use_lock);
 	list_remove(&t->by_use);
 	t->is_listed = false;
-	uv_mutex_unlock(&r->by_use_lock);
+	lock_release(&r->by_use_lock);
 }
 
 static ptrdiff_t size_of(const struct registry *r, const struct topic *t)
@@ -194,6 +201,7 @@ static ptrdiff_t size_of(const struct registry *r, const struct topic *t)
 
 void registry_forget_unused_locked(struct registry *r, struct topic *t)
 {
+	registry_check_locked(r, t);
 	registry_unlist_locked(r, t);
 	t->is_unused = false;
 	registry_count_bytes(r, -size_of(r, t));
@@ -204,18 +212,20 @@ void registry_forget_unused_locked(struct registry *r, struct topic *t)
 static void count_unused_locked(struct registry *r, struct topic *t,
 				uint64_t now_ns)
 {
+	registry_check_locked(r, t);
 	registry_count_bytes(r, size_of(r, t));
 	atomic_fetch_add_explicit(&r->unused_bytes, (size_t)size_of(r, t),
 				  memory_order_relaxed);
-	uv_mutex_lock(&r->by_use_lock);
+	lock_acquire(&r->by_use_lock);
 	list_append(&r->unused, &t->by_use);
 	t->used_ns = now_ns;
 	t->is_unused = true;
-	uv_mutex_unlock(&r->by_use_lock);
+	lock_release(&r->by_use_lock);
 }
 
 void registry_use_locked(struct registry *r, struct topic *t)
 {
+	registry_check_locked(r, t);
 	t->was_used = true;
 	if (!t->is_unused)
 		return;
@@ -226,6 +236,7 @@ void registry_use_locked(struct registry *r, struct topic *t)
 
 void registry_uncount_topic_locked(struct registry *r, struct topic *t)
 {
+	registry_check_locked(r, t);
 	if (t->is_unused)
 		registry_forget_unused_locked(r, t);
 	else
@@ -235,6 +246,7 @@ void registry_uncount_topic_locked(struct registry *r, struct topic *t)
 void registry_count_topic_locked(struct registry *r, struct topic *t,
 				 uint64_t now_ns)
 {
+	registry_check_locked(r, t);
 	if (!t->was_used) {
 		count_unused_locked(r, t, now_ns);
 		return;
@@ -311,6 +323,7 @@ static void touch_for(struct registry *r, struct topic *t,
 void registry_pass_locked(struct registry *r, struct topic *t,
 			  const struct message *m, struct registry_drops *drops)
 {
+	registry_check_locked(r, t);
 	touch_for(r, t, m);
 	registry_drop_history_locked(r, t, drops);
 }
@@ -321,6 +334,7 @@ bool registry_keep_locked(struct registry *r, struct topic *t,
 	struct registry_ring *ring = &t->ring;
 	size_t before = ring->bytes;
 
+	registry_check_locked(r, t);
 	if (m->size > r->options.history_bytes) {
 		registry_pass_locked(r, t, m, drops);
 		return false;

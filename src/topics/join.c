@@ -9,9 +9,9 @@ static int enter(struct registry *r, struct topic *t, unsigned worker,
 {
 	struct registry_slot *slot = &t->slots[worker];
 
-	uv_mutex_lock(&t->lock);
+	lock_acquire(&t->lock);
 	if (slot->member == NULL && join->member == NULL) {
-		uv_mutex_unlock(&t->lock);
+		lock_release(&t->lock);
 		return UV_ENOENT;
 	}
 	if (slot->member == NULL)
@@ -27,7 +27,7 @@ static int enter(struct registry *r, struct topic *t, unsigned worker,
 	if (r->options.is_log && t->sequence < registry_applied(r))
 		t->sequence = registry_applied(r);
 	registry_resume_locked(r, t, join);
-	uv_mutex_unlock(&t->lock);
+	lock_release(&t->lock);
 	return 0;
 }
 
@@ -37,19 +37,19 @@ int registry_join(struct registry *r, const struct topic_key *key,
 	uint64_t hash = registry_hash(r, key);
 	struct registry_shard *s = registry_shard_of(r, hash);
 
-	uv_rwlock_rdlock(&s->lock);
+	rwlock_read_acquire(&s->lock);
 	struct topic *t = registry_find_locked(s, hash, key);
 	int rv = t == NULL ? UV_ENOENT : enter(r, t, worker, join);
-	uv_rwlock_rdunlock(&s->lock);
+	rwlock_read_release(&s->lock);
 	if (rv == 0 || join->member == NULL)
 		return rv;
 
-	uv_rwlock_wrlock(&s->lock);
+	rwlock_write_acquire(&s->lock);
 	t = registry_find_locked(s, hash, key);
 	if (t == NULL)
 		t = registry_insert_locked(r, s, hash, key);
 	rv = t == NULL ? UV_ENOMEM : enter(r, t, worker, join);
-	uv_rwlock_wrunlock(&s->lock);
+	rwlock_write_release(&s->lock);
 	return rv;
 }
 
@@ -59,7 +59,7 @@ static bool exit_topic(struct topic *t, unsigned worker, uint64_t *posted,
 {
 	struct registry_slot *slot = &t->slots[worker];
 
-	uv_mutex_lock(&t->lock);
+	lock_acquire(&t->lock);
 	CHECK(slot->subscribers > 0);
 	bool is_last = --slot->subscribers == 0;
 	if (is_last) {
@@ -67,7 +67,7 @@ static bool exit_topic(struct topic *t, unsigned worker, uint64_t *posted,
 		slot->member = NULL;
 	}
 	*is_unused = --t->subscribers == 0;
-	uv_mutex_unlock(&t->lock);
+	lock_release(&t->lock);
 	return is_last;
 }
 
@@ -79,13 +79,13 @@ bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
 
 	/* The write lock at once: were it taken only for the last subscriber,
 	 * somebody else could free the topic between the two locks. */
-	uv_rwlock_wrlock(&s->lock);
+	rwlock_write_acquire(&s->lock);
 	bool is_last = exit_topic(t, worker, posted, &is_unused);
 	if (is_unused && r->has_history)
 		registry_count_topic_locked(r, t, uv_hrtime());
 	else if (is_unused)
 		registry_remove_locked(r, s, t);
-	uv_rwlock_wrunlock(&s->lock);
+	rwlock_write_release(&s->lock);
 	if (is_unused)
 		registry_bound(r);
 	return is_last;

@@ -37,7 +37,7 @@ static int tell(const struct registry *r, struct topic *t, uint64_t now_ns,
 {
 	struct registry_ring *ring = &t->ring;
 
-	uv_mutex_lock(&t->lock);
+	lock_acquire(&t->lock);
 	straighten(ring);
 	uint32_t first = registry_first(r, ring, now_ns);
 	struct registry_topic topic = {
@@ -50,7 +50,7 @@ static int tell(const struct registry *r, struct topic *t, uint64_t now_ns,
 	if (topic.messages_count > 0)
 		topic.messages = ring->messages + first;
 	int rv = visit(user, &topic);
-	uv_mutex_unlock(&t->lock);
+	lock_release(&t->lock);
 	return rv;
 }
 
@@ -58,9 +58,9 @@ size_t registry_topics(struct registry *r)
 {
 	size_t topics = 0;
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++) {
-		uv_rwlock_rdlock(&r->shards[i].lock);
+		rwlock_read_acquire(&r->shards[i].lock);
 		topics += r->shards[i].topics;
-		uv_rwlock_rdunlock(&r->shards[i].lock);
+		rwlock_read_release(&r->shards[i].lock);
 	}
 	return topics;
 }
@@ -72,11 +72,11 @@ int registry_find(struct registry *r, const struct topic_key *key,
 	struct registry_shard *s = registry_shard_of(r, hash);
 	int rv = UV_ENOENT;
 
-	uv_rwlock_rdlock(&s->lock);
+	rwlock_read_acquire(&s->lock);
 	struct topic *t = registry_find_locked(s, hash, key);
 	if (t != NULL)
 		rv = tell(r, t, uv_hrtime(), visit, user);
-	uv_rwlock_rdunlock(&s->lock);
+	rwlock_read_release(&s->lock);
 	return rv;
 }
 
@@ -177,9 +177,9 @@ int registry_page(struct registry *r, struct span publisher, unsigned limit,
 	uint64_t i = p.from >> (64 - REGISTRY_SHARD_BITS);
 	while (rv == 0 && !is_full(&p) && i < REGISTRY_SHARDS) {
 		struct registry_shard *s = &r->shards[i];
-		uv_rwlock_rdlock(&s->lock);
+		rwlock_read_acquire(&s->lock);
 		rv = page_shard(r, s, first_place(i), &p);
-		uv_rwlock_rdunlock(&s->lock);
+		rwlock_read_release(&s->lock);
 		if (rv == 0 && !is_full(&p))
 			p.from = first_place(++i);
 	}

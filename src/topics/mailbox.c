@@ -15,12 +15,12 @@ int mailbox_open(struct mailbox *m, uv_loop_t *loop, unsigned worker,
 	m->notes_end = &m->first_note;
 	m->worker = worker;
 	m->max_bytes = max_bytes;
-	int rv = uv_mutex_init(&m->lock);
+	int rv = lock_init(&m->lock, LOCK_LEAF);
 	if (rv != 0)
 		return rv;
 	rv = uv_async_init(loop, &m->async, on_wake);
 	if (rv != 0)
-		uv_mutex_destroy(&m->lock);
+		lock_fini(&m->lock);
 	return rv;
 }
 
@@ -49,9 +49,9 @@ void mailbox_close(struct mailbox *m)
 {
 	struct mail mail;
 
-	uv_mutex_lock(&m->lock);
+	lock_acquire(&m->lock);
 	m->is_closed = true;
-	uv_mutex_unlock(&m->lock);
+	lock_release(&m->lock);
 	uv_close((uv_handle_t *)&m->async, NULL);
 	while (mailbox_take(m, &mail))
 		drop(m, &mail);
@@ -60,7 +60,7 @@ void mailbox_close(struct mailbox *m)
 void mailbox_fini(struct mailbox *m)
 {
 	free(m->sockets);
-	uv_mutex_destroy(&m->lock);
+	lock_fini(&m->lock);
 }
 
 bool mailbox_has_room(struct mailbox *m, size_t size)
@@ -73,12 +73,12 @@ bool mailbox_has_room(struct mailbox *m, size_t size)
 bool mailbox_reserve(struct mailbox *m, size_t size)
 {
 	/* The lock is for those who reserve at once. */
-	uv_mutex_lock(&m->lock);
+	lock_acquire(&m->lock);
 	bool has_room = mailbox_has_room(m, size);
 	if (has_room)
 		atomic_fetch_add_explicit(&m->reserved, size,
 					  memory_order_relaxed);
-	uv_mutex_unlock(&m->lock);
+	lock_release(&m->lock);
 	return has_room;
 }
 
@@ -93,7 +93,7 @@ static void unlock_and_wake(struct mailbox *m)
 	bool was_waiting = atomic_exchange_explicit(&m->is_waiting, true,
 						    memory_order_relaxed);
 	uv_thread_t self = uv_thread_self();
-	uv_mutex_unlock(&m->lock);
+	lock_release(&m->lock);
 	if (!was_waiting && !uv_thread_equal(&self, &m->owner))
 		uv_async_send(&m->async);
 }
@@ -103,7 +103,7 @@ void mailbox_post_message(struct mailbox *m, void *member,
 {
 	struct message_link *link = &message->links[m->worker];
 
-	uv_mutex_lock(&m->lock);
+	lock_acquire(&m->lock);
 	link->next = NULL;
 	link->member = member;
 	*m->end = message;
@@ -134,10 +134,10 @@ static int grow_sockets(struct mailbox *m, size_t count)
 int mailbox_post_sockets(struct mailbox *m, const struct accepted *sockets,
 			 size_t count, size_t stride)
 {
-	uv_mutex_lock(&m->lock);
+	lock_acquire(&m->lock);
 	int rv = grow_sockets(m, count);
 	if (rv != 0) {
-		uv_mutex_unlock(&m->lock);
+		lock_release(&m->lock);
 		return rv;
 	}
 	for (size_t i = 0; i < count; i++)
@@ -148,9 +148,9 @@ int mailbox_post_sockets(struct mailbox *m, const struct accepted *sockets,
 
 void mailbox_post_order(struct mailbox *m, enum mailbox_order order)
 {
-	uv_mutex_lock(&m->lock);
+	lock_acquire(&m->lock);
 	if (m->is_closed) {
-		uv_mutex_unlock(&m->lock);
+		lock_release(&m->lock);
 		return;
 	}
 	m->orders |= (unsigned)order;
@@ -159,9 +159,9 @@ void mailbox_post_order(struct mailbox *m, enum mailbox_order order)
 
 void mailbox_post_note(struct mailbox *m, struct mailbox_note *note)
 {
-	uv_mutex_lock(&m->lock);
+	lock_acquire(&m->lock);
 	if (m->is_closed) {
-		uv_mutex_unlock(&m->lock);
+		lock_release(&m->lock);
 		free(note);
 		return;
 	}
@@ -227,7 +227,7 @@ static bool take(struct mailbox *m, struct mail *mail, bool wants_messages)
 	if (!mailbox_is_waiting(m))
 		return false;
 
-	uv_mutex_lock(&m->lock);
+	lock_acquire(&m->lock);
 	take_sockets(m, mail);
 	take_notes(m, mail);
 	if (wants_messages)
@@ -238,7 +238,7 @@ static bool take(struct mailbox *m, struct mail *mail, bool wants_messages)
 	m->orders &= ~mail->orders;
 	atomic_store_explicit(&m->is_waiting, m->orders != 0 || !is_empty(m),
 			      memory_order_relaxed);
-	uv_mutex_unlock(&m->lock);
+	lock_release(&m->lock);
 	return true;
 }
 

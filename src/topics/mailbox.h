@@ -15,6 +15,7 @@
 #ifndef ISIMUD_TOPICS_MAILBOX_H
 #define ISIMUD_TOPICS_MAILBOX_H
 
+#include "base/lock.h"
 #include "config/listener.h"
 #include "topics/message.h"
 
@@ -60,7 +61,7 @@ struct mail {
 };
 
 struct mailbox {
-	uv_mutex_t lock;
+	struct lock lock;
 	uv_async_t async;
 	uv_thread_t owner;       /* Immutable after mailbox_set_owner() */
 	unsigned worker;         /* Immutable: the index of its links */

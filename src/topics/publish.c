@@ -22,6 +22,7 @@ static int count_workers(const struct registry *r, const struct topic *t,
 void registry_post_all_locked(struct registry *r, struct topic *t,
 			      struct message *m, unsigned workers)
 {
+	registry_check_locked(r, t);
 	for (unsigned w = 0; workers > 0; w++) {
 		struct registry_slot *slot = &t->slots[w];
 		if (slot->member == NULL)
@@ -38,6 +39,7 @@ void registry_place_locked(struct registry *r, struct topic *t,
 	struct message *m = p->message;
 	unsigned users = workers;
 
+	registry_check_locked(r, t);
 	m->epoch = t->epoch;
 	p->receipt->sequence = m->sequence;
 	p->receipt->subscribers = t->subscribers;
@@ -62,17 +64,17 @@ int registry_post(struct registry *r, struct topic *t,
 {
 	struct message *m = p->message;
 
-	uv_mutex_lock(&t->lock);
+	lock_acquire(&t->lock);
 	int workers = count_workers(r, t, p->has_room ? 0 : m->size);
 	if (workers < 0) {
-		uv_mutex_unlock(&t->lock);
+		lock_release(&t->lock);
 		return UV_ENOBUFS;
 	}
 	if (!t->was_used)
 		registry_use_locked(r, t);
 	m->sequence = ++t->sequence;
 	registry_place_locked(r, t, p, (unsigned)workers);
-	uv_mutex_unlock(&t->lock);
+	lock_release(&t->lock);
 	return 0;
 }
 
@@ -82,6 +84,7 @@ struct topic *registry_make_locked(struct registry *r, struct registry_shard *s,
 {
 	struct topic *t = registry_find_locked(s, hash, key);
 
+	CHECK_HOLDS_FOR_WRITING(&s->lock);
 	if (t != NULL)
 		return t;
 	t = registry_insert_locked(r, s, hash, key);
@@ -106,12 +109,12 @@ static int publish_to_new(struct registry *r, uint64_t hash,
 	struct registry_shard *s = registry_shard_of(r, hash);
 	int rv = UV_ENOMEM;
 
-	uv_rwlock_wrlock(&s->lock);
+	rwlock_write_acquire(&s->lock);
 	struct topic *t =
 		registry_make_locked(r, s, hash, key, p->message->accepted_ns);
 	if (t != NULL)
 		rv = registry_post(r, t, p);
-	uv_rwlock_wrunlock(&s->lock);
+	rwlock_write_release(&s->lock);
 	return rv;
 }
 
@@ -141,13 +144,13 @@ int registry_publish(struct registry *r, const struct topic_key *key,
 	p.is_passing = false;
 	registry_drops_init(&p.drops);
 	*receipt = (struct registry_receipt){0};
-	uv_rwlock_rdlock(&s->lock);
+	rwlock_read_acquire(&s->lock);
 	struct topic *t = registry_find_locked(s, hash, key);
 	if (t != NULL)
 		rv = registry_post(r, t, &p);
 	else if (!r->has_history)
 		receipt->sequence = registry_number_without(s);
-	uv_rwlock_rdunlock(&s->lock);
+	rwlock_read_release(&s->lock);
 	if (t == NULL && r->has_history)
 		rv = publish_to_new(r, hash, key, &p);
 	if (p.message != NULL)

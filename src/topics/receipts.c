@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/decimal.h"
 #include "base/list.h"
+#include "base/lock.h"
 #include "base/memory.h"
 #include "base/siphash.h"
 #include "codec/cursor.h"
@@ -30,7 +31,7 @@ struct receipt {
 };
 
 struct stripe {
-	_Alignas(64) uv_mutex_t lock;
+	_Alignas(64) struct lock lock;
 	/* Guarded by `lock`. */
 	struct receipt **buckets; /* NULL while there is no answer */
 	size_t buckets_count;     /* a power of two */
@@ -74,7 +75,7 @@ int receipts_new(struct receipts **out, uint64_t ttl_ms, size_t max_bytes)
 	all->max_bytes = ttl_ms == 0 ? 0 : max_bytes;
 	for (unsigned i = 0; i < STRIPES; i++) {
 		struct stripe *s = &all->stripes[i];
-		CHECK(uv_mutex_init(&s->lock) == 0);
+		CHECK(lock_init(&s->lock, LOCK_STRIPE) == 0);
 		list_init(&s->by_age);
 		atomic_store(&s->oldest_ms, UINT64_MAX);
 	}
@@ -98,6 +99,7 @@ static void credit(struct receipts *all, size_t bytes)
 
 static struct receipt *oldest_locked(const struct stripe *s)
 {
+	CHECK_HOLDS(&s->lock);
 	return list_is_empty(&s->by_age)
 		       ? NULL
 		       : CONTAINER_OF(s->by_age.next, struct receipt, by_age);
@@ -105,6 +107,7 @@ static struct receipt *oldest_locked(const struct stripe *s)
 
 static void note_oldest_locked(struct stripe *s)
 {
+	CHECK_HOLDS(&s->lock);
 	const struct receipt *oldest = oldest_locked(s);
 	atomic_store_explicit(&s->oldest_ms,
 			      oldest == NULL ? UINT64_MAX : oldest->made_ms,
@@ -118,6 +121,7 @@ static struct receipt **bucket_of(const struct stripe *s, uint64_t hash)
 
 static void free_buckets_locked(struct receipts *all, struct stripe *s)
 {
+	CHECK_HOLDS(&s->lock);
 	credit(all, s->buckets_count * sizeof(struct receipt *));
 	free(s->buckets);
 	s->buckets = NULL;
@@ -128,6 +132,7 @@ static void free_buckets_locked(struct receipts *all, struct stripe *s)
  * than need be. */
 static void grow_locked(struct receipts *all, struct stripe *s)
 {
+	CHECK_HOLDS(&s->lock);
 	size_t count =
 		s->buckets_count == 0 ? BUCKETS_MIN : 2 * s->buckets_count;
 	struct receipt **buckets = calloc(count, sizeof(struct receipt *));
@@ -148,6 +153,7 @@ static void grow_locked(struct receipts *all, struct stripe *s)
 static void drop_locked(struct receipts *all, struct stripe *s,
 			struct receipt *r)
 {
+	CHECK_HOLDS(&s->lock);
 	struct receipt **at = bucket_of(s, r->hash);
 	while (*at != r)
 		at = &(*at)->next;
@@ -170,6 +176,7 @@ static bool is_over(const struct receipts *all, uint64_t made_ms,
 static void drop_old_locked(struct receipts *all, struct stripe *s,
 			    uint64_t now_ms)
 {
+	CHECK_HOLDS(&s->lock);
 	struct receipt *r;
 	while ((r = oldest_locked(s)) != NULL &&
 	       is_over(all, r->made_ms, now_ms))
@@ -179,6 +186,7 @@ static void drop_old_locked(struct receipts *all, struct stripe *s,
 static struct receipt *find_locked(const struct stripe *s, uint64_t hash,
 				   const struct receipts_request *request)
 {
+	CHECK_HOLDS(&s->lock);
 	if (s->count == 0)
 		return NULL;
 	struct receipt *r = *bucket_of(s, hash);
@@ -191,6 +199,7 @@ static struct receipt *find_locked(const struct stripe *s, uint64_t hash,
 static void insert_locked(struct receipts *all, struct stripe *s,
 			  struct receipt *r)
 {
+	CHECK_HOLDS(&s->lock);
 	struct receipt **bucket = bucket_of(s, r->hash);
 	r->next = *bucket;
 	*bucket = r;
@@ -205,6 +214,7 @@ static void insert_locked(struct receipts *all, struct stripe *s,
  * UV_ENOMEM. */
 static int reserve_locked(struct receipts *all, struct stripe *s, size_t len)
 {
+	CHECK_HOLDS(&s->lock);
 	if (s->count >= s->buckets_count)
 		grow_locked(all, s);
 	if (s->buckets_count == 0)
@@ -230,6 +240,7 @@ static void keep_locked(struct receipts *all, struct stripe *s, uint64_t hash,
 			const struct receipts_request *request, uint64_t now_ms,
 			struct span text)
 {
+	CHECK_HOLDS(&s->lock);
 	struct receipt *r = realloc(reserved, sizeof *r + text.len);
 	if (r == NULL) /* to make it smaller, which is no need */
 		r = reserved;
@@ -246,6 +257,7 @@ static void keep_locked(struct receipts *all, struct stripe *s, uint64_t hash,
 /* Gives back what was reserved and not needed. */
 static void unreserve_locked(struct receipts *all, struct stripe *s)
 {
+	CHECK_HOLDS(&s->lock);
 	free(reserved);
 	reserved = NULL;
 	if (s->count == 0)
@@ -284,10 +296,10 @@ static void make_room(struct receipts *all)
 	struct stripe *s;
 
 	while (is_too_much(all) && (s = oldest_stripe(all)) != NULL) {
-		uv_mutex_lock(&s->lock);
+		lock_acquire(&s->lock);
 		if (is_too_much(all) && s->count > 0)
 			drop_locked(all, s, oldest_locked(s));
-		uv_mutex_unlock(&s->lock);
+		lock_release(&s->lock);
 	}
 }
 
@@ -297,9 +309,11 @@ void receipts_free(struct receipts *all)
 		return;
 	for (unsigned i = 0; i < STRIPES; i++) {
 		struct stripe *s = &all->stripes[i];
+		lock_acquire(&s->lock);
 		while (s->count > 0)
 			drop_locked(all, s, oldest_locked(s));
-		uv_mutex_destroy(&s->lock);
+		lock_release(&s->lock);
+		lock_fini(&s->lock);
 	}
 	free(all);
 }
@@ -313,9 +327,9 @@ void receipts_age(struct receipts *all, uint64_t now_ms)
 						  memory_order_relaxed),
 			     now_ms))
 			continue;
-		uv_mutex_lock(&s->lock);
+		lock_acquire(&s->lock);
 		drop_old_locked(all, s, now_ms);
-		uv_mutex_unlock(&s->lock);
+		lock_release(&s->lock);
 	}
 }
 
@@ -419,7 +433,7 @@ int receipts_begin(struct receipts *all, const struct receipts_request *request,
 	uint64_t hash = hash_of(all, request);
 	struct stripe *s = &all->stripes[hash & (STRIPES - 1)];
 	CHECK(held == NULL);
-	uv_mutex_lock(&s->lock);
+	lock_acquire(&s->lock);
 	drop_old_locked(all, s, now_ms);
 	const struct receipt *r = find_locked(s, hash, request);
 	int rv = r == NULL ? reserve_locked(all, s, len_max)
@@ -428,7 +442,7 @@ int receipts_begin(struct receipts *all, const struct receipts_request *request,
 		held = s;
 		return 0;
 	}
-	uv_mutex_unlock(&s->lock);
+	lock_release(&s->lock);
 	return rv;
 }
 
@@ -445,6 +459,6 @@ void receipts_end(struct receipts *all, const struct receipts_request *request,
 	else
 		unreserve_locked(all, s);
 	held = NULL;
-	uv_mutex_unlock(&s->lock);
+	lock_release(&s->lock);
 	make_room(all);
 }

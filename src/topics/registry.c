@@ -7,7 +7,6 @@
 #include "base/check.h"
 #include "base/memory.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -56,6 +55,7 @@ static struct topic **bucket_of(const struct registry_shard *s, uint64_t hash)
 struct topic *registry_find_locked(const struct registry_shard *s,
 				   uint64_t hash, const struct topic_key *key)
 {
+	CHECK_HOLDS(&s->lock);
 	if (s->topics == 0)
 		return NULL;
 	struct topic *t = *bucket_of(s, hash);
@@ -70,6 +70,7 @@ struct topic *registry_find_locked(const struct registry_shard *s,
  * stays: chains are then longer, or the table larger, than need be. */
 static void resize_locked(struct registry_shard *s, unsigned bits)
 {
+	CHECK_HOLDS_FOR_WRITING(&s->lock);
 	struct topic **old = s->buckets;
 	size_t old_count = old == NULL ? 0 : (size_t)1 << s->bucket_bits;
 	struct topic **buckets =
@@ -106,22 +107,6 @@ size_t registry_topic_size(const struct registry *r,
 	       key->publisher.len + key->name.len;
 }
 
-/* Held for so short a time that to wait for it awake costs less than to sleep;
- * all publications of a topic need it. uv_mutex_t is a pthread_mutex_t (libuv:
- * unix.h). */
-static int init_topic_lock(uv_mutex_t *lock)
-{
-	pthread_mutexattr_t attr;
-
-	if (pthread_mutexattr_init(&attr) != 0)
-		return UV_ENOMEM;
-	int rv = pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
-	if (rv == 0)
-		rv = pthread_mutex_init(lock, &attr);
-	pthread_mutexattr_destroy(&attr);
-	return -rv;
-}
-
 static struct topic *topic_new(const struct registry *r, uint64_t hash,
 			       const struct topic_key *key)
 {
@@ -129,7 +114,7 @@ static struct topic *topic_new(const struct registry *r, uint64_t hash,
 	struct topic *t = calloc(1, size);
 	if (t == NULL)
 		return NULL;
-	if (init_topic_lock(&t->lock) != 0) {
+	if (lock_init_short(&t->lock, LOCK_TOPIC) != 0) {
 		free(t);
 		return NULL;
 	}
@@ -147,7 +132,7 @@ static void topic_free(const struct registry *r, struct topic *t)
 {
 	struct topic_key key = registry_key_of(t);
 
-	uv_mutex_destroy(&t->lock);
+	lock_fini(&t->lock);
 	memory_credit(registry_topic_size(r, &key));
 	free(t);
 }
@@ -156,6 +141,7 @@ struct topic *registry_insert_locked(struct registry *r,
 				     struct registry_shard *s, uint64_t hash,
 				     const struct topic_key *key)
 {
+	CHECK_HOLDS_FOR_WRITING(&s->lock);
 	if (s->buckets == NULL)
 		resize_locked(s, BUCKET_BITS_MIN);
 	else if (s->topics >> s->bucket_bits > 0)
@@ -179,6 +165,7 @@ struct topic *registry_insert_locked(struct registry *r,
 size_t registry_remove_locked(const struct registry *r,
 			      struct registry_shard *s, struct topic *t)
 {
+	CHECK_HOLDS_FOR_WRITING(&s->lock);
 	struct topic **at = bucket_of(s, t->hash);
 	while (*at != t)
 		at = &(*at)->next;
@@ -197,20 +184,6 @@ size_t registry_remove_locked(const struct registry *r,
 }
 
 /* --- all of it ----------------------------------------------------------- */
-
-/* uv_rwlock_init() makes a lock that prefers readers: under steady publishing
- * subscribers could wait for ever. uv_rwlock_t is a pthread_rwlock_t (libuv:
- * unix.h). */
-static void init_lock(uv_rwlock_t *lock)
-{
-	pthread_rwlockattr_t attr;
-	CHECK(pthread_rwlockattr_init(&attr) == 0);
-	CHECK(pthread_rwlockattr_setkind_np(
-		      &attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) ==
-	      0);
-	CHECK(pthread_rwlock_init(lock, &attr) == 0);
-	pthread_rwlockattr_destroy(&attr);
-}
 
 static void set_options(struct registry *r,
 			const struct registry_options *options)
@@ -240,7 +213,7 @@ int registry_new(struct registry **out, const struct registry_options *options)
 	memset(r, 0, sizeof *r);
 	if (fill_random(&r->key, sizeof r->key) != 0 ||
 	    fill_random(&epoch, sizeof epoch) != 0 ||
-	    uv_mutex_init(&r->by_use_lock) != 0) {
+	    lock_init(&r->by_use_lock, LOCK_LEAF) != 0) {
 		free(r);
 		return UV_EIO;
 	}
@@ -251,7 +224,7 @@ int registry_new(struct registry **out, const struct registry_options *options)
 	list_init(&r->unused);
 	list_init(&r->holding);
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
-		init_lock(&r->shards[i].lock);
+		CHECK(rwlock_init(&r->shards[i].lock, LOCK_SHARD) == 0);
 	*out = r;
 	return 0;
 }
@@ -270,7 +243,7 @@ static void free_shard(const struct registry *r, struct registry_shard *s)
 		}
 	}
 	free(s->buckets);
-	uv_rwlock_destroy(&s->lock);
+	rwlock_fini(&s->lock);
 }
 
 void registry_free(struct registry *r)
@@ -279,6 +252,6 @@ void registry_free(struct registry *r)
 		return;
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
 		free_shard(r, &r->shards[i]);
-	uv_mutex_destroy(&r->by_use_lock);
+	lock_fini(&r->by_use_lock);
 	free(r);
 }

@@ -74,6 +74,7 @@ void registry_resume_locked(const struct registry *r, struct topic *t,
 		ring->count > 0 ? registry_first(r, ring, uv_hrtime()) : 0;
 	uint32_t told = ring->count - first;
 
+	registry_check_locked(r, t);
 	join->is_exact = join->resumes && join->epoch == t->epoch &&
 			 is_exact(t, first, join->after);
 	if (join->is_exact)
@@ -103,6 +104,7 @@ static void read_locked(const struct registry *r, struct topic *t,
 {
 	struct registry_ring *ring = &t->ring;
 
+	registry_check_locked(r, t);
 	reading->is_void = reading->epoch != t->epoch;
 	reading->is_live = false;
 	reading->message = NULL;
@@ -127,6 +129,7 @@ static bool release_locked(struct registry *r, struct topic *t,
 	bool is_all = registry_release_held_locked(r, t, drops);
 	size_t had = ring->bytes;
 
+	registry_check_locked(r, t);
 	if (ring->count == 0 && !t->is_listed) {
 		registry_drop_history_locked(r, t, drops); /* the array */
 		return true;
@@ -143,12 +146,12 @@ void registry_read(struct registry *r, struct topic *t,
 	struct registry_drops drops;
 
 	registry_drops_init(&drops);
-	uv_rwlock_rdlock(&s->lock);
-	uv_mutex_lock(&t->lock);
+	rwlock_read_acquire(&s->lock);
+	lock_acquire(&t->lock);
 	read_locked(r, t, reading);
 	release_locked(r, t, &drops);
-	uv_mutex_unlock(&t->lock);
-	uv_rwlock_rdunlock(&s->lock);
+	lock_release(&t->lock);
+	rwlock_read_release(&s->lock);
 	registry_drops_free(&drops);
 }
 
@@ -162,13 +165,13 @@ void registry_give_up(struct registry *r, struct topic *t, uint64_t epoch,
 	/* More than these go with the next publications. */
 	for (unsigned i = 0; i < RELEASES_MAX && !is_all; i++) {
 		registry_drops_init(&drops);
-		uv_rwlock_rdlock(&s->lock);
-		uv_mutex_lock(&t->lock);
+		rwlock_read_acquire(&s->lock);
+		lock_acquire(&t->lock);
 		if (i == 0 && epoch == t->epoch && since >= t->dropped)
 			unclaim(&t->ring, first_above(&t->ring, since));
 		is_all = release_locked(r, t, &drops);
-		uv_mutex_unlock(&t->lock);
-		uv_rwlock_rdunlock(&s->lock);
+		lock_release(&t->lock);
+		rwlock_read_release(&s->lock);
 		registry_drops_free(&drops);
 	}
 }

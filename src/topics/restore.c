@@ -113,12 +113,12 @@ int registry_restore(struct registry *r, const struct registry_topic *saved)
 	struct registry_shard *s = registry_shard_of(r, hash);
 	struct topic *t;
 
-	uv_rwlock_wrlock(&s->lock);
+	rwlock_write_acquire(&s->lock);
 	int rv = restore_topic(r, s, hash, saved, &t);
 	unsigned expired = count_expired(r, saved);
 	for (unsigned i = 0; i < saved->messages_count; i++)
 		restore_message(r, i < expired ? NULL : t, saved->messages[i]);
-	uv_rwlock_wrunlock(&s->lock);
+	rwlock_write_release(&s->lock);
 	registry_bound(r);
 	return rv;
 }

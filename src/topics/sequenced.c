@@ -15,13 +15,13 @@ static unsigned count_members(const struct registry *r, const struct topic *t)
 static void apply_to(struct registry *r, struct topic *t,
 		     struct registry_posting *p)
 {
-	uv_mutex_lock(&t->lock);
+	lock_acquire(&t->lock);
 	CHECK(p->message->sequence > t->sequence);
 	if (!t->was_used)
 		registry_use_locked(r, t);
 	t->sequence = p->message->sequence;
 	registry_place_locked(r, t, p, count_members(r, t));
-	uv_mutex_unlock(&t->lock);
+	lock_release(&t->lock);
 }
 
 /* Where there is history, or else nobody has it and it is gone at once. */
@@ -31,7 +31,7 @@ static void apply_to_new(struct registry *r, uint64_t hash,
 {
 	struct registry_shard *s = registry_shard_of(r, hash);
 
-	uv_rwlock_wrlock(&s->lock);
+	rwlock_write_acquire(&s->lock);
 	struct topic *t =
 		r->has_history ? registry_make_locked(r, s, hash, key,
 						      p->message->accepted_ns)
@@ -40,7 +40,7 @@ static void apply_to_new(struct registry *r, uint64_t hash,
 		apply_to(r, t, p);
 	else /* no topic of this shard is known from before it */
 		s->sequence_base = p->message->sequence;
-	uv_rwlock_wrunlock(&s->lock);
+	rwlock_write_release(&s->lock);
 }
 
 void registry_apply(struct registry *r, const struct topic_key *key,
@@ -53,11 +53,11 @@ void registry_apply(struct registry *r, const struct topic_key *key,
 
 	p.reserved = registry_reserve_one(r, m);
 	registry_drops_init(&p.drops);
-	uv_rwlock_rdlock(&s->lock);
+	rwlock_read_acquire(&s->lock);
 	struct topic *t = registry_find_locked(s, hash, key);
 	if (t != NULL)
 		apply_to(r, t, &p);
-	uv_rwlock_rdunlock(&s->lock);
+	rwlock_read_release(&s->lock);
 	if (t == NULL)
 		apply_to_new(r, hash, key, &p);
 	if (p.message != NULL)
@@ -90,7 +90,7 @@ static void renew_topic(struct registry *r, struct topic *t, uint64_t epoch,
 	struct registry_drops drops;
 
 	registry_drops_init(&drops);
-	uv_mutex_lock(&t->lock);
+	lock_acquire(&t->lock);
 	registry_drop_history_locked(r, t, &drops);
 	t->epoch = epoch;
 	t->sequence = base;
@@ -102,7 +102,7 @@ static void renew_topic(struct registry *r, struct topic *t, uint64_t epoch,
 		registry_post_all_locked(r, t, m, workers);
 		message_unref(m, 1);
 	}
-	uv_mutex_unlock(&t->lock);
+	lock_release(&t->lock);
 	registry_drops_free(&drops);
 }
 
@@ -112,7 +112,7 @@ void registry_renew(struct registry *r, uint64_t epoch, uint64_t base)
 	registry_reach(r, base);
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++) {
 		struct registry_shard *s = &r->shards[i];
-		uv_rwlock_wrlock(&s->lock);
+		rwlock_write_acquire(&s->lock);
 		s->sequence_base = base;
 		size_t buckets =
 			s->buckets == NULL ? 0 : (size_t)1 << s->bucket_bits;
@@ -120,7 +120,7 @@ void registry_renew(struct registry *r, uint64_t epoch, uint64_t base)
 			for (struct topic *t = s->buckets[b]; t != NULL;
 			     t = t->next)
 				renew_topic(r, t, epoch, base);
-		uv_rwlock_wrunlock(&s->lock);
+		rwlock_write_release(&s->lock);
 	}
 	registry_reset_border(r);
 	/* Behind those: whoever subscribes from then on is in the new epoch. */

@@ -17,6 +17,7 @@
 #define ISIMUD_TOPICS_TABLE_H
 
 #include "base/list.h"
+#include "base/lock.h"
 #include "base/siphash.h"
 #include "topics/registry.h"
 
@@ -58,7 +59,7 @@ struct topic {
 	uint64_t hash;      /* Immutable, as are the key and its lengths */
 	struct span publisher;
 	struct span name;
-	uv_mutex_t lock;
+	struct lock lock;
 	/* Guarded by `lock`; whoever has the shard's lock for writing is alone
 	 * and needs no other. */
 	uint64_t epoch; /* of its numbers */
@@ -79,7 +80,7 @@ struct topic {
 };
 
 struct registry_shard {
-	_Alignas(64) uv_rwlock_t lock;
+	_Alignas(64) struct rwlock lock;
 	/* No number above it was given but by a topic there is. Atomic: it is
 	 * counted up under the read lock, by publications without a topic. */
 	_Atomic uint64_t sequence_base;
@@ -117,7 +118,7 @@ struct registry {
 	struct list unused;
 	/* Topics that hold messages, those that began first first. The same. */
 	struct list holding;
-	uv_mutex_t by_use_lock; /* taken after all others, and alone */
+	struct lock by_use_lock; /* taken after all others, and alone */
 };
 
 /* How much later `now` is than `then`; 0 if it is not. Times may have wrapped
@@ -191,6 +192,23 @@ size_t registry_remove_locked(const struct registry *r,
 /* What a topic takes by itself. */
 size_t registry_topic_size(const struct registry *r,
 			   const struct topic_key *key);
+
+/* Aborts, in a debug build, unless the topic's lock and its shard's are held,
+ * or the shard's for writing: whoever has that is alone. */
+static inline void registry_check_locked(const struct registry *r,
+					 const struct topic *t)
+{
+#ifdef ISIMUD_DEBUG
+	const struct registry_shard *s =
+		&r->shards[t->hash & (REGISTRY_SHARDS - 1)];
+
+	CHECK(lock_is_held(&s->lock, true) ||
+	      (lock_is_held(&s->lock, false) && lock_is_held(&t->lock, true)));
+#else
+	(void)r;
+	(void)t;
+#endif
+}
 
 /* --- history.c ------------------------------------------------------------ */
 

@@ -225,7 +225,7 @@ static int open_bus(void **state)
 	fake.stream.last_sequence = 10;
 	fake.marker = (struct record){.kind = RECORD_MARKER, .epoch = MINE};
 	fake.marker_sequence = 10;
-	uv_mutex_init(&bus->lock);
+	lock_init(&bus->lock, LOCK_LEAF);
 	counts_new(&bus->counts, 1);
 	uv_loop_init(&bus->loop);
 	uv_update_time(&bus->loop);
@@ -267,7 +267,7 @@ static int close_bus(void **state)
 	uv_close((uv_handle_t *)&bus->wake, NULL);
 	uv_run(&bus->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&bus->loop);
-	uv_mutex_destroy(&bus->lock);
+	lock_fini(&bus->lock);
 	counts_free(bus->counts);
 	buf_fini(&bus->scratch);
 	free(bus);
