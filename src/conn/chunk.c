@@ -6,6 +6,14 @@
 
 #include <stdlib.h>
 
+#ifdef ISIMUD_DEBUG
+#define SET_OWNER(c)   ((c)->owner = uv_thread_self())
+#define CHECK_OWNER(c) CHECK_ON_THREAD((c)->owner)
+#else
+#define SET_OWNER(c)   ((void)(c))
+#define CHECK_OWNER(c) ((void)(c))
+#endif
+
 struct chunk *chunk_of_message(struct message *m)
 {
 	return chunk_of_part(
@@ -25,6 +33,7 @@ struct chunk *chunk_of_part(struct message *m, struct span bytes)
 			    .len = (uint32_t)bytes.len,
 			    .bytes = (const uint8_t *)bytes.bytes,
 			    .message = m};
+	SET_OWNER(c);
 	return c;
 }
 
@@ -41,6 +50,7 @@ struct chunk *chunk_of_encoding(struct message_encoding *e, struct span bytes)
 			    .len = (uint32_t)bytes.len,
 			    .bytes = (const uint8_t *)bytes.bytes,
 			    .encoding = e};
+	SET_OWNER(c);
 	return c;
 }
 
@@ -53,11 +63,13 @@ struct chunk *chunk_new(size_t cap)
 		return NULL;
 	memory_charge(sizeof *c + cap);
 	*c = (struct chunk){.refs = 1, .cap = (uint32_t)cap, .bytes = c->own};
+	SET_OWNER(c);
 	return c;
 }
 
 void chunk_append(struct chunk *c, const void *bytes, size_t len)
 {
+	CHECK_OWNER(c);
 	CHECK(c->refs == 1 && c->bytes == c->own && len <= c->cap - c->len);
 	if (len > 0)
 		memcpy(c->own + c->len, bytes, len);
@@ -66,12 +78,14 @@ void chunk_append(struct chunk *c, const void *bytes, size_t len)
 
 struct chunk *chunk_ref(struct chunk *c)
 {
+	CHECK_OWNER(c);
 	c->refs++;
 	return c;
 }
 
 void chunk_unref(struct chunk *c)
 {
+	CHECK_OWNER(c);
 	if (--c->refs > 0)
 		return;
 	if (c->message != NULL)

@@ -15,8 +15,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <uv.h>
 
 struct chunk {
+#ifdef ISIMUD_DEBUG
+	uv_thread_t owner;
+#endif
 	uint32_t refs;
 	uint32_t len;            /* bytes to write */
 	uint32_t cap;            /* of `own`; 0 if it borrows a message's */

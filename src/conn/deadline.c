@@ -19,12 +19,14 @@ int deadlines_open(struct deadlines *all, uv_loop_t *loop,
 	memcpy(all->durations_ms, durations_ms, sizeof all->durations_ms);
 	for (int kind = 0; kind < DEADLINE_KINDS; kind++)
 		list_init(&all->lists[kind]);
+	all->owner = uv_thread_self();
 	all->on_due = on_due;
 	return uv_timer_init(loop, &all->timer);
 }
 
 void deadlines_close(struct deadlines *all)
 {
+	CHECK_ON_THREAD(all->owner);
 	for (int kind = 0; kind < DEADLINE_KINDS; kind++)
 		CHECK(list_is_empty(&all->lists[kind]));
 	uv_close((uv_handle_t *)&all->timer, NULL);
@@ -81,6 +83,7 @@ static void on_timer(uv_timer_t *timer)
 void deadline_set(struct deadlines *all, struct deadline *d,
 		  enum deadline_kind kind)
 {
+	CHECK_ON_THREAD(all->owner);
 	deadline_clear(d);
 	d->due_ms = uv_now(all->timer.loop) + all->durations_ms[kind];
 	list_append(&all->lists[kind], &d->link);

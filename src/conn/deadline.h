@@ -35,6 +35,7 @@ typedef void (*deadline_cb)(struct deadlines *all, struct deadline *d,
 			    enum deadline_kind kind);
 
 struct deadlines {
+	uv_thread_t owner;
 	uv_timer_t timer;
 	uint64_t timer_due_ms; /* when the timer is set for; 0: it is not */
 	uint64_t durations_ms[DEADLINE_KINDS];

@@ -328,6 +328,7 @@ void subscribers_flushed(struct subscribers *all)
 {
 	uint64_t now = all->samples > 0 ? uv_hrtime() : 0;
 
+	CHECK_ON_THREAD(all->owner);
 	while (all->samples > 0)
 		histogram_add(&all->stats->delivery,
 			      (now - all->accepted_ns[--all->samples]) / 1000,
@@ -376,6 +377,7 @@ bool subscribers_deliver(struct subscribers *all, struct message *first,
 {
 	uint64_t sent = 0;
 
+	CHECK_ON_THREAD(all->owner);
 	while ((first = sort_mail(all, first)) != NULL) {
 		while (all->waiting != NULL)
 			deliver_batch(all);

@@ -214,6 +214,7 @@ static bool has_room(struct conn *c)
 /* As subscribers_feed(). */
 static bool feed(struct subscribers *all, struct lossy *l)
 {
+	CHECK_ON_THREAD(all->owner);
 	while (l->gap_from != 0 || l->count > 0) {
 		if (!has_room(l->subscriber.conn)) {
 			conn_wait_for_room(l->subscriber.conn);

@@ -144,6 +144,7 @@ static bool step(struct subscribers *all, struct subscriber *s, size_t *bytes)
 
 bool subscribers_catch_up(struct subscribers *all, struct subscriber *s)
 {
+	CHECK_ON_THREAD(all->owner);
 	if (s->topic == NULL || !s->is_behind)
 		return false;
 	if (list_is_empty(&s->replay->link))
@@ -172,6 +173,7 @@ static void take_turn(struct subscribers *all, struct subscriber *s)
 
 void subscribers_take_turns(struct subscribers *all, uint64_t until_ns)
 {
+	CHECK_ON_THREAD(all->owner);
 	do {
 		struct replay *replay =
 			CONTAINER_OF(all->turns.next, struct replay, link);

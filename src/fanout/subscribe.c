@@ -8,7 +8,8 @@ int subscribers_init(struct subscribers *all, struct registry *registry,
 		     unsigned worker, size_t buffered_max_bytes,
 		     struct stats *stats)
 {
-	*all = (struct subscribers){.registry = registry,
+	*all = (struct subscribers){.owner = uv_thread_self(),
+				    .registry = registry,
 				    .epoch = registry_epoch(registry),
 				    .worker = worker,
 				    .stats = stats,
@@ -19,6 +20,7 @@ int subscribers_init(struct subscribers *all, struct registry *registry,
 
 void subscribers_fini(struct subscribers *all)
 {
+	CHECK_ON_THREAD(all->owner);
 	CHECK(list_is_empty(&all->turns));
 	deflater_free(all->deflater);
 	buf_fini(&all->text);
@@ -94,6 +96,7 @@ int subscribers_add(struct subscribers *all, struct subscriber *s,
 {
 	struct registry_join how = {.member = NULL};
 
+	CHECK_ON_THREAD(all->owner);
 	CHECK(s->topic == NULL);
 	CHECK(!s->is_lossy || (message_forms[s->form].has_envelope &&
 			       !message_forms[s->form].is_event));
@@ -148,6 +151,7 @@ void subscribers_remove(struct subscribers *all, struct subscriber *s)
 {
 	struct local_topic *local = s->topic;
 
+	CHECK_ON_THREAD(all->owner);
 	if (local == NULL)
 		return;
 	if (s->is_lossy)

@@ -49,6 +49,7 @@ struct subscriber {
 };
 
 struct subscribers {
+	uv_thread_t owner; /* Immutable */
 	struct registry *registry;
 	/* A subscriber that was behind has lost what is from `from` to `to`: it
 	 * was dropped before it could be sent, for want of memory, or of room

@@ -159,6 +159,7 @@ static void on_retry(uv_timer_t *timer)
 {
 	struct acceptor *a = CONTAINER_OF(timer, struct acceptor, retry);
 
+	CHECK_ON_THREAD(a->owner);
 	take_spare(a);
 	watch_listeners(a);
 	if (a->spare < 0)
@@ -170,6 +171,7 @@ static void on_retry(uv_timer_t *timer)
  * long as there is a spare for it. */
 static void pause_accepting(struct acceptor *a, int error)
 {
+	CHECK_ON_THREAD(a->owner);
 	if (!a->is_paused)
 		log_event(LOG_WARN, "accept_paused",
 			  LOG_FIELDS(log_text(
@@ -200,6 +202,7 @@ static int accept_one(struct acceptor *a, const struct acceptor_listener *l)
 {
 	int socket = accept_once(l);
 
+	CHECK_ON_THREAD(a->owner);
 	if (socket >= 0 || l->kind != LISTENER_ADMIN ||
 	    !lacks_descriptors(errno) || a->spare < 0)
 		return socket;
@@ -229,6 +232,7 @@ static void hand_over(struct acceptor *a, unsigned count)
 	struct worker_shared *shared = a->shared;
 	unsigned workers = shared->workers_count;
 
+	CHECK_ON_THREAD(a->owner);
 	for (unsigned i = 0; i < workers && i < count; i++) {
 		struct worker *w = shared->workers[(a->next + i) % workers];
 		unsigned part = (count - i + workers - 1) / workers;
@@ -341,6 +345,7 @@ static void accept_rest(struct acceptor *a, const struct acceptor_listener *l)
 
 static void close_all(struct acceptor *a)
 {
+	CHECK_ON_THREAD(a->owner);
 	for (unsigned i = 0; i < a->listeners_count; i++) {
 		struct acceptor_listener *l = &a->listeners[i];
 		uv_close((uv_handle_t *)&a->polls[i], NULL);
@@ -366,6 +371,7 @@ static void on_wake(uv_async_t *async)
 static void acceptor_main(void *arg)
 {
 	struct acceptor *a = arg;
+	a->owner = uv_thread_self();
 	pthread_setname_np(pthread_self(), "isi-accept");
 	take_spare(a);
 	watch_listeners(a);

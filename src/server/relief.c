@@ -1,5 +1,6 @@
 /* relief.c - history first, then connections. */
 #include "server/relief.h"
+#include "base/check.h"
 
 #include "base/memory.h"
 #include "server/room.h"
@@ -67,6 +68,7 @@ bool relief_on_aging(struct worker_shared *shared)
 
 void relief_obey(struct worker *w)
 {
+	CHECK_ON_THREAD(w->owner);
 	conn_group_relieve(&w->group);
 	atomic_store(&w->shared->is_relief_asked, false);
 }

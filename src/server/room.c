@@ -2,6 +2,7 @@
  * last. */
 #include "server/room.h"
 
+#include "base/check.h"
 #include "base/memory.h"
 
 /* While memory is tight, connections that do not subscribe may have this part
@@ -75,6 +76,7 @@ bool room_make(struct worker *w, enum listener_kind kind)
 {
 	struct excess excess;
 
+	CHECK_ON_THREAD(w->owner);
 	while (is_over(w->shared, kind, &excess)) {
 		size_t part = excess.others_max / w->shared->workers_count;
 		if (conn_group_others(&w->group, excess.room) <=
@@ -89,6 +91,7 @@ void room_make_for(struct worker *w, unsigned kinds)
 {
 	bool is_enough = true;
 
+	CHECK_ON_THREAD(w->owner);
 	for (int kind = 0; kind < LISTENER_KINDS; kind++)
 		if (kinds & (1u << kind))
 			is_enough &= room_make(w, (enum listener_kind)kind);

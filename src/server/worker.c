@@ -98,6 +98,7 @@ static void on_tick(uv_timer_t *timer)
 	uint64_t lag_us =
 		now > w->tick_due_ms ? (now - w->tick_due_ms) * 1000 : 0;
 
+	CHECK_ON_THREAD(w->owner);
 	w->tick_due_ms = now + WORKER_TICK_MS;
 	stats_set_gauge(&w->stats, STATS_GAUGE_beat_ms, now);
 	stats_set_gauge(&w->stats, STATS_GAUGE_loop_lag_us, lag_us);
@@ -118,6 +119,7 @@ static void on_aging_timer(uv_timer_t *timer)
 	struct worker *w = CONTAINER_OF(timer, struct worker, aging);
 	uint64_t now_ns = uv_hrtime();
 
+	CHECK_ON_THREAD(w->owner);
 	bool is_more = registry_age(w->shared->registry, now_ns);
 	receipts_age(w->shared->receipts, now_ns / 1000000);
 	is_more |= relief_on_aging(w->shared);
@@ -137,6 +139,7 @@ static void on_drain_timer(uv_timer_t *timer)
  * ended evenly over the time given. */
 static void start_draining(struct worker *w)
 {
+	CHECK_ON_THREAD(w->owner);
 	w->group.is_draining = true;
 	w->drain_total = w->group.states[CONN_WEBSOCKET] +
 			 w->group.states[CONN_EVENT_STREAM];
@@ -153,6 +156,7 @@ static void drain(struct worker *w)
 	uint64_t past = now_ms() - w->drain_from_ms;
 	size_t due = w->drain_total;
 
+	CHECK_ON_THREAD(w->owner);
 	if (past < spread)
 		due = (size_t)(w->drain_total * past / spread);
 	if (due > w->drain_ended + DRAIN_SOME) {
@@ -189,6 +193,7 @@ static void adopt(struct worker *w, struct accepted accepted)
 
 static void obey(struct worker *w, unsigned orders, size_t mail_count)
 {
+	CHECK_ON_THREAD(w->owner);
 	if (orders & MAILBOX_DUMP)
 		dump(w, mail_count);
 	if (orders & MAILBOX_DRAIN)
@@ -260,6 +265,7 @@ static void handle_mail(struct worker *w, const struct mail *mail)
  * keeps the loop any more. */
 static void close_all(struct worker *w)
 {
+	CHECK_ON_THREAD(w->owner);
 	mailbox_close(&w->mailbox);
 	uv_close((uv_handle_t *)&w->prepare, NULL);
 	uv_close((uv_handle_t *)&w->tick, NULL);
@@ -275,6 +281,7 @@ static void on_prepare(uv_prepare_t *prepare)
 	struct mail mail;
 	int rounds = 0;
 
+	CHECK_ON_THREAD(w->owner);
 	conn_group_take_turns(&w->group);
 	do {
 		if (take_mail(w, &mail))
@@ -354,6 +361,7 @@ static void worker_main(void *arg)
 
 	snprintf(name, sizeof name, "isi-worker-%u", w->index);
 	pthread_setname_np(pthread_self(), name);
+	w->owner = uv_thread_self();
 	mailbox_set_owner(&w->mailbox);
 	w->start_error = open_all(w);
 	if (w->start_error != 0)

@@ -93,6 +93,7 @@ struct worker {
 	unsigned index;
 	struct worker_shared *shared;
 	uv_thread_t thread;
+	uv_thread_t owner; /* the same, known to it from the start */
 	uv_sem_t started;
 	int start_error;
 	struct mailbox mailbox; /* its own lock */
