@@ -10,6 +10,7 @@ struct session *routes_session(struct conn *c)
 {
 	struct client *client = conn_user(c);
 
+	CHECK_ON_THREAD(conn_group_of(c)->owner);
 	if (client->session == NULL) {
 		client->session = calloc(1, sizeof *client->session);
 		if (client->session != NULL)

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <uv.h>
 
@@ -34,6 +35,19 @@ struct rwlock {
 	enum lock_rank rank;
 #endif
 };
+
+/* For one in static memory. */
+#ifdef ISIMUD_DEBUG
+#define LOCK_INITIALIZER(of_rank)                                              \
+	{                                                                      \
+		.mutex = PTHREAD_MUTEX_INITIALIZER, .rank = (of_rank)          \
+	}
+#else
+#define LOCK_INITIALIZER(of_rank)                                              \
+	{                                                                      \
+		.mutex = PTHREAD_MUTEX_INITIALIZER                             \
+	}
+#endif
 
 /* Return 0 or a UV_E…. */
 int lock_init(struct lock *l, enum lock_rank rank);

@@ -1,7 +1,7 @@
 /* relief.c - history first, then connections. */
 #include "server/relief.h"
-#include "base/check.h"
 
+#include "base/check.h"
 #include "base/memory.h"
 #include "server/room.h"
 

@@ -4,12 +4,12 @@
 
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/lock.h"
 #include "codec/cursor.h"
 #include "codec/deflate.h"
 #include "codec/envelope.h"
 #include "codec/sse.h"
 
-#include <pthread.h>
 #include <uv.h>
 
 /* More than any form needs beside the data and the topic's names, escapes left
@@ -22,17 +22,16 @@
 #define COMPRESSED_MIN (sizeof(struct message_encoding) + FRAMING_START_MAX)
 
 /* Who compresses a message holds one of these locks, chosen by the message; who
- * wants the same meanwhile waits, no longer than it would take itself. Leaf
- * locks. */
+ * wants the same meanwhile waits, no longer than it would take itself. */
 #define COMPRESSING_LOCKS 16
-#define UNLOCKED          PTHREAD_MUTEX_INITIALIZER
-static uv_mutex_t compressing[COMPRESSING_LOCKS] = {
+#define UNLOCKED          LOCK_INITIALIZER(LOCK_LEAF)
+static struct lock compressing[COMPRESSING_LOCKS] = {
 	UNLOCKED, UNLOCKED, UNLOCKED, UNLOCKED, UNLOCKED, UNLOCKED,
 	UNLOCKED, UNLOCKED, UNLOCKED, UNLOCKED, UNLOCKED, UNLOCKED,
 	UNLOCKED, UNLOCKED, UNLOCKED, UNLOCKED,
 };
 
-static uv_mutex_t *lock_of(const struct message *m)
+static struct lock *lock_of(const struct message *m)
 {
 	return &compressing[((uintptr_t)m >> 6) % COMPRESSING_LOCKS];
 }
@@ -302,16 +301,16 @@ static struct message_encoding *make_once(struct message *m,
 					  const struct message_source *source,
 					  bool *is_apart)
 {
-	uv_mutex_t *lock = lock_of(m);
+	struct lock *lock = lock_of(m);
 
 	*is_apart = false;
 	if (!message_has_room(m, COMPRESSED_MIN))
 		return make(m, form, source, is_apart);
-	uv_mutex_lock(lock);
+	lock_acquire(lock);
 	struct message_encoding *e = message_find(m, form);
 	if (e == NULL)
 		e = make(m, form, source, is_apart);
-	uv_mutex_unlock(lock);
+	lock_release(lock);
 	return e;
 }
 
