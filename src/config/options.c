@@ -80,8 +80,8 @@ static enum options_command command_of(const char *argument)
 
 /* An argument that is no flag at all may be a password that lost its flag: it
  * is told by its place. */
-static int refuse(char **arguments, char *const *wrong,
-		  char error[static CONFIG_ERROR_MAX])
+static int refuse_option(char **arguments, char *const *wrong,
+			 char error[static CONFIG_ERROR_MAX])
 {
 	if (strncmp(*wrong, "--", 2) == 0)
 		snprintf(error, CONFIG_ERROR_MAX,
@@ -115,7 +115,7 @@ int options_parse(char **arguments, enum options_command *command,
 		}
 		name_of_flag(*a, name);
 		if (name[0] == '\0')
-			return refuse(arguments, a, error);
+			return refuse_option(arguments, a, error);
 		if (value_of_flag(a) == NULL) {
 			snprintf(error, CONFIG_ERROR_MAX, "%s needs a value",
 				 *a);

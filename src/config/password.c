@@ -20,7 +20,7 @@
 
 /* Reads what is left of an open file. Returns 0, or a UV_E…; UV_EFBIG if there
  * is more than FILE_MAX_BYTES. */
-static int read_all(int file, struct buf *out)
+static int read_rest(int file, struct buf *out)
 {
 	/* Reserved at once: growing would leave copies behind. */
 	int rv = buf_reserve(out, FILE_MAX_BYTES + 1);
@@ -54,13 +54,13 @@ static int read_regular_file(const char *path, struct buf *out)
 	else if (!S_ISREG(status.st_mode))
 		rv = S_ISDIR(status.st_mode) ? UV_EISDIR : UV_EINVAL;
 	else
-		rv = read_all(file, out);
+		rv = read_rest(file, out);
 	close(file);
 	return rv;
 }
 
 /* Finds the lines. Returns NULL, or what is wrong. */
-static const char *split(struct config_passwords *p)
+static const char *find_lines(struct config_passwords *p)
 {
 	struct span rest = {p->bytes.bytes, p->bytes.len};
 
@@ -98,7 +98,7 @@ static int read_password_file(const char *path, struct config_passwords *out,
 			 "PASSWORD_FILE can't be read: %s", why);
 		return rv == UV_ENOMEM ? rv : UV_EINVAL;
 	}
-	const char *wrong = split(out);
+	const char *wrong = find_lines(out);
 	if (wrong == NULL)
 		return 0;
 	snprintf(error, CONFIG_ERROR_MAX, "PASSWORD_FILE %s", wrong);

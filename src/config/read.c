@@ -114,7 +114,7 @@ static const char *read_format(const char *text, bool *is_json)
 #define SERVERS_MAX 16
 
 /* A URL of a NATS server, of `len` bytes: nats:// or tls://, then a host. */
-static bool is_server(const char *url, size_t len)
+static bool is_nats_server(const char *url, size_t len)
 {
 	static const char *const schemes[] = {"nats://", "tls://"};
 
@@ -130,7 +130,7 @@ static const char *check_servers(const char *text)
 {
 	for (unsigned i = 0; i < SERVERS_MAX; i++) {
 		size_t len = strcspn(text, ",");
-		if (!is_server(text, len))
+		if (!is_nats_server(text, len))
 			break;
 		if (text[len] == '\0')
 			return NULL;

@@ -74,7 +74,7 @@ void conn_give_back(struct conn *c)
 	conn_account(c);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_handle_closed(uv_handle_t *handle)
 {
 	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
 	struct conn_group *g = c->group;
@@ -99,8 +99,8 @@ static void close_handle(struct conn *c, bool has_unsent)
 	/* What the peer does not read must not occupy the kernel either: a
 	 * reset frees it at once. */
 	if (!has_unsent || kind == LISTENER_UNIX ||
-	    uv_tcp_close_reset(&c->tcp, on_closed) != 0)
-		uv_close(&c->handle, on_closed);
+	    uv_tcp_close_reset(&c->tcp, on_handle_closed) != 0)
+		uv_close(&c->handle, on_handle_closed);
 	if (g->on_closed != NULL)
 		g->on_closed(g, kind);
 }

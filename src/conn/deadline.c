@@ -9,7 +9,7 @@
  * many clients came in one and the same moment. */
 #define SOME 256
 
-static void on_timer(uv_timer_t *timer);
+static void on_deadline_timer(uv_timer_t *timer);
 
 int deadlines_open(struct deadlines *all, uv_loop_t *loop,
 		   const uint64_t durations_ms[static DEADLINE_KINDS],
@@ -57,11 +57,11 @@ static void set_timer(struct deadlines *all, uint64_t due_ms)
 	if (all->timer_due_ms != 0 && all->timer_due_ms <= due_ms)
 		return;
 	all->timer_due_ms = due_ms;
-	CHECK(uv_timer_start(&all->timer, on_timer,
+	CHECK(uv_timer_start(&all->timer, on_deadline_timer,
 			     due_ms > now ? due_ms - now : 0, 0) == 0);
 }
 
-static void on_timer(uv_timer_t *timer)
+static void on_deadline_timer(uv_timer_t *timer)
 {
 	struct deadlines *all = CONTAINER_OF(timer, struct deadlines, timer);
 	uint64_t now = uv_now(timer->loop);

@@ -13,7 +13,7 @@ static uint32_t cap_of(const struct outq *q)
 	return q->cap == 0 ? OUTQ_FEW : q->cap;
 }
 
-static struct chunk **slot(struct outq *q, uint32_t i)
+static struct chunk **chunk_slot(struct outq *q, uint32_t i)
 {
 	struct chunk **slots = q->cap == 0 ? q->few : q->many;
 	return &slots[(q->head + i) & (cap_of(q) - 1)];
@@ -33,7 +33,7 @@ static void free_many(struct outq *q)
 	free(q->many);
 }
 
-static int grow(struct outq *q)
+static int grow_queue(struct outq *q)
 {
 	uint32_t cap = 4 * cap_of(q);
 	struct chunk **many = calloc(cap, sizeof(struct chunk *));
@@ -41,7 +41,7 @@ static int grow(struct outq *q)
 		return UV_ENOMEM;
 	memory_charge(cap * sizeof(struct chunk *));
 	for (uint32_t i = 0; i < q->count; i++)
-		many[i] = *slot(q, i);
+		many[i] = *chunk_slot(q, i);
 	free_many(q);
 	q->many = many;
 	q->cap = cap;
@@ -64,9 +64,9 @@ void outq_fini(struct outq *q)
 
 int outq_push(struct outq *q, struct chunk *c)
 {
-	if (q->count == cap_of(q) && grow(q) != 0)
+	if (q->count == cap_of(q) && grow_queue(q) != 0)
 		return UV_ENOMEM;
-	*slot(q, q->count++) = chunk_ref(c);
+	*chunk_slot(q, q->count++) = chunk_ref(c);
 	q->bytes += c->len;
 	return 0;
 }
@@ -86,7 +86,8 @@ static void append_all(struct chunk *c, const struct span *pieces,
 int outq_write_pieces(struct outq *q, const struct span *pieces, unsigned count,
 		      uint32_t sealed)
 {
-	struct chunk *last = q->count > sealed ? *slot(q, q->count - 1) : NULL;
+	struct chunk *last =
+		q->count > sealed ? *chunk_slot(q, q->count - 1) : NULL;
 	size_t len = 0;
 
 	for (unsigned i = 0; i < count; i++)
@@ -144,7 +145,7 @@ void outq_consume(struct outq *q, size_t len)
 	CHECK(len <= q->bytes);
 	q->bytes -= len;
 	while (q->count > 0) {
-		struct chunk *c = *slot(q, 0);
+		struct chunk *c = *chunk_slot(q, 0);
 		size_t left = c->len - q->head_offset;
 		if (len < left) {
 			q->head_offset += (uint32_t)len;
@@ -161,7 +162,7 @@ void outq_consume(struct outq *q, size_t len)
 
 static void drop_newest(struct outq *q)
 {
-	struct chunk *c = *slot(q, --q->count);
+	struct chunk *c = *chunk_slot(q, --q->count);
 
 	q->bytes -= q->count == 0 ? c->len - q->head_offset : c->len;
 	chunk_unref(c);

@@ -77,7 +77,8 @@ static enum http_event read_request(struct conn *c, struct span *bytes)
 
 /* --- frames ------------------------------------------------------------- */
 
-static unsigned on_message(void *user, bool is_text, struct span message)
+static unsigned on_websocket_message(void *user, bool is_text,
+				     struct span message)
 {
 	struct conn *c = user;
 	c->is_overdue = false; /* it is another that may be unfinished now */
@@ -90,7 +91,7 @@ static unsigned on_message(void *user, bool is_text, struct span message)
 		       : 0;
 }
 
-static void on_reply(void *user, struct span frame)
+static void on_websocket_reply(void *user, struct span frame)
 {
 	struct conn *c = user;
 	/* One that is to be ended may lack the answer before this one. */
@@ -99,8 +100,8 @@ static void on_reply(void *user, struct span frame)
 }
 
 static const struct websocket_handler websocket_handler = {
-	.on_message = on_message,
-	.on_reply = on_reply,
+	.on_message = on_websocket_message,
+	.on_reply = on_websocket_reply,
 };
 
 static enum ending ending_of_code(unsigned code)
@@ -278,7 +279,7 @@ static void process(struct conn *c, struct span bytes)
 		account(c);
 }
 
-static void take_turn(struct stash *s)
+static void take_stash_turn(struct stash *s)
 {
 	/* http_read() fills it in. */
 	/* NOLINTNEXTLINE(clang-analyzer-core.*) */
@@ -305,13 +306,13 @@ void conn_group_take_turns(struct conn_group *g)
 	do {
 		struct stash *s = CONTAINER_OF(line.next, struct stash, link);
 		list_remove(&s->link);
-		take_turn(s);
+		take_stash_turn(s);
 	} while (!list_is_empty(&line) && uv_hrtime() < until_ns);
 	list_move_all(&g->line, &line);
 }
 
 /* Whether the time of this poll is up for a read of so many bytes. */
-static bool is_too_late(struct conn_group *g, size_t len)
+static bool is_poll_over_for(struct conn_group *g, size_t len)
 {
 	bool is_little = len <= LITTLE_BYTES;
 
@@ -336,10 +337,10 @@ static bool must_wait(const struct conn *c, size_t len)
 		return false; /* it is dropped */
 	if (len + (c->charged - idle) > MUCH_BYTES)
 		return true;
-	return is_too_late(c->group, len);
+	return is_poll_over_for(c->group, len);
 }
 
-static void take(struct conn *c, struct span bytes)
+static void take_bytes(struct conn *c, struct span bytes)
 {
 	if (!must_wait(c, bytes.len)) {
 		process(c, bytes);
@@ -374,7 +375,7 @@ void conn_on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 	if (len > 0) {
 		c->was_heard = true;
 		stats_add(c->group->stats, STATS_bytes_in, (uint64_t)len);
-		take(c, (struct span){buf->base, (size_t)len});
+		take_bytes(c, (struct span){buf->base, (size_t)len});
 	} else if (len == UV_EOF && conn_reads_requests(c) &&
 		   c->outq.bytes > 0) {
 		/* A peer that has shut its side is answered all the same. */

@@ -40,7 +40,7 @@ void subscribers_lossy_free(struct subscriber *s)
 
 /* --- what waits ----------------------------------------------------------- */
 
-static struct message **slot(const struct lossy *l, uint32_t i)
+static struct message **waiting_slot(const struct lossy *l, uint32_t i)
 {
 	return &l->waiting[(l->head + i) & (l->cap - 1)];
 }
@@ -54,7 +54,7 @@ static void free_ring(struct lossy *l)
 	l->head = 0;
 }
 
-static int grow(struct lossy *l)
+static int grow_waiting(struct lossy *l)
 {
 	uint32_t cap = l->cap == 0 ? RING_MIN : 2 * l->cap;
 	struct message **waiting = calloc(cap, sizeof(struct message *));
@@ -62,7 +62,7 @@ static int grow(struct lossy *l)
 	if (waiting == NULL)
 		return UV_ENOMEM;
 	for (uint32_t i = 0; i < l->count; i++)
-		waiting[i] = *slot(l, i);
+		waiting[i] = *waiting_slot(l, i);
 	free_ring(l);
 	memory_charge(cap * sizeof(struct message *));
 	l->waiting = waiting;
@@ -77,11 +77,11 @@ static void note_bytes(struct lossy *l, size_t more, size_t less)
 }
 
 /* Takes a reference of its own. */
-static int append(struct lossy *l, struct message *m)
+static int append_waiting(struct lossy *l, struct message *m)
 {
-	if (l->count == l->cap && grow(l) != 0)
+	if (l->count == l->cap && grow_waiting(l) != 0)
 		return UV_ENOMEM;
-	*slot(l, l->count++) = message_ref(m, 1);
+	*waiting_slot(l, l->count++) = message_ref(m, 1);
 	note_bytes(l, m->size, 0);
 	return 0;
 }
@@ -89,7 +89,7 @@ static int append(struct lossy *l, struct message *m)
 /* Takes the oldest off, with its reference; an empty ring keeps no memory. */
 static struct message *take_oldest(struct lossy *l)
 {
-	struct message *m = *slot(l, 0);
+	struct message *m = *waiting_slot(l, 0);
 
 	note_bytes(l, 0, m->size);
 	l->head = (l->head + 1) & (l->cap - 1);
@@ -137,7 +137,7 @@ static void lose_up_to(struct subscribers *all, struct lossy *l,
 /* Drops the oldest until a further `len` bytes are within the limit. Returns
  * whether they are: the queue alone may be too long. A message alone is never
  * too much. */
-static bool make_room(struct subscribers *all, struct lossy *l, size_t len)
+static bool drop_for_room(struct subscribers *all, struct lossy *l, size_t len)
 {
 	for (;;) {
 		size_t waiting = *l->shared_bytes;
@@ -204,7 +204,7 @@ static void send_oldest(struct subscribers *all, struct lossy *l)
 }
 
 /* A peer that reads takes what is queued, and then there is room again. */
-static bool has_room(struct conn *c)
+static bool has_room_now(struct conn *c)
 {
 	if (!conn_has_room(c))
 		conn_write_now(c);
@@ -212,11 +212,11 @@ static bool has_room(struct conn *c)
 }
 
 /* As subscribers_feed(). */
-static bool feed(struct subscribers *all, struct lossy *l)
+static bool feed_lossy(struct subscribers *all, struct lossy *l)
 {
 	CHECK_ON_THREAD(all->owner);
 	while (l->gap_from != 0 || l->count > 0) {
-		if (!has_room(l->subscriber.conn)) {
+		if (!has_room_now(l->subscriber.conn)) {
 			conn_wait_for_room(l->subscriber.conn);
 			return false;
 		}
@@ -230,7 +230,7 @@ static bool feed(struct subscribers *all, struct lossy *l)
 
 bool subscribers_feed(struct subscribers *all, struct subscriber *s)
 {
-	return feed(all, lossy_of(s));
+	return feed_lossy(all, lossy_of(s));
 }
 
 void subscribers_offer(struct subscribers *all, struct lossy *l,
@@ -241,10 +241,10 @@ void subscribers_offer(struct subscribers *all, struct lossy *l,
 	if (m->sequence <= l->subscriber.since)
 		return;
 	l->subscriber.since = m->sequence;
-	bool is_next = feed(all, l) && has_room(c);
-	bool is_taken =
-		is_next ? send_now(all, l, m)
-			: make_room(all, l, m->size) && append(l, m) == 0;
+	bool is_next = feed_lossy(all, l) && has_room_now(c);
+	bool is_taken = is_next ? send_now(all, l, m)
+				: drop_for_room(all, l, m->size) &&
+					  append_waiting(l, m) == 0;
 	if (!is_taken)
 		lose_up_to(all, l, m);
 	if (!is_taken || !is_next)

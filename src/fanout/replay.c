@@ -85,8 +85,8 @@ static void send_batch(struct subscribers *all, struct subscriber *s)
 }
 
 /* Sends `m`, or joins it to what send_batch() is to send. */
-static void send_message(struct subscribers *all, struct subscriber *s,
-			 struct message *m)
+static void replay_message(struct subscribers *all, struct subscriber *s,
+			   struct message *m)
 {
 	struct message_source source = local_topic_source(all, s->topic);
 	enum message_form form = (enum message_form)s->form;
@@ -112,7 +112,8 @@ static void send_message(struct subscribers *all, struct subscriber *s,
 /* The next step of one that is behind. Returns whether there was one, and adds
  * to
  * `*bytes` those of its message. */
-static bool step(struct subscribers *all, struct subscriber *s, size_t *bytes)
+static bool replay_step(struct subscribers *all, struct subscriber *s,
+			size_t *bytes)
 {
 	struct replay *replay = s->replay;
 	uint64_t before = replay->since;
@@ -132,7 +133,7 @@ static bool step(struct subscribers *all, struct subscriber *s, size_t *bytes)
 		return true;
 	}
 	*bytes += reading.message->frame_len;
-	send_message(all, s, reading.message);
+	replay_message(all, s, reading.message);
 	message_unref(reading.message, 1);
 	stats_add(all->stats, STATS_replayed, 1);
 	if (!s->has_cursor)
@@ -152,7 +153,7 @@ bool subscribers_catch_up(struct subscribers *all, struct subscriber *s)
 	return true;
 }
 
-static void take_turn(struct subscribers *all, struct subscriber *s)
+static void take_replay_turn(struct subscribers *all, struct subscriber *s)
 {
 	size_t bytes = 0;
 
@@ -161,7 +162,7 @@ static void take_turn(struct subscribers *all, struct subscriber *s)
 		if (all->batch.len >= JOIN_MAX_BYTES)
 			send_batch(all, s);
 		if (bytes >= TURN_BYTES || !conn_has_room(s->conn) ||
-		    !step(all, s, &bytes))
+		    !replay_step(all, s, &bytes))
 			break;
 	}
 	send_batch(all, s);
@@ -180,6 +181,6 @@ void subscribers_take_turns(struct subscribers *all, uint64_t until_ns)
 		if (!subscribers_has_turns(all))
 			return;
 		list_remove(&replay->link);
-		take_turn(all, replay->subscriber);
+		take_replay_turn(all, replay->subscriber);
 	} while (uv_hrtime() < until_ns);
 }

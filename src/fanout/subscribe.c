@@ -136,7 +136,7 @@ int subscribers_add(struct subscribers *all, struct subscriber *s,
 }
 
 /* It will not read what it still had to. */
-static void give_up(struct subscribers *all, struct subscriber *s)
+static void give_up_replay(struct subscribers *all, struct subscriber *s)
 {
 	uint64_t since = replay_since(s->replay);
 
@@ -158,7 +158,7 @@ void subscribers_remove(struct subscribers *all, struct subscriber *s)
 		subscribers_forget(lossy_of(s));
 	local_topic_take_out(local, s);
 	if (s->is_behind)
-		give_up(all, s);
+		give_up_replay(all, s);
 	s->topic = NULL;
 	stats_set_gauge(all->stats, STATS_GAUGE_subscriptions, --all->count);
 	leave_topic(all, local);

@@ -33,8 +33,8 @@ union address {
 };
 
 /* The address of `l`, and its length. Returns 0 or a UV_E…. */
-static int address_of(const struct config_listener *l, union address *out,
-		      socklen_t *len)
+static int listener_address(const struct config_listener *l, union address *out,
+			    socklen_t *len)
 {
 	memset(out, 0, sizeof *out);
 	*len = sizeof out->ip4;
@@ -111,7 +111,7 @@ int acceptor_listen(const struct config_listener *l, struct unix_path *path,
 	union address address = {.any.sa_family = AF_UNIX};
 	socklen_t len = 0;
 
-	int rv = l->is_unix ? 0 : address_of(l, &address, &len);
+	int rv = l->is_unix ? 0 : listener_address(l, &address, &len);
 	if (rv != 0)
 		return rv;
 	*fd = make_socket(&address);
@@ -227,7 +227,7 @@ static bool is_passing(int error)
 }
 
 /* Hands every worker its part of the batch, one wake-up for all of it. */
-static void hand_over(struct acceptor *a, unsigned count)
+static void hand_to_workers(struct acceptor *a, unsigned count)
 {
 	struct worker_shared *shared = a->shared;
 	unsigned workers = shared->workers_count;
@@ -273,13 +273,13 @@ static int accept_batch(struct acceptor *a, const struct acceptor_listener *l,
 	a->is_paused = false;
 	atomic_fetch_add_explicit(&a->shared->connections[l->kind], count,
 				  memory_order_relaxed);
-	hand_over(a, count);
+	hand_to_workers(a, count);
 	return error;
 }
 
 /* How many may be accepted by this door now: as many as there are places for,
  * and a few more, for which workers make room (room.c). */
-static size_t room_for(const struct acceptor *a, enum listener_kind kind)
+static size_t places_at(const struct acceptor *a, enum listener_kind kind)
 {
 	const struct descriptors_shares *shares = &a->shared->config->shares;
 	const _Atomic size_t *by_door = a->shared->connections;
@@ -299,7 +299,7 @@ static size_t room_for(const struct acceptor *a, enum listener_kind kind)
 }
 
 /* Lets workers make room first: they have been told by those that came. */
-static void wait_for_room(struct acceptor *a, uv_poll_t *poll)
+static void wait_for_places(struct acceptor *a, uv_poll_t *poll)
 {
 	uv_poll_stop(poll);
 	if (!uv_is_active((uv_handle_t *)&a->retry))
@@ -316,9 +316,9 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	(void)status;
 	(void)events;
 
-	size_t room = room_for(a, l->kind);
+	size_t room = places_at(a, l->kind);
 	if (room == 0) {
-		wait_for_room(a, poll);
+		wait_for_places(a, poll);
 		return;
 	}
 	if (room > l->expected)
@@ -343,7 +343,7 @@ static void accept_rest(struct acceptor *a, const struct acceptor_listener *l)
 			return;
 }
 
-static void close_all(struct acceptor *a)
+static void close_acceptor(struct acceptor *a)
 {
 	CHECK_ON_THREAD(a->owner);
 	for (unsigned i = 0; i < a->listeners_count; i++) {
@@ -359,13 +359,13 @@ static void close_all(struct acceptor *a)
 }
 
 /* The one thing that it is woken for is its end. */
-static void on_wake(uv_async_t *async)
+static void on_acceptor_wake(uv_async_t *async)
 {
 	struct acceptor *a = CONTAINER_OF(async, struct acceptor, wake);
 
 	for (unsigned i = 0; i < a->listeners_count; i++)
 		accept_rest(a, &a->listeners[i]);
-	close_all(a);
+	close_acceptor(a);
 }
 
 static void acceptor_main(void *arg)
@@ -459,7 +459,7 @@ int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 	int rv = uv_loop_init(&a->loop);
 	if (rv != 0)
 		goto err_listeners;
-	rv = uv_async_init(&a->loop, &a->wake, on_wake);
+	rv = uv_async_init(&a->loop, &a->wake, on_acceptor_wake);
 	if (rv != 0)
 		goto err_loop;
 	init_handles(a);
@@ -491,7 +491,7 @@ void acceptor_fini(struct acceptor *a)
 {
 	/* One that was never started still has its handles. */
 	if (!uv_is_closing((uv_handle_t *)&a->wake)) {
-		close_all(a);
+		close_acceptor(a);
 		uv_run(&a->loop, UV_RUN_DEFAULT);
 	}
 	if (a->spare >= 0)

@@ -97,7 +97,7 @@ static void applied(void *user, const struct record *r, uint64_t number)
 	buf_fini(&found);
 }
 
-static void renew(void *user, uint64_t epoch, uint64_t base)
+static void renew_registry(void *user, uint64_t epoch, uint64_t base)
 {
 	struct apply *a = user;
 	registry_renew(a->shared->registry, epoch, base);
@@ -117,7 +117,7 @@ static int count_topic(void *user, const struct registry_topic *t)
 	return 0;
 }
 
-static void count(void *user, struct counts *c, uint64_t *at)
+static void count_topics(void *user, struct counts *c, uint64_t *at)
 {
 	struct apply *a = user;
 	const struct span anybody = {0};
@@ -131,8 +131,8 @@ struct bus_sink apply_sink(struct apply *a)
 	return (struct bus_sink){.has_room = has_room,
 				 .apply = apply,
 				 .applied = applied,
-				 .renew = renew,
+				 .renew = renew_registry,
 				 .reached = reached,
-				 .count = count,
+				 .count = count_topics,
 				 .user = a};
 }

@@ -168,8 +168,8 @@ void handover_note_draining(struct handover *h)
 	(void)lockfile_write(&h->lock, LOCKFILE_DRAINING, 0);
 }
 
-static int save(struct handover *h, struct registry *r, size_t *topics,
-		char error[static HISTORY_FILE_ERROR_MAX])
+static int save_file(struct handover *h, struct registry *r, size_t *topics,
+		     char error[static HISTORY_FILE_ERROR_MAX])
 {
 	uint64_t now_ms = history_file_now_ms();
 
@@ -195,7 +195,7 @@ void handover_save(struct handover *h, struct registry *r)
 
 	/* What could not be read is still good if nobody was served since. */
 	if (h->path != NULL && (h->has_read || h->has_served)) {
-		if (save(h, r, &topics, error) == 0)
+		if (save_file(h, r, &topics, error) == 0)
 			log_event(LOG_INFO, "history_saved",
 				  LOG_FIELDS(log_number("topics", topics)),
 				  "saved the history of %zu topics", topics);

@@ -40,8 +40,8 @@ static size_t others_max(const struct worker_shared *shared)
 /* Whether there are more connections than there may be. `kind`: by which door
  * one has come. Where memory is tight, a new one is let in, for it may publish,
  * and another goes. */
-static bool is_over(const struct worker_shared *shared, enum listener_kind kind,
-		    struct excess *excess)
+static bool are_too_many(const struct worker_shared *shared,
+			 enum listener_kind kind, struct excess *excess)
 {
 	const struct descriptors_shares *shares = &shared->config->shares;
 	size_t tcp = atomic_load_explicit(&shared->connections[LISTENER_TCP],
@@ -77,7 +77,7 @@ bool room_make(struct worker *w, enum listener_kind kind)
 	struct excess excess;
 
 	CHECK_ON_THREAD(w->owner);
-	while (is_over(w->shared, kind, &excess)) {
+	while (are_too_many(w->shared, kind, &excess)) {
 		size_t part = excess.others_max / w->shared->workers_count;
 		if (conn_group_others(&w->group, excess.room) <=
 			    (part > 0 ? part : 1) ||

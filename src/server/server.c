@@ -190,7 +190,7 @@ static int start_workers(struct server *s)
 	return 0;
 }
 
-static void post_all(struct server *s, enum mailbox_order order)
+static void order_all(struct server *s, enum mailbox_order order)
 {
 	for (unsigned i = 0; i < s->started; i++)
 		mailbox_post_order(s->mailboxes[i], order);
@@ -200,7 +200,7 @@ static void stop_workers(struct server *s)
 {
 	/* It posts to the workers, which ask it how it is. */
 	bus_stop(s->shared.bus);
-	post_all(s, MAILBOX_STOP);
+	order_all(s, MAILBOX_STOP);
 	for (unsigned i = 0; i < s->started; i++)
 		worker_join(s->workers[i]);
 	s->started = 0;
@@ -224,9 +224,9 @@ static void log_counters(const struct server *s)
 	log_event(LOG_INFO, "counters", fields, STATS_COUNT + 2, "counters:");
 }
 
-static void dump(struct server *s)
+static void dump_all(struct server *s)
 {
-	post_all(s, MAILBOX_DUMP);
+	order_all(s, MAILBOX_DUMP);
 	log_counters(s);
 }
 
@@ -251,7 +251,7 @@ static void wait_for_stop(struct server *s)
 		if (number == 0)
 			rotation_look(&s->rotation, s->shared.config);
 		else if (number == SIGUSR1)
-			dump(s);
+			dump_all(s);
 		else if (number == SIGHUP)
 			rotation_reload(&s->rotation, s->shared.config);
 #ifdef ISIMUD_DEBUG
@@ -299,7 +299,7 @@ static void drain_subscribers(struct server *s, uint64_t start_ms)
 	if (wait_for_none(s, worker_subscribers, start_ms + all / 10))
 		return;
 	s->shared.drain_spread_ms = all * 7 / 10;
-	post_all(s, MAILBOX_DRAIN);
+	order_all(s, MAILBOX_DRAIN);
 	wait_for_none(s, worker_subscribers, start_ms + all * 8 / 10);
 }
 
@@ -328,7 +328,7 @@ static void answer_publishers(struct server *s)
 		      uv_hrtime() / 1000000 + LAST_ANSWERS_MS);
 }
 
-static void drain(struct server *s)
+static void drain_all(struct server *s)
 {
 	uint64_t start = uv_hrtime() / 1000000;
 
@@ -336,11 +336,11 @@ static void drain(struct server *s)
 	if (s->shared.config->drain_ms > 0)
 		drain_subscribers(s, start);
 	acceptor_stop(&s->acceptor);
-	post_all(s, MAILBOX_STOP);
+	order_all(s, MAILBOX_STOP);
 	uint64_t now = uv_hrtime() / 1000000;
 	wait_for_none(s, worker_connections, now + rest_ms(s, start, now));
 	answer_publishers(s);
-	post_all(s, MAILBOX_ABORT);
+	order_all(s, MAILBOX_ABORT);
 }
 
 /* --- start and stop ------------------------------------------------------ */
@@ -435,8 +435,9 @@ static void note_on_paths(struct server *s, enum lockfile_state state)
 }
 
 /* Accepts until told to stop. Takes the listeners. */
-static int serve(struct server *s, const struct acceptor_listener *listeners,
-		 const unsigned *ports, unsigned count)
+static int accept_until_stopped(struct server *s,
+				const struct acceptor_listener *listeners,
+				const unsigned *ports, unsigned count)
 {
 	int rv = acceptor_init(&s->acceptor, &s->shared, listeners, count);
 	if (rv != 0) {
@@ -455,7 +456,7 @@ static int serve(struct server *s, const struct acceptor_listener *listeners,
 		unblock_stop_signals();
 		handover_note_draining(&s->handover);
 		note_on_paths(s, LOCKFILE_DRAINING);
-		drain(s);
+		drain_all(s);
 	} else {
 		log_start_failed(rv);
 	}
@@ -536,7 +537,7 @@ static int start_bus(struct server *s)
 	return rv;
 }
 
-static int start(struct server *s)
+static int start_threads(struct server *s)
 {
 	const struct config *c = s->shared.config;
 	struct acceptor_listener listeners[ACCEPTOR_LISTENERS_MAX];
@@ -560,7 +561,7 @@ static int start(struct server *s)
 		is_logged = rv != 0;
 	}
 	if (rv == 0)
-		return serve(s, listeners, ports, count);
+		return accept_until_stopped(s, listeners, ports, count);
 	while (count-- > 0) {
 		if (listeners[count].path != NULL)
 			unix_path_leave(listeners[count].path);
@@ -584,7 +585,7 @@ int server_run(const struct config *config, const struct worker_app *app)
 	if (rv != 0 && rv != UV_ECANCELED)
 		return SERVER_CONFLICT;
 	if (rv == 0) {
-		rv = start(&s);
+		rv = start_threads(&s);
 		stop_workers(&s);
 		handover_save(&s.handover, s.shared.registry);
 		bus_free(s.shared.bus);

@@ -2,7 +2,7 @@
  * are, and whether the loops turn. */
 #include "server/worker.h"
 
-static size_t sum(const _Atomic size_t by_door[static LISTENER_KINDS])
+static size_t sum_of_doors(const _Atomic size_t by_door[static LISTENER_KINDS])
 {
 	size_t all = 0;
 
@@ -33,7 +33,7 @@ uint64_t worker_count_subscribers(const struct worker_shared *shared,
 
 size_t worker_subscribers(const struct worker_shared *shared)
 {
-	return sum(shared->subscribers);
+	return sum_of_doors(shared->subscribers);
 }
 
 bool worker_has_place(const struct worker_shared *shared)
@@ -48,7 +48,7 @@ bool worker_has_place(const struct worker_shared *shared)
 
 size_t worker_connections(const struct worker_shared *shared)
 {
-	return sum(shared->connections);
+	return sum_of_doors(shared->connections);
 }
 
 bool worker_all_turn(const struct worker_shared *shared)

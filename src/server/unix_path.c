@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-static int address_of(const char *path, struct sockaddr_un *out)
+static int address_of_path(const char *path, struct sockaddr_un *out)
 {
 	memset(out, 0, sizeof *out);
 	out->sun_family = AF_UNIX;
@@ -47,7 +47,7 @@ int unix_path_take(struct unix_path *p, const char *path,
 {
 	struct sockaddr_un address;
 
-	int rv = address_of(path, &address);
+	int rv = address_of_path(path, &address);
 	if (rv != 0)
 		return rv;
 	rv = handover_lock(&p->lock, path, &p->found, c, signals);
@@ -63,7 +63,7 @@ int unix_path_bind(struct unix_path *p, int fd, mode_t mode)
 	struct sockaddr_un address;
 	struct stat info;
 
-	int rv = address_of(p->path, &address);
+	int rv = address_of_path(p->path, &address);
 	if (rv != 0)
 		return rv;
 	/* Linux: the file gets the socket's mode, less the umask; chmod() then

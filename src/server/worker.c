@@ -25,7 +25,7 @@ static struct worker *worker_of(struct conn_group *g)
 	return CONTAINER_OF(g, struct worker, group);
 }
 
-static void on_wake(uv_async_t *async)
+static void on_worker_wake(uv_async_t *async)
 {
 	(void)async; /* the mail is taken before the next poll */
 }
@@ -36,12 +36,12 @@ static void count_out(struct worker *w, enum listener_kind kind)
 				  memory_order_relaxed);
 }
 
-static void on_closed(struct conn_group *g, enum listener_kind kind)
+static void on_conn_closed(struct conn_group *g, enum listener_kind kind)
 {
 	count_out(worker_of(g), kind);
 }
 
-static void dump(struct worker *w, size_t mail_count)
+static void dump_worker(struct worker *w, size_t mail_count)
 {
 	size_t states[CONN_STATES];
 	size_t queued;
@@ -65,7 +65,7 @@ static void dump(struct worker *w, size_t mail_count)
 
 /* --- ticks: signs of life, gauges --------------------------------------- */
 
-static uint64_t now_ms(void)
+static uint64_t worker_now_ms(void)
 {
 	return uv_hrtime() / 1000000;
 }
@@ -91,10 +91,10 @@ static void set_gauges(struct worker *w)
 	w->mail_most = 0;
 }
 
-static void on_tick(uv_timer_t *timer)
+static void on_worker_tick(uv_timer_t *timer)
 {
 	struct worker *w = CONTAINER_OF(timer, struct worker, tick);
-	uint64_t now = now_ms();
+	uint64_t now = worker_now_ms();
 	uint64_t lag_us =
 		now > w->tick_due_ms ? (now - w->tick_due_ms) * 1000 : 0;
 
@@ -132,7 +132,7 @@ static void on_aging_timer(uv_timer_t *timer)
 
 static void on_drain_timer(uv_timer_t *timer)
 {
-	(void)timer; /* drain() runs before the next poll */
+	(void)timer; /* end_due() runs before the next poll */
 }
 
 /* From now on answers end their connections; WebSockets and event streams are
@@ -143,17 +143,17 @@ static void start_draining(struct worker *w)
 	w->group.is_draining = true;
 	w->drain_total = w->group.states[CONN_WEBSOCKET] +
 			 w->group.states[CONN_EVENT_STREAM];
-	w->drain_from_ms = now_ms();
+	w->drain_from_ms = worker_now_ms();
 	uv_timer_start(&w->drain, on_drain_timer, 0, DRAIN_STEP_MS);
 }
 
 /* Ends as many as are due, some at a time. Comes after all mail is delivered
  * that was taken, so that whatever was answered 200 before is sent before
  * Close. */
-static void drain(struct worker *w)
+static void end_due(struct worker *w)
 {
 	uint64_t spread = w->shared->drain_spread_ms;
-	uint64_t past = now_ms() - w->drain_from_ms;
+	uint64_t past = worker_now_ms() - w->drain_from_ms;
 	size_t due = w->drain_total;
 
 	CHECK_ON_THREAD(w->owner);
@@ -187,7 +187,7 @@ static void adopt(struct worker *w, struct accepted accepted)
 		  LOG_FIELDS(log_text("error", uv_err_name(rv)),
 			     log_number("worker", w->index)),
 		  "a connection was dropped: %s", uv_strerror(rv));
-	if (w->group.count == before) /* else on_closed() has counted it */
+	if (w->group.count == before) /* else on_conn_closed() has counted it */
 		count_out(w, accepted.kind);
 }
 
@@ -195,7 +195,7 @@ static void obey(struct worker *w, unsigned orders, size_t mail_count)
 {
 	CHECK_ON_THREAD(w->owner);
 	if (orders & MAILBOX_DUMP)
-		dump(w, mail_count);
+		dump_worker(w, mail_count);
 	if (orders & MAILBOX_DRAIN)
 		start_draining(w);
 	if (orders & MAILBOX_MAKE_ROOM) /* another worker has none to end */
@@ -213,7 +213,7 @@ static void obey(struct worker *w, unsigned orders, size_t mail_count)
 #endif
 }
 
-static void hand_over(struct worker *w, struct mailbox_note *notes)
+static void hand_notes_over(struct worker *w, struct mailbox_note *notes)
 {
 	while (notes != NULL) {
 		struct mailbox_note *note = notes;
@@ -232,7 +232,7 @@ static void stop(struct worker *w)
 
 /* As long as there is more to deliver than time, messages stay where they count
  * against MAX_MAILBOX. */
-static bool take_mail(struct worker *w, struct mail *mail)
+static bool take_worker_mail(struct worker *w, struct mail *mail)
 {
 	if (!w->is_behind)
 		return mailbox_take(&w->mailbox, mail);
@@ -255,7 +255,7 @@ static void handle_mail(struct worker *w, const struct mail *mail)
 			w->state, mail->messages, uv_hrtime() + CONN_ROUND_NS);
 	if (w->mail_most < mail->messages_count)
 		w->mail_most = mail->messages_count;
-	hand_over(w, mail->notes);
+	hand_notes_over(w, mail->notes);
 	obey(w, mail->orders, mail->messages_count);
 }
 
@@ -263,7 +263,7 @@ static void handle_mail(struct worker *w, const struct mail *mail)
 
 /* No connection is left, and no mail, so no topic of ours is either: nothing
  * keeps the loop any more. */
-static void close_all(struct worker *w)
+static void close_worker(struct worker *w)
 {
 	CHECK_ON_THREAD(w->owner);
 	mailbox_close(&w->mailbox);
@@ -284,10 +284,10 @@ static void on_prepare(uv_prepare_t *prepare)
 	CHECK_ON_THREAD(w->owner);
 	conn_group_take_turns(&w->group);
 	do {
-		if (take_mail(w, &mail))
+		if (take_worker_mail(w, &mail))
 			handle_mail(w, &mail);
 		if (w->group.is_draining && !w->is_behind)
-			drain(w);
+			end_due(w);
 		if (w->is_stop_due && !w->is_behind)
 			stop(w);
 		conn_group_flush(&w->group);
@@ -298,7 +298,7 @@ static void on_prepare(uv_prepare_t *prepare)
 	if (rounds == MAIL_ROUNDS_MAX || w->is_behind)
 		uv_async_send(&w->mailbox.async);
 	else if (w->is_stopping && w->group.count == 0)
-		close_all(w);
+		close_worker(w);
 }
 
 static struct conn_limits limits_of(const struct worker_shared *shared)
@@ -339,16 +339,16 @@ static int open_all(struct worker *w)
 		app->close(w->state);
 		return rv;
 	}
-	w->group.on_closed = on_closed;
+	w->group.on_closed = on_conn_closed;
 	w->group.subscribers = w->shared->subscribers;
 	uv_timer_init(&w->loop, &w->drain);
 	uv_timer_init(&w->loop, &w->aging);
 	if (w->index == 0)
 		uv_timer_start(&w->aging, on_aging_timer, AGING_MS, 0);
 	uv_timer_init(&w->loop, &w->tick);
-	w->tick_due_ms = now_ms();
+	w->tick_due_ms = worker_now_ms();
 	stats_set_gauge(&w->stats, STATS_GAUGE_beat_ms, w->tick_due_ms);
-	uv_timer_start(&w->tick, on_tick, 0, WORKER_TICK_MS);
+	uv_timer_start(&w->tick, on_worker_tick, 0, WORKER_TICK_MS);
 	uv_prepare_init(&w->loop, &w->prepare);
 	CHECK(uv_prepare_start(&w->prepare, on_prepare) == 0);
 	return 0;
@@ -382,7 +382,7 @@ int worker_init(struct worker *w, unsigned index, struct worker_shared *shared)
 	if (rv != 0)
 		goto err_loop;
 	rv = mailbox_open(&w->mailbox, &w->loop, index,
-			  shared->config->mailbox_max_bytes, on_wake);
+			  shared->config->mailbox_max_bytes, on_worker_wake);
 	if (rv == 0)
 		return 0;
 	uv_sem_destroy(&w->started);

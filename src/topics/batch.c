@@ -15,7 +15,7 @@
  * making them and locking all. */
 #define ATTEMPTS_MAX 4
 
-static bool is_in(uint64_t shards, unsigned i)
+static bool is_in_set(uint64_t shards, unsigned i)
 {
 	return (shards >> i & 1) != 0;
 }
@@ -25,14 +25,14 @@ _Static_assert(REGISTRY_SHARDS <= 64, "a set of shards is a word");
 static void lock_shards(struct registry *r, uint64_t shards)
 {
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
-		if (is_in(shards, i))
+		if (is_in_set(shards, i))
 			rwlock_read_acquire(&r->shards[i].lock);
 }
 
 static void unlock_shards(struct registry *r, uint64_t shards)
 {
 	for (unsigned i = 0; i < REGISTRY_SHARDS; i++)
-		if (is_in(shards, i))
+		if (is_in_set(shards, i))
 			rwlock_read_release(&r->shards[i].lock);
 }
 
@@ -133,7 +133,7 @@ static void give_back(const struct registry *r, const size_t *bytes,
 }
 
 /* Returns whether there is room for all; if not, nothing is reserved. */
-static bool reserve(const struct registry *r, const size_t *bytes)
+static bool reserve_mail(const struct registry *r, const size_t *bytes)
 {
 	for (unsigned w = 0; w < r->options.workers; w++) {
 		if (bytes[w] == 0 ||
@@ -223,7 +223,7 @@ static int post_all_locked(struct registry *r, struct registry_item *items,
 	size_t bytes[CONFIG_WORKERS_MAX] = {0};
 
 	measure_locked(r, items, count, bytes);
-	if (!reserve(r, bytes))
+	if (!reserve_mail(r, bytes))
 		return UV_ENOBUFS;
 	for (size_t i = 0; i < count; i++)
 		post_one_locked(r, &items[i], i >= first_kept);

@@ -113,8 +113,8 @@ static int write_body(struct buf *out, const struct message *m,
 				 : buf_append(out, data.bytes, data.len);
 }
 
-static size_t room_for(const struct message *m,
-		       const struct message_source *source)
+static size_t form_room(const struct message *m,
+			const struct message_source *source)
 {
 	return FORM_OVERHEAD + source->publisher.len + source->topic.len +
 	       m->frame_len;
@@ -150,7 +150,7 @@ static int write_plain(struct buf *out, size_t *start, const struct message *m,
 {
 	struct id id;
 
-	if (buf_reserve(out, FRAMING_START_MAX + room_for(m, source)) != 0)
+	if (buf_reserve(out, FRAMING_START_MAX + form_room(m, source)) != 0)
 		return UV_ENOMEM;
 	out->len += FRAMING_START_MAX;
 	size_t from = out->len;
@@ -232,7 +232,7 @@ static int write_compressed(struct buf *out, size_t *start,
 	out->len += FRAMING_START_MAX;
 	size_t from = out->len;
 	if (row->is_event || row->has_envelope) {
-		rv = buf_reserve(&body, room_for(m, source));
+		rv = buf_reserve(&body, form_room(m, source));
 		if (rv == 0)
 			rv = write_body(&body, m, form, source);
 		bytes = (struct span){body.bytes, body.len};
@@ -252,9 +252,9 @@ static int write_compressed(struct buf *out, size_t *start,
 
 /* Makes the encoding of a form. Where it is a WebSocket's and does not get
  * shorter, that is one without bytes. NULL without memory. */
-static struct message_encoding *encode(const struct message *m,
-				       enum message_form form,
-				       const struct message_source *source)
+static struct message_encoding *make_encoding(
+	const struct message *m, enum message_form form,
+	const struct message_source *source)
 {
 	struct buf out = {0};
 	size_t start = sizeof(struct message_encoding);
@@ -284,7 +284,7 @@ static struct message_encoding *make(struct message *m, enum message_form form,
 				     const struct message_source *source,
 				     bool *is_apart)
 {
-	struct message_encoding *mine = encode(m, form, source);
+	struct message_encoding *mine = make_encoding(m, form, source);
 
 	*is_apart = false;
 	if (mine == NULL)
@@ -421,8 +421,8 @@ static struct span frame_of(const struct message *m)
 
 /* Whether a form has the bytes of the one that it is made of: a WebSocket's
  * that is not compressed. */
-static bool is_plain(const struct message *m, enum message_form form,
-		     const struct message_source *source)
+static bool is_uncompressed(const struct message *m, enum message_form form,
+			    const struct message_source *source)
 {
 	return may_compress(form) && !row_of(form)->is_event &&
 	       !is_worth_it(m, source);
@@ -449,7 +449,7 @@ struct span message_encode(struct message *m, enum message_form form,
 	*apart = NULL;
 	if (form == MESSAGE_FRAME)
 		return frame_of(m);
-	if (is_plain(m, form, source))
+	if (is_uncompressed(m, form, source))
 		return message_encode(m, made_of, source, apart);
 	struct message_encoding *e =
 		find_or_make(m, lies_in ? made_of : form, source, &is_apart);
@@ -494,7 +494,7 @@ int message_append(struct buf *out, struct message *m, enum message_form form,
 	struct message_encoding *apart = NULL;
 	struct span bytes = {NULL, 0};
 
-	if (is_plain(m, form, source))
+	if (is_uncompressed(m, form, source))
 		form = row_of(form)->made_of;
 	if (form == MESSAGE_FRAME)
 		bytes = frame_of(m);

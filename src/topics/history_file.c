@@ -47,7 +47,7 @@ struct file {
 	const char *reason;          /* static text; NULL: what `error` says */
 };
 
-static void fail(struct file *f, int error, const char *reason)
+static void fail_file(struct file *f, int error, const char *reason)
 {
 	if (f->error != 0)
 		return;
@@ -57,7 +57,7 @@ static void fail(struct file *f, int error, const char *reason)
 
 static void fail_by_errno(struct file *f)
 {
-	fail(f, uv_translate_sys_error(errno), NULL);
+	fail_file(f, uv_translate_sys_error(errno), NULL);
 }
 
 static void describe(const struct file *f, const char *doing, const char *path,
@@ -109,7 +109,7 @@ static int sync_folder(const char *path)
 
 /* --- writing ------------------------------------------------------------- */
 
-static void put(struct file *f, const void *bytes, size_t len)
+static void put_exactly(struct file *f, const void *bytes, size_t len)
 {
 	if (f->error != 0 || len == 0)
 		return;
@@ -118,12 +118,12 @@ static void put(struct file *f, const void *bytes, size_t len)
 		fail_by_errno(f);
 }
 
-static void put_number(struct file *f, uint64_t number)
+static void put_file_number(struct file *f, uint64_t number)
 {
 	uint8_t bytes[8];
 
 	little_endian_write(bytes, number, sizeof bytes);
-	put(f, bytes, sizeof bytes);
+	put_exactly(f, bytes, sizeof bytes);
 }
 
 /* What is to be saved, and where to. */
@@ -145,12 +145,12 @@ static void put_message(struct saving *s, const struct message *m)
 	uint8_t is_json = m->is_json;
 	struct span data = message_data(m);
 
-	put_number(&s->file, age_of(s, m->accepted_ns));
-	put(&s->file, &is_json, 1);
-	put_number(&s->file, data.len);
-	put(&s->file, data.bytes, data.len);
-	put(&s->file, &m->event_len, 1);
-	put(&s->file, message_event(m).bytes, m->event_len);
+	put_file_number(&s->file, age_of(s, m->accepted_ns));
+	put_exactly(&s->file, &is_json, 1);
+	put_file_number(&s->file, data.len);
+	put_exactly(&s->file, data.bytes, data.len);
+	put_exactly(&s->file, &m->event_len, 1);
+	put_exactly(&s->file, message_event(m).bytes, m->event_len);
 }
 
 static int put_topic(void *user, const struct registry_topic *t)
@@ -158,13 +158,13 @@ static int put_topic(void *user, const struct registry_topic *t)
 	struct saving *s = user;
 	struct file *f = &s->file;
 
-	put_number(f, t->key.publisher.len);
-	put_number(f, t->key.name.len);
-	put_number(f, t->sequence);
-	put_number(f, age_of(s, t->used_ns));
-	put_number(f, t->messages_count);
-	put(f, t->key.publisher.bytes, t->key.publisher.len);
-	put(f, t->key.name.bytes, t->key.name.len);
+	put_file_number(f, t->key.publisher.len);
+	put_file_number(f, t->key.name.len);
+	put_file_number(f, t->sequence);
+	put_file_number(f, age_of(s, t->used_ns));
+	put_file_number(f, t->messages_count);
+	put_exactly(f, t->key.publisher.bytes, t->key.publisher.len);
+	put_exactly(f, t->key.name.bytes, t->key.name.len);
 	for (unsigned i = 0; i < t->messages_count; i++)
 		put_message(s, t->messages[i]);
 	s->topics++;
@@ -176,11 +176,11 @@ static void put_all(struct saving *s, struct registry *r)
 	struct file *f = &s->file;
 	size_t topics = registry_topics(r);
 
-	put(f, FIRST_LINE, FIRST_LINE_LEN);
-	put_number(f, registry_epoch(r));
-	put_number(f, registry_last_sequence(r));
-	put_number(f, s->saved_ms);
-	put_number(f, topics);
+	put_exactly(f, FIRST_LINE, FIRST_LINE_LEN);
+	put_file_number(f, registry_epoch(r));
+	put_file_number(f, registry_last_sequence(r));
+	put_file_number(f, s->saved_ms);
+	put_file_number(f, topics);
 	s->now_ns = uv_hrtime();
 	registry_visit_all(r, put_topic, s);
 	CHECK(f->error != 0 || s->topics == topics);
@@ -204,7 +204,7 @@ static void create(struct file *f, const char *path)
 }
 
 /* Ends the file with its digest, and makes it last. */
-static void finish(struct file *f)
+static void finish_file(struct file *f)
 {
 	uint8_t digest[DIGEST_SHA256_BYTES];
 
@@ -217,7 +217,7 @@ static void finish(struct file *f)
 		fail_by_errno(f);
 }
 
-static void save(struct saving *s, struct registry *r, const char *path)
+static void save_topics(struct saving *s, struct registry *r, const char *path)
 {
 	struct file *f = &s->file;
 
@@ -226,7 +226,7 @@ static void save(struct saving *s, struct registry *r, const char *path)
 		return;
 	digest_stream_init(&f->digest);
 	put_all(s, r);
-	finish(f);
+	finish_file(f);
 }
 
 int history_file_save(struct registry *r, const char *path, uint64_t saved_ms,
@@ -239,11 +239,11 @@ int history_file_save(struct registry *r, const char *path, uint64_t saved_ms,
 	*topics = 0;
 	int rv = append_to_path(beside, path, ".new");
 	if (rv != 0) {
-		fail(f, rv, NULL);
+		fail_file(f, rv, NULL);
 	} else if (is_something_else(path)) {
-		fail(f, UV_EINVAL, NOT_A_FILE);
+		fail_file(f, UV_EINVAL, NOT_A_FILE);
 	} else {
-		save(&s, r, beside);
+		save_topics(&s, r, beside);
 		if (f->error == 0 && rename(beside, path) != 0)
 			fail_by_errno(f);
 		if (f->error != 0)
@@ -267,9 +267,9 @@ int history_file_try(const char *path,
 
 	int rv = append_to_path(beside, path, ".new");
 	if (rv != 0)
-		fail(&f, rv, NULL);
+		fail_file(&f, rv, NULL);
 	else if (is_something_else(path))
-		fail(&f, UV_EINVAL, NOT_A_FILE);
+		fail_file(&f, UV_EINVAL, NOT_A_FILE);
 	if (f.error == 0)
 		create(&f, beside);
 	if (f.error == 0) {
@@ -288,11 +288,11 @@ int history_file_try(const char *path,
 
 static void fail_as_foreign(struct file *f)
 {
-	fail(f, UV_EINVAL, "it is not a history file, or a torn one");
+	fail_file(f, UV_EINVAL, "it is not a history file, or a torn one");
 }
 
 /* Reads exactly `len` bytes, zeros after an error. */
-static void get(struct file *f, void *bytes, size_t len)
+static void get_exactly(struct file *f, void *bytes, size_t len)
 {
 	memset(bytes, 0, len);
 	if (f->error != 0)
@@ -312,7 +312,7 @@ static uint64_t get_number(struct file *f)
 {
 	uint8_t bytes[8];
 
-	get(f, bytes, sizeof bytes);
+	get_exactly(f, bytes, sizeof bytes);
 	return little_endian_read(bytes, sizeof bytes);
 }
 
@@ -332,11 +332,11 @@ static void get_bytes(struct file *f, struct buf *out, size_t len)
 	if (f->error != 0)
 		return;
 	if (buf_reserve(out, len) != 0) {
-		fail(f, UV_ENOMEM, NULL);
+		fail_file(f, UV_ENOMEM, NULL);
 		return;
 	}
 	if (len > 0)
-		get(f, out->bytes, len);
+		get_exactly(f, out->bytes, len);
 	out->len = len;
 }
 
@@ -348,7 +348,7 @@ static void measure(struct file *f)
 	if (fstat(fileno(f->stream), &st) != 0)
 		fail_by_errno(f);
 	else if (!S_ISREG(st.st_mode))
-		fail(f, UV_EINVAL, NOT_A_FILE);
+		fail_file(f, UV_EINVAL, NOT_A_FILE);
 	else if (st.st_size < (off_t)(FIRST_LINE_LEN + DIGEST_SHA256_BYTES))
 		fail_as_foreign(f);
 	else
@@ -374,14 +374,14 @@ static void check_first_line(struct file *f)
 {
 	char line[FIRST_LINE_LEN];
 
-	get(f, line, sizeof line);
+	get_exactly(f, line, sizeof line);
 	if (f->error != 0 || memcmp(line, FIRST_LINE, sizeof line) == 0)
 		return;
 	f->is_old = memcmp(line, FIRST_LINE_OLD, sizeof line) == 0;
 	if (f->is_old)
 		return;
 	if (memcmp(line, MAGIC, sizeof MAGIC - 1) == 0)
-		fail(f, UV_EINVAL, "another version of isimud wrote it");
+		fail_file(f, UV_EINVAL, "another version of isimud wrote it");
 	else
 		fail_as_foreign(f);
 }
@@ -397,7 +397,7 @@ static void digest_rest(struct file *f, uint8_t out[static DIGEST_SHA256_BYTES])
 			  FIRST_LINE_LEN);
 	while (f->error == 0 && f->left > 0) {
 		size_t len = f->left < sizeof piece ? f->left : sizeof piece;
-		get(f, piece, len);
+		get_exactly(f, piece, len);
 		digest_stream_add(&digest, piece, len);
 	}
 	digest_stream_end(&digest, out);
@@ -416,7 +416,7 @@ static void verify(struct file *f)
 		return;
 	digest_rest(f, expected);
 	f->left = sizeof found;
-	get(f, found, sizeof found);
+	get_exactly(f, found, sizeof found);
 	if (f->error == 0 && !digest_equal(expected, found))
 		fail_as_foreign(f);
 	if (f->error == 0 && fseek(f->stream, FIRST_LINE_LEN, SEEK_SET) != 0)
@@ -453,8 +453,8 @@ static struct span get_event(struct file *f, char memory[static UINT8_MAX])
 
 	if (f->is_old)
 		return (struct span){0};
-	get(f, &len, 1);
-	get(f, memory, len);
+	get_exactly(f, &len, 1);
+	get_exactly(f, memory, len);
 	struct span event = {memory, len};
 	if (f->error == 0 &&
 	    (!utf8_is_valid(event) || sse_refuse_type(event) != NULL))
@@ -469,7 +469,7 @@ static struct message *get_message(struct loading *l, uint64_t sequence)
 	uint8_t is_json;
 
 	uint64_t accepted_ns = get_time(l);
-	get(f, &is_json, 1);
+	get_exactly(f, &is_json, 1);
 	if (is_json > 1)
 		fail_as_foreign(f);
 	get_bytes(f, &l->data, get_count(f, 1));
@@ -480,7 +480,7 @@ static struct message *get_message(struct loading *l, uint64_t sequence)
 		message_new_event((struct span){l->data.bytes, l->data.len},
 				  is_json != 0, event, l->asked->workers);
 	if (m == NULL) {
-		fail(f, UV_ENOMEM, NULL);
+		fail_file(f, UV_ENOMEM, NULL);
 		return NULL;
 	}
 	m->accepted_ns = accepted_ns;
@@ -504,14 +504,14 @@ static unsigned get_messages(struct loading *l, const struct registry_topic *t,
 	return n;
 }
 
-static void restore_topic(struct loading *l, struct registry_topic *t)
+static void restore_from_file(struct loading *l, struct registry_topic *t)
 {
 	struct file *f = &l->file;
 	struct message **messages =
 		calloc((size_t)t->messages_count + 1, sizeof(struct message *));
 
 	if (messages == NULL) {
-		fail(f, UV_ENOMEM, NULL);
+		fail_file(f, UV_ENOMEM, NULL);
 		return;
 	}
 	unsigned n = get_messages(l, t, messages);
@@ -519,7 +519,7 @@ static void restore_topic(struct loading *l, struct registry_topic *t)
 	if (n == t->messages_count) {
 		int rv = registry_restore(l->registry, t);
 		if (rv == UV_ENOMEM)
-			fail(f, rv, NULL);
+			fail_file(f, rv, NULL);
 		else if (rv != 0)
 			fail_as_foreign(f);
 	} else {
@@ -557,7 +557,7 @@ static void load_topic(struct loading *l)
 	if (publisher_len > 0)
 		t.key.name.bytes += publisher_len;
 	if (is_name(t.key.publisher) && is_name(t.key.name))
-		restore_topic(l, &t);
+		restore_from_file(l, &t);
 	else
 		fail_as_foreign(f);
 }
@@ -574,8 +574,8 @@ static void load_all(struct loading *l)
 		fail_as_foreign(f);
 	else if (l->asked->saved_ms != HISTORY_FILE_ANY &&
 		 l->asked->saved_ms != saved_ms)
-		fail(f, UV_EINVAL,
-		     "another process has run since it was saved");
+		fail_file(f, UV_EINVAL,
+			  "another process has run since it was saved");
 	if (f->error != 0)
 		return;
 	uint64_t now_ms = history_file_now_ms();
@@ -596,7 +596,7 @@ static void load_all(struct loading *l)
 		fail_as_foreign(f);
 }
 
-static void load(struct loading *l, const char *path)
+static void load_topics(struct loading *l, const char *path)
 {
 	struct file *f = &l->file;
 
@@ -616,8 +616,9 @@ static void remove_file(struct file *f, const char *path)
 	int rv = unlink(path) == 0 ? sync_folder(path)
 				   : uv_translate_sys_error(errno);
 	if (rv != 0)
-		fail(f, rv,
-		     "it can't be removed, and so could be read once more");
+		fail_file(
+			f, rv,
+			"it can't be removed, and so could be read once more");
 }
 
 /* Undoes what was restored. */
@@ -647,7 +648,7 @@ int history_file_load(struct registry *r, const char *path,
 	loading->topics = 0;
 	loading->is_too_old = false;
 	loading->is_in_place = false;
-	load(&l, path);
+	load_topics(&l, path);
 	if (f->error == UV_ENOENT)
 		return UV_ENOENT;
 	if (f->error == 0)

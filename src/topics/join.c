@@ -4,8 +4,8 @@
 #include "base/check.h"
 
 /* Adds a subscriber to a topic whose shard is locked either way. */
-static int enter(struct registry *r, struct topic *t, unsigned worker,
-		 struct registry_join *join)
+static int add_subscriber(struct registry *r, struct topic *t, unsigned worker,
+			  struct registry_join *join)
 {
 	struct registry_slot *slot = &t->slots[worker];
 
@@ -39,7 +39,7 @@ int registry_join(struct registry *r, const struct topic_key *key,
 
 	rwlock_read_acquire(&s->lock);
 	struct topic *t = registry_find_locked(s, hash, key);
-	int rv = t == NULL ? UV_ENOENT : enter(r, t, worker, join);
+	int rv = t == NULL ? UV_ENOENT : add_subscriber(r, t, worker, join);
 	rwlock_read_release(&s->lock);
 	if (rv == 0 || join->member == NULL)
 		return rv;
@@ -48,14 +48,14 @@ int registry_join(struct registry *r, const struct topic_key *key,
 	t = registry_find_locked(s, hash, key);
 	if (t == NULL)
 		t = registry_insert_locked(r, s, hash, key);
-	rv = t == NULL ? UV_ENOMEM : enter(r, t, worker, join);
+	rv = t == NULL ? UV_ENOMEM : add_subscriber(r, t, worker, join);
 	rwlock_write_release(&s->lock);
 	return rv;
 }
 
 /* Returns whether it was the worker's last; `*is_unused`: anybody's last. */
-static bool exit_topic(struct topic *t, unsigned worker, uint64_t *posted,
-		       bool *is_unused)
+static bool take_subscriber(struct topic *t, unsigned worker, uint64_t *posted,
+			    bool *is_unused)
 {
 	struct registry_slot *slot = &t->slots[worker];
 
@@ -80,7 +80,7 @@ bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
 	/* The write lock at once: were it taken only for the last subscriber,
 	 * somebody else could free the topic between the two locks. */
 	rwlock_write_acquire(&s->lock);
-	bool is_last = exit_topic(t, worker, posted, &is_unused);
+	bool is_last = take_subscriber(t, worker, posted, &is_unused);
 	if (is_unused && r->has_history)
 		registry_count_topic_locked(r, t, uv_hrtime());
 	else if (is_unused)

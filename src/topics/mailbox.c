@@ -221,7 +221,7 @@ static bool is_empty(const struct mailbox *m)
 	       m->sockets_count == 0;
 }
 
-static bool take(struct mailbox *m, struct mail *mail, bool wants_messages)
+static bool take_posted(struct mailbox *m, struct mail *mail, bool wants_messages)
 {
 	memset(mail, 0, sizeof *mail);
 	if (!mailbox_is_waiting(m))
@@ -244,10 +244,10 @@ static bool take(struct mailbox *m, struct mail *mail, bool wants_messages)
 
 bool mailbox_take(struct mailbox *m, struct mail *mail)
 {
-	return take(m, mail, true);
+	return take_posted(m, mail, true);
 }
 
 bool mailbox_take_but_messages(struct mailbox *m, struct mail *mail)
 {
-	return take(m, mail, false);
+	return take_posted(m, mail, false);
 }

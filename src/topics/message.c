@@ -169,7 +169,7 @@ static void uncount_kept(size_t bytes)
 
 /* Counts a form that `m` is to have, as if the history kept it. Returns false,
  * with nothing counted, if it does and there is no room. */
-static bool reserve(const struct message *m, size_t bytes)
+static bool count_form(const struct message *m, size_t bytes)
 {
 	size_t max =
 		atomic_load_explicit(&kept_forms_max, memory_order_relaxed);
@@ -187,7 +187,7 @@ static bool reserve(const struct message *m, size_t bytes)
 
 /* `m` has the form now. Where the history does not keep it, or has just dropped
  * it, it does not count after all. */
-static void settle(struct message *m, size_t bytes)
+static void settle_form(struct message *m, size_t bytes)
 {
 	size_t before = atomic_fetch_add_explicit(&m->further, bytes,
 						  memory_order_acq_rel);
@@ -198,7 +198,7 @@ static void settle(struct message *m, size_t bytes)
 
 bool message_has_room(const struct message *m, size_t bytes)
 {
-	if (!reserve(m, bytes))
+	if (!count_form(m, bytes))
 		return false;
 	uncount_kept(bytes);
 	return true;
@@ -211,7 +211,7 @@ struct message_encoding *message_add(struct message *m,
 		atomic_load_explicit(&m->forms, memory_order_acquire);
 	size_t size = e->size;
 
-	if (!reserve(m, size))
+	if (!count_form(m, size))
 		return NULL;
 	do {
 		struct message_encoding *same =
@@ -225,7 +225,7 @@ struct message_encoding *message_add(struct message *m,
 	} while (!atomic_compare_exchange_weak_explicit(&m->forms, &has, e,
 							memory_order_acq_rel,
 							memory_order_acquire));
-	settle(m, size);
+	settle_form(m, size);
 	return e;
 }
 

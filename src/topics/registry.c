@@ -45,7 +45,8 @@ uint64_t registry_hash(const struct registry *r, const struct topic_key *key)
 	return siphash(&second, key->name.bytes, key->name.len);
 }
 
-static struct topic **bucket_of(const struct registry_shard *s, uint64_t hash)
+static struct topic **topic_bucket(const struct registry_shard *s,
+				   uint64_t hash)
 {
 	return &s->buckets[hash >> (64 - s->bucket_bits)];
 }
@@ -58,7 +59,7 @@ struct topic *registry_find_locked(const struct registry_shard *s,
 	CHECK_HOLDS(&s->lock);
 	if (s->topics == 0)
 		return NULL;
-	struct topic *t = *bucket_of(s, hash);
+	struct topic *t = *topic_bucket(s, hash);
 	while (t != NULL &&
 	       (t->hash != hash || !span_equal(t->publisher, key->publisher) ||
 		!span_equal(t->name, key->name)))
@@ -81,7 +82,7 @@ static void resize_locked(struct registry_shard *s, unsigned bits)
 	s->bucket_bits = bits;
 	for (size_t i = 0; i < old_count; i++) {
 		for (struct topic *t = old[i], *next; t != NULL; t = next) {
-			struct topic **bucket = bucket_of(s, t->hash);
+			struct topic **bucket = topic_bucket(s, t->hash);
 			next = t->next;
 			t->next = *bucket;
 			*bucket = t;
@@ -151,7 +152,7 @@ struct topic *registry_insert_locked(struct registry *r,
 	struct topic *t = topic_new(r, hash, key);
 	if (t == NULL)
 		return NULL;
-	struct topic **bucket = bucket_of(s, hash);
+	struct topic **bucket = topic_bucket(s, hash);
 	t->sequence =
 		atomic_load_explicit(&s->sequence_base, memory_order_relaxed);
 	t->dropped = t->sequence;
@@ -166,7 +167,7 @@ size_t registry_remove_locked(const struct registry *r,
 			      struct registry_shard *s, struct topic *t)
 {
 	CHECK_HOLDS_FOR_WRITING(&s->lock);
-	struct topic **at = bucket_of(s, t->hash);
+	struct topic **at = topic_bucket(s, t->hash);
 	while (*at != t)
 		at = &(*at)->next;
 	*at = t->next;

@@ -51,7 +51,7 @@ static void unclaim(struct registry_ring *ring, uint32_t i)
 
 /* The last number before message `i` of the ring: nothing that could be told
  * lies between them. */
-static uint64_t before(const struct topic *t, uint32_t i)
+static uint64_t number_before(const struct topic *t, uint32_t i)
 {
 	return i == t->ring.count ? t->sequence
 				  : registry_ring_at(&t->ring, i)->sequence - 1;
@@ -80,9 +80,9 @@ void registry_resume_locked(const struct registry *r, struct topic *t,
 	if (join->is_exact)
 		join->since = join->after;
 	else if (join->last > 0 && join->last < told)
-		join->since = before(t, ring->count - join->last);
+		join->since = number_before(t, ring->count - join->last);
 	else if (join->last > 0 || join->resumes)
-		join->since = before(t, first);
+		join->since = number_before(t, first);
 	else
 		join->since = t->sequence;
 	join->is_behind = claim(ring, first_above(ring, join->since));
@@ -95,7 +95,7 @@ static void skip_lost(const struct registry *r, struct topic *t,
 	uint32_t i = registry_first(r, &t->ring, uv_hrtime());
 
 	reading->message = NULL;
-	reading->since = before(t, i);
+	reading->since = number_before(t, i);
 	reading->is_live = !claim(&t->ring, i);
 }
 

@@ -44,9 +44,9 @@ static bool is_numbered(const struct registry_topic *t)
 
 /* Makes the topic, still without messages; `*out` is NULL where it is not to
  * be. */
-static int restore_topic(struct registry *r, struct registry_shard *s,
-			 uint64_t hash, const struct registry_topic *saved,
-			 struct topic **out)
+static int make_saved_topic(struct registry *r, struct registry_shard *s,
+			    uint64_t hash, const struct registry_topic *saved,
+			    struct topic **out)
 {
 	*out = NULL;
 	if (!is_numbered(saved))
@@ -114,7 +114,7 @@ int registry_restore(struct registry *r, const struct registry_topic *saved)
 	struct topic *t;
 
 	rwlock_write_acquire(&s->lock);
-	int rv = restore_topic(r, s, hash, saved, &t);
+	int rv = make_saved_topic(r, s, hash, saved, &t);
 	unsigned expired = count_expired(r, saved);
 	for (unsigned i = 0; i < saved->messages_count; i++)
 		restore_message(r, i < expired ? NULL : t, saved->messages[i]);
