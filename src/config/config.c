@@ -91,30 +91,36 @@ static int share_descriptors(struct config *c,
 	return 0;
 }
 
-/* Returns NULL, or what is wrong with settings that are fine by themselves. A
- * browser adds cookies to what any page makes it send, so that only the origin
- * tells whether the user wants it (RFC 6455 10.2); and any site can make a page
- * whose origin is null. */
-static const char *check_together(const struct config *c)
+/* Checks settings that are fine by themselves. Returns 0, or UV_EINVAL and
+ * `*wrong`. A browser adds cookies to what any page makes it send, so that only
+ * the origin tells whether the user wants it (RFC 6455 10.2); and any site can
+ * make a page whose origin is null. */
+static int check_together(const struct config *c, const char **wrong)
 {
 	if (c->auth_per_topic && c->auth_url == NULL)
-		return "AUTH_PER_TOPIC needs AUTH_URL";
+		return config_refuse(wrong, "AUTH_PER_TOPIC needs AUTH_URL");
 	if (c->nats_url != NULL && c->history_file != NULL)
-		return "HISTORY_FILE and NATS_URL exclude each other: with "
-		       "NATS_URL the history is in the log";
+		return config_refuse(
+			wrong,
+			"HISTORY_FILE and NATS_URL exclude each other: with "
+			"NATS_URL the history is in the log");
 	if (c->retain && (c->history_size == 0 || c->history_ttl_ms == 0 ||
 			  c->history_bytes == 0))
-		return "RETAIN needs HISTORY_SIZE, HISTORY_TTL and "
-		       "HISTORY_BYTES above 0";
+		return config_refuse(
+			wrong, "RETAIN needs HISTORY_SIZE, HISTORY_TTL and "
+			       "HISTORY_BYTES above 0");
 	if (c->nats_url == NULL &&
 	    (c->nats_creds != NULL || c->nats_ca != NULL))
-		return "NATS_CREDS and NATS_CA need NATS_URL";
+		return config_refuse(wrong,
+				     "NATS_CREDS and NATS_CA need NATS_URL");
 	if (c->auth_cookie &&
 	    (c->auth_url == NULL ||
 	     origin_is_allowed(c->allowed_origins, SPAN("null"))))
-		return "AUTH_COOKIE needs AUTH_URL, and ALLOWED_ORIGINS "
-		       "without * and null";
-	return NULL;
+		return config_refuse(
+			wrong,
+			"AUTH_COOKIE needs AUTH_URL, and ALLOWED_ORIGINS "
+			"without * and null");
+	return 0;
 }
 
 bool config_is_setting(const char *name)
@@ -140,12 +146,13 @@ static int load_one(struct config *c, const struct config_setting *s,
 		text = s->fallback;
 	if (text == NULL)
 		return 0;
-	const char *wrong = config_read_setting(c, s, text);
-	if (wrong == NULL)
+	const char *wrong;
+	int rv = config_read_setting(c, s, text, &wrong);
+	if (rv == 0)
 		return 0;
 	say_range(s, range, sizeof range);
 	snprintf(error, CONFIG_ERROR_MAX, "%s %s%s", s->name, wrong, range);
-	return UV_EINVAL;
+	return rv;
 }
 
 int config_load(struct config *c, config_get_cb get,
@@ -159,9 +166,10 @@ int config_load(struct config *c, config_get_cb get,
 			return rv;
 	}
 	complete(c, get);
-	const char *wrong = check_together(c);
-	if (wrong == NULL)
+	const char *wrong;
+	int rv = check_together(c, &wrong);
+	if (rv == 0)
 		return share_descriptors(c, error);
 	snprintf(error, CONFIG_ERROR_MAX, "%s", wrong);
-	return UV_EINVAL;
+	return rv;
 }

@@ -24,7 +24,8 @@ static char *split_port(char *text, char **ip, bool *is_v6)
 	return colon + 1;
 }
 
-static const char *read_tcp_listener(struct config_listener *l, char *text)
+static int read_tcp_listener(struct config_listener *l, char *text,
+			     const char **wrong)
 {
 	unsigned char address[sizeof(struct in6_addr)];
 	uint64_t port_number;
@@ -38,54 +39,61 @@ static const char *read_tcp_listener(struct config_listener *l, char *text)
 		numeric = is_v6 ? ip : config_numeric_address(ip);
 	if (numeric == NULL ||
 	    inet_pton(is_v6 ? AF_INET6 : AF_INET, numeric, address) != 1)
-		return "must name IP:PORT, [IPV6]:PORT or unix:/PATH, separated"
-		       " by commas";
-	if (config_read_whole_number(port, &port_number) != NULL ||
+		return config_refuse(wrong, "must name IP:PORT, [IPV6]:PORT or "
+					    "unix:/PATH, separated"
+					    " by commas");
+	if (config_read_whole_number(port, &port_number, wrong) != 0 ||
 	    port_number > 65535)
-		return "has a port that is not a number from 0 to 65535";
+		return config_refuse(
+			wrong,
+			"has a port that is not a number from 0 to 65535");
 	snprintf(l->address, sizeof l->address, "%s", numeric);
 	l->port = (unsigned)port_number;
-	return NULL;
+	return 0;
 }
 
 static const char path_too_long[] =
 	"has a Unix socket whose path is over 107 bytes";
 
-static const char *read_unix_listener(struct config_listener *l,
-				      const char *path)
+static int read_unix_listener(struct config_listener *l, const char *path,
+			      const char **wrong)
 {
 	if (path[0] != '/' || path[1] == '\0')
-		return "has a Unix socket whose path does not start with /";
+		return config_refuse(
+			wrong,
+			"has a Unix socket whose path does not start with /");
 	size_t len = strlen(path);
 	if (len >= sizeof l->address)
-		return path_too_long;
+		return config_refuse(wrong, path_too_long);
 	l->is_unix = true;
 	memcpy(l->address, path, len + 1);
-	return NULL;
+	return 0;
 }
 
-const char *config_read_listeners(struct config *c, const char *text)
+int config_read_listeners(struct config *c, const char *text,
+			  const char **wrong)
 {
 	static const char unix_prefix[] = "unix:";
 	char one[sizeof unix_prefix + sizeof c->listeners[0].address];
 
 	for (;;) {
 		size_t len = strcspn(text, ",");
-		const char *wrong;
+		int rv;
 		if (c->listeners_count == CONFIG_LISTENERS_MAX)
-			return "names more than 8 listeners";
+			return config_refuse(wrong,
+					     "names more than 8 listeners");
 		if (len >= sizeof one)
-			return path_too_long;
+			return config_refuse(wrong, path_too_long);
 		memcpy(one, text, len);
 		one[len] = '\0';
 		struct config_listener *l = &c->listeners[c->listeners_count++];
 		if (strncmp(one, unix_prefix, sizeof unix_prefix - 1) == 0)
-			wrong = read_unix_listener(l, one + sizeof unix_prefix -
-							      1);
+			rv = read_unix_listener(l, one + sizeof unix_prefix - 1,
+						wrong);
 		else
-			wrong = read_tcp_listener(l, one);
-		if (wrong != NULL || text[len] == '\0')
-			return wrong;
+			rv = read_tcp_listener(l, one, wrong);
+		if (rv != 0 || text[len] == '\0')
+			return rv;
 		text += len + 1;
 	}
 }

@@ -1,5 +1,5 @@
 /* password.c - the passwords, from where the settings say. */
-#include "config/config.h"
+#include "config/private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -59,8 +59,8 @@ static int read_regular_file(const char *path, struct buf *out)
 	return rv;
 }
 
-/* Finds the lines. Returns NULL, or what is wrong. */
-static const char *find_lines(struct config_passwords *p)
+/* Finds the lines. Returns 0, or UV_EINVAL and `*wrong`. */
+static int find_lines(struct config_passwords *p, const char **wrong)
 {
 	struct span rest = {p->bytes.bytes, p->bytes.len};
 
@@ -77,12 +77,13 @@ static const char *find_lines(struct config_passwords *p)
 		if (line.len == 0)
 			continue;
 		if (line.len > CONFIG_PASSWORD_MAX_BYTES)
-			return "has a password that " TOO_LONG;
+			return config_refuse(wrong,
+					     "has a password that " TOO_LONG);
 		if (p->count == CONFIG_PASSWORDS_MAX)
-			return "has more than two lines";
+			return config_refuse(wrong, "has more than two lines");
 		p->each[p->count++] = line;
 	}
-	return p->count == 0 ? "has no password" : NULL;
+	return p->count == 0 ? config_refuse(wrong, "has no password") : 0;
 }
 
 static int read_password_file(const char *path, struct config_passwords *out,
@@ -98,8 +99,9 @@ static int read_password_file(const char *path, struct config_passwords *out,
 			 "PASSWORD_FILE can't be read: %s", why);
 		return rv == UV_ENOMEM ? rv : UV_EINVAL;
 	}
-	const char *wrong = find_lines(out);
-	if (wrong == NULL)
+	const char *wrong;
+	rv = find_lines(out, &wrong);
+	if (rv == 0)
 		return 0;
 	snprintf(error, CONFIG_ERROR_MAX, "PASSWORD_FILE %s", wrong);
 	return UV_EINVAL;

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <uv.h>
 
 enum config_kind {
 	SECRET, /* text that is never shown */
@@ -50,9 +51,18 @@ extern const size_t config_settings_count;
  * Returns false if there is none, or it is too large. */
 bool config_read_number(const char *text, uint64_t *out, char **end);
 
-/* Reads digits, and nothing else. Returns NULL, or what is wrong: a text that
- * goes on after the setting's name. So do the two below. */
-const char *config_read_whole_number(const char *text, uint64_t *out);
+/* Says what is wrong with a value: a text that goes on after the setting's
+ * name. Returns UV_EINVAL. */
+static inline int config_refuse(const char **wrong, const char *text)
+{
+	*wrong = text;
+	return UV_EINVAL;
+}
+
+/* Reads digits, and nothing else. Returns 0, or UV_EINVAL and `*wrong`; so do
+ * the other readers. */
+int config_read_whole_number(const char *text, uint64_t *out,
+			     const char **wrong);
 
 /* localhost as a number, 127.0.0.1; any other text as it is. */
 const char *config_numeric_address(const char *text);
@@ -60,7 +70,8 @@ const char *config_numeric_address(const char *text);
 /* --- listeners.c ---------------------------------------------------------- */
 
 /* Reads a list of listeners, separated by commas. */
-const char *config_read_listeners(struct config *c, const char *text);
+int config_read_listeners(struct config *c, const char *text,
+			  const char **wrong);
 
 /* Says of each listener whether it is_v6_only. */
 void config_tell_families_apart(struct config *c);
@@ -68,8 +79,7 @@ void config_tell_families_apart(struct config *c);
 /* --- read.c --------------------------------------------------------------- */
 
 /* Reads `text` into the member of `s`. */
-const char *config_read_setting(struct config *c,
-				const struct config_setting *s,
-				const char *text);
+int config_read_setting(struct config *c, const struct config_setting *s,
+			const char *text, const char **wrong);
 
 #endif

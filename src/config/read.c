@@ -12,31 +12,31 @@
 #include <strings.h>
 
 /* K, Ki, KB and KiB are all 1024, since K always was. */
-static const char *read_bytes(const char *text, uint64_t *out)
+static int read_bytes(const char *text, uint64_t *out, const char **wrong)
 {
 	static const char suffixes[] = "KMG";
 	static const char *const behind[] = {"", "i", "B", "iB"};
-	const char *wrong =
+	static const char problem[] =
 		"must be a number of bytes, such as 65536, 64K, 1M, 64MiB";
 	char *end;
 	if (!config_read_number(text, out, &end))
-		return wrong;
+		return config_refuse(wrong, problem);
 	if (*end == '\0')
-		return NULL;
+		return 0;
 	const char *suffix = strchr(suffixes, toupper((unsigned char)*end));
 	if (suffix == NULL)
-		return wrong;
+		return config_refuse(wrong, problem);
 	size_t i = 0;
 	while (i < 4 && strcasecmp(end + 1, behind[i]) != 0)
 		i++;
 	unsigned shift = 10 * (unsigned)(suffix - suffixes + 1);
 	if (i == 4 || *out > UINT64_MAX >> shift)
-		return wrong;
+		return config_refuse(wrong, problem);
 	*out <<= shift;
-	return NULL;
+	return 0;
 }
 
-static const char *read_duration(const char *text, uint64_t *out)
+static int read_duration(const char *text, uint64_t *out, const char **wrong)
 {
 	static const struct {
 		const char *name;
@@ -45,7 +45,7 @@ static const char *read_duration(const char *text, uint64_t *out)
 		{"", 1000},   {"s", 1000},    {"ms", 1},
 		{"m", 60000}, {"h", 3600000},
 	};
-	const char *wrong =
+	static const char problem[] =
 		"must be a number of seconds, such as 30 or 0.5, or have a "
 		"unit: 500ms, 10s, 2m, 1h";
 	size_t digits = strspn(text, "0123456789.");
@@ -55,31 +55,34 @@ static const char *read_duration(const char *text, uint64_t *out)
 
 	/* strtod() also knows signs, exponents, hex and names. */
 	if (!isdigit((unsigned char)text[0]) || end != text + digits)
-		return wrong;
+		return config_refuse(wrong, problem);
 	while (i < sizeof units / sizeof units[0] &&
 	       strcasecmp(end, units[i].name) != 0)
 		i++;
 	if (i == sizeof units / sizeof units[0])
-		return wrong;
+		return config_refuse(wrong, problem);
 	if (number * units[i].ms > (double)CONFIG_DURATION_MAX_MS)
-		return "is out of range";
+		return config_refuse(wrong, "is out of range");
 	*out = (uint64_t)(number * units[i].ms + 0.5);
-	return NULL;
+	return 0;
 }
 
-static const char *read_mode(const char *text, uint64_t *out)
+static int read_mode(const char *text, uint64_t *out, const char **wrong)
 {
 	if (text[0] == '\0' || strlen(text) > 4 ||
 	    text[strspn(text, "01234567")] != '\0')
-		return "must be a mode in octal, such as 0660";
+		return config_refuse(wrong,
+				     "must be a mode in octal, such as 0660");
 	*out = strtoull(text, NULL, 8);
 	/* Its owner may always connect: isimud healthcheck does. */
-	return *out > 0777 || (*out & 0600) != 0600
-		       ? "must be from 0600 to 0777, for its owner at least"
-		       : NULL;
+	if (*out > 0777 || (*out & 0600) != 0600)
+		return config_refuse(
+			wrong,
+			"must be from 0600 to 0777, for its owner at least");
+	return 0;
 }
 
-static const char *read_flag(const char *text, bool *out)
+static int read_flag(const char *text, bool *out, const char **wrong)
 {
 	static const char *const yes[] = {"true", "t", "1"};
 	static const char *const no[] = {"false", "f", "0"};
@@ -87,28 +90,29 @@ static const char *read_flag(const char *text, bool *out)
 		if (strcasecmp(text, yes[i]) == 0 ||
 		    strcasecmp(text, no[i]) == 0) {
 			*out = strcasecmp(text, yes[i]) == 0;
-			return NULL;
+			return 0;
 		}
 	}
-	return "must be true, t, 1, false, f or 0";
+	return config_refuse(wrong, "must be true, t, 1, false, f or 0");
 }
 
-static const char *read_address(const char *text, const char **out)
+static int read_address(const char *text, const char **out, const char **wrong)
 {
 	unsigned char address[sizeof(struct in6_addr)];
 	*out = config_numeric_address(text);
 	if (inet_pton(AF_INET, *out, address) == 1 ||
 	    inet_pton(AF_INET6, *out, address) == 1)
-		return NULL;
-	return "must be a numeric IPv4 or IPv6 address, or localhost";
+		return 0;
+	return config_refuse(
+		wrong, "must be a numeric IPv4 or IPv6 address, or localhost");
 }
 
-static const char *read_format(const char *text, bool *is_json)
+static int read_format(const char *text, bool *is_json, const char **wrong)
 {
 	*is_json = strcasecmp(text, "json") == 0;
 	if (!*is_json && strcasecmp(text, "text") != 0)
-		return "must be text or json";
-	return NULL;
+		return config_refuse(wrong, "must be text or json");
+	return 0;
 }
 
 #define SERVERS_MAX 16
@@ -126,22 +130,23 @@ static bool is_nats_server(const char *url, size_t len)
 	return false;
 }
 
-static const char *check_servers(const char *text)
+static int check_servers(const char *text, const char **wrong)
 {
 	for (unsigned i = 0; i < SERVERS_MAX; i++) {
 		size_t len = strcspn(text, ",");
 		if (!is_nats_server(text, len))
 			break;
 		if (text[len] == '\0')
-			return NULL;
+			return 0;
 		text += len + 1;
 	}
-	return "must be 1 to 16 URLs with commas between, such as "
-	       "nats://10.0.0.1:4222,tls://nats.example:4222";
+	return config_refuse(
+		wrong, "must be 1 to 16 URLs with commas between, such as "
+		       "nats://10.0.0.1:4222,tls://nats.example:4222");
 }
 
 /* What JetStream takes for a stream's name. */
-static const char *check_name(const char *text)
+static int check_name(const char *text, const char **wrong)
 {
 	size_t len = strlen(text);
 
@@ -149,18 +154,18 @@ static const char *check_name(const char *text)
 		if (!isalnum((unsigned char)text[i]) && text[i] != '-' &&
 		    text[i] != '_')
 			len = 0;
-	return len > 0 && len <= 64 ? NULL
-				    : "must be 1 to 64 letters, digits, - and "
-				      "_";
+	if (len > 0 && len <= 64)
+		return 0;
+	return config_refuse(wrong, "must be 1 to 64 letters, digits, - and "
+				    "_");
 }
 
-const char *config_read_setting(struct config *c,
-				const struct config_setting *s,
-				const char *text)
+int config_read_setting(struct config *c, const struct config_setting *s,
+			const char *text, const char **wrong)
 {
 	void *member = (char *)c + s->offset;
 	uint64_t *number = member;
-	const char *wrong = NULL;
+	int rv = 0;
 	int level;
 
 	switch (s->kind) {
@@ -168,52 +173,58 @@ const char *config_read_setting(struct config *c,
 	case TEXT:
 	case URL:
 		*(const char **)member = text;
-		return NULL;
+		return 0;
 	case URLS:
 		*(const char **)member = text;
-		return check_servers(text);
+		return check_servers(text, wrong);
 	case NAME:
 		*(const char **)member = text;
-		return check_name(text);
+		return check_name(text, wrong);
 	case ADDRESS:
-		return read_address(text, member);
+		return read_address(text, member, wrong);
 	case ORIGINS:
 		*(const char **)member = text;
-		return origin_check_list(text);
+		*wrong = origin_check_list(text);
+		return *wrong == NULL ? 0 : UV_EINVAL;
 	case HOSTS:
 		*(const char **)member = text;
-		return host_check_list(text);
+		*wrong = host_check_list(text);
+		return *wrong == NULL ? 0 : UV_EINVAL;
 	case PROXIES:
 		*(const char **)member = text;
-		return forwarded_read_proxies(&c->proxies, text);
+		*wrong = forwarded_read_proxies(&c->proxies, text);
+		return *wrong == NULL ? 0 : UV_EINVAL;
 	case LISTENERS:
 		*(const char **)member = text;
-		return config_read_listeners(c, text);
+		return config_read_listeners(c, text, wrong);
 	case FLAG:
-		return read_flag(text, member);
+		return read_flag(text, member, wrong);
 	case FORMAT:
-		return read_format(text, member);
+		return read_format(text, member, wrong);
 	case LEVEL:
 		level = log_level_of(text);
 		*number = level < 0 ? 0 : (uint64_t)level;
-		return level < 0 ? "must be debug, info, warn or error" : NULL;
+		if (level < 0)
+			return config_refuse(
+				wrong, "must be debug, info, warn or error");
+		return 0;
 	case PORT_OR_NONE:
 		c->has_admin_port = true;
-		wrong = config_read_whole_number(text, number);
+		rv = config_read_whole_number(text, number, wrong);
 		break;
 	case NUMBER:
-		wrong = config_read_whole_number(text, number);
+		rv = config_read_whole_number(text, number, wrong);
 		break;
 	case BYTES:
-		wrong = read_bytes(text, number);
+		rv = read_bytes(text, number, wrong);
 		break;
 	case MODE:
-		return read_mode(text, number);
+		return read_mode(text, number, wrong);
 	case DURATION:
-		wrong = read_duration(text, number);
+		rv = read_duration(text, number, wrong);
 		break;
 	}
-	if (wrong == NULL && (*number < s->min || *number > s->max))
-		wrong = "is out of range";
-	return wrong;
+	if (rv == 0 && (*number < s->min || *number > s->max))
+		return config_refuse(wrong, "is out of range");
+	return rv;
 }

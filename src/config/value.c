@@ -15,12 +15,13 @@ bool config_read_number(const char *text, uint64_t *out, char **end)
 	return errno == 0;
 }
 
-const char *config_read_whole_number(const char *text, uint64_t *out)
+int config_read_whole_number(const char *text, uint64_t *out,
+			     const char **wrong)
 {
 	char *end;
 	if (!config_read_number(text, out, &end) || *end != '\0')
-		return "must be a whole number";
-	return NULL;
+		return config_refuse(wrong, "must be a whole number");
+	return 0;
 }
 
 const char *config_numeric_address(const char *text)
