@@ -212,11 +212,12 @@ static void on_handshake_verdict(struct routes *r, struct conn *c,
 	const struct http_request *request = conn_request(c);
 	routes_request_cb on_allowed = routes_session_of(c)->next.allowed;
 	/* Another client's plan may have been read since. */
-	const char *wrong = routes_read_plan(r, request);
+	const char *wrong;
+	int rv = routes_read_plan(r, request, &wrong);
 
 	if (verdict != AUTH_YES)
 		routes_refuse_by_verdict(r, c, verdict);
-	else if (wrong != NULL)
+	else if (rv != 0)
 		routes_fail_for_now(r, c, routes_no_memory); /* by now */
 	else if (is_all_allowed(r, c))
 		on_allowed(r, c, request);

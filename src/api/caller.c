@@ -180,11 +180,13 @@ bool routes_check_password(struct routes *r, struct conn *c, int missing)
 	return false;
 }
 
-const char *routes_refuse_name(struct span name)
+int routes_check_name(struct span name, const char **wrong)
 {
-	if (name.len > NAME_MAX_BYTES)
-		return NAME_TOO_LONG;
-	return utf8_is_valid(name) ? NULL : "The username is not UTF-8";
+	if (name.len <= NAME_MAX_BYTES && utf8_is_valid(name))
+		return 0;
+	*wrong = name.len > NAME_MAX_BYTES ? NAME_TOO_LONG
+					   : "The username is not UTF-8";
+	return UV_EINVAL;
 }
 
 bool routes_check_publisher(struct routes *r, struct conn *c, int missing)
@@ -193,8 +195,8 @@ bool routes_check_publisher(struct routes *r, struct conn *c, int missing)
 
 	if (!routes_check_password(r, c, missing))
 		return false;
-	wrong = routes_refuse_name(r->username);
-	if (wrong != NULL)
-		conn_respond_error(c, 400, wrong, NULL);
-	return wrong == NULL;
+	if (routes_check_name(r->username, &wrong) == 0)
+		return true;
+	conn_respond_error(c, 400, wrong, NULL);
+	return false;
 }

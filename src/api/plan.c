@@ -14,108 +14,121 @@ struct query {
 	struct span token; /* ?access_token, or absent */
 };
 
+static int refuse_query(const char **wrong, const char *text)
+{
+	*wrong = text;
+	return UV_EINVAL;
+}
+
 /* Decodes a value behind those that r->query has; it has room for all. */
-static const char *decode_value(struct routes *r, struct span value,
-				struct span *out)
+static int decode_value(struct routes *r, struct span value, struct span *out,
+			const char **wrong)
 {
 	size_t start = r->query.len;
 
 	if (http_decode(value, true, &r->query) != 0)
-		return "The query is not percent-encoded UTF-8";
+		return refuse_query(wrong,
+				    "The query is not percent-encoded UTF-8");
 	*out = (struct span){r->query.bytes + start, r->query.len - start};
-	return NULL;
+	return 0;
 }
 
-static const char *decode_name(struct routes *r, struct span value,
-			       struct span *out)
+static int decode_name(struct routes *r, struct span value, struct span *out,
+		       const char **wrong)
 {
-	const char *wrong = decode_value(r, value, out);
+	int rv = decode_value(r, value, out, wrong);
 
-	return wrong == NULL && out->len > NAME_MAX_BYTES ? NAME_TOO_LONG
-							  : wrong;
+	if (rv == 0 && out->len > NAME_MAX_BYTES)
+		return refuse_query(wrong, NAME_TOO_LONG);
+	return rv;
 }
 
-static const char *add_plan_topic(struct routes *r, struct plan *plan,
-				  struct span value)
+static int add_plan_topic(struct routes *r, struct plan *plan,
+			  struct span value, const char **wrong)
 {
 	struct span *topic = &plan->topics[plan->topics_count];
 
 	if (plan->topics_count == routes_config(r)->subscriptions_max)
-		return "There are too many topics";
-	const char *wrong = decode_name(r, value, topic);
-	if (wrong != NULL)
-		return wrong;
+		return refuse_query(wrong, "There are too many topics");
+	int rv = decode_name(r, value, topic, wrong);
+	if (rv != 0)
+		return rv;
 	for (unsigned i = 0; i < plan->topics_count; i++)
 		if (span_equal(plan->topics[i], *topic))
-			return "A topic is there twice";
+			return refuse_query(wrong, "A topic is there twice");
 	plan->topics_count++;
-	return NULL;
+	return 0;
 }
 
-static const char *read_plan_parameter(struct routes *r, struct query *query,
-				       struct span name, struct span value)
+static int read_plan_parameter(struct routes *r, struct query *query,
+			       struct span name, struct span value,
+			       const char **wrong)
 {
 	struct plan *plan = &r->plan;
 
 	if (http_query_is_name(name, "topic"))
-		return add_plan_topic(r, plan, value);
+		return add_plan_topic(r, plan, value, wrong);
 	if (http_query_is_name(name, "publisher")) {
 		if (plan->publisher.bytes != NULL)
-			return "publisher is there twice";
-		return decode_name(r, value, &plan->publisher);
+			return refuse_query(wrong, "publisher is there twice");
+		return decode_name(r, value, &plan->publisher, wrong);
 	}
 	if (http_query_is_name(name, "since") && value.len > 0)
-		return decode_value(r, value, &query->since);
+		return decode_value(r, value, &query->since, wrong);
 	if (http_query_is_name(name, "last")) {
 		plan->has_last = true;
-		return cursor_parse_last(value, &plan->last) == 0
-			       ? NULL
-			       : "last must be a number, at most 65536";
+		if (cursor_parse_last(value, &plan->last) == 0)
+			return 0;
+		return refuse_query(wrong,
+				    "last must be a number, at most 65536");
 	}
 	if (http_query_is_name(name, "lastEventId") && value.len > 0)
-		return decode_value(r, value, &query->seen[0]);
+		return decode_value(r, value, &query->seen[0], wrong);
 	if (http_query_is_name(name, "Last-Event-ID") && value.len > 0)
-		return decode_value(r, value, &query->seen[1]);
+		return decode_value(r, value, &query->seen[1], wrong);
 	if (http_query_is_name(name, "access_token"))
-		return decode_value(r, value, &query->token);
+		return decode_value(r, value, &query->token, wrong);
 	if (http_query_is_name(name, "envelope"))
 		plan->has_envelopes = span_equal(value, SPAN("true"));
-	return NULL;
+	return 0;
 }
 
-static const char *read_plan_query(struct routes *r, struct span text,
-				   struct query *query)
+static int read_plan_query(struct routes *r, struct span text,
+			   struct query *query, const char **wrong)
 {
 	struct span name;
 	struct span value;
-	const char *wrong = NULL;
+	int rv = 0;
 
 	r->query.len = 0;
 	/* Once: decoding makes nothing longer, and spans must not move. */
 	if (buf_reserve(&r->query, text.len + 1) != 0)
-		return routes_no_memory;
-	while (wrong == NULL && http_query_next(&text, &name, &value))
-		wrong = read_plan_parameter(r, query, name, value);
-	return wrong;
+		return UV_ENOMEM;
+	while (rv == 0 && http_query_next(&text, &name, &value))
+		rv = read_plan_parameter(r, query, name, value, wrong);
+	return rv;
 }
 
 /* Whether what it says goes together. */
-static const char *check_query(struct plan *plan, const struct query *query)
+static int check_query(struct plan *plan, const struct query *query,
+		       const char **wrong)
 {
 	uint64_t epoch;
 
 	if ((plan->publisher.bytes != NULL) != (plan->topics_count > 0))
-		return "publisher and topic go together";
+		return refuse_query(wrong, "publisher and topic go together");
 	if (plan->has_last && plan->topics_count == 0)
-		return "last needs a topic";
+		return refuse_query(wrong, "last needs a topic");
 	if (query->since.bytes == NULL)
-		return NULL;
+		return 0;
 	if (plan->topics_count == 0)
-		return "since needs a topic";
+		return refuse_query(wrong, "since needs a topic");
 	if (cursor_parse(query->since, plan->topics_count, &epoch,
 			 plan->resume.positions) != 0)
-		return "since must be an id, with a number for each topic";
-	return NULL;
+		return refuse_query(
+			wrong,
+			"since must be an id, with a number for each topic");
+	return 0;
 }
 
 /* --- where it goes on ----------------------------------------------------- */
@@ -233,20 +246,20 @@ enum plan_kind routes_kind_of(const struct http_request *request)
 		       : PLAN_RAW;
 }
 
-const char *routes_read_plan(struct routes *r,
-			     const struct http_request *request)
+int routes_read_plan(struct routes *r, const struct http_request *request,
+		     const char **wrong)
 {
 	struct plan *plan = &r->plan;
 	struct query query = {.token = {0}};
 
 	*plan = (struct plan){.kind = routes_kind_of(request)};
-	const char *wrong = read_plan_query(r, request->query, &query);
-	if (wrong == NULL)
-		wrong = check_query(plan, &query);
-	if (wrong != NULL)
-		return wrong;
+	int rv = read_plan_query(r, request->query, &query, wrong);
+	if (rv == 0)
+		rv = check_query(plan, &query, wrong);
+	if (rv != 0)
+		return rv;
 	read_resume(r, &query, request);
 	plan->token = find_token(query.token, request);
 	plan->cookie = find_cookie(r, request);
-	return NULL;
+	return 0;
 }

@@ -313,8 +313,9 @@ bool routes_check_password(struct routes *r, struct conn *c, int missing);
  * UTF-8, of at most NAME_MAX_BYTES. If not, it has been answered. */
 bool routes_check_publisher(struct routes *r, struct conn *c, int missing);
 
-/* NULL, or why `name` can't be a publisher's. */
-const char *routes_refuse_name(struct span name);
+/* Whether `name` can be a publisher's. Returns 0, or UV_EINVAL and `*wrong`, a
+ * text for the client. */
+int routes_check_name(struct span name, const char **wrong);
 
 /* publish.c */
 
@@ -407,11 +408,11 @@ void routes_forget(struct routes *r, struct conn *c);
 /* In which protocol a GET /sub is asked for. */
 enum plan_kind routes_kind_of(const struct http_request *request);
 
-/* Reads what a GET /sub asks for into r->plan. Returns NULL; what is wrong; or
- * routes_no_memory. */
-const char *routes_read_plan(struct routes *r,
-			     const struct http_request *request);
-extern const char routes_no_memory[];
+/* Reads what a GET /sub asks for into r->plan. Returns 0; UV_EINVAL and
+ * `*wrong`, a text for the client; or UV_ENOMEM. */
+int routes_read_plan(struct routes *r, const struct http_request *request,
+		     const char **wrong);
+extern const char routes_no_memory[]; /* the text for that */
 
 /* subscribe.c */
 void routes_subscribe(struct routes *r, struct conn *c,

@@ -353,8 +353,7 @@ static bool read_publisher(struct routes *r, struct conn *c,
 		routes_refuse_password(r, c, publisher);
 		return false;
 	}
-	wrong = routes_refuse_name(publisher);
-	if (wrong != NULL) {
+	if (routes_check_name(publisher, &wrong) != 0) {
 		conn_respond_error(c, 400, wrong, NULL);
 		return false;
 	}
@@ -391,16 +390,17 @@ void routes_subscribe(struct routes *r, struct conn *c,
 			routes_refuse_origin(r, c);
 		return;
 	}
-	const char *wrong = routes_read_plan(r, request);
+	const char *wrong;
+	int rv = routes_read_plan(r, request, &wrong);
 
 	/* One of an earlier request, that was refused. */
 	if (!routes_is_waiting(c))
 		routes_forget_session(r, conn_user(c));
-	if (wrong == routes_no_memory) {
-		routes_fail_for_now(r, c, wrong);
+	if (rv == UV_ENOMEM) {
+		routes_fail_for_now(r, c, routes_no_memory);
 		return;
 	}
-	if (wrong != NULL) {
+	if (rv != 0) {
 		conn_respond_error(c, 400, wrong, NULL);
 		return;
 	}

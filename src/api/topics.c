@@ -103,27 +103,31 @@ static bool read_digits(struct span text, int base, size_t max_digits,
 	return text.len > 0 && text.len <= max_digits;
 }
 
-/* Returns NULL, or what is wrong. */
-static const char *read_page_query(struct span query, struct wanted *wanted)
+/* Returns 0, or UV_EINVAL and `*wrong`. */
+static int read_wanted(struct span query, struct wanted *wanted,
+		       const char **wrong)
 {
 	struct span name;
 	struct span value;
 	uint64_t limit = LIMIT_DEFAULT;
 
 	*wanted = (struct wanted){0};
+	*wrong = NULL;
 	while (http_query_next(&query, &name, &value)) {
 		if (http_query_is_name(name, "all"))
 			wanted->all = span_equal(value, SPAN("true"));
 		else if (http_query_is_name(name, "limit") &&
 			 (!read_digits(value, 10, 4, &limit) || limit == 0 ||
 			  limit > LIMIT_MAX))
-			return "limit must be a number from 1 to 1000";
+			*wrong = "limit must be a number from 1 to 1000";
 		else if (http_query_is_name(name, "after") &&
 			 !read_digits(value, 16, 16, &wanted->after))
-			return "after must be the `next` of a page";
+			*wrong = "after must be the `next` of a page";
+		if (*wrong != NULL)
+			return UV_EINVAL;
 	}
 	wanted->limit = (unsigned)limit;
-	return NULL;
+	return 0;
 }
 
 /* Writes up to `limit` topics from `*at` on. Returns 0 and where to go on; or
@@ -178,8 +182,8 @@ void routes_show_topics(struct routes *r, struct conn *c,
 
 	if (!routes_check_publisher(r, c, 401))
 		return;
-	const char *wrong = read_page_query(request->query, &wanted);
-	if (wrong != NULL)
+	const char *wrong;
+	if (read_wanted(request->query, &wanted, &wrong) != 0)
 		conn_respond_error(c, 400, wrong, NULL);
 	else if (write_page(r, r->username, &wanted) != 0)
 		conn_respond_error(c, 500, "Internal server error", NULL);
