@@ -47,9 +47,10 @@ static struct topic_key subject_of(struct routes *r,
 	const struct span folder = SPAN("/pub/");
 	struct span path = request->path;
 	struct topic_key about = {{0}, {0}};
+	const char *wrong;
 
 	if (span_equal(path, SPAN("/sub"))) {
-		if (routes_read_plan(r, request) != NULL)
+		if (routes_read_plan(r, request, &wrong) != 0)
 			return about;
 		about.publisher = r->plan.publisher;
 		if (r->plan.topics_count > 0)

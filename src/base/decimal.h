@@ -1,5 +1,5 @@
-/* decimal.h - writes numbers in decimal, for texts of which there are so many
- * that snprintf() would take a good part of the time. Threads: any. */
+/* decimal.h - writes numbers in decimal, where there are so many that
+ * snprintf() would take too much of the time. Threads: any. */
 #ifndef ISIMUD_BASE_DECIMAL_H
 #define ISIMUD_BASE_DECIMAL_H
 

@@ -1,9 +1,9 @@
 /* digest.c - SHA-1, SHA-256 and base64, by libcrypto.
  *
- * By its functions of version 1.1 that are bound to one algorithm and work in
- * memory of ours. OpenSSL 3's EVP allocates for each digest, with a context
- * that is used again too, and so can fail at any of them; these can't, and
- * need no algorithm to be fetched. The code that does the work is the same. */
+ * It uses libcrypto's functions of version 1.1, which are bound to one
+ * algorithm and work in our memory: they do not allocate, so they can't fail.
+ * OpenSSL 3's EVP functions allocate for each digest, even with a context that
+ * is used again. Both run the same code inside. */
 #define OPENSSL_API_COMPAT 10101 /* they count as deprecated since 3.0 */
 
 #include "base/digest.h"

@@ -38,8 +38,8 @@ static inline void list_prepend(struct list *head, struct list *element)
 	list_append(head->next, element);
 }
 
-/* Takes all elements of `from`, which is empty then, in front of those of
- * `head`. */
+/* Moves all elements of `from` in front of those of `head`; `from` is empty
+ * then. */
 static inline void list_move_all(struct list *head, struct list *from)
 {
 	if (list_is_empty(from))

@@ -1,9 +1,9 @@
 /* lockfile.c - flock() on a file that may come and go.
  *
- * Whoever removes the file does so while he holds the lock. So who gets the
- * lock of a file that is no longer at the path, since it was removed while he
- * waited between open() and flock(), sees that, and tries again with the one
- * that is there now. */
+ * A process removes the file only while it holds the lock. So a process that
+ * waited between open() and flock() may get the lock of a file that is no
+ * longer at the path; it notices that, and tries again with the file that is
+ * there now. */
 #include "base/lockfile.h"
 
 #include <errno.h>
@@ -139,7 +139,7 @@ bool lockfile_keep(struct lockfile *l)
 		 (int)(strlen(l->path) - strlen(".lock")), l->path);
 	if (lockfile_take(&again, path, &found) != 0)
 		return false;
-	/* A note that is not ours is that of one who has come and gone. */
+	/* A note of another process is that of one that has come and gone. */
 	if (found.pid != 0) {
 		lockfile_release(&again);
 		return false;

@@ -1,12 +1,11 @@
 /* lockfile.h - a file or a socket that one process at a time may use.
  *
- * Beside PATH lies PATH.lock, on which its user holds flock(2): the kernel ends
- * that however the process ends. In it is a note of who that is and how far he
- * has got, for those who find it locked and for those who come later. Nothing
- * is left of it after lockfile_remove(); the note stays after
- * lockfile_release() and after a crash.
- * Where two machines share a folder, flock() must be known to its file system.
- * Threads: one at a time. */
+ * Beside PATH lies PATH.lock, on which its user holds flock(2); the kernel
+ * releases that however the process ends. A note in it says who the user is and
+ * how far it has got, for processes that find it locked and for those that come
+ * later. lockfile_remove() removes the file; the note stays after
+ * lockfile_release() and after a crash. If two machines share the folder, its
+ * file system must support flock(). Threads: one at a time. */
 #ifndef ISIMUD_BASE_LOCKFILE_H
 #define ISIMUD_BASE_LOCKFILE_H
 
@@ -17,14 +16,14 @@
 enum lockfile_state {
 	LOCKFILE_STARTING, /* or nobody ever wrote a note */
 	LOCKFILE_SERVING,
-	LOCKFILE_DRAINING, /* its user will let go of it by himself, soon */
+	LOCKFILE_DRAINING, /* its user will release it soon, by itself */
 	LOCKFILE_SAVED,    /* its user is done, and left something behind */
 };
 
 struct lockfile_note {
 	int pid; /* as its user's PID namespace has it; 0: not known */
 	enum lockfile_state state;
-	uint64_t number; /* what it means is the user's */
+	uint64_t number; /* its meaning is the user's */
 };
 
 /* Zeroed memory is one that is not taken. */
@@ -46,15 +45,15 @@ int lockfile_take(struct lockfile *l, const char *path,
 int lockfile_write(struct lockfile *l, enum lockfile_state state,
 		   uint64_t number);
 
-/* Whether we have it still: somebody may have removed the file, and another
- * process may then have the one that is there now. If nobody has, it is made
+/* Whether we still have it. Somebody may have removed the file, and another
+ * process may have locked a new one there. If no process has, the file is made
  * again. */
 bool lockfile_keep(struct lockfile *l);
 
-/* Lets go. The note stays. Does nothing if it is not taken. */
+/* Releases the lock. The note stays. Does nothing if it is not taken. */
 void lockfile_release(struct lockfile *l);
 
-/* Lets go, and removes the file. */
+/* Releases the lock, and removes the file. */
 void lockfile_remove(struct lockfile *l);
 
 #endif

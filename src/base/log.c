@@ -253,7 +253,7 @@ static struct {
 	char bytes[LOG_RING_BYTES];
 	uint64_t put;
 	uint64_t taken;
-	uint64_t untold;     /* lines dropped and not told of yet */
+	uint64_t untold;     /* lines dropped and not reported yet */
 	uint64_t dropped_at; /* `put` when the first of these was dropped */
 	bool is_failing;     /* the last line could not be written */
 	bool is_running;
@@ -372,13 +372,14 @@ bool log_limit_allows(struct log_limit *limit)
 	if (is_allowed)
 		limit->lines++;
 	else if (limit->held_back++ == 0 && ring.is_running)
-		pthread_cond_signal(&ring.has_work); /* it will tell */
+		pthread_cond_signal(&ring.has_work); /* the drop will be
+						      * reported */
 	pthread_mutex_unlock(&lock);
 	return is_allowed;
 }
 
-/* A limit that has something to tell: of a second that has passed, or at the
- * very end. */
+/* A limit that has held lines back in a second that has passed, or, at the very
+ * end, at all. */
 static struct log_limit *find_untold_locked(bool *is_any)
 {
 	time_t now = monotonic_second();
@@ -409,7 +410,7 @@ static void tell_held_back_locked(struct log_limit *limit, struct line *out)
 
 /* --- the thread ----------------------------------------------------------- */
 
-/* Told in the place of the lines that are missing. */
+/* Reported in the place of the missing lines. */
 static bool must_tell_dropped_locked(void)
 {
 	return ring.untold > 0 && ring.taken >= ring.dropped_at &&
@@ -568,7 +569,7 @@ bool log_stop(void)
 	       pthread_cond_timedwait(&ring.has_news, &lock, &end) == 0)
 		;
 	bool has_ended = ring.has_ended;
-	/* Else it stays as it is: whoever still logs fills the ring. */
+	/* If it failed, later lines fill the ring as well. */
 	if (has_ended)
 		ring.is_running = false;
 	pthread_mutex_unlock(&lock);

@@ -113,12 +113,12 @@ void log_write(enum log_level level, const char *event,
 /* Starts it; it takes no signals. Returns 0 or a negative errno. */
 int log_start(void);
 
-/* Ends it once everything is written, or LOG_PATIENCE_MS have passed: what
- * nobody has read by then is lost. Returns whether all was written. Does
- * nothing if it does not run. */
+/* Stops the thread once everything is written, or after LOG_PATIENCE_MS: lines
+ * that could not be written by then are lost. Returns whether all were written.
+ * Does nothing if the thread does not run. */
 bool log_stop(void);
 
-/* The lines that were dropped so far. */
+/* How many lines were dropped so far. */
 uint64_t log_dropped(void);
 
 /* For a process that is about to abort: waits a moment for the ring to be
@@ -128,10 +128,10 @@ void log_crash(const char *text);
 
 /* --- rate limits ---------------------------------------------------------- */
 
-/* Holds a kind of line that clients can cause down to LOG_LIMIT_LINES a second,
- * in the process. How many were held back is told within about a second, by a
- * line with the fields `event` = "held_back", `of` and `count`. Static memory,
- * made by LOG_LIMIT. Guarded by the log's lock. */
+/* A rate limit for a kind of line that clients can cause: LOG_LIMIT_LINES a
+ * second in the process. Once a second, if lines were held back, a line says
+ * how many, with the fields `event` = "held_back", `of` and `count`. Lies in
+ * static memory; LOG_LIMIT makes one. Guarded by the log's lock. */
 #define LOG_LIMIT_LINES 10
 
 struct log_limit {

@@ -1,4 +1,5 @@
-/* memory.c - counters, a correction, and three marks. */
+/* memory.c - counts what is charged, corrects the sum by what the process
+ * occupies, and compares it with the limit. */
 #include "base/memory.h"
 
 #include <malloc.h>
@@ -12,12 +13,13 @@
 /* Percent of the limit. */
 #define TIGHT_PERCENT  80
 #define SCARCE_PERCENT 90
-/* Memory occupied but not charged is given back from this part of the limit on,
- * as long as that takes at most one part in TRIM_TIME_PART of the time. */
+/* Trim the allocator when it holds more than 1/TRIM_LIMIT_PART of the limit
+ * that is not charged, and spend at most 1/TRIM_TIME_PART of the time on it. */
 #define TRIM_LIMIT_PART 8
 #define TRIM_TIME_PART  10
-/* It is given back, too, where as much is charged no more; while clients make
- * it rise and fall, only where that is a part of what was. */
+/* Also trim when usage has dropped FALLEN_BYTES below its peak; while usage
+ * still fluctuates (by more than CALM_BYTES a call), only if it dropped by
+ * 1/FALLEN_PART of the peak. */
 #define FALLEN_BYTES 1048576
 #define FALLEN_PART  4
 #define CALM_BYTES   65536
@@ -30,10 +32,12 @@
 #endif
 
 static _Atomic ptrdiff_t used;
-static _Atomic ptrdiff_t kernel;      /* held by the kernel */
-static _Atomic ptrdiff_t excess;      /* own, beyond what is charged; >= 0 */
-static _Atomic uint64_t trim_from_ns; /* no earlier than that */
-/* What was charged at most, and lately. Owner: who calls memory_give_back(). */
+static _Atomic ptrdiff_t kernel;      /* charged for what the kernel holds */
+static _Atomic ptrdiff_t excess;      /* occupied beyond what is charged; >=
+				       * 0 */
+static _Atomic uint64_t trim_from_ns; /* when the next trim may start */
+/* The peak of what was charged since the last trim, and the value at the last
+ * call. Owner: the thread that calls memory_give_back(). */
 static ptrdiff_t highest;
 static ptrdiff_t latest;
 static _Thread_local ptrdiff_t untold;
@@ -60,8 +64,8 @@ size_t memory_least_limit(size_t base)
 	return base / TIGHT_PERCENT * 100 + 100;
 }
 
-/* The pages of the resident set, and those of them that are of files and still
- * as they are there (proc(5), statm); both 0 if unknown. */
+/* Reads the pages of the resident set, and how many of them are unchanged pages
+ * of files (proc(5), statm); both 0 if unknown. */
 static void read_pages(size_t *resident, size_t *of_files)
 {
 	FILE *file = fopen("/proc/self/statm", "re");
@@ -118,8 +122,8 @@ static ptrdiff_t measure_excess(void)
 	return bytes < 0 ? 0 : bytes;
 }
 
-/* Makes the allocator give back what it has free, unless that was done a moment
- * ago or another thread is doing it. Returns whether it did. */
+/* Trims the allocator, unless that was done a moment ago or another thread is
+ * doing it. Returns whether it did. */
 static bool trim_allocator(void)
 {
 	uint64_t start = now_ns();
@@ -151,7 +155,7 @@ void memory_give_back(void)
 		highest = now;
 }
 
-/* Whether the little that is free in the allocator is what makes it full. */
+/* Whether it is only the allocator's free memory that makes the level FULL. */
 static bool would_be_full(ptrdiff_t bytes)
 {
 	ptrdiff_t sum = atomic_load_explicit(&used, memory_order_relaxed) +
@@ -209,7 +213,8 @@ void memory_credit_kernel(size_t bytes)
 
 size_t memory_used(void)
 {
-	/* One thread may have told of a credit before another of the charge. */
+	/* One thread may have reported a credit before another reported the
+	 * charge. */
 	ptrdiff_t sum = atomic_load_explicit(&used, memory_order_relaxed) +
 			atomic_load_explicit(&kernel, memory_order_relaxed) +
 			atomic_load_explicit(&excess, memory_order_relaxed);

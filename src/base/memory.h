@@ -1,22 +1,23 @@
 /* memory.h - one budget for all that clients can make grow.
  *
- * Whoever allocates something whose size or number a client decides (messages,
- * chunks, queues, connections, request content) charges it here, and credits it
- * when it is freed. So does who makes the kernel hold something for a client,
- * since a control group counts that too. Now and then the sum is compared with
- * the memory that is the process's own: the rest, mostly what the allocator has
- * but does not use, counts as well, and is given back if it is much. All that
- * is held against MEMORY_LIMIT in steps:
+ * Code that allocates something whose size or number a client decides
+ * (messages, chunks, queues, connections, request content) charges it here, and
+ * credits it when it is freed. Memory that the kernel holds for a client is
+ * charged too, since a control group counts it. Now and then the sum is
+ * compared with the memory that the process itself occupies. What it occupies
+ * beyond the sum, mostly free memory in the allocator, counts as well; if it is
+ * much, the allocator is trimmed. The total is compared with MEMORY_LIMIT in
+ * steps:
  *
- *   TIGHT    history is given up; those that do not read for seconds are ended
- *   SCARCE   the worst laggards are ended until it is not TIGHT
+ *   TIGHT    history is dropped; those that do not read for seconds are ended
+ *   SCARCE   those that read too slowly are ended until it is not TIGHT
  *   FULL     no client gets more memory
  *
- * From which level on what is refused, MEMORY_USES says; what is done then,
- * server/relief.h.
+ * MEMORY_USES says what is refused from which level on; server/relief.h says
+ * what is done.
  *
- * The limit is meant to be some 80 % of what the kernel would end the process
- * for: what is between two comparisons comes out of the rest.
+ * The limit should be some 80 % of the memory at which the kernel would kill
+ * the process: what is allocated between two comparisons comes out of the rest.
  * Threads: any. Atomic. */
 #ifndef ISIMUD_BASE_MEMORY_H
 #define ISIMUD_BASE_MEMORY_H
@@ -31,8 +32,8 @@ enum memory_level {
 	MEMORY_FULL,
 };
 
-/* Sets the budget in bytes, 0 for none, of which `base` are used already. Once,
- * before any other thread runs. */
+/* Sets the budget in bytes (0: none), of which `base` are in use already. Call
+ * it once, before any other thread runs. */
 void memory_set_limit(size_t limit, size_t base);
 
 /* The limit at which `base` bytes alone are TIGHT. */
@@ -41,48 +42,50 @@ size_t memory_least_limit(size_t base);
 /* The bytes in this process's resident set; 0 if unknown. */
 size_t memory_resident(void);
 
-/* Those of them that are its own: anonymous pages, and pages of files that it
- * has changed. The others, of the program and its libraries, the kernel drops
- * and reads again as it needs: they are no reason to end the process, and other
- * processes use them too. 0 if unknown. */
+/* The part of them that only this process uses: anonymous pages, and pages of
+ * files that it has changed. The kernel can drop the others (unchanged pages of
+ * the program and its libraries) and read them again, so they are no reason to
+ * end the process. 0 if unknown. */
 size_t memory_own(void);
 
-/* A thread adds up what it charges and credits, and tells the rest only when it
- * comes to MEMORY_SLACK_BYTES: so much is the sum off, a thread. */
+/* Each thread collects its charges and credits, and adds them to the sum when
+ * they reach MEMORY_SLACK_BYTES: the sum may be wrong by that much for each
+ * thread. */
 #define MEMORY_SLACK_BYTES 16384
 
 void memory_charge(size_t bytes);
 void memory_credit(size_t bytes);
 
-/* The same for what the kernel holds, which is not in the resident set. */
+/* The same for memory that the kernel holds, which is not in the resident
+ * set. */
 void memory_charge_kernel(size_t bytes);
 void memory_credit_kernel(size_t bytes);
 
-/* Tells what the calling thread has not told yet. */
+/* Adds what the calling thread has collected to the sum. */
 void memory_settle(void);
 
-/* The same, and compares the sum with memory_own(). To be called now and
- * then; a thread that charges MEMORY_STEP_BYTES does it by itself. Returns
- * false if the allocator has much free that it could not be asked to give back
- * yet: some of what is used may not be needed. */
+/* The same, and compares the sum with memory_own(). Call it now and then; a
+ * thread that has charged MEMORY_STEP_BYTES does it by itself. Returns false if
+ * the allocator holds much free memory and could not be trimmed yet: then usage
+ * may look higher than it is. */
 #define MEMORY_STEP_BYTES 1048576
 
 bool memory_measure(void);
 
-/* Makes the allocator give back what it has free, if less is charged than was
- * at most since it last did, by a mebibyte or, while that sum rises and falls,
- * by a quarter: what clients needed once does not stay occupied, with a limit
- * or without. To be called every second or so, by one thread. */
+/* Trims the allocator if usage has dropped since the last trim: by a mebibyte,
+ * or, while usage still fluctuates, by a quarter. So memory that clients needed
+ * once does not stay occupied, with a limit or without. One thread calls it
+ * every second or so. */
 void memory_give_back(void);
 
-/* The base, what is charged, and what is occupied beyond that. */
+/* The sum: `base`, what is charged, and what is occupied beyond that. */
 size_t memory_used(void);
 size_t memory_limit(void); /* 0: none */
 
 enum memory_level memory_level(void);
 
-/* What memory is used for that a client asks for, and the level from which on
- * no more is: one table. */
+/* What clients need memory for, and the level from which on they get no more:
+ * one table. */
 #define MEMORY_USES(X)                                                         \
 	X(SUBSCRIBING, TIGHT) /* a subscriber, or one more subscription */     \
 	X(REPLAY, SCARCE)     /* messages held for those that are behind */    \

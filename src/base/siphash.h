@@ -1,5 +1,6 @@
-/* siphash.h - SipHash-2-4 (Aumasson and Bernstein, 2012): a keyed hash, so that
- * clients who choose topic names can't make them collide. Threads: any. */
+/* siphash.h - SipHash-2-4 (Aumasson and Bernstein, 2012): a keyed hash. Clients
+ * choose topic names; without the key they can't make them collide. Threads:
+ * any. */
 #ifndef ISIMUD_BASE_SIPHASH_H
 #define ISIMUD_BASE_SIPHASH_H
 

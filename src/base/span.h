@@ -1,8 +1,8 @@
 /* span.h - bytes that somebody else owns: where they start and how many.
  *
- * A span never ends in a NUL that may be relied on, and its bytes may hold
- * NULs. `bytes` NULL means absent, which is different from empty. Whoever
- * hands out a span says how long its bytes live. Threads: any. */
+ * A span need not end in a NUL, and its bytes may hold NULs. `bytes` NULL means
+ * absent, which is different from empty. A function that returns a span says
+ * how long its bytes live. Threads: any. */
 #ifndef ISIMUD_BASE_SPAN_H
 #define ISIMUD_BASE_SPAN_H
 

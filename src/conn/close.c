@@ -1,4 +1,4 @@
-/* close.c - why a connection ends is noted, once; and its handle is closed. */
+/* close.c - notes why a connection ends, and closes its handle. */
 #include "base/check.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -18,7 +18,7 @@ static const enum stats_counter ending_counters[ENDING_COUNT] = {
 #undef ENDING_COUNTER
 };
 
-/* What happens every day, and to everybody, is not worth a line at info. */
+/* Endings that are part of normal use are not worth a line at info. */
 static bool is_ordinary(enum ending ending)
 {
 	return ending == ENDING_done || ending == ENDING_peer_gone ||
@@ -96,8 +96,8 @@ static void close_handle(struct conn *c, bool has_unsent)
 
 	g->others[kind]--;
 	memory_credit_kernel(KERNEL_CONN_BYTES);
-	/* What the peer does not read must not occupy the kernel either: a
-	 * reset frees it at once. */
+	/* Bytes that the peer does not read must not stay in the kernel either:
+	 * a reset frees them at once. */
 	if (!has_unsent || kind == LISTENER_UNIX ||
 	    uv_tcp_close_reset(&c->tcp, on_handle_closed) != 0)
 		uv_close(&c->handle, on_handle_closed);

@@ -1,5 +1,5 @@
-/* conn.c - the bottom of the room: a connection's states, its deadline, its
- * place among subscribers, and what it holds. */
+/* conn.c - the basis of a connection: its state, its deadline, its place among
+ * subscribers, the memory that it holds. */
 #include "conn/conn.h"
 
 #include "base/check.h"
@@ -164,15 +164,15 @@ void conn_move(struct conn *c, enum conn_state to)
 void conn_set_deadline(struct conn *c, enum deadline_kind kind)
 {
 	c->deadline_kind = (uint8_t)kind;
-	/* From now on is what counts where something waits already. */
+	/* Progress is measured from now on. */
 	if (c->writing != NULL &&
 	    (kind == DEADLINE_WRITE || kind == DEADLINE_CLOSE))
 		conn_look_at_progress(c);
 	deadline_set(&c->group->deadlines, &c->deadline, kind);
 }
 
-/* Time-outs of requests are absolute: a byte now and then does not help, so one
- * that is set already goes on. */
+/* Time-outs of requests are absolute: a byte now and then does not extend them.
+ * So a deadline that is set already is kept. */
 void conn_set_request_deadline(struct conn *c)
 {
 	enum deadline_kind kind = DEADLINE_IDLE;

@@ -66,42 +66,42 @@ struct conn_hooks {
 	size_t user_bytes; /* of conn_user(), zeroed at the start */
 
 	/* The head of a request is there. To refuse its content, answer with
-	 * conn_respond(); else do nothing. */
+	 * conn_respond(). */
 	void (*on_head)(struct conn *c, const struct http_request *request);
 
 	/* A request is complete. Exactly one conn_respond(), conn_upgrade() or
-	 * conn_stream() must follow, from here or later; until then nothing is
-	 * read. The request stays valid until then (its content: until return).
-	 */
+	 * conn_stream() must follow, now or later; until then nothing more is
+	 * read. The request stays valid until then; its content, until this
+	 * call returns. */
 	void (*on_request)(struct conn *c, const struct http_request *request);
 
-	/* Further field lines, each with its CR LF, for any answer to the
-	 * current request but 101 (errors of this room's own included), or
-	 * NULL; they live until the next call. `request` is NULL where the
-	 * head could not be read: then `origin` is the Origin if that was
-	 * (http_origin_so_far()). May be NULL. */
+	/* Returns further field lines, each with its CR LF, for an answer to
+	 * the current request (any but 101, our own errors included), or NULL.
+	 * They live until the next call. `request` is NULL if the head could
+	 * not be read. May be NULL. */
 	const char *(*fields)(struct conn *c,
 			      const struct http_request *request,
 			      struct span origin);
 
-	/* A message came; it is borrowed. conn_end() and conn_pause() may be
-	 * called. */
+	/* A message came; it is borrowed. May call conn_end() and
+	 * conn_pause(). */
 	void (*on_message)(struct conn *c, bool is_text, struct span message);
 
-	/* conn_wait_for_room() was called, and there is room now. May send as
-	 * long as conn_has_room() holds, and call conn_wait_for_room() for the
-	 * rest: it comes again after the others of the flush, which ends
-	 * after CONN_ROUND_NS, in the next iteration. May be NULL where that
-	 * is never called. */
+	/* There is room, for which conn_wait_for_room() asked. May send as long
+	 * as conn_has_room() holds, and call conn_wait_for_room() for the rest:
+	 * it is called again after the other connections of this flush, or,
+	 * once that has taken CONN_ROUND_NS, in the next iteration. May be NULL
+	 * if conn_wait_for_room() is never called. */
 	void (*on_room)(struct conn *c);
 
-	/* Whether a request that is PENDING while the server ends will have its
-	 * answer all the same, soon: it can't be taken back. May be NULL. */
+	/* The server ends while a request is PENDING: whether it will be
+	 * answered soon all the same, since it can't be taken back. May be
+	 * NULL. */
 	bool (*is_committed)(struct conn *c);
 
-	/* The server ends while another request is PENDING; on_end() was
-	 * called. Answers it by conn_stream() and conn_end(), or returns false:
-	 * then it gets 503. May be NULL. */
+	/* The server ends while a request is PENDING that is not committed;
+	 * on_end() was called. Answers it by conn_stream() and conn_end(), or
+	 * returns false: then it is answered 503. May be NULL. */
 	bool (*on_leaving)(struct conn *c);
 
 	/* Fields for a line of the log: whose it is, what it has subscribed
@@ -110,8 +110,8 @@ struct conn_hooks {
 	size_t (*describe)(struct conn *c,
 			   struct log_field fields[static CONN_FIELDS_MAX]);
 
-	/* Nothing more will come, and nothing can be sent: forget the
-	 * connection. Comes exactly once, while it is still whole. */
+	/* The connection ends: nothing more will come, and nothing can be sent.
+	 * Called exactly once, while it is still whole. */
 	void (*on_end)(struct conn *c);
 };
 
@@ -119,15 +119,16 @@ struct conn_hooks {
 struct conn_limits {
 	size_t body_max_bytes;      /* of a request's content */
 	size_t message_max_bytes;   /* of a WebSocket message from a client */
-	size_t buffered_max_bytes;  /* not written yet, behind the message that
-				       is being written; a WebSocket or an event
-				       stream over it ends with ENDING_slow */
+	size_t buffered_max_bytes;  /* unsent, behind the message that is being
+				     * written; a WebSocket or an event stream
+				     * above it ends with ENDING_slow */
 	size_t tcp_subscribers_max; /* see conn_take_place() */
 	size_t subscribers_max;
 	unsigned ping_misses_max; /* up to 15: pings without a sign of life:
 				     bytes, or progress in what waited before */
-	/* Those that have something to write all through a window must take as
-	 * many bytes a second, or end with ENDING_slow. 0: need not. */
+	/* A connection that has something to write all through a window must
+	 * take this many bytes a second, or ends with ENDING_slow. 0: no
+	 * limit. */
 	uint64_t speed_min;
 	uint64_t speed_window_ms;
 	bool compresses; /* permessage-deflate and gzip, where clients want it
@@ -138,11 +139,11 @@ struct conn_limits {
 #define CONN_READ_BYTES 65536 /* read at once; one such buffer a loop */
 #define CONN_ROOM_BYTES 65536 /* waiting to be written: see conn_has_room() */
 #define CONN_PEER_MAX   46    /* characters of an address, and a NUL */
-/* For how long turns are taken, or lists flushed, in one iteration. */
+/* The time for turns, and for each list of a flush, in one iteration. */
 #define CONN_ROUND_NS 5000000
 
-/* What one connection does before it is another's turn: requests, or messages
- * of a WebSocket. */
+/* The turn of one connection: requests, or messages of a WebSocket, that it
+ * handles before the next connection's turn. */
 struct conn_turn {
 	const struct conn *conn; /* NULL: none is under way */
 	unsigned units;          /* requests and messages so far */
@@ -163,18 +164,23 @@ struct conn_group {
 	struct deadlines deadlines;
 	struct list conns;     /* all that are not CLOSED, by conn->link: first
 				  those of LISTENER_ADMIN */
-	struct list line;      /* those whose turn comes, by stash->link */
+	struct list line;      /* those that wait for their turn, by
+				* stash->link */
 	struct conn_turn turn; /* the one under way */
-	const struct conn *has_read; /* a whole buffer, just now */
-	uint64_t judged_ms;          /* conn_group_judge_speed() did */
-	uint64_t poll_until_ns;      /* after which much has to wait; 0: not yet
-					known */
-	unsigned poll_reads;         /* little ones, in this poll */
-	bool is_poll_over;           /* all that is read has to wait */
-	struct list stalled;         /* writes that wait, by conn_write->link */
+	const struct conn *has_read; /* the connection that has just filled the
+				      * buffer */
+	uint64_t judged_ms;          /* when conn_group_judge_speed() last
+				      * looked */
+	uint64_t poll_until_ns;      /* after it, large reads wait for a turn;
+				      * 0: not yet known */
+	unsigned poll_reads;         /* small reads in this poll */
+	bool is_poll_over;           /* all reads wait for a turn */
+	struct list stalled;         /* writes that wait for the kernel, by
+				      * conn_write->link */
 	struct list answering; /* those with something to write, or to end */
 	struct list dirty;     /* the same of open WebSockets and streams */
-	uv_idle_t idle;        /* active while some of those lists waits */
+	uv_idle_t idle;        /* active while one of those lists is not
+				* empty */
 	struct chunk *ping;    /* the encoded Ping, shared by all */
 	struct chunk *keep_alive[FRAMINGS]; /* the same for event streams
 					       (sse.h), by their framing */
@@ -186,17 +192,18 @@ struct conn_group {
 					   unless limits.compresses */
 	struct deflate_totals inflated; /* of that, as far as it is counted */
 	struct buf out; /* scratch: the response being encoded */
-	time_t date_at; /* what `date` tells */
+	time_t date_at; /* the second that `date` shows */
 	char date[32];
-	uint64_t keep_alive_s;         /* what answers promise; 0: nothing */
+	uint64_t keep_alive_s;         /* time-out that answers promise; 0:
+					* none */
 	size_t states[CONN_STATES];    /* connections in each state */
-	size_t others[LISTENER_KINDS]; /* those that have no place, by door */
+	size_t others[LISTENER_KINDS]; /* those without a place of a subscriber,
+					* by door */
 	bool is_draining;              /* answers end their connections */
 	size_t count; /* connections whose memory is not freed yet */
-	/* After each whose descriptor was closed; may be NULL. */
+	/* Called after each descriptor that was closed; may be NULL. */
 	void (*on_closed)(struct conn_group *g, enum listener_kind kind);
-	/* Subscribers by each door, of all groups that share the array. Atomic.
-	 */
+	/* Subscribers by door, of all groups that share the array. Atomic. */
 	_Atomic size_t *subscribers;
 	_Atomic size_t own_subscribers[LISTENER_KINDS]; /* for one alone */
 	char read_buffer[CONN_READ_BYTES];
@@ -211,29 +218,29 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 /* Closes the handles and frees the pools; `count` must be 0. */
 void conn_group_close(struct conn_group *g);
 
-/* Every wake-up has a budget, so that nobody makes the others wait. From the
- * poll, one read a connection and iteration; a little of that is used at once,
- * much gets in line. To be called once an iteration, before
- * conn_group_flush(): gives each in line a turn, for CONN_ROUND_NS. */
+/* Gives each connection in line a turn, for CONN_ROUND_NS in all. Call it once
+ * an iteration, before conn_group_flush(). No client makes the others wait:
+ * from the poll comes at most one read a connection and iteration; a small one
+ * is used at once, a large one waits for its turn. */
 void conn_group_take_turns(struct conn_group *g);
 
-/* Writes what is queued, one gathered write a connection, and carries out the
- * endings that had to wait: answers for CONN_ROUND_NS, then WebSockets and
- * event streams for as long. What is left then could not be written without the
- * kernel's room, or conn_group_is_busy(). */
+/* Writes what is queued, with one gathered write a connection, and carries out
+ * the endings that were put off: first answers, for CONN_ROUND_NS, then
+ * WebSockets and event streams, for as long. What is left then either waits for
+ * the kernel, or makes conn_group_is_busy() true. */
 void conn_group_flush(struct conn_group *g);
 
-/* Whether something waits for the next iteration, which comes without a sleep.
- */
+/* Whether work is left for the next iteration, which then comes without a
+ * sleep. */
 bool conn_group_is_busy(const struct conn_group *g);
 
-/* Ends all connections: ENDING_going_away for WebSockets and event streams;
- * the others at once, but for requests that have begun to come, in the kernel
- * too: those are answered, and end their connections (`is_draining`). */
+/* Ends all connections: WebSockets and event streams with ENDING_going_away,
+ * the others at once. Requests that have begun to come, be it in the kernel,
+ * are answered first, and then end their connections (`is_draining`). */
 void conn_group_end_all(struct conn_group *g);
 
-/* Ends up to `n` WebSockets and event streams with ENDING_going_away, those
- * that came first first. Returns how many it ended. */
+/* Ends up to `n` WebSockets and event streams with ENDING_going_away, the
+ * oldest first. Returns how many it ended. */
 size_t conn_group_end_some(struct conn_group *g, size_t n);
 
 /* Ends all connections at once, whatever is still to be sent. */
@@ -246,24 +253,24 @@ enum conn_room {
 	CONN_ROOM_ADMIN,  /* those of LISTENER_ADMIN */
 };
 
-/* Ends the connection that is missed least, for one more to come
- * (ENDING_displaced): none that has a place (conn_take_place()); no trusted one
- * while there is another, none that has just asked for something while there is
- * another; and of those the one that has been quiet for longest. Its descriptor
- * is free on return. Returns false if there is none. */
+/* Ends the least valuable connection (ENDING_displaced), so that another can
+ * come: never one with a place (conn_take_place()); a trusted one, or one that
+ * has just asked for something, only if there is no other; and of several, the
+ * one that has been quiet for longest. Its descriptor is free on return.
+ * Returns false if there is none. */
 bool conn_group_make_room(struct conn_group *g, enum conn_room room);
 
-/* How many there are that it may choose from, whether they may go or not. */
+/* How many connections it chooses from, whether it may end them or not. */
 size_t conn_group_others(const struct conn_group *g, enum conn_room room);
 
-/* Where memory is tight (memory.h): ends connections with ENDING_slow that have
- * not read for some time; where it is scarce, those that have the most unsent;
- * where it is full, those on their way out that do not read are closed at once.
- * To be called again if that was not enough. */
+/* Memory is TIGHT (memory.h): ends connections that have not read for some
+ * time, with ENDING_slow. SCARCE: also those that have the most unsent. FULL:
+ * closes connections at once that are on their way out and do not read. Call it
+ * again if that was not enough. */
 void conn_group_relieve(struct conn_group *g);
 
-/* Ends those that are slower than speed_min. To be called now and then; does
- * nothing but once in speed_window_ms. */
+/* Ends connections that are slower than speed_min. Call it now and then; it
+ * looks once in speed_window_ms. */
 void conn_group_judge_speed(struct conn_group *g);
 
 /* How many connections are in each state, and the bytes they have queued. Walks
@@ -271,16 +278,16 @@ void conn_group_judge_speed(struct conn_group *g);
 void conn_group_count(const struct conn_group *g,
 		      size_t states[static CONN_STATES], size_t *queued_bytes);
 
-/* What is queued and not taken by the kernel: of all connections, and of the
- * one that has the most. */
+/* Bytes that the kernel has not taken: of all connections, and of the one that
+ * has the most. */
 struct conn_backlog {
 	size_t bytes;
 	size_t worst_bytes;
 };
 struct conn_backlog conn_group_backlog(const struct conn_group *g);
 
-/* Takes an accepted, connected, non-blocking socket on; closes it if that
- * fails. Returns 0 or a UV_E…. */
+/* Takes over an accepted, non-blocking socket; closes it on failure. Returns 0
+ * or a UV_E…. */
 int conn_open(struct conn_group *g, struct accepted accepted);
 
 struct conn_group *conn_group_of(const struct conn *c);
@@ -289,8 +296,8 @@ enum conn_state conn_state(const struct conn *c);
 /* By which door it came. */
 enum listener_kind conn_listener(const struct conn *c);
 
-/* The peer's IP address as text, that of an IPv4 client without the mapping of
- * RFC 4291 2.5.5.2; "" for a Unix socket, and for a peer that is gone. */
+/* The peer's IP address as text; of an IPv4 client, without the mapping of RFC
+ * 4291 2.5.5.2. "" for a Unix socket, and for a peer that is gone. */
 void conn_peer(const struct conn *c, char out[static CONN_PEER_MAX]);
 
 /* The hooks' own memory in the connection, `user_bytes` long. */
@@ -300,20 +307,21 @@ void *conn_user(struct conn *c);
 void conn_mark(struct conn *c);
 bool conn_is_marked(const struct conn *c);
 
-/* Takes one of the places that subscribers have, for a client that asks to
- * become one: for a WebSocket or an event stream it is counted from now on, and
- * never ended to make room. It gives the place back with its end, or when the
- * request is answered otherwise. Over TCP there are `tcp_subscribers_max` for
- * all groups that share `subscribers`; by all doors, `subscribers_max`. Returns
- * whether it has one. conn_upgrade() and conn_stream() take one without asking,
- * where that was not called. */
+/* Takes a subscriber's place for a client that asks to become one. From now on
+ * it counts as a subscriber, and is never ended to make room. It gives the
+ * place back with its end, or when the request gets another answer. Over TCP
+ * there are `tcp_subscribers_max` places for all groups that share
+ * `subscribers`; by all doors, `subscribers_max`. Returns whether it has one.
+ * conn_upgrade() and conn_stream() take one without asking if this was not
+ * called. */
 bool conn_take_place(struct conn *c);
 
-/* Gives the place back before its time: the client is told to go. */
+/* Gives the place back early: the client was told to go. */
 void conn_leave_place(struct conn *c);
 
-/* The client has shown that it may do more than others: it is the last to be
- * ended to make room, and to have what it sends refused for want of memory. */
+/* The client has shown a valid password: its connection is the last to be ended
+ * to make room, and its requests are the last to be refused for lack of
+ * memory. */
 void conn_trust(struct conn *c);
 
 /* The request being answered (on_head, on_request, PENDING). */
@@ -326,15 +334,15 @@ void conn_respond(struct conn *c, const struct http_response *response);
 void conn_respond_error(struct conn *c, int status, const char *text,
 			const char *fields);
 
-/* The same, ends the connection, and sends the answer only after
- * CONN_LATE_MS: for who guesses. Nothing is kept meanwhile but the answer. */
+/* The same, but sends the answer only after CONN_LATE_MS, and ends the
+ * connection: against guessing. Meanwhile only the answer is kept. */
 #define CONN_LATE_MS 1000
 void conn_respond_late(struct conn *c, int status, const char *text,
 		       const char *fields);
 
-/* Whether the current request is an opening handshake that may be accepted
- * (RFC 6455 4.2.1). If not, it has been answered: 400, or 426. Extensions that
- * are none make it 400 where the group compresses. */
+/* Whether the current request is an opening handshake that may be accepted (RFC
+ * 6455 4.2.1). If not, it has been answered: 400, or 426. A malformed list of
+ * extensions is answered 400 if the group compresses. */
 bool conn_check_upgrade(struct conn *c);
 
 /* Accepts the opening handshake, which conn_check_upgrade() has passed.
@@ -352,69 +360,70 @@ void conn_upgrade(struct conn *c, struct span subprotocol);
  * the client still sends is dropped; its end ends the connection. */
 void conn_stream(struct conn *c, struct span first);
 
-/* The framing that what an open WebSocket or an event stream is sent by
- * conn_send() and conn_send_part() must have. */
+/* The framing of all that conn_send() and conn_send_part() send to an open
+ * WebSocket or an event stream. */
 enum framing conn_framing(const struct conn *c);
 
 /* Queues a chunk of whole frames to an open WebSocket, or of whole lines to an
- * event stream, holding it. Never ends the connection inside the call, so it
- * may be used while walking over connections: one that is over its limit, or
- * broken, is ended by the next flush. What is paced (chunk.h) is not held
- * against the limit, now and later. Does nothing in any other state. */
+ * event stream; holds it. It never ends the connection inside the call, so it
+ * may be used while walking over connections: the next flush ends one that is
+ * over its limit, or broken. A paced chunk (chunk.h) never counts against the
+ * limit. Does nothing in any other state. */
 void conn_send(struct conn *c, struct chunk *chunk);
 
 /* Queues a copy of `payload` as one text message to a WebSocket, or, whole
  * lines, to an event stream; the same rules. */
 void conn_send_text(struct conn *c, struct span payload);
 
-/* Queues a copy of `bytes` to an event stream: the beginning of an event that
- * the next conn_send() goes on with, which must follow before the next flush,
- * with nothing else sent between them. The same rules. */
+/* Queues a copy of `bytes` to an event stream: the beginning of an event. The
+ * next conn_send() must bring the rest, before the next flush, with nothing
+ * sent between them. The same rules. */
 void conn_send_part(struct conn *c, struct span bytes);
 
 /* Whether the peer has ended its side, or is gone. For those of which nothing
  * is read now, so that nothing else tells; it costs a system call. */
 bool conn_has_hung_up(const struct conn *c);
 
-/* Whether what is sent to it may still arrive: it is open, and not doomed. */
+/* Whether the peer may still get what is sent now: the connection is open, and
+ * not doomed. */
 bool conn_can_send(const struct conn *c);
 
-/* Whether little is waiting to be written: under CONN_ROOM_BYTES, and under
- * half of buffered_max_bytes. False for one that is doomed, or neither an open
+/* Whether little waits to be written: less than CONN_ROOM_BYTES, and less than
+ * half of buffered_max_bytes. False if it is doomed, or neither an open
  * WebSocket nor an event stream. */
 bool conn_has_room(const struct conn *c);
 
-/* Writes what is queued now, as far as the kernel takes it, and not only in the
- * next flush: before a burst is held against a peer that reads. Ends nothing
- * inside the call. Does nothing where a write waits for the kernel already. */
+/* Writes what is queued now, as far as the kernel takes it, instead of in the
+ * next flush: so a peer that reads is not ended for a burst. Ends nothing
+ * inside the call. Does nothing while a write waits for the kernel. */
 void conn_write_now(struct conn *c);
 
-/* Asks for one on_room(), in the next flush after whose write conn_has_room()
- * holds. */
+/* Asks for one on_room(): in the next flush, if conn_has_room() holds after the
+ * write; else in a later one. */
 void conn_wait_for_room(struct conn *c);
 
 /* Bytes queued that the kernel has not got yet. */
 size_t conn_unsent_bytes(const struct conn *c);
 
-/* For an open WebSocket, from on_message, or while it is paused: no further
- * message is handed over and no Ping answered until conn_resume(). Of what
- * comes meanwhile one read at most is kept here, the rest waits in the kernel,
- * the peer's end included. Pings are still sent; that they are not answered
- * does not count. Every ending still ends it. */
+/* Pauses an open WebSocket, from on_message: no further message is handed over
+ * and no Ping is answered until conn_resume(). At most one read of what comes
+ * meanwhile is kept here; the rest, the peer's end included, waits in the
+ * kernel. Pings are still sent, and may stay unanswered. Any ending still ends
+ * it. */
 void conn_pause(struct conn *c);
 
-/* Goes on at its turn, never inside the call. Nothing happens if it is not
- * paused. */
+/* Reads on when its turn comes, never inside the call. Nothing happens if it is
+ * not paused. */
 void conn_resume(struct conn *c);
 
-/* Ends the connection: a WebSocket with Close, an event stream with a last
- * block, the event `close` with {"code":…,"reason":…}, unless the ending has no
- * code; others at once. `reason` for the client, or NULL for that of the table.
- * What an earlier conn_end_later() said goes first. */
+/* Ends the connection: a WebSocket with Close; an event stream with a last
+ * event, `close`, with {"code":…,"reason":…}; any other, and for an ending
+ * without a code, at once. `reason` is for the client; NULL: that of the table.
+ * An earlier conn_end_later() overrules it. */
 void conn_end(struct conn *c, enum ending ending, const char *reason);
 
-/* The same, but only in the next flush: for use while walking over connections.
- * The first such call decides. */
+/* The same, but in the next flush: for use while walking over connections. The
+ * first such call decides. */
 void conn_end_later(struct conn *c, enum ending ending);
 
 #endif

@@ -1,8 +1,8 @@
 /* deadline.h - the time-outs of a loop's connections, with one timer for all.
  *
- * Each kind of time-out has one duration, so a list in order of setting is in
- * order of expiry: setting and clearing cost a few pointers, and only the heads
- * of the lists are ever looked at. Owner: the loop's thread. */
+ * Each kind of time-out has one duration, so a list in the order of setting is
+ * in the order of expiry: to set or clear one costs a few pointers, and only
+ * the first of each list is ever looked at. Owner: the loop's thread. */
 #ifndef ISIMUD_CONN_DEADLINE_H
 #define ISIMUD_CONN_DEADLINE_H
 
@@ -15,10 +15,10 @@ enum deadline_kind {
 	DEADLINE_HEAD,   /* a request's head */
 	DEADLINE_BODY,   /* a request's content */
 	DEADLINE_IDLE,   /* between requests */
-	DEADLINE_WRITE,  /* progress in what the peer takes of an answer */
+	DEADLINE_WRITE,  /* until the peer takes more of an answer */
 	DEADLINE_PING,   /* until the next ping */
-	DEADLINE_CLOSE,  /* the same of what comes before Close; then the
-			    peer's answer to that */
+	DEADLINE_CLOSE,  /* the same of what comes before Close; then the peer's
+			  * own Close */
 	DEADLINE_LINGER, /* the peer's end, after ours */
 	DEADLINE_LATE,   /* until an answer that is to be late is sent */
 	DEADLINE_KINDS,
@@ -43,8 +43,8 @@ struct deadlines {
 	deadline_cb on_due;
 };
 
-/* `on_due` is called for each deadline that has passed, those due first first,
- * some at a time; it is no longer set then. Returns 0 or a UV_E…. */
+/* `on_due` is called for each deadline that has passed, and is not set any more
+ * then. Returns 0 or a UV_E…. */
 int deadlines_open(struct deadlines *all, uv_loop_t *loop,
 		   const uint64_t durations_ms[static DEADLINE_KINDS],
 		   deadline_cb on_due);

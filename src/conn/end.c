@@ -1,4 +1,4 @@
-/* end.c - how the peer is told that its connection ends. */
+/* end.c - tells the peer that its connection ends. */
 #include "base/check.h"
 #include "conn/private.h"
 
@@ -28,10 +28,10 @@ static void end_websocket(struct conn *c, enum ending ending,
 			  const char *reason)
 {
 	conn_note_end(c, ending);
-	/* A laggard's backlog is given up, whole frames of it. */
+	/* The backlog of a slow subscriber is dropped, in whole frames. */
 	if (ending == ENDING_slow)
 		outq_truncate(&c->outq, conn_in_flight(c));
-	/* First of all CLOSING: no limit holds back Close itself. */
+	/* CLOSING comes first: then no limit holds Close itself back. */
 	conn_move(c, CONN_CLOSING);
 	conn_set_deadline(c, DEADLINE_CLOSE);
 	queue_close_frame(c, conn_endings[ending].code,
@@ -83,7 +83,7 @@ void conn_end(struct conn *c, enum ending ending, const char *reason)
 		break;
 	case CONN_REQUEST:
 	case CONN_DISCARDING:
-		/* What is answered already is sent. */
+		/* The answers that are queued are still sent. */
 		if (ending == ENDING_going_away && c->outq.bytes > 0) {
 			conn_note_end(c, ending);
 			conn_finish(c);

@@ -1,6 +1,6 @@
-/* flush.c - once an iteration of the loop: writes what is queued, shuts our
- * side of those that are finished, and carries out the endings that had to
- * wait. */
+/* flush.c - what is done once an iteration of the loop: queued bytes are
+ * written, our side of finished connections is shut, and endings that were put
+ * off are carried out. */
 #include "base/check.h"
 #include "conn/private.h"
 
@@ -16,7 +16,7 @@ static void shut_our_side(struct conn *c)
 	conn_set_deadline(c, DEADLINE_LINGER);
 	if (uv_fileno(&c->handle, &fd) == 0)
 		shutdown(fd, SHUT_WR);
-	/* So that an end that came before comes again. */
+	/* Reading again reports an end of the peer that came before. */
 	conn_restart_reading(c);
 }
 
@@ -52,7 +52,7 @@ static void flush_one(struct conn *c)
 	}
 }
 
-/* Looks at the clock now and then only: it costs as much as queueing. */
+/* Looks at the clock only now and then: it costs as much as queueing. */
 static bool is_time_up(unsigned done, uint64_t *until_ns)
 {
 	if (done % FLUSH_CLOCK != 0)
@@ -89,7 +89,7 @@ bool conn_group_is_busy(const struct conn_group *g)
 void conn_group_flush(struct conn_group *g)
 {
 	CHECK_ON_THREAD(g->owner);
-	/* Whoever waits for one answer does not wait for a fan-out. */
+	/* Answers come first: they shall not wait for a fan-out. */
 	flush_list(&g->answering);
 	flush_list(&g->dirty);
 	if (conn_group_is_busy(g))

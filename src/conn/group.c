@@ -1,5 +1,5 @@
-/* group.c - the connections of one loop: the group, new ones, what is done when
- * a deadline has passed, and what is asked of all. */
+/* group.c - the group of a loop's connections: opening connections, their
+ * deadlines, and what is done to all of them. */
 #include "base/check.h"
 #include "base/memory.h"
 #include "conn/private.h"
@@ -20,17 +20,18 @@ static void on_request_timeout(struct conn *c)
 
 static void on_ping_due(struct conn *c)
 {
-	/* What is not read can't be held against the peer. */
+	/* While we do not read, we can't see an answer. */
 	if (c->reading != READING_FLOWING) {
 		conn_set_deadline(c, DEADLINE_PING);
 		conn_send(c, c->group->ping);
 		return;
 	}
-	/* The ping may be behind what it still reads. One that answers nothing
-	 * acknowledges the ping itself all the same, which says nothing. */
+	/* The ping may wait behind data that the peer still reads, so progress
+	 * counts as life. A peer that acknowledges only the ping itself has not
+	 * shown life by that. */
 	struct conn_progress progress = conn_look_at_progress(c);
 	bool is_alive = c->was_heard || (c->was_behind && progress.has_moved);
-	/* A ping alone may just not be acknowledged yet (RFC 9293 3.8.6.3). */
+	/* A ping alone may not be acknowledged yet (RFC 9293 3.8.6.3). */
 	c->was_behind = progress.waiting > c->group->ping->len;
 	if (!is_alive &&
 	    ++c->pings_missed >= c->group->limits.ping_misses_max) {
@@ -50,7 +51,7 @@ static void on_ping_due(struct conn *c)
 	conn_send(c, c->group->ping);
 }
 
-/* Whoever takes what it is sent, be it slowly, has more time. */
+/* A peer that takes what it is sent, be it slowly, gets more time. */
 static void end_unless_it_takes(struct conn *c, enum deadline_kind kind,
 				enum ending ending)
 {
@@ -99,8 +100,8 @@ static void on_deadline(struct deadlines *all, struct deadline *d,
 
 /* --- the group ---------------------------------------------------------- */
 
-/* A second less than it is: a request that is on its way when the time is over
- * would be lost. */
+/* The promised time-out is a second shorter than the real one: a request that
+ * is on its way when the time ends would be lost. */
 static uint64_t keep_alive_of(uint64_t idle_ms)
 {
 	return idle_ms < 2000 ? 0 : idle_ms / 1000 - 1;

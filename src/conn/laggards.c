@@ -1,12 +1,14 @@
-/* laggards.c - ends those that do not read, or too slowly: where memory is
- * tight, and below a speed. */
+/* laggards.c - ends connections that do not read, while memory is short, and
+ * those that read slower than a minimum. */
 #include "base/check.h"
 #include "base/memory.h"
 #include "conn/private.h"
 
-/* A write that waits for so long is a laggard's, whatever else there is. */
+/* A connection whose write has waited for so long counts as one that does not
+ * read. */
 #define STUCK_MS 2000
-/* One that has taken nothing for so long goes before those that read. */
+/* While memory is SCARCE, those that have taken nothing for so long go
+ * first. */
 #define STILL_MS 250
 
 /* --- relief of memory ----------------------------------------------------- */
@@ -16,15 +18,15 @@ static bool is_leaving(const struct conn *c)
 	return c->state >= CONN_CLOSING;
 }
 
-/* What a connection that does not read occupies. */
+/* The memory that a connection occupies whose peer does not read. */
 static size_t burden(const struct conn_write *w)
 {
 	return w->conn->outq.bytes + w->kernel_bytes;
 }
 
-/* The least that one has that is worth ending: half of the worst. They may all
- * wait for the same messages, with laggards of other loops too, so that ending
- * one frees nothing. */
+/* A connection is worth ending if it occupies at least half as much as the
+ * worst. Ending only the worst may free nothing: many may wait for the same
+ * messages, here and on other loops. */
 static size_t burden_to_end(const struct conn_group *g)
 {
 	size_t worst = 0;
@@ -38,7 +40,7 @@ static size_t burden_to_end(const struct conn_group *g)
 	return worst - worst / 2;
 }
 
-/* Since when the peer takes nothing, be it slowly. */
+/* Since when the peer has taken nothing. */
 static uint64_t waits_since(struct conn_write *w, uint64_t now_ms)
 {
 	uint32_t acknowledged = conn_acknowledged(w->conn);
@@ -50,8 +52,8 @@ static uint64_t waits_since(struct conn_write *w, uint64_t now_ms)
 	return w->since_ms;
 }
 
-/* Ends those that have at least `bytes` and do not read since `until_ms`, while
- * memory is tight. Returns whether there were any. */
+/* Ends connections that occupy at least `bytes` and have taken nothing since
+ * `until_ms`, as long as memory is TIGHT. Returns whether there were any. */
 static bool end_laggards(struct conn_group *g, size_t bytes, uint64_t until_ms)
 {
 	bool has_ended = false;
@@ -72,8 +74,8 @@ static bool end_laggards(struct conn_group *g, size_t bytes, uint64_t until_ms)
 	return has_ended;
 }
 
-/* Those that take nothing first: who reads may have as much, since that is what
- * everybody has room for. */
+/* Those that take nothing go first: one that reads may hold as much, since
+ * MAX_BUFFERED allows it. */
 static void end_worst(struct conn_group *g, uint64_t now_ms)
 {
 	size_t bytes = burden_to_end(g);
@@ -82,7 +84,8 @@ static void end_worst(struct conn_group *g, uint64_t now_ms)
 		end_laggards(g, bytes, now_ms);
 }
 
-/* Those that were told to go, and still hold what they did not read. */
+/* Closes connections that were told to go and hold data that they do not
+ * read. */
 static void abort_leaving(struct conn_group *g)
 {
 	LIST_FOR_EACH_SAFE (it, after, &g->stalled) {

@@ -41,14 +41,14 @@ enum conn_reading {
 	READING_NOT_BEGUN,
 	READING_FLOWING, /* libuv reads */
 	READING_IN_LINE, /* what is in the stash waits for its turn */
-	READING_BLOCKED, /* behind a request, until that is answered, or behind
-			    answers until the peer has read some */
+	READING_BLOCKED, /* behind a request that is not answered yet, or behind
+			  * answers that the peer has not read */
 	READING_HELD,    /* by conn_pause() */
 	READING_COUNT,
 };
 
-/* Bytes that were read and not used. Only where reading does not flow, and not
- * even there if nothing is left. */
+/* Bytes that were read and are not used yet. There is a stash only while
+ * reading does not flow, and only if bytes are left. */
 struct stash {
 	struct list link; /* in group->line, or in none */
 	struct conn *conn;
@@ -57,9 +57,10 @@ struct stash {
 	char bytes[];
 };
 
-/* One TCP connection, from accept to the uv_close() callback that frees it.
- * Owner: the loop thread of its group. An idle subscriber is this and nothing
- * more, so every byte counts: what is needed only for a while is a pointer. */
+/* One connection, from accept to the uv_close() callback that frees it. Owner:
+ * the loop thread of its group. An idle subscriber has this and nothing more,
+ * so every byte counts: state that is needed only for a while is behind a
+ * pointer. */
 struct conn {
 	union {
 		uv_handle_t handle;
@@ -77,9 +78,9 @@ struct conn {
 	struct conn_write *writing; /* a write that waits for the kernel */
 	struct stash *stash; /* what was read and not used; NULL: nothing */
 	uint32_t charged;    /* memory.h: for what this connection holds */
-	/* Bytes, modulo 2^32: that the kernel took in writes that are done;
-	 * that the peer had acknowledged when progress was looked at last, and
-	 * when speed was judged last. */
+	/* Bytes, modulo 2^32: taken by the kernel in writes that are done;
+	 * acknowledged by the peer when progress was last looked at;
+	 * acknowledged when speed was last judged. */
 	uint32_t handed;
 	uint32_t seen;
 	uint32_t judged_at;
@@ -117,15 +118,15 @@ struct conn_write {
 	size_t bytes;
 	uint32_t chunks;     /* of outq, which it covers */
 	size_t kernel_bytes; /* charged for what the kernel holds */
-	/* Where memory has a limit: what the peer had acknowledged (below), and
-	 * since when, on the loop's clock, it has acknowledged nothing more, as
-	 * far as conn_group_relieve() has looked. */
+	/* If memory has a limit: what the peer had acknowledged when
+	 * conn_group_relieve() last looked, and since when, on the loop's
+	 * clock, that has not grown. */
 	uint32_t acknowledged;
 	uint64_t since_ms;
 };
 
-/* Responses not yet written above which a connection's requests have to wait.
- */
+/* While a connection has more unwritten responses than that, its requests
+ * wait. */
 #define CONN_HIGH_WATER_BYTES 65536
 
 /* Whether it is a WebSocket or an event stream that can be sent to. */
@@ -134,8 +135,8 @@ static inline bool conn_is_open(const struct conn *c)
 	return c->state == CONN_WEBSOCKET || c->state == CONN_EVENT_STREAM;
 }
 
-/* About what the kernel has for a connection besides its bytes: the socket, its
- * file, their entries in tables. Measured, and rounded up. */
+/* About the memory that the kernel has for a connection besides its bytes: the
+ * socket, its file, their entries in tables. Measured, and rounded up. */
 #define KERNEL_CONN_BYTES 4096
 
 static inline bool conn_reads_requests(const struct conn *c)
@@ -173,8 +174,8 @@ struct conn_progress {
 	size_t waiting; /* bytes that it has not acknowledged, or not got */
 };
 struct conn_progress conn_look_at_progress(struct conn *c);
-/* For a deadline that has passed: whether the peer is still taking what it has
- * to take, and was at it since the last look. */
+/* After a deadline: whether there is something that the peer still has to take,
+ * and it has taken some since the last look. */
 bool conn_takes_its_time(struct conn *c);
 /* Bytes that the peer has acknowledged, modulo 2^32. */
 uint32_t conn_acknowledged(const struct conn *c);
@@ -183,12 +184,13 @@ uint32_t conn_acknowledged(const struct conn *c);
 
 void conn_move(struct conn *c, enum conn_state to);
 void conn_set_deadline(struct conn *c, enum deadline_kind kind);
-/* Sets the one that a connection with requests needs now, or none. */
+/* Sets the deadline that a connection with requests needs now, or none. */
 void conn_set_request_deadline(struct conn *c);
 void conn_mark_dirty(struct conn *c);
-/* Brings what is charged for it up to date. */
+/* Charges what it holds now. */
 void conn_account(struct conn *c);
-/* Counts it as a subscriber, unless it is, whatever the limit. */
+/* Counts it as a subscriber, whatever the limit; nothing happens if it is
+ * one. */
 void conn_have_place(struct conn *c);
 void conn_release_http(struct conn *c);
 void conn_release_websocket(struct conn *c);
@@ -196,10 +198,10 @@ void conn_release_websocket(struct conn *c);
 /* --- reading.c --- */
 
 void conn_start_reading(struct conn *c);
-/* Reads on, from the kernel, without what is in the stash. */
+/* Drops the stash, and reads on from the kernel. */
 void conn_restart_reading(struct conn *c);
-/* Keeps bytes in the stash; nothing more is read until it is empty. In a turn
- * of the stash's own they are the end of it. Without memory the connection is
+/* Keeps unused bytes in the stash; nothing more is read until it is empty. In
+ * the stash's own turn, `bytes` are its end. Without memory the connection is
  * doomed. */
 void conn_keep(struct conn *c, struct span bytes);
 void conn_drop_stash(struct conn *c);
@@ -209,16 +211,15 @@ void conn_begin_turn(struct conn *c);
 void conn_count_unit(struct conn *c);
 bool conn_is_turn_over(const struct conn *c);
 void conn_end_turn(struct conn *c);
-/* Its turn comes in the next iteration: for what it has in the stash, and if
- * that is nothing, for what the kernel has. */
+/* Gives it a turn in the next iteration, for its stash; without a stash it
+ * reads on from the kernel. */
 void conn_get_in_line(struct conn *c);
-/* Keeps bytes that come behind a request, or behind answers that are not
- * read. */
+/* Keeps bytes that came behind a request that is not answered yet, or behind
+ * answers that are not read, and reads no more. */
 void conn_block(struct conn *c, struct span bytes);
-/* One that is BLOCKED gets in line if what it waited for has come. */
+/* Puts one that is BLOCKED in line, if what it waited for is over. */
 void conn_unblock(struct conn *c);
-/* Whether there are bytes of a request that nobody has looked at yet, the
- * kernel's included. */
+/* Whether there are unused bytes of a request, here or in the kernel. */
 bool conn_has_unread(const struct conn *c);
 
 /* --- close.c --- */
@@ -234,8 +235,8 @@ extern const struct conn_ending conn_endings[ENDING_COUNT];
 void conn_note_end(struct conn *c, enum ending ending);
 /* Notes the end, and closes the handle now; what is queued is lost. */
 void conn_abort(struct conn *c, enum ending ending);
-/* Frees at once what it has beside itself, for one of which nothing more is
- * read: not inside a call of its parser. */
+/* Frees at once all that a connection holds that will not read any more. Not
+ * inside a call of its parser. */
 void conn_give_back(struct conn *c);
 /* No more requests: what is queued is written, then our side is shut. */
 void conn_finish(struct conn *c);
@@ -264,7 +265,7 @@ void conn_send_late(struct conn *c);
 
 /* --- stream.c --- */
 
-/* What shows an event stream that we are alive; NULL without memory. */
+/* The line that keeps an event stream alive; NULL without memory. */
 struct chunk *conn_new_keep_alive(enum framing framing);
 /* DEADLINE_PING of an event stream has come. */
 void conn_keep_alive(struct conn *c);

@@ -1,7 +1,7 @@
 /* progress.c - whether the peer takes what it is sent, and is there.
  *
- * By TCP that is known from what it has acknowledged. Of a Unix socket it is
- * known only what the kernel took, whose buffer is small there. */
+ * Over TCP, what the peer has acknowledged shows that. Over a Unix socket, only
+ * what the kernel has taken is known; its buffer is small there. */
 #include "conn/private.h"
 
 #include <linux/sockios.h>

@@ -1,20 +1,21 @@
 /* read.c - what the peer sends: requests, then the frames of a WebSocket.
  *
- * Bytes are read into the group's one buffer. What is not used up at once goes
- * to a stash, and nothing is read until that is empty: what lay behind a
- * request that is answered later, behind more answers than the peer reads,
- * behind a message that paused, and whatever has to wait for its turn. */
+ * Bytes are read into the group's one buffer. Bytes that can't be used at once
+ * go to a stash, and nothing more is read until it is empty. That happens to
+ * bytes behind a request that is answered later, behind more answers than the
+ * peer reads, behind a message that paused the connection, and to all that
+ * waits for its turn. */
 #include "base/check.h"
 #include "base/memory.h"
 #include "conn/private.h"
 
-/* What was just read gets in line if, with what the connection has of an
- * unfinished request or message, it is more than */
+/* A read waits for its turn if, together with an unfinished request or message
+ * of the connection, it is more than */
 #define MUCH_BYTES 32768
-/* or, once the poll has been at it for CONN_ROUND_NS, more than */
+/* or, once the poll has taken CONN_ROUND_NS, more than */
 #define LITTLE_BYTES 4096
-/* or, after as long again, whatever it is. The clock is looked at for one of so
- * many little reads. */
+/* or, after as long again, in any case. The clock is read for one of so many
+ * small reads. */
 #define LITTLE_CLOCK 8
 
 /* --- requests ----------------------------------------------------------- */
@@ -81,8 +82,9 @@ static unsigned on_websocket_message(void *user, bool is_text,
 				     struct span message)
 {
 	struct conn *c = user;
-	c->is_overdue = false; /* it is another that may be unfinished now */
-	/* One that is to be ended has no answer to expect. */
+	c->is_overdue = false; /* if one is unfinished now, it is the next
+				* one */
+	/* A doomed connection answers no more messages. */
 	if (c->state == CONN_WEBSOCKET && c->doomed == ENDING_NONE)
 		c->group->hooks->on_message(c, is_text, message);
 	conn_count_unit(c);
@@ -94,7 +96,7 @@ static unsigned on_websocket_message(void *user, bool is_text,
 static void on_websocket_reply(void *user, struct span frame)
 {
 	struct conn *c = user;
-	/* One that is to be ended may lack the answer before this one. */
+	/* A doomed connection may lack an earlier answer. */
 	if (c->state == CONN_WEBSOCKET && c->doomed == ENDING_NONE)
 		conn_queue(c, frame);
 }
@@ -194,8 +196,9 @@ static void read_frames(struct conn *c, struct span bytes)
 
 /* --- bytes -------------------------------------------------------------- */
 
-/* Reads requests until the bytes are used up, the state is another, the turn is
- * over, or too many answers are unread: a few bytes may ask for many. */
+/* Reads requests until the bytes are used up, the state changes, the turn is
+ * over, or too many answers are unread: a few bytes may ask for many
+ * answers. */
 static void read_requests(struct conn *c, struct span *bytes)
 {
 	enum http_event event = HTTP_MORE;
@@ -223,22 +226,23 @@ static void read_requests(struct conn *c, struct span *bytes)
 	conn_set_request_deadline(c);
 }
 
-/* Whether it has something unfinished, that may grow. */
+/* Whether it has an unfinished request or message, which may grow. */
 static bool is_collecting(const struct conn *c)
 {
 	return c->websocket != NULL || c->stash != NULL ||
 	       (c->state == CONN_REQUEST && http_is_in_request(c->http));
 }
 
-/* Where memory is full, whoever takes more of it goes: connections that were
- * idle are many, and were all let in before. Those that may be nobody's go
- * where it is scarce, so that publishers' requests are still read. */
+/* Whether a connection may take more memory. While it is FULL, none may: idle
+ * connections are many, and all of them were let in before. While it is SCARCE,
+ * only trusted ones may, so that publishers' requests are still read. */
 static bool may_take_memory(const struct conn *c)
 {
 	if (c->listener == LISTENER_ADMIN || memory_allows(MEMORY_FOR_REQUESTS))
 		return true;
 	if (c->is_trusted && !memory_allows(MEMORY_FOR_TRUSTED_REQUESTS))
-		memory_measure(); /* what was full may have been a moment */
+		memory_measure(); /* memory may have been full for a moment
+				   * only */
 	return (c->is_trusted || c->reading == READING_BLOCKED) &&
 	       memory_allows(MEMORY_FOR_TRUSTED_REQUESTS);
 }
@@ -250,8 +254,8 @@ static void account(struct conn *c)
 	conn_account(c);
 	if (c->charged <= before || !is_collecting(c) || may_take_memory(c))
 		return;
-	/* Nothing more is read, so what was goes at once: the next connection
-	 * of this very iteration may want as much. */
+	/* Nothing more is read from it, so its memory is freed at once: the
+	 * next connection of this iteration may need as much. */
 	if (c->state == CONN_WEBSOCKET)
 		conn_fail_websocket(c, ENDING_no_memory,
 				    WEBSOCKET_INTERNAL_ERROR, NULL);
@@ -260,10 +264,8 @@ static void account(struct conn *c)
 	conn_give_back(c);
 }
 
-/* Hands bytes to whom they are for in this state; in those that are not named,
- * what still comes is dropped. A WebSocket that was paused may go on without
- * any.
- */
+/* Uses bytes by the state; in states that are not named they are dropped. A
+ * WebSocket that was paused may go on without new bytes. */
 static void process(struct conn *c, struct span bytes)
 {
 	conn_begin_turn(c);
@@ -311,7 +313,7 @@ void conn_group_take_turns(struct conn_group *g)
 	list_move_all(&g->line, &line);
 }
 
-/* Whether the time of this poll is up for a read of so many bytes. */
+/* Whether the poll has taken too long for a read of so many bytes. */
 static bool is_poll_over_for(struct conn_group *g, size_t len)
 {
 	bool is_little = len <= LITTLE_BYTES;
@@ -325,9 +327,9 @@ static bool is_poll_over_for(struct conn_group *g, size_t len)
 	return g->is_poll_over || (!is_little && now_ns > g->poll_until_ns);
 }
 
-/* Whether what was just read has to wait for its turn: much does, so that what
- * little others send is handled soon, however many send much; and little, too,
- * where there are so many that the poll would take long. */
+/* Whether a read waits for its turn: a large one does, so that small ones are
+ * handled soon, however many clients send much. Small ones do, too, if there
+ * are so many that the poll would take long. */
 static bool must_wait(const struct conn *c, size_t len)
 {
 	const struct conn_group *g = c->group;

@@ -1,5 +1,5 @@
-/* reading.c - the reading side of a connection: its states, the stash of what
- * is not used yet, whose turn it is. What the bytes mean is read.c's. */
+/* reading.c - the reading side of a connection: its states, the stash of unused
+ * bytes, and turns. read.c knows what the bytes mean. */
 #include "base/check.h"
 #include "conn/private.h"
 
@@ -8,7 +8,8 @@
 
 /* A turn ends after so many requests and messages, */
 #define TURN_UNITS 64
-/* or after so long; looked at now and then only, since short turns are many. */
+/* or after so long; the clock is read only now and then, since short turns are
+ * many. */
 #define TURN_NS    1000000
 #define TURN_CLOCK 8
 
@@ -50,8 +51,6 @@ void conn_restart_reading(struct conn *c)
 
 /* --- the stash ------------------------------------------------------------ */
 
-/* Keeps bytes for later; until then nothing is read. In a turn of the stash's
- * own they are the end of it. */
 void conn_keep(struct conn *c, struct span bytes)
 {
 	struct stash *s = c->stash;
@@ -93,7 +92,6 @@ void conn_begin_turn(struct conn *c)
 	c->group->turn = (struct conn_turn){.conn = c};
 }
 
-/* A request or a message was handled. */
 void conn_count_unit(struct conn *c)
 {
 	struct conn_turn *turn = &c->group->turn;
@@ -115,8 +113,6 @@ bool conn_is_turn_over(const struct conn *c)
 	return c->group->turn.is_over;
 }
 
-/* Its turn comes in the next iteration: for what it has in the stash, and if
- * that is nothing, for what the kernel has. */
 void conn_get_in_line(struct conn *c)
 {
 	if (c->reading != READING_IN_LINE)
@@ -132,7 +128,7 @@ static bool is_in_line(const struct conn *c)
 	return c->stash != NULL && !list_is_empty(&c->stash->link);
 }
 
-/* All was used, unless it waits for something. */
+/* If it does not wait for anything, all bytes were used. */
 void conn_end_turn(struct conn *c)
 {
 	c->group->turn = (struct conn_turn){0};
@@ -152,7 +148,7 @@ void conn_block(struct conn *c, struct span bytes)
 	conn_set_request_deadline(c);
 }
 
-/* Whether what it was blocked for is over. */
+/* Whether the reason for being BLOCKED is over. */
 static bool may_read_on(const struct conn *c)
 {
 	if (conn_reads_requests(c))
@@ -187,8 +183,6 @@ void conn_resume(struct conn *c)
 		conn_get_in_line(c);
 }
 
-/* Whether there are bytes of a request that nobody has looked at yet, the
- * kernel's included. */
 bool conn_has_unread(const struct conn *c)
 {
 	uv_os_fd_t fd;

@@ -60,8 +60,8 @@ void conn_respond(struct conn *c, const struct http_response *response)
 {
 	const struct http_request *request = http_request(c->http);
 	struct http_response full = *response;
-	/* A client that waits for 100 (Continue) may never send the content it
-	 * announced, so there is no telling where a next request would start
+	/* A client that waits for 100 (Continue) may never send the content
+	 * that it announced, so we could not tell where the next request starts
 	 * (RFC 9110 10.1.1). */
 	bool is_early = c->state == CONN_REQUEST;
 	bool is_last = response->close || !request->keep_alive ||

@@ -1,13 +1,13 @@
-/* room.c - which connection is ended for one more to come. */
+/* room.c - chooses the connection to end when another one comes. */
 #include "base/check.h"
 #include "conn/private.h"
 
-/* Entries of a list of deadlines that are looked at, where the first ones are
- * none to end; and of those, how many the kernel is asked about. */
+/* How many entries of a list of deadlines are looked at; and for how many of
+ * those the kernel is asked. */
 #define LOOKED_AT_MAX   256
 #define ASKED_ABOUT_MAX 32
 
-/* How much a connection would be missed. */
+/* What a connection is worth, the least first. */
 enum worth {
 	WORTH_NOTHING,
 	WORTH_A_REQUEST, /* it wants more, and has been served before */
@@ -16,7 +16,7 @@ enum worth {
 	WORTH_TRUST,     /* conn_trust() was called */
 };
 
-/* So long a client may take to say what it wants, as far away as it is. */
+/* A client may take so long to send its request, however far away it is. */
 #define YOUNG_MS 250
 
 static enum worth worth_of(const struct conn *c, uint64_t since_ms)
@@ -30,15 +30,16 @@ static enum worth worth_of(const struct conn *c, uint64_t since_ms)
 	return WORTH_NOTHING;
 }
 
-/* One to end, and why that and no other: what is worth less goes first, and of
- * those that are worth the same the one that has been quiet for longest. */
+/* The connection to end: the one that is worth least, and of several the one
+ * that has been quiet for longest. */
 struct candidate {
 	struct conn *conn; /* NULL: none yet */
 	enum worth worth;
 	uint64_t since_ms;
 };
 
-/* Its last sign of life: its deadline has been set since. Returns its worth. */
+/* Considers one connection; it has been quiet since its deadline was set.
+ * Returns its worth. */
 static enum worth consider(struct candidate *best, struct conn *c, int kind)
 {
 	uint64_t since_ms =
@@ -60,8 +61,8 @@ static bool is_in_room(const struct conn *c, enum conn_room room)
 		(room == CONN_ROOM_CLIENT && c->listener == LISTENER_UNIX));
 }
 
-/* Considers the connections with one kind of deadline, oldest first, as far as
- * a later one may be worth less. */
+/* Considers the connections with one kind of deadline, oldest first, until no
+ * later one can be worth less. */
 static void consider_list(struct candidate *best, struct conn_group *g,
 			  enum deadline_kind kind, enum conn_room room)
 {
@@ -80,7 +81,8 @@ static void consider_list(struct candidate *best, struct conn_group *g,
 	}
 }
 
-/* All that may go have a deadline, of any kind but that of idle subscribers. */
+/* Every connection that may go has a deadline, and not the one of idle
+ * subscribers. */
 static struct conn *find_client_to_end(struct conn_group *g,
 				       enum conn_room room)
 {

@@ -89,9 +89,9 @@ struct chunk *conn_new_keep_alive(enum framing framing)
 	return c;
 }
 
-/* No answer is needed: each interval begins with a line to be acknowledged, so
- * a peer that acknowledges nothing all through one is gone, or does not read.
- */
+/* A peer need not answer: each interval begins with a line that it has to
+ * acknowledge. A peer that acknowledges nothing all through an interval is
+ * gone, or does not read. */
 void conn_keep_alive(struct conn *c)
 {
 	if (conn_look_at_progress(c).has_moved)
@@ -126,7 +126,7 @@ void conn_end_stream(struct conn *c, enum ending ending, unsigned code,
 		     const char *reason)
 {
 	conn_note_end(c, ending);
-	/* A laggard's backlog is given up, whole blocks of it. */
+	/* The backlog of a slow subscriber is dropped, in whole blocks. */
 	if (ending == ENDING_slow)
 		outq_truncate(&c->outq, conn_in_flight(c));
 	/* What is unfinished would swallow the last block. */

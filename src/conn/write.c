@@ -1,4 +1,4 @@
-/* write.c - the queue of what the peer is sent, and its writing. */
+/* write.c - queues what the peer is sent, and writes it. */
 #include "base/check.h"
 #include "base/memory.h"
 #include "conn/private.h"
@@ -8,8 +8,8 @@
 #include <sys/socket.h>
 
 #define GATHER_MAX    64    /* buffers in one system call */
-#define IN_FLIGHT_MAX 65536 /* bytes left to the kernel's readiness at once */
-/* About what a chunk, and its place in the queue, need beside its bytes. */
+#define IN_FLIGHT_MAX 65536 /* bytes in one write that waits for the kernel */
+/* About the memory of a chunk, and its place in the queue, beside its bytes. */
 #define CHUNK_COST_BYTES 64
 
 /* --- writing ------------------------------------------------------------ */
@@ -38,8 +38,8 @@ static void on_written(uv_write_t *request, int status)
 	conn_mark_dirty(c);
 }
 
-/* What the kernel occupies for bytes that the peer has not taken, now; asked
- * only where there is a budget to hold it against. */
+/* The memory that the kernel now occupies for bytes that the peer has not
+ * taken; asked only if there is a budget. */
 static size_t kernel_bytes(const struct conn *c)
 {
 	uint32_t info[SK_MEMINFO_VARS] = {0};
@@ -56,7 +56,8 @@ static size_t kernel_bytes(const struct conn *c)
 }
 
 /* Hands the oldest bytes to libuv, which writes them when the kernel can take
- * them. One such write at a time, so that the rest can still be given up. */
+ * them. There is only one such write at a time, so that the rest can still be
+ * dropped. */
 static int start_write(struct conn *c)
 {
 	uv_buf_t bufs[GATHER_MAX];
@@ -138,9 +139,9 @@ size_t conn_unsent_bytes(const struct conn *c)
 	       uv_stream_get_write_queue_size(&c->stream);
 }
 
-/* Small chunks by the thousand cost more than their bytes. The unit that is
- * being written is not held against the peer, however long it is: what was
- * published can be delivered. Nor is what was queued as there was room. */
+/* Whether more is queued than may be. Thousands of small chunks cost more than
+ * their bytes. The unit that is being written does not count, however long it
+ * is, so that any message can be delivered; nor do chunks that are paced. */
 static bool is_over_limit(const struct conn *c)
 {
 	size_t max = c->group->limits.buffered_max_bytes;
@@ -168,9 +169,9 @@ void conn_write_now(struct conn *c)
 		conn_end_later(c, ENDING_peer_gone);
 }
 
-/* Subscribers must keep up; requests are slowed down instead (read.c).
- * Before a burst is held against it, a peer that reads gets the chance to take
- * it. */
+/* Subscribers must keep up, or end; requests are slowed down instead
+ * (reading.c). A peer that reads gets the chance to take a burst before it is
+ * ended. */
 static void check_limit(struct conn *c)
 {
 	if (!conn_is_open(c) || !is_over_limit(c))
@@ -243,8 +244,8 @@ void conn_send_text(struct conn *c, struct span payload)
 		sent(c, conn_queue_unit(c, payload, false));
 }
 
-/* Its chunk has no room for more, so that nothing is appended to it. Limits are
- * checked when the block is complete: none is cut by an ending. */
+/* The chunk has no spare room, so nothing is appended to it. Limits are checked
+ * only when the block is complete, so no ending cuts one. */
 void conn_send_part(struct conn *c, struct span bytes)
 {
 	CHECK_ON_THREAD(c->group->owner);
@@ -263,7 +264,8 @@ void conn_send_part(struct conn *c, struct span bytes)
 	conn_mark_dirty(c);
 }
 
-/* Where the limit itself is low, whoever has room is still far from it. */
+/* Half of the limit, where that is low: a connection with room is still far
+ * from it. */
 bool conn_has_room(const struct conn *c)
 {
 	size_t max = c->group->limits.buffered_max_bytes / 2;

@@ -1,4 +1,5 @@
-/* chunks.c - messages in the forms that subscribers are sent. */
+/* chunks.c - makes chunks of messages, in the forms that subscribers are
+ * sent. */
 #include "base/check.h"
 #include "codec/cursor.h"
 #include "fanout/members.h"
@@ -78,8 +79,8 @@ int subscribers_write_cursor(const struct subscribers *all,
 	return 0;
 }
 
-/* Writes what goes before `body` in an event of `s`, into all->text. Returns
- * that; absent without memory. */
+/* Writes the beginning of an event of `s`, up to `body`, into all->text.
+ * Returns it; absent without memory. */
 static struct span write_event_start(struct subscribers *all,
 				     const struct subscriber *s,
 				     const struct chunk *body)

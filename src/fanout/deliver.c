@@ -1,14 +1,16 @@
-/* deliver.c - sorts the mail by topic, and sends runs of it. */
+/* deliver.c - sorts messages by topic, and sends runs of them. */
 #include "base/check.h"
 #include "fanout/members.h"
 #include "fanout/subscribers.h"
 
 #define RUN_MAX_BYTES 65536 /* of a form, joined in one chunk */
-/* Subscribers that need a look, times messages, at once. */
+/* Messages, times subscribers in GROUP_SINGLE, in one batch. */
 #define SINGLES_MAX 4096
-#define SENT_CLOCK  256 /* messages, times subscribers, between looks at it */
+#define SENT_CLOCK                                                             \
+	256 /* messages, times subscribers, between two looks at the           \
+	     * clock */
 
-/* Messages of one topic in a row that are sent together. */
+/* Messages of one topic, one after another, that are sent together. */
 struct run {
 	struct message *first;
 	struct message *after; /* the first that does not belong to it */
@@ -16,7 +18,7 @@ struct run {
 	uint64_t messages;
 };
 
-/* To whom, and in which form, runs are being sent. */
+/* The subscribers that get runs, and the form that they get. */
 struct audience {
 	struct subscribers *all;
 	enum message_form form;
@@ -34,8 +36,8 @@ static void wait_for_turn(struct subscribers *all, struct local_topic *local)
 	all->waiting_end = &local->next;
 }
 
-/* Hangs each message on the topic it is for, keeping the order, up to one that
- * is_reset. Returns that, or NULL. */
+/* Appends each message to the list of its topic, up to the first that is_reset.
+ * Returns that one, or NULL. */
 static struct message *sort_mail(struct subscribers *all, struct message *m)
 {
 	while (m != NULL && !m->is_reset) {
@@ -56,8 +58,8 @@ static struct message *sort_mail(struct subscribers *all, struct message *m)
 
 /* --- runs ----------------------------------------------------------------- */
 
-/* Adds `m` to the run, whose messages, but of frames, are joined in all->batch.
- * Returns whether there is memory. */
+/* Adds `m` to the run. Forms other than the frame are joined in all->batch.
+ * Returns false without memory. */
 static bool add_to_run(const struct audience *a, struct run *run,
 		       struct message *m)
 {
@@ -73,8 +75,8 @@ static bool add_to_run(const struct audience *a, struct run *run,
 	return true;
 }
 
-/* The next run, of messages before `end`. What is long, or what there is no
- * memory for, is a run by itself. */
+/* The next run of messages before `end`. A long message is a run by itself, and
+ * so is one for which memory is missing. */
 static struct run next_run(const struct audience *a, struct message *first,
 			   const struct message *end)
 {
@@ -98,8 +100,8 @@ static struct run next_run(const struct audience *a, struct message *first,
 	return run;
 }
 
-/* One chunk for all of the run: the message's own bytes if it is a long one, or
- * the only frame. NULL without memory. Does not use up its references. */
+/* Makes one chunk of the run: of the message's own bytes if it is a long one,
+ * or the only frame. NULL without memory. Takes no reference. */
 static struct chunk *chunk_of_run(const struct audience *a,
 				  const struct run *run)
 {
@@ -119,8 +121,8 @@ static struct chunk *chunk_of_run(const struct audience *a,
 	return chunk;
 }
 
-/* To a subscriber that came in the middle of the run: only what came after.
- * Returns how many messages it did not get. */
+/* Sends the later messages of a run to a subscriber that came in the middle of
+ * it. Returns how many it did not get. */
 static uint64_t send_rest_of_run(const struct audience *a,
 				 const struct run *run,
 				 const struct subscriber *s)
@@ -150,8 +152,8 @@ static void end_all(const struct audience *a)
 		conn_end_later(a->members[i]->conn, ENDING_no_memory);
 }
 
-/* Whether anybody is there to send to: a long message need not be encoded for
- * those that are to be ended. */
+/* Whether any subscriber can be sent to: if all are doomed, a long message need
+ * not be encoded. */
 static bool is_heard(const struct audience *a)
 {
 	for (uint32_t i = 0; i < a->count; i++)
@@ -199,7 +201,7 @@ static void send_form(struct subscribers *all, const struct local_topic *local,
 			     .count = local->ends[form] - start};
 	struct run run;
 
-	if (form == MESSAGE_FRAME) { /* that is how batches are cut */
+	if (form == MESSAGE_FRAME) { /* a batch is a run of frames */
 		send_run(&a, batch);
 		return;
 	}
@@ -212,7 +214,8 @@ static void send_form(struct subscribers *all, const struct local_topic *local,
 
 /* --- one by one ----------------------------------------------------------- */
 
-/* Sends `m` to those that each need a look. Events of a form share a body. */
+/* Sends `m` to the subscribers in GROUP_SINGLE. Events of one form share a
+ * body. */
 static void send_singles(struct subscribers *all,
 			 const struct local_topic *local, struct message *m)
 {
@@ -265,7 +268,7 @@ static void send_to_all(struct subscribers *all,
 	sample(all, batch->first);
 }
 
-/* Gives the references of the batch up. */
+/* Releases the references of the batch. */
 static void drop_batch(const struct run *batch, unsigned worker)
 {
 	struct message *m = batch->first;
@@ -277,8 +280,7 @@ static void drop_batch(const struct run *batch, unsigned worker)
 	}
 }
 
-/* Where each message needs a look at many subscribers, few messages are much.
- */
+/* Shortens a batch where each message goes to many subscribers one by one. */
 static void shorten(const struct subscribers *all,
 		    const struct local_topic *local, struct run *batch)
 {
@@ -298,9 +300,9 @@ static void shorten(const struct subscribers *all,
 	batch->after = m;
 }
 
-/* Sends a batch, a run of frames, so that all that is done with a message is
- * done while the processor's caches have it; then it is the next topic's turn.
- * Returns how often something was sent. */
+/* Sends one batch of a topic, a run of frames, so that all work with a message
+ * is done while the processor's caches have it; then it is the next topic's
+ * turn. Returns how often something was sent. */
 static uint64_t deliver_batch(struct subscribers *all)
 {
 	const struct audience raw = {.all = all, .form = MESSAGE_FRAME};
@@ -335,11 +337,12 @@ void subscribers_flushed(struct subscribers *all)
 			      1);
 }
 
-/* The topic has begun anew behind number `base`: all are told. */
+/* The topic has begun anew above number `base`: tells all its subscribers. */
 static void reset_topic(struct subscribers *all, struct local_topic *local,
 			uint64_t base)
 {
-	/* What these still had to get is void, and their claims with it. */
+	/* The history that these still had to get is void, and so are their
+	 * claims. */
 	while (local->ends[GROUP_BEHIND] > local->ends[GROUP_SINGLE])
 		subscribers_go_live(
 			all, local->members[local->ends[GROUP_BEHIND] - 1],
@@ -353,8 +356,8 @@ static void reset_topic(struct subscribers *all, struct local_topic *local,
 	}
 }
 
-/* Takes a reset off the mail, once all before it is delivered; returns what is
- * behind it. */
+/* Handles a reset, after all messages before it were delivered. Returns the
+ * next message. */
 static struct message *take_reset(struct subscribers *all, struct message *m)
 {
 	struct message_link *link = &m->links[all->worker];

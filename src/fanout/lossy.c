@@ -1,9 +1,9 @@
-/* lossy.c - subscriptions that would rather lose messages than
- * their connection.
+/* lossy.c - subscriptions that lose messages rather than their connection.
  *
- * Numbers go on without a hole: what was sent; what was dropped and is still to
- * be told, from gap_from to gap_to; what waits. Hence only the oldest that
- * waits may go, or everything. */
+ * A subscription's numbers go on without a hole: messages that were sent; then
+ * those that were dropped and are not reported yet, from gap_from to gap_to;
+ * then those that wait. Hence only the oldest that waits may be dropped, or
+ * all. */
 #include "base/check.h"
 #include "base/memory.h"
 #include "codec/cursor.h"
@@ -108,7 +108,7 @@ void subscribers_forget(struct lossy *l)
 
 /* --- what is lost --------------------------------------------------------- */
 
-/* It comes behind all that is lost, and before all that waits. */
+/* Notes a loss: its number is above all lost ones, and below all that wait. */
 static void lose(struct subscribers *all, struct lossy *l, uint64_t sequence)
 {
 	if (l->gap_from == 0)
@@ -125,7 +125,7 @@ static void lose_oldest(struct subscribers *all, struct lossy *l)
 	message_unref(m, 1);
 }
 
-/* Loses `m`, and all that waits, since that came before. */
+/* Drops `m`, and all that waits, since that came before it. */
 static void lose_up_to(struct subscribers *all, struct lossy *l,
 		       const struct message *m)
 {
@@ -134,9 +134,9 @@ static void lose_up_to(struct subscribers *all, struct lossy *l,
 	lose(all, l, m->sequence);
 }
 
-/* Drops the oldest until a further `len` bytes are within the limit. Returns
- * whether they are: the queue alone may be too long. A message alone is never
- * too much. */
+/* Drops the oldest until `len` bytes more are within the limit. Returns whether
+ * they are: the connection's queue alone may exceed it. A single message is
+ * never too long. */
 static bool drop_for_room(struct subscribers *all, struct lossy *l, size_t len)
 {
 	for (;;) {
@@ -174,8 +174,8 @@ static void send_gap(struct subscribers *all, struct lossy *l)
 	l->gap_to = 0;
 }
 
-/* There is room, so it is not held against the peer, how long it may be.
- * Returns whether there was memory for it. */
+/* Sends a message for which there is room; it does not count against the limit,
+ * however long it is. Returns false without memory. */
 static bool send_now(struct subscribers *all, struct lossy *l,
 		     struct message *m)
 {

@@ -65,8 +65,8 @@ static void place_member(struct local_topic *local, struct subscriber *s,
 	s->index = at;
 }
 
-/* Makes room at the end of its group: of each group behind it, the first goes
- * to the end. */
+/* Makes room at the end of its group: the first member of each later group
+ * moves to that group's end. */
 void local_topic_insert(struct local_topic *local, struct subscriber *s)
 {
 	unsigned group = group_of(s);
@@ -83,8 +83,8 @@ void local_topic_insert(struct local_topic *local, struct subscriber *s)
 	place_member(local, s, hole);
 }
 
-/* Closes the hole with the last of its group; that one's, with the last of the
- * group behind it; and so on. */
+/* Fills the hole with the last member of its group, then that hole with the
+ * last of the next group, and so on. */
 void local_topic_take_out(struct local_topic *local, const struct subscriber *s)
 {
 	uint32_t hole = s->index;

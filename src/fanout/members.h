@@ -15,28 +15,29 @@
 #include "fanout/subscribers.h"
 #include "topics/encode.h"
 
-/* Subscribers that are sent the same bytes stand together, by form, so that
- * what is theirs needs no look at what each of them is. The others are looked
- * at one by one: cursors and what may be lost differ. */
+/* Subscribers that are sent the same bytes stand together, in a group for each
+ * form, so that nothing has to be decided for each. Those in GROUP_SINGLE are
+ * sent to one by one: their cursors, or losses, differ. */
 #define GROUP_SINGLE MESSAGE_FORMS
-/* Those that are behind: nothing is delivered to them. */
+/* Subscribers that are behind: nothing is delivered to them. */
 #define GROUP_BEHIND (GROUP_SINGLE + 1)
 #define GROUPS       (GROUP_BEHIND + 1)
 
-/* What is longer is sent without a copy. */
+/* Longer messages are sent without a copy. */
 #define JOIN_MAX_BYTES 16384
 
 struct local_topic {
-	struct topic *topic; /* NULL once the registry has forgotten us */
+	struct topic *topic;         /* NULL once this worker has left it */
 	struct subscriber **members; /* group behind group */
-	uint32_t ends[GROUPS];       /* where each ends there */
+	uint32_t ends[GROUPS];       /* where each group ends there */
 	uint32_t cap;
-	/* Messages posted for it that were taken from the mailbox, ever; once
-	 * `topic` is NULL it is freed when they are all that ever were. */
+	/* How many messages were taken from the mailbox for it, ever; and, once
+	 * `topic` is NULL, how many were posted: when both are equal, it is
+	 * freed. */
 	uint64_t taken;
 	uint64_t posted;
-	/* What was taken for it and is not sent yet, and the next topic that
-	 * has something. */
+	/* Messages that were taken for it and are not sent yet; and the next
+	 * topic that has some. */
 	struct message *first;
 	struct message **end;
 	struct local_topic *next;
@@ -67,11 +68,11 @@ static inline struct lossy *lossy_of(struct subscriber *s)
 	return CONTAINER_OF(s, struct lossy, subscriber);
 }
 
-/* What is kept for one subscriber while it is behind. */
+/* The state of a subscriber while it is behind. */
 struct replay {
 	struct list link; /* in subscribers.turns, or in none */
 	struct subscriber *subscriber;
-	uint64_t since; /* it has got what is up to it */
+	uint64_t since; /* it has got all messages up to this number */
 };
 
 static inline uint64_t replay_since(const struct replay *replay)
@@ -90,7 +91,7 @@ static inline bool message_is_long(const struct message *m)
 /* Without members; NULL without memory. */
 struct local_topic *local_topic_new(void);
 void local_topic_free(struct local_topic *local);
-/* What forms of its messages are made from; while it has a subscriber. */
+/* The source of the forms of its messages, while it has a subscriber. */
 struct message_source local_topic_source(const struct subscribers *all,
 					 const struct local_topic *local);
 /* Makes room for one member more. Returns 0 or UV_ENOMEM. */
@@ -104,8 +105,8 @@ void local_topic_take_out(struct local_topic *local,
 
 /* A chunk with a copy of `bytes`; NULL without memory. */
 struct chunk *subscribers_chunk_of_copy(const void *bytes, size_t len);
-/* A chunk of a message in a form: its own bytes where it is long and has them,
- * or may keep them; else others. NULL without memory. */
+/* A chunk of a message in a form: a long message's own bytes if it has, or may
+ * keep, that form; else a copy. NULL without memory. */
 struct chunk *subscribers_chunk_of(struct subscribers *all, struct message *m,
 				   enum message_form form,
 				   const struct message_source *source);
@@ -113,30 +114,30 @@ struct chunk *subscribers_chunk_of(struct subscribers *all, struct message *m,
 struct chunk *subscribers_body_of(struct subscribers *all, struct message *m,
 				  enum message_form form,
 				  const struct message_source *source);
-/* Sends that, `body`, behind an id with the cursor of `s`, which counts the
- * message already: both, or nothing. `body` NULL: memory is missing. */
+/* Sends an event: an id with the cursor of `s`, which counts the message
+ * already, then `body`; both, or nothing. `body` NULL: memory was missing. */
 void subscribers_send_event(struct subscribers *all, const struct subscriber *s,
 			    struct chunk *body);
-/* Counts what was compressed since the last call. Returns whether anything was:
- * the clock is to be looked at. */
+/* Adds what was compressed since the last call to the counters. Returns whether
+ * anything was: then the caller looks at the clock. */
 bool subscribers_count_deflated(struct subscribers *all);
 
 /* --- lossy.c -------------------------------------------------------------- */
 
-/* Sends `m`, or lets it wait, or drops something. */
+/* Sends `m`, or lets it wait, or drops the oldest. */
 void subscribers_offer(struct subscribers *all, struct lossy *l,
 		       struct message *m);
-/* Gives up all that waits. */
+/* Drops all messages that wait. */
 void subscribers_forget(struct lossy *l);
 
 /* --- replay.c ------------------------------------------------------------- */
 
-/* Makes what is kept for one that is behind and has got what is up to `since`.
- * NULL without memory. */
+/* Makes the state of a subscriber that is behind and has got all messages up to
+ * `since`. NULL without memory. */
 struct replay *replay_new(struct subscriber *s, uint64_t since);
 void replay_free(struct replay *replay);
-/* Moves one that is behind to where messages are delivered to it: it has got
- * what is up to `since`. */
+/* A subscriber is not behind any more, and has got all messages up to `since`:
+ * from now on messages are delivered to it. */
 void subscribers_go_live(struct subscribers *all, struct subscriber *s,
 			 uint64_t since);
 

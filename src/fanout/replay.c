@@ -1,10 +1,10 @@
-/* replay.c - history for those that are behind: message by message, as their
- * connections have room, all of them in turns.
+/* replay.c - sends history to subscribers that are behind, message by message,
+ * in turns, as their connections have room.
  *
- * A subscriber that is behind asks for room; when there is some, it gets a
- * turn; when that is over, it asks again, until it has caught up. So what one
- * costs at a time is bounded by the room of its connection, whatever the
- * history has, and what all cost in an iteration of the loop by a time. */
+ * A subscriber that is behind asks for room. When there is room, it gets a
+ * turn; after the turn it asks again, until it has caught up. So the room of
+ * its connection bounds the cost of one turn, however long the history is; a
+ * time bounds the cost of all turns in an iteration. */
 #include "base/check.h"
 #include "base/memory.h"
 #include "fanout/members.h"
@@ -12,12 +12,10 @@
 
 #include <stdlib.h>
 
-/* A turn, which the room there is bounds as well. */
+/* The bounds of a turn, beside the room of the connection. */
 #define TURN_MESSAGES 64
-#define TURN_BYTES                                                             \
-	262144 /* where they are sent compressed, room is no bound             \
-		*/
-/* A scratch buffer that grew beyond it is not kept. */
+#define TURN_BYTES    262144 /* needed where messages are compressed */
+/* A scratch buffer larger than that is freed. */
 #define SCRATCH_MAX_BYTES (4 * JOIN_MAX_BYTES)
 
 struct replay *replay_new(struct subscriber *s, uint64_t since)
@@ -84,7 +82,7 @@ static void send_batch(struct subscribers *all, struct subscriber *s)
 		buf_fini(batch);
 }
 
-/* Sends `m`, or joins it to what send_batch() is to send. */
+/* Sends `m`, or adds it to the batch that send_batch() sends. */
 static void replay_message(struct subscribers *all, struct subscriber *s,
 			   struct message *m)
 {
@@ -109,9 +107,8 @@ static void replay_message(struct subscribers *all, struct subscriber *s,
 		chunk_unref(body);
 }
 
-/* The next step of one that is behind. Returns whether there was one, and adds
- * to
- * `*bytes` those of its message. */
+/* Sends the next message to a subscriber that is behind, and adds its length to
+ * `*bytes`. Returns whether there was one. */
 static bool replay_step(struct subscribers *all, struct subscriber *s,
 			size_t *bytes)
 {

@@ -1,4 +1,4 @@
-/* subscribe.c - who subscribes, and who leaves. */
+/* subscribe.c - subscribing and unsubscribing. */
 #include "base/check.h"
 #include "base/memory.h"
 #include "fanout/members.h"
@@ -112,7 +112,8 @@ int subscribers_add(struct subscribers *all, struct subscriber *s,
 	int rv = join_topic(all, key, &how);
 	if (rv != 0)
 		return rv;
-	/* Renewed meanwhile: the reset of it is not for this one. */
+	/* The epoch has changed meanwhile: its reset is not for this
+	 * subscriber. */
 	rv = how.topic_epoch == all->epoch ? become_member(all, s, &how)
 					   : UV_EAGAIN;
 	if (rv != 0) {
@@ -135,7 +136,7 @@ int subscribers_add(struct subscribers *all, struct subscriber *s,
 	return 0;
 }
 
-/* It will not read what it still had to. */
+/* It will not read the rest of the history. */
 static void give_up_replay(struct subscribers *all, struct subscriber *s)
 {
 	uint64_t since = replay_since(s->replay);

@@ -226,7 +226,7 @@ static bool is_passing(int error)
 	       error == EOPNOTSUPP || error == ENETUNREACH || error == EPERM;
 }
 
-/* Hands every worker its part of the batch, one wake-up for all of it. */
+/* Hands every worker its part of the batch, with one wake-up for all of it. */
 static void hand_to_workers(struct acceptor *a, unsigned count)
 {
 	struct worker_shared *shared = a->shared;
@@ -277,8 +277,8 @@ static int accept_batch(struct acceptor *a, const struct acceptor_listener *l,
 	return error;
 }
 
-/* How many may be accepted by this door now: as many as there are places for,
- * and a few more, for which workers make room (room.c). */
+/* How many may be accepted by this door now: as many as there are places, and a
+ * few more, for which workers make room (room.c). */
 static size_t places_at(const struct acceptor *a, enum listener_kind kind)
 {
 	const struct descriptors_shares *shares = &a->shared->config->shares;
@@ -298,7 +298,8 @@ static size_t places_at(const struct acceptor *a, enum listener_kind kind)
 	return now < max ? max - now : 0;
 }
 
-/* Lets workers make room first: they have been told by those that came. */
+/* Waits for the workers to make room: the connections that came told them
+ * to. */
 static void wait_for_places(struct acceptor *a, uv_poll_t *poll)
 {
 	uv_poll_stop(poll);
@@ -334,8 +335,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
 /* --- life --------------------------------------------------------------- */
 
-/* Those that are in the kernel's queue by now are answered; who comes after
- * that is reset, and tries somebody else. */
+/* Connections that are in the kernel's queue now are answered; a client that
+ * connects later is reset, and tries another server. */
 static void accept_rest(struct acceptor *a, const struct acceptor_listener *l)
 {
 	for (int i = 0; i <= BACKLOG / ACCEPTOR_BATCH_MAX; i++)
@@ -358,7 +359,7 @@ static void close_acceptor(struct acceptor *a)
 	uv_close((uv_handle_t *)&a->wake, NULL);
 }
 
-/* The one thing that it is woken for is its end. */
+/* It is woken for one thing only: its end. */
 static void on_acceptor_wake(uv_async_t *async)
 {
 	struct acceptor *a = CONTAINER_OF(async, struct acceptor, wake);

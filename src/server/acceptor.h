@@ -1,12 +1,12 @@
 /* acceptor.h - the thread that owns the listening sockets.
  *
- * It accepts what there is, and hands bare descriptors to the workers in turn,
- * a batch at a time: libuv forbids accepting on one loop for another. It
- * refuses nobody: whether a client may subscribe is decided at its request, and
- * where there are too many connections the worker ends another one (room.c).
- * Descriptors are shared out so that they do not run out (descriptors.h); if
- * they do all the same, as where the whole machine has none, accepting pauses
- * for a moment, but for the admin listener, which has one in reserve. */
+ * It accepts connections, and hands the descriptors to the workers in turn, a
+ * batch at a time: libuv forbids accepting on one loop for another. It refuses
+ * nobody: whether a client may subscribe is decided at its request, and where
+ * there are too many connections the worker ends another one (room.c).
+ * Descriptors are shared out so that they do not run out (descriptors.h). If
+ * they do, because the whole machine has none, accepting pauses for a moment;
+ * only the admin listener goes on, with a descriptor in reserve. */
 #ifndef ISIMUD_SERVER_ACCEPTOR_H
 #define ISIMUD_SERVER_ACCEPTOR_H
 
@@ -24,8 +24,8 @@ struct acceptor_listener {
 	int fd;
 	enum listener_kind kind;
 	struct unix_path *path; /* left before `fd` is closed; NULL: none */
-	/* How many it is expected to have waiting: it is asked no more often,
-	 * unless they are all there. */
+	/* How many connections probably wait: so many are accepted at once, and
+	 * more only if all of these were there. */
 	unsigned expected;
 };
 

@@ -5,7 +5,7 @@
 #include "server/relief.h"
 #include "topics/receipts.h"
 
-/* Looked at in one go, for telling the other nodes. */
+/* Topics read at once, for telling the other nodes. */
 #define COUNT_TOPICS 500
 
 void apply_init(struct apply *a, struct worker_shared *shared,
@@ -29,7 +29,8 @@ static bool has_room(void *user, size_t bytes)
 	return true;
 }
 
-/* Whoever goes on without a message that others have would lie. */
+/* A node that went on without a message that others have would deliver another
+ * history. */
 static struct message *message_of(const struct apply *a,
 				  const struct record_publication *p)
 {

@@ -107,7 +107,7 @@ int handover_claim(struct handover *h, const struct config *c,
 	return 0;
 }
 
-/* What saved_ms of the file must be, by what the last process noted. */
+/* The saved_ms that the file must have, by the note of the last process. */
 static uint64_t saved_ms_of(const struct lockfile_note *note)
 {
 	switch (note->state) {
@@ -158,8 +158,8 @@ void handover_restore(struct handover *h, const struct config *c,
 void handover_note_serving(struct handover *h)
 {
 	h->has_served = true;
-	/* Should the note not last, the file is gone all the same, but for one
-	 * that lacked memory. */
+	/* Even if the note is lost, the file is gone, unless memory was
+	 * missing. */
 	(void)lockfile_write(&h->lock, LOCKFILE_SERVING, 0);
 }
 
@@ -178,8 +178,8 @@ static int save_file(struct handover *h, struct registry *r, size_t *topics,
 			 "another isimud has %s now", h->path);
 		return UV_EBUSY;
 	}
-	/* First the note: without it the file would be taken for one from
-	 * before our life. */
+	/* The note first: without it the next process would take the file for
+	 * one from before our life. */
 	int rv = lockfile_write(&h->lock, LOCKFILE_SAVED, now_ms);
 	if (rv == 0)
 		return history_file_save(r, h->path, now_ms, topics, error);
@@ -193,7 +193,8 @@ void handover_save(struct handover *h, struct registry *r)
 	char error[HISTORY_FILE_ERROR_MAX];
 	size_t topics;
 
-	/* What could not be read is still good if nobody was served since. */
+	/* A file that could not be read is still good if nobody was served
+	 * since. */
 	if (h->path != NULL && (h->has_read || h->has_served)) {
 		if (save_file(h, r, &topics, error) == 0)
 			log_event(LOG_INFO, "history_saved",

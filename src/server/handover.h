@@ -1,12 +1,11 @@
-/* handover.h - what a process takes over from the one before it, and leaves to
- * the one behind it: the history, in HISTORY_FILE.
+/* handover.h - the history that a process takes over from the one before, and
+ * leaves to the next, in HISTORY_FILE.
  *
- * From before it listens until it has saved, a process holds the lock of the
- * file (lockfile.h), so that one process at a time has it: a second one does
- * not start, unless the first is draining; then it waits for that. The lock's
- * note tells which file was saved last, so that one which another life lies
- * behind is not taken for the present.
- * Threads: the main thread. */
+ * A process holds the lock of the file (lockfile.h) from before it listens
+ * until it has saved, so one process at a time uses it. A second one does not
+ * start, unless the first is draining: then it waits for that. The note in the
+ * lock file names the file that was saved last, so that an older one is not
+ * taken for the present. Threads: the main thread. */
 #ifndef ISIMUD_SERVER_HANDOVER_H
 #define ISIMUD_SERVER_HANDOVER_H
 
@@ -25,11 +24,11 @@ struct handover {
 	bool has_served;
 };
 
-/* How long a process that does not drain may take to let go: it may have had
- * its signal already. */
+/* How long to wait for a process that does not drain: it may have had its
+ * signal already. */
 #define HANDOVER_GRACE_MS 1000
-/* How much longer than its DRAIN_SECONDS and CLOSE_TIMEOUT one that drains may
- * take, to save for instance. */
+/* How much longer than its DRAIN_SECONDS and CLOSE_TIMEOUT a draining process
+ * may take, to save for instance. */
 #define HANDOVER_SPARE_MS 5000
 
 /* Takes the lock of `path`; where another process has it, waits as the numbers
@@ -47,8 +46,8 @@ int handover_lock(struct lockfile *l, const char *path,
 int handover_claim(struct handover *h, const struct config *c,
 		   const sigset_t *signals);
 
-/* Goes on where the last process ended, if it left a file. A file that is no
- * use is no reason not to serve. */
+/* Loads the file that the last process left, if there is one. A file that can't
+ * be used does not keep the server from starting. */
 void handover_restore(struct handover *h, const struct config *c,
 		      struct registry *r, unsigned workers);
 

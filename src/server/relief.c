@@ -1,14 +1,14 @@
-/* relief.c - history first, then connections. */
+/* relief.c - drops history first, then ends connections. */
 #include "server/relief.h"
 
 #include "base/check.h"
 #include "base/memory.h"
 #include "server/room.h"
 
-/* A history below this part of the limit is not why memory is scarce. */
+/* A history smaller than this part of the limit is not why memory is short. */
 #define HISTORY_LIMIT_PART 32
 
-/* Whether memory is scarce, and history can give some of it. */
+/* Whether memory is TIGHT, and there is enough history to drop. */
 static bool should_give_history(const struct worker_shared *shared)
 {
 	return memory_level() >= MEMORY_TIGHT &&
@@ -16,14 +16,14 @@ static bool should_give_history(const struct worker_shared *shared)
 		       memory_limit() / HISTORY_LIMIT_PART;
 }
 
-/* Whoever is connected counts for more than who may come back. Returns whether
- * that has to do, for now. */
+/* Free history before ending connections. True if nothing more is needed
+ * now. */
 static bool relieve_by_history(const struct worker_shared *shared)
 {
 	struct registry *r = shared->registry;
 
 	if (!memory_measure() && memory_level() < MEMORY_FULL)
-		return true; /* what was given up may be enough */
+		return true; /* the last step may have freed enough */
 	registry_shrink_history(r, registry_history_bytes(r) / 2);
 	if (memory_level() >= MEMORY_SCARCE)
 		registry_shrink_replay(r, registry_replay_bytes(r) / 2);

@@ -1,17 +1,17 @@
-/* room.c - where connections are too many, some are ended for those that came
- * last. */
+/* room.c - ends connections, where there are too many, for those that have just
+ * come. */
 #include "server/room.h"
 
 #include "base/check.h"
 #include "base/memory.h"
 
-/* While memory is tight, connections that do not subscribe may have this part
- * of the limit; and about so many bytes each, the kernel's included. */
+/* While memory is TIGHT, connections that do not subscribe may take this part
+ * of the limit, at about so many bytes each, the kernel's included. */
 #define OTHERS_LIMIT_PART 10
 #define OTHER_BYTES       8192
 
-/* Where connections are too many, and what there may be of those that are no
- * subscribers. */
+/* At which door connections are too many, and how many may stay that do not
+ * subscribe. */
 struct excess {
 	enum conn_room room;
 	size_t others_max;
@@ -22,9 +22,9 @@ static size_t less(size_t a, size_t b)
 	return a > b ? a - b : 0;
 }
 
-/* How many of those that do not subscribe there may be where memory is tight:
- * they alone never take what is left for publishing, however many descriptors
- * there are. */
+/* How many connections may stay that do not subscribe while memory is TIGHT, so
+ * that they never take the memory that publishing needs, however many
+ * descriptors there are. SIZE_MAX while memory is FINE. */
 static size_t others_max(const struct worker_shared *shared)
 {
 	if (memory_level() < MEMORY_TIGHT)
@@ -37,9 +37,9 @@ static size_t others_max(const struct worker_shared *shared)
 	return most < reserve ? most : reserve;
 }
 
-/* Whether there are more connections than there may be. `kind`: by which door
- * one has come. Where memory is tight, a new one is let in, for it may publish,
- * and another goes. */
+/* Whether there are too many connections, after one has come by the door
+ * `kind`. While memory is TIGHT a new connection is let in, since it may
+ * publish, and another one goes. */
 static bool are_too_many(const struct worker_shared *shared,
 			 enum listener_kind kind, struct excess *excess)
 {

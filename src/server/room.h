@@ -1,24 +1,22 @@
-/* room.h - room for the connections that have just come.
+/* room.h - makes room for the connections that have just come.
  *
- * There may be only so many, by descriptors (config/descriptors.h), and, while
- * memory is TIGHT (base/memory.h), by a part of it, so that connections that do
- * not subscribe never take what is left for publishing. Each worker keeps its
- * part of what there may be, so that a connection that has just come is not
- * ended for one that waits in another worker's mailbox. Threads: the worker's.
- */
+ * Descriptors bound how many there may be (config/descriptors.h); while memory
+ * is TIGHT (base/memory.h), those that do not subscribe are bounded by memory
+ * too. Each worker keeps its share of connections, so that a new one is not
+ * ended for another that waits in some other worker's mailbox. Threads: the
+ * worker's. */
 #ifndef ISIMUD_SERVER_ROOM_H
 #define ISIMUD_SERVER_ROOM_H
 
 #include "server/worker.h"
 
-/* Some have come by the doors in `kinds`, a bit each: ends connections while
- * there are too many, and asks the other workers to do so where this one has
- * none to end. */
+/* Connections have come by the doors in `kinds`, a bit each. Ends others while
+ * there are too many; if this worker has none to end, asks the other
+ * workers. */
 void room_make_for(struct worker *w, unsigned kinds);
 
-/* Ends connections of this worker, none of those that came last, while there
- * are too many for one more to come by door `kind`. Returns whether there are
- * no more than there may be. */
+/* Ends connections of this worker while too many have come by the door `kind`,
+ * but never the newest. Returns whether there are not too many any more. */
 bool room_make(struct worker *w, enum listener_kind kind);
 
 #endif

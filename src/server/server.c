@@ -21,11 +21,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STEP_MS         10   /* between looks whether all clients are gone */
+#define STEP_MS         10   /* between checks whether all clients are gone */
 #define REQUESTS_MS     1000 /* for requests that have begun, at the end */
 #define LAST_ANSWERS_MS 200  /* for those that the log has not answered */
-/* What a worker's thread takes before it has any client: its stack, its read
- * buffer, its part of the allocator. Measured, and rounded up. */
+/* Memory of a worker before it has any client: its stack, its read buffer, its
+ * part of the allocator. Measured, and rounded up. */
 #define WORKER_OWN_BYTES 262144
 
 struct server {
@@ -69,8 +69,8 @@ static void block_signals(struct server *s)
 	sigaddset(&s->signals, SIGUSR2);
 #endif
 	CHECK(pthread_sigmask(SIG_BLOCK, &s->signals, NULL) == 0);
-	/* By this /proc/PID/status tells `isimud reload` that it does no harm;
-	 * of what is blocked it tells nothing during sigwaitinfo(). */
+	/* So that /proc/PID/status tells `isimud reload` that the signal does
+	 * no harm: during sigwaitinfo() it does not list blocked signals. */
 	signal(SIGHUP, never_called);
 }
 
@@ -287,11 +287,11 @@ static bool wait_for_none(struct server *s, count_cb count, uint64_t until_ms)
 	return true;
 }
 
-/* Subscribers have the time there is, in tenths: one in which only new ones are
- * refused and /readyz says so, so that no client is sent here; seven in which
- * they are ended evenly; one for those that are slow to leave. Publishing and
- * health are served until the last has left: then, or after nine tenths,
- * nothing is accepted any more. */
+/* The time is divided into tenths. In the first, new subscribers are refused
+ * and /readyz says no, so that no client is sent here. In the next seven,
+ * subscribers are ended evenly. One more is for those that are slow to leave.
+ * Publishing and health are served until the last subscriber has left; then, or
+ * after nine tenths, nothing is accepted any more. */
 static void drain_subscribers(struct server *s, uint64_t start_ms)
 {
 	uint64_t all = s->shared.config->drain_ms;
@@ -303,7 +303,7 @@ static void drain_subscribers(struct server *s, uint64_t start_ms)
 	wait_for_none(s, worker_subscribers, start_ms + all * 8 / 10);
 }
 
-/* Requests that have begun are answered, in this time at most. */
+/* Requests that have begun are answered, within this time. */
 static uint64_t rest_ms(const struct server *s, uint64_t start_ms,
 			uint64_t now_ms)
 {
@@ -426,8 +426,8 @@ static void log_listeners(const struct config *c, const unsigned *ports)
 			  ports[c->listeners_count]);
 }
 
-/* For those who find them taken. The acceptor does not run, or was not asked to
- * close any listener. */
+/* For processes that find the addresses taken. The acceptor does not run, or
+ * was not asked to close any listener. */
 static void note_on_paths(struct server *s, enum lockfile_state state)
 {
 	for (unsigned i = 0; i < CONFIG_LISTENERS_MAX; i++)
@@ -465,7 +465,7 @@ static int accept_until_stopped(struct server *s,
 	return rv;
 }
 
-/* What there is by now is not the clients'. */
+/* Memory in use by now is not the clients'. */
 static void set_memory_limit(const struct config *c)
 {
 	size_t base = memory_own();

@@ -1,5 +1,5 @@
-/* shared.c - what all workers share: how many connections and subscribers there
- * are, and whether the loops turn. */
+/* shared.c - what is counted for all workers: connections, subscribers, and
+ * whether the loops turn. */
 #include "server/worker.h"
 
 static size_t sum_of_doors(const _Atomic size_t by_door[static LISTENER_KINDS])

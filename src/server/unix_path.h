@@ -1,12 +1,12 @@
-/* unix_path.h - the file of a Unix socket: one process's at a time, and gone
- * with its listener.
+/* unix_path.h - the file of a Unix socket: it belongs to one process at a time,
+ * and goes with its listener.
  *
- * Whoever listens there holds the lock of the path (lockfile.h) from before he
- * makes the file until he has removed it. So two who start at once can't both
- * take a file that was left behind for theirs to replace, and nobody removes
- * the file of his successor. What does not take part, other programs, is found
- * by asking (is somebody listening?) and by device and inode.
- * Threads: one at a time. */
+ * The process that listens there holds the lock of the path (lockfile.h) from
+ * before it makes the file until it has removed it. So two processes that start
+ * at once can't both replace a file that was left behind, and none removes the
+ * file of its successor. Other programs, which do not take the lock, are
+ * noticed by asking whether somebody listens, and by device and inode. Threads:
+ * one at a time. */
 #ifndef ISIMUD_SERVER_UNIX_PATH_H
 #define ISIMUD_SERVER_UNIX_PATH_H
 

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #define PING_MISSES_MAX 2
-/* Times the mail is looked at again before a poll: what comes meanwhile is
- * delivered without a wake-up, but can't keep the loop. */
+/* How often the mailbox is read again before a poll: mail that comes meanwhile
+ * needs no wake-up, but can't keep the loop from polling. */
 #define MAIL_ROUNDS_MAX 4
 #define DRAIN_STEP_MS   20
 #define DRAIN_SOME      256 /* subscribers ended in one iteration */
@@ -112,8 +112,8 @@ static void on_worker_tick(uv_timer_t *timer)
 
 /* --- forgetting --------------------------------------------------------- */
 
-/* What is too old goes, and what there is no memory for, a part at a time so
- * that the loop turns between. */
+/* Drops history that is too old, and, if memory is short, more; a part at a
+ * time, so that the loop turns between. */
 static void on_aging_timer(uv_timer_t *timer)
 {
 	struct worker *w = CONTAINER_OF(timer, struct worker, aging);
@@ -135,7 +135,7 @@ static void on_drain_timer(uv_timer_t *timer)
 	(void)timer; /* end_due() runs before the next poll */
 }
 
-/* From now on answers end their connections; WebSockets and event streams are
+/* From now on each answer ends its connection; WebSockets and event streams are
  * ended evenly over the time given. */
 static void start_draining(struct worker *w)
 {
@@ -230,8 +230,8 @@ static void stop(struct worker *w)
 	conn_group_end_all(&w->group);
 }
 
-/* As long as there is more to deliver than time, messages stay where they count
- * against MAX_MAILBOX. */
+/* While not all is delivered, further messages stay in the mailbox, where they
+ * count against MAX_MAILBOX. */
 static bool take_worker_mail(struct worker *w, struct mail *mail)
 {
 	if (!w->is_behind)
@@ -261,8 +261,8 @@ static void handle_mail(struct worker *w, const struct mail *mail)
 
 /* --- the loop ----------------------------------------------------------- */
 
-/* No connection is left, and no mail, so no topic of ours is either: nothing
- * keeps the loop any more. */
+/* No connection and no mail is left, hence no topic either. Closes all handles,
+ * so that the loop ends. */
 static void close_worker(struct worker *w)
 {
 	CHECK_ON_THREAD(w->owner);

@@ -1,11 +1,10 @@
-/* worker.h - one loop thread and the connections it owns.
+/* worker.h - one loop thread and the connections that it owns.
  *
- * Everything comes in by the mailbox: sockets from the acceptor, messages from
- * publishers, notes of the application, orders from the server. Before each
- * poll the worker takes its mail and then writes to every connection that has
- * something, once.
- * What requests and messages mean is the application's (routes.c; test/echo).
- */
+ * All that comes from other threads comes by the mailbox: sockets from the
+ * acceptor, messages from publishers, notes for the application, orders from
+ * the server. Before each poll the worker takes its mail, then writes once to
+ * every connection that has something to write. The application says what
+ * requests and messages mean (api/; test/echo). */
 #ifndef ISIMUD_SERVER_WORKER_H
 #define ISIMUD_SERVER_WORKER_H
 
@@ -22,22 +21,23 @@
 
 struct worker;
 
-/* What workers are for. All is called on the worker's thread. */
+/* What the application does on a worker. All is called on the worker's
+ * thread. */
 struct worker_app {
 	const struct conn_hooks *hooks; /* their group's context is `state` */
 	size_t message_max_bytes; /* of a WebSocket message from a client */
-	/* Makes what the application keeps for a worker. 0 or a UV_E…. */
+	/* Makes the application's state for a worker. Returns 0 or a UV_E…. */
 	int (*open)(struct worker *w, void **state);
-	/* Hands over messages from the mailbox, with their references, or none,
-	 * NULL. It shall stop soon after `until_ns` (uv_hrtime()), and return
-	 * false if something is left, for which it is called again. NULL for an
-	 * application without a registry. */
+	/* Delivers messages from the mailbox, whose references it takes;
+	 * `first` may be NULL. It stops soon after `until_ns` (uv_hrtime()) and
+	 * returns false if something is left: then it is called again. NULL for
+	 * an application without a registry. */
 	bool (*deliver)(void *state, struct message *first, uint64_t until_ns);
 	/* Takes a note from the mailbox. NULL for an application that posts
 	 * none. */
 	void (*notify)(void *state, struct mailbox_note *note);
-	/* What was delivered is written, or as much of it as there was time
-	 * for. NULL where nobody wants to know. */
+	/* The flush has written what was delivered, or as much as there was
+	 * time for. May be NULL. */
 	void (*flushed)(void *state);
 	/* Comes every WORKER_TICK_MS. NULL where nobody wants to know. */
 	void (*tick)(void *state);
@@ -59,15 +59,16 @@ struct worker_shared {
 	const struct stats *acceptor;
 	uint64_t drain_spread_ms; /* for MAILBOX_DRAIN */
 	uint64_t started_s;       /* since 1970, by the wall clock */
-	/* By door: accepted and not closed yet; and those of them that are, or
-	 * ask to be, a WebSocket or an event stream. */
+	/* By door: connections that are accepted and not closed; and of these,
+	 * those that are, or ask to become, a WebSocket or an event stream. */
 	_Atomic size_t connections[LISTENER_KINDS];
 	_Atomic size_t subscribers[LISTENER_KINDS];
 	_Atomic bool is_draining;     /* from the first signal to stop on */
 	_Atomic bool is_relief_asked; /* MAILBOX_RELIEVE is on its way */
 };
 
-/* A worker whose last tick is older does not turn any more. */
+/* A loop ticks every WORKER_TICK_MS; one whose last tick is older than
+ * WORKER_STUCK_MS is stuck. */
 #define WORKER_TICK_MS  500
 #define WORKER_STUCK_MS 5000
 
@@ -77,8 +78,8 @@ bool worker_all_turn(const struct worker_shared *shared);
 /* The subscribers of all doors. Threads: any. */
 size_t worker_subscribers(const struct worker_shared *shared);
 
-/* How many subscribers a topic has: here, and on all other nodes, of which it
- * is known some two seconds late. Threads: any. */
+/* How many subscribers a topic has, here and on all other nodes; theirs are
+ * some two seconds old. Threads: any. */
 uint64_t worker_count_subscribers(const struct worker_shared *shared,
 				  const struct topic_key *key);
 
@@ -88,7 +89,8 @@ bool worker_has_place(const struct worker_shared *shared);
 /* All connections, of all doors. Threads: any. */
 size_t worker_connections(const struct worker_shared *shared);
 
-/* Owner: its thread; the first group of members: Immutable once it runs. */
+/* Owner: its thread. The members before `loop` are Immutable once it runs,
+ * unless they say otherwise. */
 struct worker {
 	unsigned index;
 	struct worker_shared *shared;
