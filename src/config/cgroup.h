@@ -1,9 +1,9 @@
-/* cgroup.h - what the control group of this process leaves it: CPUs, memory.
+/* cgroup.h - the limits of this process's control group: CPUs, memory.
  *
  * Both versions of cgroups. A limit may be set for the group itself or for any
- * above it; the lowest counts. In a container, the groups above are mostly out
- * of sight, and its own is what lies at the top of /sys/fs/cgroup.
- * `root` is "/" but in tests. Threads: any. */
+ * above it; the lowest counts. In a container, the groups above are mostly not
+ * visible, and its own lies at the top of /sys/fs/cgroup. `root` is "/" except
+ * in tests. Threads: any. */
 #ifndef ISIMUD_CONFIG_CGROUP_H
 #define ISIMUD_CONFIG_CGROUP_H
 

@@ -1,4 +1,4 @@
-/* config.c - the settings together: what each says, and what follows. */
+/* config.c - reads all settings, and derives what follows from them. */
 #include "config/private.h"
 
 #include "codec/origin.h"
@@ -21,11 +21,11 @@ static void say_range(const struct config_setting *s, char *out, size_t cap)
 			 s->max);
 }
 
-/* At most such parts of the budget are taken, unless more was asked for. */
+/* The default is at most this part of the memory budget. */
 #define HISTORY_MEMORY_PART     4
 #define REPLAY_MEMORY_PART      8
 #define IDEMPOTENCY_MEMORY_PART 16
-/* What the kernel takes counts for the limit of a container. */
+/* The kernel's memory counts against a container's limit. */
 #define UNSENT_LIMITED_BYTES 4096
 
 static void limit_to_part(uint64_t *bytes, uint64_t budget, uint64_t part)

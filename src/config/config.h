@@ -1,9 +1,9 @@
 /* config.h - the settings, read once at start.
  *
- * Each setting is a row of the table in settings.c, which --help prints
- * too; how it is given (options.h) is not known here. A value that is malformed
- * is an error; nothing falls back silently. Immutable after config_load().
- * Threads: any, after that. */
+ * Each setting is a row of the table in settings.c, which --help prints too;
+ * options.h knows how settings are given. A malformed value is an error;
+ * nothing falls back silently. Immutable after config_load(). Threads: any,
+ * after that. */
 #ifndef ISIMUD_CONFIG_CONFIG_H
 #define ISIMUD_CONFIG_CONFIG_H
 
@@ -22,8 +22,8 @@
 #define CONFIG_WORKERS_MAX   64
 #define CONFIG_LISTENERS_MAX 8
 #define CONFIG_PASSWORDS_MAX 2
-/* With a publisher's name of 1 KiB and other fields, no more fits into a
- * request head of 16 KiB: base64 makes four bytes of three. */
+/* A longer password, with a publisher's name of 1 KiB and other fields, would
+ * not fit into a request head of 16 KiB: base64 makes four bytes of three. */
 #define CONFIG_PASSWORD_MAX_BYTES 8192
 
 /* Where to listen. */
@@ -31,8 +31,8 @@ struct config_listener {
 	bool is_unix;
 	char address[108]; /* numeric IPv4 or IPv6; or a path, as sun_path */
 	unsigned port;     /* 0: any free one; nothing if is_unix */
-	/* IPv6, and another listener has the same port of IPv4: takes none of
-	 * its clients, who would come as ::ffff:1.2.3.4 else. */
+	/* IPv6, and another listener has the same port of IPv4: it must not
+	 * take IPv4 clients, which would come as ::ffff:1.2.3.4. */
 	bool is_v6_only;
 };
 
@@ -117,26 +117,27 @@ bool config_is_setting(const char *name);
 int config_load(struct config *c, config_get_cb get,
 		char error[static CONFIG_ERROR_MAX]);
 
-/* One or two, each of which is right, so that one can be replaced while
- * publishers still have the other. Zeroed memory is none. */
+/* One or two passwords, both of which are valid, so that one can be replaced
+ * while publishers still use the other. Zeroed memory is none. */
 struct config_passwords {
 	struct buf bytes;
 	struct span each[CONFIG_PASSWORDS_MAX]; /* in `bytes` */
 	unsigned count;
 };
 
-/* Reads what there is: PASSWORD, or the lines that PASSWORD_FILE has now (ended
- * by LF or CRLF; empty ones don't count); exactly one of them must be set. Each
- * has 1 to CONFIG_PASSWORD_MAX_BYTES bytes. `out` is zeroed memory. Returns 0;
- * or UV_EINVAL or UV_ENOMEM with `error` a line that tells. In any case
- * config_passwords_fini() is due. */
+/* Reads PASSWORD, or the lines of PASSWORD_FILE as it is now (ended by LF or
+ * CRLF; empty ones are skipped); exactly one of the two must be set. Each
+ * password has 1 to CONFIG_PASSWORD_MAX_BYTES bytes. `out` is zeroed memory.
+ * Returns 0; or UV_EINVAL or UV_ENOMEM, with `error` a line that says why. Call
+ * config_passwords_fini() in any case. */
 int config_read_passwords(const struct config *c, struct config_passwords *out,
 			  char error[static CONFIG_ERROR_MAX]);
 
 /* Overwrites them. */
 void config_passwords_fini(struct config_passwords *passwords);
 
-/* Writes a line or two a setting: how to give it, its default, its meaning. */
+/* Writes a line or two for each setting: how to give it, its default, its
+ * meaning. */
 void config_print_help(FILE *out);
 
 /* Writes the effective settings, one a line; secrets are masked. */

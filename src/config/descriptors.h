@@ -1,9 +1,9 @@
-/* descriptors.h - who gets the descriptors that the process may have.
+/* descriptors.h - shares out the descriptors that the process may have.
  *
- * A connection is a descriptor. What the server needs for itself is set aside
- * by a formula, so that clients, however many, never take what an authority's
- * check, a probe, a log line or the history file needs; and of what is left for
- * clients a part is for those that do not subscribe, above all publishers.
+ * A connection is a descriptor. A formula sets aside what the server itself
+ * needs, so that clients, however many, never take the descriptor of an
+ * authority's check, a probe, a log line or the history file. Of the rest, a
+ * part is reserved for clients that do not subscribe, above all publishers.
  * Threads: any. */
 #ifndef ISIMUD_CONFIG_DESCRIPTORS_H
 #define ISIMUD_CONFIG_DESCRIPTORS_H
@@ -36,25 +36,24 @@ struct descriptors_shares {
 			     least */
 };
 
-/* So many idle connections to an authority are kept for the next checks, by all
- * workers together; each may keep one. */
+/* How many idle connections to an authority are kept for the next checks, by
+ * all workers together; each may keep one. */
 #define DESCRIPTORS_CHECKS_KEPT(checks) ((checks) / 2)
 
-/* Connections may be so many more than their share for a moment, those of the
- * admin listener and those of clients. */
+/* By how much connections may exceed their share for a moment: those of the
+ * admin listener, and those of clients. */
 #define DESCRIPTORS_OVER_MAX 8
 
-/* Returns whether `limit` suffices; if not, `out` is of no use but for
- * messages: `*least` is then the lowest limit that would. `least` may be NULL.
- */
+/* Returns whether `limit` suffices. If not, `*least` is the lowest limit that
+ * would, and `out` is only good for messages. `least` may be NULL. */
 bool descriptors_share(const struct descriptors_needs *needs,
 		       struct descriptors_shares *out, uint64_t *least);
 
 /* The limit that the process may have (RLIMIT_NOFILE, the hard one). */
 uint64_t descriptors_limit(void);
 
-/* The checks at once that leave most descriptors to clients, where nobody said
- * how many: at most `most`. */
+/* The default of concurrent checks, at most `most`, that leaves most
+ * descriptors to clients. */
 uint64_t descriptors_default_checks(uint64_t limit, uint64_t most);
 
 #endif

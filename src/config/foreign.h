@@ -1,12 +1,11 @@
-/* foreign.h - variables of the environment that others set, for others or for
- * themselves.
+/* foreign.h - recognizes environment variables that were set by others, or for
+ * others.
  *
- * Some names of settings are those of other programs' settings too, and all
- * that is in a container's environment is for all of its programs. And
- * Kubernetes makes variables of each Service: of one whose name begins with
- * isimud, such as begin with ISIMUD_ (its documentation: Service, "Environment
- * variables"; docker --link made some of the same).
- * Threads: any. */
+ * Some settings have the names of other programs' settings, and all programs of
+ * a container share its environment. And Kubernetes makes variables for each
+ * Service: for one whose name begins with isimud, their names begin with
+ * ISIMUD_ (its documentation: Service, "Environment variables"; docker --link
+ * made some of the same). Threads: any. */
 #ifndef ISIMUD_CONFIG_FOREIGN_H
 #define ISIMUD_CONFIG_FOREIGN_H
 

@@ -1,4 +1,4 @@
-/* options.c - arguments and environment, looked through again for each setting:
+/* options.c - looks through arguments and environment, again for each setting:
  * there are few of all. */
 #include "config/options.h"
 
@@ -78,8 +78,8 @@ static enum options_command command_of(const char *argument)
 	return OPTIONS_SERVE;
 }
 
-/* An argument that is no flag at all may be a password that lost its flag: it
- * is told by its place. */
+/* An argument that is no flag may be a password that lost its flag, so the
+ * message gives its place instead of its text. */
 static int refuse_option(char **arguments, char *const *wrong,
 			 char error[static CONFIG_ERROR_MAX])
 {
@@ -175,8 +175,8 @@ int options_check_environment(char error[static CONFIG_ERROR_MAX])
 	return 0;
 }
 
-/* An empty variable is one that is not set: in most places where variables are
- * written down there is no other way to say so. But what protects must not be
+/* An empty variable counts as not set: many places where variables are written
+ * down have no other way to say that. But a setting that protects must not be
  * absent because something else was empty. */
 static bool counts_when_empty(const char *name)
 {

@@ -1,4 +1,4 @@
-/* read.c - the readers of the kinds of settings. */
+/* read.c - reads the value of a setting, by its kind. */
 #include "config/private.h"
 
 #include "codec/forwarded.h"

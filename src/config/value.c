@@ -1,4 +1,5 @@
-/* value.c - numbers and addresses, as several kinds of settings have them. */
+/* value.c - reads numbers and addresses, which several kinds of settings
+ * have. */
 #include "config/private.h"
 
 #include <ctype.h>

@@ -1,18 +1,17 @@
-/* batch.c - several publications at once: all of them, or none.
+/* batch.c - publishes several messages at once: all of them, or none.
  *
  * Nothing may fail once the first is posted. So the topics are made first; then
- * all their shards are locked for reading, in order, so that none goes away and
- * others still publish; then room is reserved in every mailbox that will get
- * some of it; then all are posted. History makes room before all that, for as
- * much of it as it can have. */
+ * all their shards are locked for reading, in order, so that no topic goes away
+ * while others may still publish; then room is reserved in every mailbox that
+ * will get a message; then all are posted. */
 #include "config/config.h"
 #include "topics/mailbox.h"
 #include "topics/table.h"
 
 #include <uv.h>
 
-/* How often topics may have to be made again, since history was dropped between
- * making them and locking all. */
+/* How often topics are made again: history may be dropped between making them
+ * and locking all. */
 #define ATTEMPTS_MAX 4
 
 static bool is_in_set(uint64_t shards, unsigned i)
@@ -50,8 +49,8 @@ static uint64_t hash_all(const struct registry *r, struct registry_item *items,
 	return shards;
 }
 
-/* Finds the topic of each; the shards are locked. Returns whether all that are
- * needed are there. */
+/* Finds the topic of each item; the shards are locked. Returns whether all
+ * topics are there that are needed. */
 static bool find_all_locked(struct registry *r, struct registry_item *items,
 			    size_t count)
 {
@@ -87,9 +86,9 @@ static int make_all(struct registry *r, struct registry_item *items,
 	return 0;
 }
 
-/* Locks the shards, with every topic found that is needed. Returns 0; or
- * UV_ENOMEM, or UV_ENOBUFS if topics go as fast as they are made, with none
- * locked. */
+/* Locks the shards so that every topic that is needed is there. Returns 0; or,
+ * with none locked, UV_ENOMEM, or UV_ENOBUFS if topics are dropped as fast as
+ * they are made. */
 static int lock_all(struct registry *r, struct registry_item *items,
 		    size_t count, uint64_t shards)
 {

@@ -1,5 +1,5 @@
-/* encode.c - what is inside a form is written, compressed where it may be, and
- * framed. */
+/* encode.c - writes the content of a form, compresses it if it may be, and
+ * frames it. */
 #include "topics/encode.h"
 
 #include "base/buf.h"
@@ -12,17 +12,18 @@
 
 #include <uv.h>
 
-/* More than any form needs beside the data and the topic's names, escapes left
- * out, and the room that json_write_string() works in; a guess that is too low
- * only costs another allocation. */
+/* More than any form needs beside the data and the topic's names (escapes not
+ * counted), and the room that json_write_string() works in. If it is too
+ * little, another allocation follows. */
 #define FORM_OVERHEAD 8192
 /* Bytes of a form, without what is around them. */
 #define CONTENT_MAX (MESSAGE_MAX_BYTES - FRAMING_START_MAX - FRAMING_END_MAX)
 /* No compressed form is shorter. */
 #define COMPRESSED_MIN (sizeof(struct message_encoding) + FRAMING_START_MAX)
 
-/* Who compresses a message holds one of these locks, chosen by the message; who
- * wants the same meanwhile waits, no longer than it would take itself. */
+/* A thread that compresses a message holds one of these locks, chosen by the
+ * message; another that needs the same form waits, for no longer than it would
+ * take itself. */
 #define COMPRESSING_LOCKS 16
 #define UNLOCKED          LOCK_INITIALIZER(LOCK_LEAF)
 static struct lock compressing[COMPRESSING_LOCKS] = {

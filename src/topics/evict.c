@@ -1,27 +1,27 @@
-/* evict.c - which topics lose what they keep: where there is too much of it,
- * and where it is too old.
+/* evict.c - drops history: of which topics, if there is too much of it, or it
+ * is too old.
  *
- * What is too old is not told to anybody, whether it is dropped yet or not: it
- * is dropped by the publications that follow, or when the whole topic is too
- * old. Where the newest message is retained, the topic is then not dropped, but
- * moved before the border of the list by use: there those are in the order of
- * their use that go first where bytes are needed, and that age no more. */
+ * A message that is too old is not shown to anybody, whether it is dropped yet
+ * or not. Later publications of its topic drop it, or it goes with the whole
+ * topic when that is too old. If the newest message is retained, the topic
+ * stays, and moves before the border of the list by use. Topics there are in
+ * the order of their use; they lose messages first where bytes are needed, and
+ * do not age any more. */
 #include "topics/table.h"
 
 #include "base/check.h"
 
-/* Topics and messages freed, and topics moved, in one call of registry_age().
- */
+/* Topics and messages that one call frees or moves. */
 #define STEP_MAX 4096
-/* A topic of many messages loses so much more than is needed, so that not each
+/* A topic of many messages loses so much more than is needed, so that not every
  * publication has to look for a topic that can lose something. */
 #define SPARE_BYTES 65536
 #define SPARE_PART  16 /* of what there may be, at most */
-/* Of history_bytes: what topics that never had a message may take. */
+/* Part of history_bytes for topics that never had a message. */
 #define UNUSED_PART 16
 
-/* The first topic of by_use, unused or holding, or behind the border; NULL if
- * there is none. */
+/* The first topic of by_use, unused or holding, or, given the border, the first
+ * after it; NULL if there is none. */
 static struct topic *first_in(const struct registry *r, const struct list *list)
 {
 	struct list *it = list->next;
@@ -34,15 +34,16 @@ static struct topic *first_in(const struct registry *r, const struct list *list)
 				   : CONTAINER_OF(it, struct topic, by_use);
 }
 
-/* Returns the first topic of a list (first_in), if it was not used for
- * `age_ns` or more, and locks its shard for writing; NULL if there is none. */
+/* Returns the first topic of a list (first_in), with its shard locked for
+ * writing; NULL if there is none that was not used for `age_ns` or more. */
 static struct topic *lock_first(struct registry *r, const struct list *list,
 				uint64_t now_ns, uint64_t age_ns)
 {
 	struct registry_shard *locked = NULL;
 
-	/* Without its shard's lock it may go, or be used, at any moment; and
-	 * that lock comes before the list's. So it is looked at twice. */
+	/* Without its shard's lock the topic may be freed, or used, at any
+	 * moment; and that lock comes before the list's. So the list is read
+	 * twice. */
 	for (;;) {
 		struct registry_shard *s = NULL;
 
@@ -62,9 +63,9 @@ static struct topic *lock_first(struct registry *r, const struct list *list,
 	}
 }
 
-/* What is left of the history of a topic that was not used for longest goes,
- * but for what is held; so does the topic itself if nobody has subscribed. Its
- * shard is locked for writing. Returns how much work it was beside that. */
+/* Drops the history of the topic that was not used for longest, except messages
+ * that are held; forgets the topic if it has no subscriber. Its shard is locked
+ * for writing. Returns how much work that was beside the messages. */
 static size_t retire_locked(struct registry *r, struct topic *t,
 			    struct registry_drops *drops)
 {
@@ -91,7 +92,7 @@ static size_t retire_locked(struct registry *r, struct topic *t,
 
 /* --- too much ------------------------------------------------------------ */
 
-/* Makes the history lose its oldest messages until there are at most `bytes` in
+/* Drops a topic's oldest messages until the history has at most `bytes` in
  * all. */
 static void drop_down_to(struct registry *r, struct topic *t, size_t bytes,
 			 struct registry_drops *drops)
@@ -116,7 +117,7 @@ static void drop_down_to(struct registry *r, struct topic *t, size_t bytes,
 }
 
 /* Forgets the topic that was left first of those that never had a message, if
- * that is `age_ns` or more ago. Returns how much work it was; 0 if there is
+ * that was `age_ns` or more ago. Returns how much work it was; 0 if there is
  * none. */
 static size_t forget_unused(struct registry *r, uint64_t now_ns,
 			    uint64_t age_ns)
@@ -132,8 +133,9 @@ static size_t forget_unused(struct registry *r, uint64_t now_ns,
 	return work;
 }
 
-/* Makes one that never had a message go, or the topic not used for longest lose
- * something. Returns how much work it was; 0 if there is nothing to lose. */
+/* Forgets a topic that never had a message, or drops some history of the topic
+ * that was not used for longest. Returns how much work it was; 0 if there is
+ * nothing to drop. */
 static size_t evict(struct registry *r, size_t bytes)
 {
 	struct registry_drops drops;
@@ -239,8 +241,8 @@ bool registry_shrink_replay(struct registry *r, size_t bytes)
 
 /* --- too old ------------------------------------------------------------- */
 
-/* A topic that is too old loses all but its newest message, and goes before the
- * border. Its shard is locked for writing. */
+/* Drops all messages but the newest of a topic that is too old, and moves it
+ * before the border. Its shard is locked for writing. */
 static void retain_locked(struct registry *r, struct topic *t,
 			  struct registry_drops *drops)
 {
@@ -258,8 +260,8 @@ static void retain_locked(struct registry *r, struct topic *t,
 		registry_cross_locked(r, t);
 }
 
-/* Makes the topic not used for longest lose what is too old, if it was not used
- * for `age_ns`. Returns how much work it was; 0 if there is none. */
+/* Drops what is too old of the topic that was not used for longest, if that is
+ * `age_ns`. Returns how much work it was; 0 if there is none. */
 static size_t age_oldest(struct registry *r, uint64_t now_ns, uint64_t age_ns)
 {
 	struct registry_drops drops;

@@ -1,21 +1,21 @@
-/* history.c - what topics keep.
+/* history.c - the messages that topics keep.
  *
  * Topics that keep something, be it only their number, are in a list by use. To
- * move a topic to its end takes a lock that all topics share; so that happens
- * once a second a topic, not at each publication. The sum of what is kept is
- * one number that all share; it changes only where the size of a message is not
- * that of the one it displaces.
+ * move a topic to its end takes a lock that all topics share, so that happens
+ * once a second a topic, not with each publication. The sum of all bytes is one
+ * number that all share; it changes only if a message is not as large as the
+ * one that it replaces.
  *
- * What would be dropped while a subscriber still has to read it is held
- * instead: it leaves the history and its sum for another one, until it is read.
- * As messages are read and dropped in order, those held are the oldest of a
- * ring, and the first of them is claimed. */
+ * A message that would be dropped while a subscriber still has to read it is
+ * held instead: it leaves the history and its sum, and counts in another sum
+ * until it is read. As messages are read and dropped in order, the held ones
+ * are the oldest of a ring, and the first of them is claimed. */
 #include "topics/table.h"
 
 #include "base/check.h"
 #include "base/memory.h"
 
-/* Publications that find much that is too old leave some for the next. */
+/* A publication drops so many old messages at most; the next ones drop more. */
 #define EXPIRED_MAX 16
 
 size_t registry_history_bytes(const struct registry *r)
@@ -70,7 +70,7 @@ size_t registry_drop_oldest_locked(struct registry *r, struct topic *t,
 }
 
 /* Counts `size` bytes that a topic holds from now on. Returns false, with
- * nothing counted, if that is too much. */
+ * nothing counted, if that would be too much. */
 static bool count_held(struct registry *r, const struct registry_ring *ring,
 		       size_t size)
 {
@@ -275,8 +275,8 @@ uint32_t registry_first(const struct registry *r,
 	return i;
 }
 
-/* The history loses messages that are too old, some at a time, before a newer
- * one comes: so none of them is the newest, which may be retained. */
+/* Drops some messages that are too old, before a newer one comes: so none of
+ * them is the newest, which may be retained. */
 static void shed_expired(struct registry *r, struct topic *t, uint64_t now_ns,
 			 struct registry_drops *drops)
 {
@@ -290,8 +290,7 @@ static void shed_expired(struct registry *r, struct topic *t, uint64_t now_ns,
 	}
 }
 
-/* Puts `m` into the ring, in the place of the oldest if there are as many as
- * may be. */
+/* Puts `m` into the ring; if the ring is full, the oldest goes. */
 static bool store(struct registry *r, struct topic *t, struct message *m,
 		  struct registry_drops *drops)
 {
@@ -311,7 +310,7 @@ static bool store(struct registry *r, struct topic *t, struct message *m,
 	return true;
 }
 
-/* One before the border was not used for longer than that. */
+/* A topic before the border was not used for longer than that. */
 static void touch_for(struct registry *r, struct topic *t,
 		      const struct message *m)
 {

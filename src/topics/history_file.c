@@ -1,7 +1,8 @@
-/* history_file.c - epoch, numbers and messages, to a file and back.
+/* history_file.c - writes epoch, numbers and messages of all topics to a file,
+ * and reads them.
  *
- * The file is read twice: nothing is made of it before its digest is known to
- * be right, and it may be larger than what one wants in memory at once. */
+ * The file is read twice: nothing is restored before its digest is known to be
+ * right, and it may be larger than the memory one wants to use at once. */
 #include "topics/history_file.h"
 
 #include "base/buf.h"

@@ -1,12 +1,12 @@
 /* history_file.h - the history of all topics in a file, over a restart.
  *
- * Written when the last client has gone, read at the next start, so that
- * clients resume as if nothing had been: epoch, numbers and messages are kept.
- * It is used up by reading: were it still there after a crash, numbers would
- * come back with other messages. Format: "The history file" in
- * README. A SHA-256 of everything before it ends the file, which tells a torn
- * one; it does not tell who wrote it, so the folder must be isimud's alone.
- * Threads: the main thread, while no other runs. */
+ * It is written when the last client has gone, and read at the next start, so
+ * that clients resume as if nothing had happened: epoch, numbers and messages
+ * are kept. Reading removes the file: were it still there after a crash,
+ * numbers would come back with other messages. Format: "The history file" in
+ * src/README.md. A SHA-256 of everything before it ends the file, and shows
+ * that it is whole; it does not show who wrote it, so only isimud may write to
+ * the folder. Threads: the main thread, while no other runs. */
 #ifndef ISIMUD_TOPICS_HISTORY_FILE_H
 #define ISIMUD_TOPICS_HISTORY_FILE_H
 

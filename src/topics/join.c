@@ -1,4 +1,4 @@
-/* join.c - who subscribes to a topic, and who leaves it. */
+/* join.c - adds subscribers to a topic, and removes them. */
 #include "topics/table.h"
 
 #include "base/check.h"
@@ -23,7 +23,7 @@ static int add_subscriber(struct registry *r, struct topic *t, unsigned worker,
 	join->member = slot->member;
 	join->topic = t;
 	join->topic_epoch = t->epoch;
-	/* The topic had nothing else of what is applied. */
+	/* The topic has missed nothing of what is applied. */
 	if (r->options.is_log && t->sequence < registry_applied(r))
 		t->sequence = registry_applied(r);
 	registry_resume_locked(r, t, join);
@@ -53,7 +53,8 @@ int registry_join(struct registry *r, const struct topic_key *key,
 	return rv;
 }
 
-/* Returns whether it was the worker's last; `*is_unused`: anybody's last. */
+/* Removes one subscriber. Returns whether it was the worker's last;
+ * `*is_unused`: the topic's last. */
 static bool take_subscriber(struct topic *t, unsigned worker, uint64_t *posted,
 			    bool *is_unused)
 {
@@ -77,8 +78,9 @@ bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
 	struct registry_shard *s = registry_shard_of(r, t->hash);
 	bool is_unused;
 
-	/* The write lock at once: were it taken only for the last subscriber,
-	 * somebody else could free the topic between the two locks. */
+	/* The write lock is taken at once: were it taken only for the last
+	 * subscriber, somebody else could free the topic between the two
+	 * locks. */
 	rwlock_write_acquire(&s->lock);
 	bool is_last = take_subscriber(t, worker, posted, &is_unused);
 	if (is_unused && r->has_history)

@@ -1,4 +1,4 @@
-/* look.c - looking at topics. */
+/* look.c - calls back for topics: one, a page of them, or all. */
 #include "topics/table.h"
 
 #include "base/check.h"
@@ -82,9 +82,9 @@ int registry_find(struct registry *r, const struct topic_key *key,
 
 /* --- pages --------------------------------------------------------------- */
 
-/* A topic's place among all is its hash with the shard's bits in front. Hashes
- * are as good as unique: among a million topics two are equal once in 10^8
- * registries. */
+/* A topic's place in the order of all topics: its hash, with the shard's bits
+ * in front. Equal hashes are as good as impossible: among a million topics two
+ * are equal once in 10^8 registries. */
 static uint64_t place_of(uint64_t hash)
 {
 	return hash << (64 - REGISTRY_SHARD_BITS) | hash >> REGISTRY_SHARD_BITS;

@@ -1,17 +1,16 @@
 /* mailbox.h - the only way to another thread's loop.
  *
- * Many threads post, one worker takes. What was posted is taken in the order of
- * posting, messages whole, by detaching it under the lock and handling it
- * after; sockets and notes some at a time, so that no wake-up has many of them.
- * The loop is woken only when the mailbox was empty: libuv merges wake-ups, so
- * they cannot be counted (uv_async_send).
+ * Many threads post, one worker takes. It takes all that was posted at once, in
+ * the order of posting: it detaches the lists under the lock and handles them
+ * after. The loop is woken only when the mailbox was empty: libuv merges
+ * wake-ups, so they can't be counted (uv_async_send).
  *
- * Bounded: publications by `max_bytes` of memory, which posters ask for first
- * (mailbox_has_room); a few may pass it together, since asking and posting are
- * two steps. Who has several to post reserves room for all (mailbox_reserve).
- * Sockets by the descriptors there are. Notes by what their posters allow.
- * Threads: posting, any; the rest, the worker that owns the loop. Lock order:
- * the last of all (registry.h). */
+ * Bounds: messages by `max_bytes` of memory, which posters check first
+ * (mailbox_has_room); several may exceed it together, since checking and
+ * posting are two steps. A poster of several messages reserves room for all
+ * (mailbox_reserve). Sockets are bounded by descriptors, notes by those who
+ * post them. Threads: posting, any; the rest, the worker that owns the loop.
+ * Its lock is a leaf (base/lock.h). */
 #ifndef ISIMUD_TOPICS_MAILBOX_H
 #define ISIMUD_TOPICS_MAILBOX_H
 
@@ -35,8 +34,8 @@ enum mailbox_order {
 				 */
 };
 
-/* Something to tell a worker, at the start of a heap block that the poster
- * gives away: free() is all that it needs. */
+/* A note for a worker: the start of a heap block that the poster gives away.
+ * free() must be enough to free it. */
 struct mailbox_note {
 	struct mailbox_note *next;
 	enum {
@@ -67,7 +66,8 @@ struct mailbox {
 	unsigned worker;         /* Immutable: the index of its links */
 	size_t max_bytes;        /* Immutable */
 	_Atomic size_t bytes;    /* of the messages inside, as allocated */
-	_Atomic size_t reserved; /* of those to come; for a moment of both */
+	_Atomic size_t reserved; /* reserved for messages to come; for a moment,
+				  * of both */
 	_Atomic bool is_waiting; /* there is something to take */
 	/* Guarded by `lock`. */
 	struct message *first;
@@ -85,7 +85,7 @@ struct mailbox {
 };
 
 /* `on_wake` is called on the loop after a post to an empty mailbox; it may do
- * nothing if the worker takes its mail before each poll anyway. Returns 0 or a
+ * nothing if the worker takes its mail before each poll. Returns 0 or a
  * UV_E…. */
 int mailbox_open(struct mailbox *m, uv_loop_t *loop, unsigned worker,
 		 size_t max_bytes, uv_async_cb on_wake);
@@ -94,9 +94,9 @@ int mailbox_open(struct mailbox *m, uv_loop_t *loop, unsigned worker,
  * takes its mail before it sleeps. Called on that thread, before any post. */
 void mailbox_set_owner(struct mailbox *m);
 
-/* Closes the handle; drops what is still inside (closing sockets). Nobody may
- * post any more, but for orders and notes, which are dropped. mailbox_fini()
- * after the loop has run the close callback, and no other thread posts. */
+/* Closes the handle; drops all that is inside (closes sockets). Nobody may post
+ * any more, except orders and notes, which are dropped. Call mailbox_fini()
+ * after the loop has run the close callback and no other thread posts. */
 void mailbox_close(struct mailbox *m);
 void mailbox_fini(struct mailbox *m);
 
@@ -104,8 +104,8 @@ void mailbox_fini(struct mailbox *m);
  * empty of messages. */
 bool mailbox_has_room(struct mailbox *m, size_t size);
 
-/* The same; and if so, they are taken for granted by nobody else until they are
- * given back, once what they are for is posted. */
+/* The same; and if so, reserves the bytes, until mailbox_unreserve() after the
+ * messages were posted. */
 bool mailbox_reserve(struct mailbox *m, size_t size);
 void mailbox_unreserve(struct mailbox *m, size_t size);
 
@@ -138,7 +138,8 @@ bool mailbox_is_waiting(const struct mailbox *m);
  * then empty, if there is nothing. */
 bool mailbox_take(struct mailbox *m, struct mail *mail);
 
-/* The same, but messages stay inside, and count against `max_bytes`. */
+/* The same, but messages stay inside, where they count against `max_bytes`;
+ * unless there are orders, which must follow the messages posted before. */
 bool mailbox_take_but_messages(struct mailbox *m, struct mail *mail);
 
 #endif

@@ -1,5 +1,5 @@
-/* message.c - one allocation: the struct, its links, the frame; and one for
- * each further form that somebody wanted. */
+/* message.c - a message is one allocation (the struct, its links, the frame),
+ * and one for each further form that was needed. */
 #include "topics/message.h"
 
 #include "base/buf.h"
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <uv.h>
 
-/* An encoding of n bytes may occupy so many n-ths more. */
+/* An encoding of n bytes may occupy 1/SPARE_PART of them more. */
 #define SPARE_PART 32
 
 static _Atomic size_t kept_forms;
@@ -185,8 +185,8 @@ static bool count_form(const struct message *m, size_t bytes)
 	return false;
 }
 
-/* `m` has the form now. Where the history does not keep it, or has just dropped
- * it, it does not count after all. */
+/* `m` has the form now. If the history does not keep the message, or has just
+ * dropped it, the form is not counted after all. */
 static void settle_form(struct message *m, size_t bytes)
 {
 	size_t before = atomic_fetch_add_explicit(&m->further, bytes,

@@ -1,15 +1,14 @@
 /* message.h - one published message, and its encodings, shared by all.
  *
- * Its first form is made with it: a whole WebSocket text frame (RFC 6455 5.2);
- * a server's frames are not masked (5.1), so every subscriber gets the very
- * same bytes. The others are made the first time somebody wants them, by
- * whichever thread that is. It also carries a link for each worker, so that
- * posting it to a mailbox needs no memory and can't fail.
- * Its memory counts against the budget (memory.h).
+ * Its first form is made with it: a whole WebSocket text frame (RFC 6455 5.2).
+ * A server's frames are not masked (5.1), so every subscriber gets the very
+ * same bytes. The other forms are made when they are first needed, by any
+ * thread. It has a link for each worker, so that posting it to a mailbox needs
+ * no memory and can't fail. Its memory counts against the budget (memory.h).
  * Immutable after message_new(), but for `accepted_ns` (the publisher's, before
  * it is posted), `refs`, `forms` and `further` (Atomic), `sequence` (written
- * once, under its topic's lock, before it is posted anywhere) and each `links`
- * entry (Guarded by the lock of that worker's mailbox until it is taken, then
+ * once, under its topic's lock, before it is posted anywhere), each entry of
+ * `links` (Guarded by the lock of that worker's mailbox until it is taken, then
  * Owner: that worker), and `claims`. */
 #ifndef ISIMUD_TOPICS_MESSAGE_H
 #define ISIMUD_TOPICS_MESSAGE_H

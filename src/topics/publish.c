@@ -1,9 +1,9 @@
-/* publish.c - a message gets its number, is kept, and goes to all workers that
- * have a subscriber. */
+/* publish.c - gives a message its number, keeps it, and posts it to all workers
+ * that have a subscriber. */
 #include "topics/table.h"
 
 /* How many workers `t` has; -1 if the mailbox of one has no room for `size`
- * bytes. 0: nobody asks. */
+ * bytes (0: not checked). */
 static int count_workers(const struct registry *r, const struct topic *t,
 			 size_t size)
 {
@@ -101,7 +101,7 @@ uint64_t registry_number_without(struct registry_shard *s)
 					     memory_order_relaxed);
 }
 
-/* The same where there was no topic a moment ago. */
+/* The same for a topic that did not exist a moment ago. */
 static int publish_to_new(struct registry *r, uint64_t hash,
 			  const struct topic_key *key,
 			  struct registry_posting *p)

@@ -53,10 +53,10 @@ struct receipts {
 	struct stripe stripes[STRIPES];
 };
 
-/* The stripe that this thread holds between begin and end: a second one would
- * wait for the first for ever. */
+/* The stripe that this thread holds between begin and end: beginning a second
+ * request could wait for itself for ever. */
 static _Thread_local struct stripe *held;
-/* Memory for the answer to what `held` is held for. */
+/* Memory for the answer that `held` is held for. */
 static _Thread_local struct receipt *reserved;
 
 int receipts_new(struct receipts **out, uint64_t ttl_ms, size_t max_bytes)
@@ -242,7 +242,7 @@ static void keep_locked(struct receipts *all, struct stripe *s, uint64_t hash,
 {
 	CHECK_HOLDS(&s->lock);
 	struct receipt *r = realloc(reserved, sizeof *r + text.len);
-	if (r == NULL) /* to make it smaller, which is no need */
+	if (r == NULL) /* it only makes the block smaller, which may fail */
 		r = reserved;
 	r->hash = hash;
 	r->request = *request;
@@ -289,8 +289,8 @@ static struct stripe *oldest_stripe(struct receipts *all)
 	return oldest;
 }
 
-/* Drops the oldest until the rest is little enough; the caller holds no stripe,
- * so that it may wait for any. */
+/* Drops the oldest answers until the rest is within max_bytes. The caller holds
+ * no stripe, so it may wait for any. */
 static void make_room(struct receipts *all)
 {
 	struct stripe *s;

@@ -1,16 +1,16 @@
-/* receipts.h - what was answered to publishers that may ask again.
+/* receipts.h - the answers to publishers' requests that have an idempotency
+ * key.
  *
  * A publisher that does not know whether its request was served sends it again
  * with the same Idempotency-Key (draft-ietf-httpapi-idempotency-key-header),
  * and gets the first answer instead of a second publication. Answers are kept
- * for some time, and in all up to a number of bytes: beyond it the oldest go.
+ * for some time, within a number of bytes: beyond it the oldest are dropped.
  *
  * The table has stripes, each with a lock, which is held from receipts_begin()
- * to receipts_end(): requests with one and the same id are served one after the
- * other, those with another rarely wait. So what is done in between is short,
- * waits for no client, and begins no second request.
- * Threads: any. Lock order: a stripe of this table comes before everything of
- * the registry; two stripes are never held together. */
+ * to receipts_end(): requests with the same key are served one after the other,
+ * others rarely wait. So the work in between must be short, wait for no client,
+ * and begin no second request. Threads: any. Lock order: base/lock.h; a thread
+ * holds one stripe at most. */
 #ifndef ISIMUD_TOPICS_RECEIPTS_H
 #define ISIMUD_TOPICS_RECEIPTS_H
 
@@ -78,8 +78,8 @@ int receipts_begin(struct receipts *all, const struct receipts_request *request,
 void receipts_end(struct receipts *all, const struct receipts_request *request,
 		  uint64_t now_ms, struct span receipt);
 
-/* Drops the answers whose time is over; to be called every second or so. (It is
- * done by the way, too, but only where there are requests.) */
+/* Drops answers that are too old; call it every second or so. (Requests drop
+ * them too, but only in their own stripe.) */
 void receipts_age(struct receipts *all, uint64_t now_ms);
 
 /* How many there are, and what they take; the latter is above `max_bytes` only

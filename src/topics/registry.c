@@ -12,8 +12,8 @@
 
 #define BUCKET_BITS_MIN 4
 #define NS_PER_MS       1000000
-/* Of history_bytes: what further forms of the messages kept may take besides.
- */
+/* Part of history_bytes that further forms of kept messages may take
+ * besides. */
 #define FORMS_PART 8
 
 uint64_t registry_epoch(const struct registry *r)
@@ -36,8 +36,8 @@ void registry_reach(struct registry *r, uint64_t number)
 	atomic_store_explicit(&r->applied, number, memory_order_release);
 }
 
-/* Hashes both parts with their border, in two passes: the second is keyed by
- * the first, so no pair of parts can be mistaken for another. */
+/* Hashes both parts, in two passes: the hash of the first keys the second, so
+ * that no other pair of parts has the same input. */
 uint64_t registry_hash(const struct registry *r, const struct topic_key *key)
 {
 	struct siphash_key second = r->key;
@@ -67,8 +67,8 @@ struct topic *registry_find_locked(const struct registry_shard *s,
 	return t;
 }
 
-/* Moves all topics to a table of 2^bits buckets. Without memory the old one
- * stays: chains are then longer, or the table larger, than need be. */
+/* Moves all topics to a table of 2^bits buckets. Without memory the old table
+ * stays: its chains are longer, or it is larger, than need be. */
 static void resize_locked(struct registry_shard *s, unsigned bits)
 {
 	CHECK_HOLDS_FOR_WRITING(&s->lock);
@@ -172,7 +172,7 @@ size_t registry_remove_locked(const struct registry *r,
 		at = &(*at)->next;
 	*at = t->next;
 	s->topics--;
-	/* Nobody counts it up meanwhile: that takes the read lock. */
+	/* Nobody counts it up meanwhile: that needs the read lock. */
 	uint64_t last = r->options.is_log ? t->dropped : t->sequence;
 	if (s->sequence_base < last)
 		s->sequence_base = last;

@@ -1,31 +1,30 @@
-/* registry.h - which workers have subscribers of a topic, and what the topic
- * had lately.
+/* registry.h - topics: which workers have subscribers, and the history.
  *
- * It names workers and one opaque member on each, never connections, which
- * only their own loop threads touch: a publication is posted once to each such
- * worker, and that worker finds the connections (subscribers.h).
+ * It knows workers, and one opaque member on each, never connections, which
+ * only their own loop threads touch: a publication is posted once to each
+ * worker that has subscribers, and that worker finds the connections
+ * (subscribers.h).
  *
  * Topics are hashed over shards; a shard is a rwlock and a hash table. A topic
- * keeps its last messages, as many as the options say, for as long as they say,
- * and in all as many bytes as they say: beyond that the topics that were silent
- * for longest, to the second, lose theirs first, and each its oldest. A topic
- * without a subscriber goes away once it has been without one, and silent, for
- * the time that messages are kept; sooner if those bytes are needed; at once
- * where no history is kept. One that retains its newest message beyond that
- * time (options) stays, and is one of those silent for longest. What it takes
- * by itself while it has no subscriber counts as history too; those that never
- * had a message get a sixteenth of the bytes at most, and go first.
+ * keeps its last messages: the options bound their number, their age, and the
+ * bytes of all topics together. Beyond those bytes, the topics that were silent
+ * for longest (to the second) lose messages first, each its oldest first. A
+ * topic without subscribers is forgotten once it has been silent, and without
+ * one, for the time that messages are kept; earlier if its bytes are needed; at
+ * once if no history is kept. With `retains` a topic keeps its newest message,
+ * and so stays, as one of those silent for longest. While a topic has no
+ * subscriber, the memory of the topic itself counts as history. Topics that
+ * never had a message get a sixteenth of the bytes at most, and go first.
  *
- * What a subscriber that comes back has missed is read from the history message
- * by message, and not dropped meanwhile: see struct registry_reading.
+ * A subscriber that comes back reads the history message by message; what it
+ * still has to read is not dropped meanwhile: see struct registry_reading.
  *
- * Its numbers never come back in an epoch: a topic made again goes on above the
- * numbers it, or any other of its shard that is gone, had.
+ * Numbers never come back in an epoch: a topic that is made again goes on above
+ * the numbers that it, or any forgotten topic of its shard, had.
  *
- * Threads: any. Lock order: shard (rwlock) -> topic -> mailbox or history, the
- * last two never together, and never another. Posting happens under the topic's
- * lock, so that every worker gets the publications of a topic in one and the
- * same order. */
+ * Threads: any. Lock order: base/lock.h. Posting happens under the topic's
+ * lock, so that every worker gets the messages of a topic in one and the same
+ * order. */
 #ifndef ISIMUD_TOPICS_REGISTRY_H
 #define ISIMUD_TOPICS_REGISTRY_H
 
@@ -36,10 +35,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct registry; /* opaque: this room alone sees inside */
+struct registry; /* opaque: table.h */
 struct topic;    /* the same */
 
-/* What a topic is known by. Compared byte by byte; as two spans, so that
+/* The name of a topic, in two parts that are compared apart, byte by byte:
  * ("a", "bc") is not ("ab", "c"). Borrowed. */
 struct topic_key {
 	struct span publisher;
@@ -49,14 +48,15 @@ struct topic_key {
 struct registry_options {
 	struct mailbox *const *mailboxes; /* [w] of worker w; they outlive it */
 	unsigned workers;
-	/* Where any of them is 0, no history is kept. */
+	/* If any of these three is 0, no history is kept. */
 	uint32_t history_size;   /* messages a topic */
 	uint64_t history_ttl_ms; /* how long each */
 	size_t history_bytes;    /* in all */
 	/* A topic's newest message, if it is kept, never gets too old. */
 	bool retains;
-	/* Beside those: of messages that are kept only for subscribers that are
-	 * behind, of all topics. Of what others leave, a topic gets half. */
+	/* Besides: bytes of messages that are kept only for subscribers that
+	 * are behind, of all topics. One topic gets at most half of what the
+	 * others leave. */
 	size_t replay_bytes;
 	/* Numbers come from a log that others share: registry_apply() in place
 	 * of registry_publish(). */
@@ -70,43 +70,41 @@ int registry_new(struct registry **out, const struct registry_options *options);
 /* No subscriber may be left; history goes. NULL is fine. */
 void registry_free(struct registry *r);
 
-/* Which life of the numbers this is (cursor.h). Changes by registry_renew()
- * alone. */
+/* The epoch of the numbers (cursor.h). Only registry_renew() changes it. */
 uint64_t registry_epoch(const struct registry *r);
 
-/* Of a topic that has a subscriber: lives as long as that. */
+/* The key of a topic that has a subscriber; valid as long as it has one. */
 struct topic_key registry_key_of(const struct topic *t);
 
-/* Adding a subscriber: what is asked, and what came of it. */
+/* Adding a subscriber: the request, and the result. */
 struct registry_join {
-	/* In: a member for the topic to know this worker by, or NULL. It is
-	 * taken only if the topic does not have one of that worker yet. Out:
-	 * the one in force. */
+	/* In: the member that the topic shall know this worker by, or NULL;
+	 * used only if the topic has none of this worker yet. Out: the one that
+	 * it has. */
 	void *member;
-	/* In: whether it wants what was published above number `after` of
-	 * epoch `epoch`. */
+	/* In: whether it wants the messages above number `after` of epoch
+	 * `epoch`. */
 	bool resumes;
 	uint64_t epoch;
 	uint64_t after;
-	/* In: of what the history has, it wants so many messages at most, the
-	 * newest, where it does not resume, or can't; 0: none where it does not
-	 * resume, all where it can't. */
+	/* In: if it does not resume, or can't: how many of the newest messages
+	 * of the history it wants. 0: none if it does not resume, all if it
+	 * can't. */
 	uint32_t last;
 
 	/* Out: valid until registry_leave(). */
 	struct topic *topic;
-	/* Out: the one that its numbers are of. */
+	/* Out: the epoch of its numbers. */
 	uint64_t topic_epoch;
-	/* Out: nothing up to this number will come any more. */
+	/* Out: no message up to this number will come any more. */
 	uint64_t since;
-	/* Out: what will come is all that was ever published above `after`.
-	 * Else some of it is gone, or the epoch was another. False unless it
-	 * resumes. */
+	/* Out: all messages above `after` will come. False if some of them are
+	 * gone, if the epoch is another, or if it does not resume. */
 	bool is_exact;
-	/* Out: the history has messages above `since`. It is to be read with
+	/* Out: the history has messages above `since`. Read them with
 	 * registry_read(), which says when the subscriber is not behind any
-	 * more; or given up with registry_give_up(). Until then, of what is
-	 * posted to the worker nothing is meant for it. */
+	 * more; or call registry_give_up(). Until then, messages that are
+	 * posted to the worker are not for this subscriber. */
 	bool is_behind;
 };
 
@@ -116,52 +114,53 @@ struct registry_join {
 int registry_join(struct registry *r, const struct topic_key *key,
 		  unsigned worker, struct registry_join *join);
 
-/* Takes one subscriber of `worker` away, called on that worker's thread. If it
- * was the worker's last, nothing more is posted for its member, and `*posted`
- * receives how many messages ever were; those not yet taken from the mailbox
- * still name the member. Returns whether it was the last. */
+/* Removes one subscriber of `worker`, on that worker's thread. If it was the
+ * worker's last, nothing more is posted for its member, and `*posted` says how
+ * many messages ever were; messages that are still in the mailbox name the
+ * member. Returns whether it was the last. */
 bool registry_leave(struct registry *r, struct topic *t, unsigned worker,
 		    uint64_t *posted);
 
-/* A step of a subscriber that is behind. While it is, the next message that it
- * has to get is claimed for it: no limit of the history drops it. Claimed
- * messages that would have been dropped otherwise are no part of the history
- * any more, and have a bound of their own, replay_bytes. Where that is reached,
- * or memory is scarce, claims are broken. */
+/* One step of a subscriber that is behind. Its next message is claimed: no
+ * limit of the history drops it. Claimed messages that the limits would have
+ * dropped are held: they do not count as history, and have a bound of their
+ * own, replay_bytes. Beyond that bound, or while memory is SCARCE, claims are
+ * broken. */
 struct registry_reading {
 	uint64_t epoch; /* In: that of `since` */
-	uint64_t since; /* In: what it has got so far. Out: the same */
+	uint64_t since; /* In, and out: the last message that it has got */
 	/* Out: the topic has begun anew, in another epoch, and nothing else is
-	 * set: it waits for the message that says so, and claims nothing. */
+	 * set. The subscriber waits for the reset in its mail, and claims
+	 * nothing. */
 	bool is_void;
-	/* Out: the next message, a reference to which is now the caller's.
-	 * NULL: those above the old `since` and up to the new one are lost. */
+	/* Out: the next message, with a reference for the caller. NULL: the
+	 * messages above the old `since`, up to the new one, are lost. */
 	struct message *message;
-	/* Out: it is not behind any more. What is above `since` will be posted;
-	 * what is not may still be in the worker's mailbox. */
+	/* Out: it is not behind any more. Messages above `since` will be
+	 * posted; earlier ones may still be in the worker's mailbox. */
 	bool is_live;
 };
 void registry_read(struct registry *r, struct topic *t,
 		   struct registry_reading *reading);
 
-/* The subscriber, which is behind and has got what is up to `since` of `epoch`,
- * will not read any more: before registry_leave(). */
+/* A subscriber that is behind, and has got the messages up to `since` of
+ * `epoch`, will not read any more. Call it before registry_leave(). */
 void registry_give_up(struct registry *r, struct topic *t, uint64_t epoch,
 		      uint64_t since);
 
-/* What became of a publication. */
+/* The result of a publication. */
 struct registry_receipt {
 	uint64_t sequence;    /* its number */
 	uint64_t subscribers; /* how many there were */
 };
 
-/* Gives `m` its place in the topic, keeps it if there is history, and posts it
- * to every worker that has a subscriber. Takes the caller's reference, in any
- * case. `m->accepted_ns` is the time now. Where no history is kept and nobody
- * has subscribed, it only gets a number. A message larger than history_bytes is
- * not kept, nor are those before it any longer. Returns 0; or UV_ENOBUFS if a
- * mailbox is full, UV_ENOMEM if the topic can't be made, and then nobody gets
- * it, and `*receipt` is zeroed. */
+/* Publishes `m`: gives it the topic's next number, keeps it if there is
+ * history, and posts it to every worker that has a subscriber. Takes the
+ * caller's reference, also on failure. `m->accepted_ns` is the time now.
+ * Without history and subscribers it only gets a number. A message larger than
+ * history_bytes is not kept, and the history before it is dropped. Returns 0;
+ * or UV_ENOBUFS if a mailbox is full, UV_ENOMEM if the topic can't be made:
+ * then nobody gets it, and `*receipt` is zeroed. */
 int registry_publish(struct registry *r, const struct topic_key *key,
 		     struct message *m, struct registry_receipt *receipt);
 
@@ -175,22 +174,23 @@ struct registry_item {
 };
 
 /* Publishes all of `items`, one after another, or none. Room in the mailboxes
- * is reserved for all of them first; of a worker that gets its first subscriber
- * meanwhile, the mailbox may be more than full. History makes room first; of
- * more than history_bytes it keeps the last ones. Takes the caller's reference
- * to each message, in any case. Joining and leaving topics of theirs waits as
- * long as this takes. Returns 0; or UV_ENOBUFS if a mailbox is full,
- * UV_ENOMEM if a topic can't be made, and then nobody gets anything. */
+ * is reserved for all of them first. The mailbox of a worker that gets its
+ * first subscriber meanwhile may be more than full, and the history may exceed
+ * history_bytes until the last is posted. Takes the caller's reference to each
+ * message, also on failure. Joining and leaving these topics waits meanwhile.
+ * Returns 0; or UV_ENOBUFS if a mailbox is full, UV_ENOMEM if a topic can't be
+ * made: then nobody gets anything. */
 int registry_publish_all(struct registry *r, struct registry_item *items,
 			 size_t count);
 
 /* --- a log's numbers (options: is_log); one thread calls these -------------
  */
 
-/* Gives `m` the place that the log has given it, `m->sequence`, above all
- * before; keeps it, and posts it to every worker that has a subscriber, room or
- * not. Takes the caller's reference. `m->accepted_ns` is set. Without memory
- * for the topic, which then has no subscriber, it counts as dropped. */
+/* Publishes `m` with the number that the log has given it, `m->sequence`, which
+ * is above all earlier ones: keeps it, and posts it to every worker that has a
+ * subscriber, even if a mailbox is full. Takes the caller's reference.
+ * `m->accepted_ns` is set. If there is no memory for the topic, which then has
+ * no subscriber, the message counts as dropped. */
 void registry_apply(struct registry *r, const struct topic_key *key,
 		    struct message *m);
 
@@ -198,38 +198,36 @@ void registry_apply(struct registry *r, const struct topic_key *key,
 void registry_reach(struct registry *r, uint64_t number);
 uint64_t registry_applied(const struct registry *r); /* threads: any */
 
-/* What the topics have and had is void: numbers go on in `epoch`, above `base`,
- * and whoever has subscribed is posted a message that is_reset, in line: behind
- * all of before, and before all of the new epoch. A last one follows, for each
- * worker, without a member. Ends the process if there is no memory for these.
- */
+/* Begins a new epoch: drops the history of all topics; numbers go on in
+ * `epoch`, above `base`. Subscribers are posted a message that is_reset, after
+ * all messages of before, and before all of the new epoch. A last one, without
+ * a member, is for each worker. Ends the process if there is no memory for
+ * these. */
 void registry_renew(struct registry *r, uint64_t epoch, uint64_t base);
 
 /* --- history ------------------------------------------------------------ */
 
 /* Drops the history of topics that were silent for history_ttl_ms and a second,
- * but for what they retain, and those of them that retain nothing and that
- * nobody has subscribed; to be called every second or so. `now_ns`:
- * uv_hrtime(). A topic that is not silent drops what is too old as it is
- * published to; what is still there by then is not told to anybody. Stops after
- * some thousand topics or messages, a few milliseconds, and returns whether
- * there is more: then it is to be called again soon, when whatever else waits
- * has had its turn. */
+ * except retained messages; forgets such topics if they retain nothing and have
+ * no subscriber. Call it every second or so. `now_ns`: uv_hrtime(). Publishing
+ * drops old messages of topics that are not silent; until then they are not
+ * shown to anybody. It stops after some thousand topics or messages (a few
+ * milliseconds), and returns whether there is more: then call it again soon. */
 bool registry_age(struct registry *r, uint64_t now_ns);
 
-/* Drops history, as where it has more than history_bytes, until it has at most
- * `bytes`: memory is scarce. Whoever still sends a message keeps it. Stops and
+/* Drops history, as above history_bytes, until it has at most `bytes`: memory
+ * is short. A message that is still being sent stays allocated. Stops and
  * returns as registry_age() does. */
 bool registry_shrink_history(struct registry *r, size_t bytes);
 
-/* Breaks claims, those of the topic that has had some for longest first, until
- * at most `bytes` are kept only for subscribers that are behind: memory is
- * scarce. Stops and returns as registry_age() does. */
+/* Breaks claims, first those of the topic that has held messages for longest,
+ * until at most `bytes` are held: memory is SCARCE. Stops and returns as
+ * registry_age() does. */
 bool registry_shrink_replay(struct registry *r, size_t bytes);
 
-/* What history takes now, without what is kept only for those that are behind;
- * and that. Take no lock. Further forms are in neither: they have a bound of
- * their own (message_bound_forms), an eighth of history_bytes. */
+/* The bytes of the history, without messages that are held; and of those. They
+ * take no lock. Further forms are in neither, and have a bound of their own
+ * (message_bound_forms), an eighth of history_bytes. */
 size_t registry_history_bytes(const struct registry *r);
 size_t registry_replay_bytes(const struct registry *r);
 
@@ -255,17 +253,17 @@ typedef int (*registry_visit_cb)(void *user, const struct registry_topic *t);
 /* The number of topics there are. */
 size_t registry_topics(struct registry *r);
 
-/* Tells of one topic. Returns 0, or UV_ENOENT. */
+/* Calls `visit` for one topic. Returns what it returned, or UV_ENOENT. */
 int registry_find(struct registry *r, const struct topic_key *key,
 		  registry_visit_cb visit, void *user);
 
-/* Tells of up to `limit` (1 to 1000) topics behind `*at` (0: from the start),
- * in an order that does not change while topics come and go; of one publisher
- * if `publisher` is not absent. `*at` receives where to go on, or 0 at the end:
- * there may be fewer than `limit` before it, even none, since it does not look
- * at more than some ten thousand topics. A topic that is there all the while is
- * told exactly once. Returns 0, or what `visit` returned, `*at` then being as
- * it was. */
+/* Calls `visit` for up to `limit` (1 to 1000) topics after `*at` (0: from the
+ * start), in an order that does not change while topics come and go; only for
+ * those of one publisher if `publisher` is not absent. `*at` receives where to
+ * go on, or 0 at the end. There may be fewer than `limit` before the end, even
+ * none, since it looks at some ten thousand topics at most. A topic that exists
+ * all the while is visited exactly once. Returns 0; or what `visit` returned,
+ * with `*at` unchanged. */
 int registry_page(struct registry *r, struct span publisher, unsigned limit,
 		  uint64_t *at, registry_visit_cb visit, void *user);
 
@@ -274,22 +272,21 @@ int registry_page(struct registry *r, struct span publisher, unsigned limit,
 /* No number of this epoch is above it. */
 uint64_t registry_last_sequence(struct registry *r);
 
-/* Tells of all topics, those that were silent for longest first; those that
- * have a subscriber and no history come last. Returns 0, or what `visit`
+/* Calls `visit` for all topics, those silent for longest first; those that have
+ * a subscriber and no history come last. Returns 0, or what `visit`
  * returned. */
 int registry_visit_all(struct registry *r, registry_visit_cb visit, void *user);
 
-/* Goes on in `epoch`, above `last_sequence`. Before any topic is made. */
+/* Numbers go on in `epoch`, above `last_sequence`. Before any topic is made. */
 void registry_set_epoch(struct registry *r, uint64_t epoch,
 			uint64_t last_sequence);
 
-/* Makes a topic with a history, without subscribers whatever `saved` says;
- * takes a reference to each message, in any case. Messages that are too old,
- * too many or too large for the options are dropped, the oldest first; so are
- * topics that were not used for as long, and retain nothing. Returns 0;
- * UV_EEXIST; UV_EINVAL if the messages' numbers are not as in struct
- * registry_topic; UV_ENOMEM. A time before the machine's start is below 0,
- * modulo 2^64. */
+/* Makes a topic with its history and without subscribers, whatever `saved`
+ * says; takes a reference to each message, also on failure. Messages that are
+ * too old, too many or too large for the options are dropped, the oldest first,
+ * and so is a topic that is too old and retains nothing. Returns 0; UV_EEXIST;
+ * UV_EINVAL if the messages' numbers are not as in struct registry_topic;
+ * UV_ENOMEM. A time before the machine's start is below 0, modulo 2^64. */
 int registry_restore(struct registry *r, const struct registry_topic *saved);
 
 #endif

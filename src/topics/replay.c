@@ -1,10 +1,11 @@
-/* replay.c - subscribers that have something of the history to get: from where
- * on, and message by message. */
+/* replay.c - the history that a subscriber has to get: where it begins, and
+ * reading it message by message. */
 #include "topics/table.h"
 
 #include "base/check.h"
 
-/* Times REGISTRY_DROPS_MAX messages that one who leaves makes free. */
+/* A subscriber that leaves frees at most so many times REGISTRY_DROPS_MAX
+ * messages. */
 #define RELEASES_MAX 32
 
 /* The first message of the ring with a number above `since`, or `count`. */
@@ -49,7 +50,7 @@ static void unclaim(struct registry_ring *ring, uint32_t i)
 	ring->claims--;
 }
 
-/* The last number before message `i` of the ring: nothing that could be told
+/* The last number before message `i` of the ring: no message that may be shown
  * lies between them. */
 static uint64_t number_before(const struct topic *t, uint32_t i)
 {
@@ -57,7 +58,8 @@ static uint64_t number_before(const struct topic *t, uint32_t i)
 				  : registry_ring_at(&t->ring, i)->sequence - 1;
 }
 
-/* Whether all above `after` is told from message `first` of the ring on. */
+/* Whether all messages above `after` come if the first is message `first` of
+ * the ring. */
 static bool is_exact(const struct topic *t, uint32_t first, uint64_t after)
 {
 	uint64_t lost =
@@ -88,7 +90,7 @@ void registry_resume_locked(const struct registry *r, struct topic *t,
 	join->is_behind = claim(ring, first_above(ring, join->since));
 }
 
-/* What was claimed is gone: goes on with what is told. */
+/* The claimed message is gone: goes on with the first that may be shown. */
 static void skip_lost(const struct registry *r, struct topic *t,
 		      struct registry_reading *reading)
 {
@@ -121,7 +123,7 @@ static void read_locked(const struct registry *r, struct topic *t,
 	reading->is_live = !claim(ring, i + 1);
 }
 
-/* Drops what is held for nobody. Returns false if there is more. */
+/* Drops messages that are held for nobody. Returns false if there are more. */
 static bool release_locked(struct registry *r, struct topic *t,
 			   struct registry_drops *drops)
 {
@@ -162,7 +164,7 @@ void registry_give_up(struct registry *r, struct topic *t, uint64_t epoch,
 	struct registry_drops drops;
 	bool is_all = false;
 
-	/* More than these go with the next publications. */
+	/* Later publications drop the rest. */
 	for (unsigned i = 0; i < RELEASES_MAX && !is_all; i++) {
 		registry_drops_init(&drops);
 		rwlock_read_acquire(&s->lock);

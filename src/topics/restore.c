@@ -1,4 +1,5 @@
-/* restore.c - topics as another process left them; no other thread runs. */
+/* restore.c - makes topics as another process left them, while no other thread
+ * runs. */
 #include "topics/table.h"
 
 #include "base/check.h"
@@ -42,8 +43,7 @@ static bool is_numbered(const struct registry_topic *t)
 	return true;
 }
 
-/* Makes the topic, still without messages; `*out` is NULL where it is not to
- * be. */
+/* Makes the topic, still without messages. `*out` is NULL if it is too old. */
 static int make_saved_topic(struct registry *r, struct registry_shard *s,
 			    uint64_t hash, const struct registry_topic *saved,
 			    struct topic **out)
@@ -88,9 +88,9 @@ static void restore_message(struct registry *r, struct topic *t,
 	registry_drops_free(&drops);
 }
 
-/* How many are too old, and not retained: the first ones. Times are not quite
- * in the order of numbers, as they are taken before these, but nothing may be
- * missing between two that are kept. */
+/* How many of the first messages are too old, and not retained. Times are not
+ * quite in the order of numbers, as they are taken earlier; but the messages
+ * that are kept must not have a gap. */
 static unsigned count_expired(const struct registry *r,
 			      const struct registry_topic *saved)
 {

@@ -1,4 +1,4 @@
-/* ring.c - the array in which a topic has its last messages. */
+/* ring.c - the array of a topic's last messages. */
 #include "topics/table.h"
 
 #include "base/memory.h"

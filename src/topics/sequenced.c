@@ -1,4 +1,5 @@
-/* sequenced.c - publishing where a log that others share gives the numbers. */
+/* sequenced.c - publications whose numbers come from a log that several nodes
+ * share. */
 #include "topics/table.h"
 
 #include "base/check.h"
@@ -24,7 +25,8 @@ static void apply_to(struct registry *r, struct topic *t,
 	lock_release(&t->lock);
 }
 
-/* Where there is history, or else nobody has it and it is gone at once. */
+/* There was no topic. Without history nobody would get the message, so none is
+ * made. */
 static void apply_to_new(struct registry *r, uint64_t hash,
 			 const struct topic_key *key,
 			 struct registry_posting *p)
@@ -38,7 +40,7 @@ static void apply_to_new(struct registry *r, uint64_t hash,
 			       : registry_find_locked(s, hash, key);
 	if (t != NULL)
 		apply_to(r, t, p);
-	else /* no topic of this shard is known from before it */
+	else /* topics that are made later in this shard begin above it */
 		s->sequence_base = p->message->sequence;
 	rwlock_write_release(&s->lock);
 }
@@ -69,8 +71,8 @@ void registry_apply(struct registry *r, const struct topic_key *key,
 
 /* --- another epoch -------------------------------------------------------- */
 
-/* A message that says so, for those that have subscribed; NULL without memory,
- * which ends the process: nobody may go on as if nothing was lost. */
+/* The message that tells subscribers of a new epoch. Without memory the process
+ * ends: no subscriber may go on as if nothing was lost. */
 static struct message *reset_of(const struct registry *r, uint64_t epoch,
 				uint64_t base)
 {
@@ -123,7 +125,8 @@ void registry_renew(struct registry *r, uint64_t epoch, uint64_t base)
 		rwlock_write_release(&s->lock);
 	}
 	registry_reset_border(r);
-	/* Behind those: whoever subscribes from then on is in the new epoch. */
+	/* After all of those: who subscribes from then on is in the new
+	 * epoch. */
 	struct message *m = reset_of(r, epoch, base);
 	message_ref(m, r->options.workers);
 	for (unsigned w = 0; w < r->options.workers; w++)

@@ -41,8 +41,8 @@ struct registry_slot {
 
 /* A topic's last messages, in the order of their numbers. The first `held` of
  * them are kept only for subscribers that are behind; the others are the
- * history. Which message a subscriber has to get next, it claims: it counts in
- * the message's `claims`. */
+ * history. A subscriber claims the message that it has to get next: the
+ * message's `claims` counts that. */
 struct registry_ring {
 	struct message **messages; /* a reference to each */
 	uint32_t cap;
@@ -60,19 +60,19 @@ struct topic {
 	struct span publisher;
 	struct span name;
 	struct lock lock;
-	/* Guarded by `lock`; whoever has the shard's lock for writing is alone
-	 * and needs no other. */
+	/* Guarded by `lock`, or by the shard's lock held for writing. */
 	uint64_t epoch; /* of its numbers */
 	uint64_t sequence;
-	uint64_t dropped;     /* of the last message that `ring` has no more */
+	uint64_t dropped;     /* the number of the last message that `ring` has
+			       * dropped */
 	uint64_t subscribers; /* on all workers */
 	struct registry_ring ring;
-	/* Changed under registry.by_use_lock besides. */
+	/* Guarded by registry.by_use_lock, too. */
 	uint64_t used_ns;
 	bool is_listed;
-	bool was_used; /* it had a message, ever */
-	/* It had none, nor has it a subscriber: it is in registry.unused, by
-	 * `by_use`. The same. */
+	bool was_used; /* it has had a message */
+	/* It has had no message, and has no subscriber: it is in
+	 * registry.unused, by `by_use`. The same. */
 	bool is_unused;
 	struct list by_use;           /* Guarded by registry.by_use_lock */
 	struct list holding;          /* the same */
@@ -81,11 +81,11 @@ struct topic {
 
 struct registry_shard {
 	_Alignas(64) struct rwlock lock;
-	/* No number above it was given but by a topic there is. Atomic: it is
-	 * counted up under the read lock, by publications without a topic. */
+	/* No number above it was given, except by topics that exist. Atomic:
+	 * publications without a topic count it up under the read lock. */
 	_Atomic uint64_t sequence_base;
-	/* Guarded by `lock`. A topic is in the bucket that its hash's highest
-	 * bits say, so that buckets are in the order of hashes. */
+	/* Guarded by `lock`. The highest bits of its hash are a topic's bucket,
+	 * so that buckets are in the order of hashes. */
 	struct topic **buckets; /* NULL while there never was a topic */
 	unsigned bucket_bits;
 	size_t topics;
@@ -96,33 +96,35 @@ struct registry {
 	struct siphash_key key;
 	struct registry_options options;
 	_Atomic uint64_t epoch; /* changes only by registry_renew() */
-	/* Atomic: of a log, the number up to which all is applied. */
+	/* Atomic: the number up to which the log is applied. */
 	_Atomic uint64_t applied;
 	uint64_t ttl_ns;
 	bool has_history;
 	struct registry_shard shards[REGISTRY_SHARDS];
-	/* What is kept: rings, and topics without subscribers. Apart from what
-	 * every publication reads, and from what few change. */
+	/* Bytes that are kept: rings, and topics without subscribers. They lie
+	 * apart from what every publication reads, and from what changes
+	 * seldom. */
 	_Alignas(64) _Atomic size_t history_bytes;
 	_Atomic size_t unused_bytes; /* of those, what `unused` takes */
 	_Atomic size_t replay_bytes; /* of messages that are held */
 	/* Topics that have messages or no subscriber, those not used for
 	 * longest first. Guarded by `by_use_lock`. */
 	_Alignas(64) struct list by_use;
-	/* A place in `by_use`, no topic: those before it have got too old, and
-	 * are there for the message that they retain. The same. */
+	/* A border in `by_use`, no topic: topics before it are too old, and
+	 * stay for the message that they retain. The same. */
 	struct list border;
-	/* Topics without a subscriber that never had a message: whoever may
-	 * subscribe can make any number of them. Those left first first. The
+	/* Topics without a subscriber that never had a message, the oldest
+	 * first: a client that may subscribe can make any number of them. The
 	 * same. */
 	struct list unused;
-	/* Topics that hold messages, those that began first first. The same. */
+	/* Topics that hold messages, those that began first at the front. The
+	 * same. */
 	struct list holding;
 	struct lock by_use_lock; /* taken after all others, and alone */
 };
 
 /* How much later `now` is than `then`; 0 if it is not. Times may have wrapped
- * round: those of restored messages can lie before the machine's start. */
+ * around: restored messages can be older than the machine's start. */
 static inline uint64_t registry_age_of(uint64_t now_ns, uint64_t then_ns)
 {
 	int64_t age = (int64_t)(now_ns - then_ns);
@@ -139,7 +141,7 @@ static inline struct message *registry_ring_at(const struct registry_ring *ring,
 
 /* --- ring.c --------------------------------------------------------------- */
 
-/* How many are the history's. */
+/* How many messages are the history's. */
 static inline uint32_t registry_ring_kept(const struct registry_ring *ring)
 {
 	return ring->count - ring->held;
@@ -152,16 +154,16 @@ void registry_ring_resize(struct registry_ring *ring, uint32_t cap);
 /* Makes the array larger, if `size_max` allows and there is memory. */
 void registry_ring_grow(struct registry_ring *ring, uint32_t size_max);
 
-/* Gives back what the array has for messages that were held, beyond `max`. */
+/* Shrinks an array that grew for messages that were held to `max`. */
 void registry_ring_trim(struct registry_ring *ring, uint32_t max);
 
 /* The ring has room. Takes a reference of the caller's. */
 void registry_ring_append(struct registry_ring *ring, struct message *m);
 
-/* None of the messages is kept any more (message_drop). */
+/* The messages are not kept any more (message_drop). */
 void registry_ring_drop(struct registry_ring *ring);
 
-/* Gives up the references, and the array. */
+/* Releases the references, and frees the array. */
 void registry_ring_fini(struct registry_ring *ring);
 
 /* --- registry.c ----------------------------------------------------------- */
@@ -193,8 +195,8 @@ size_t registry_remove_locked(const struct registry *r,
 size_t registry_topic_size(const struct registry *r,
 			   const struct topic_key *key);
 
-/* Aborts, in a debug build, unless the topic's lock and its shard's are held,
- * or the shard's for writing: whoever has that is alone. */
+/* Aborts, in a debug build, unless the locks of the topic and its shard are
+ * held, or the shard's for writing. */
 static inline void registry_check_locked(const struct registry *r,
 					 const struct topic *t)
 {
@@ -212,15 +214,15 @@ static inline void registry_check_locked(const struct registry *r,
 
 /* --- history.c ------------------------------------------------------------ */
 
-/* The time of a topic's last use is exact to so much. */
+/* `used_ns` is exact to this. */
 #define REGISTRY_TOUCH_NS UINT64_C(1000000000)
 
 #define REGISTRY_DROPS_MAX 64
-/* Of these: left for those that have to be dropped. */
+/* Of these, reserved for messages that have to be dropped now. */
 #define REGISTRY_DROPS_RESERVE 8
 
-/* What was dropped under locks, to be freed without: free() there would cost
- * everybody. */
+/* Messages that were dropped under locks, to be freed without them: free()
+ * there would cost everybody. */
 struct registry_drops {
 	struct message *messages[REGISTRY_DROPS_MAX];
 	unsigned count;
@@ -233,7 +235,7 @@ static inline void registry_drops_init(struct registry_drops *drops)
 	drops->ring.messages = NULL;
 }
 
-/* Whether one that need not be dropped now may be. */
+/* Whether a message may be dropped that need not be dropped now. */
 static inline bool registry_drops_has_room(const struct registry_drops *drops)
 {
 	return drops->count < REGISTRY_DROPS_MAX - REGISTRY_DROPS_RESERVE;
@@ -241,7 +243,7 @@ static inline bool registry_drops_has_room(const struct registry_drops *drops)
 
 void registry_drops_free(struct registry_drops *drops);
 
-/* Counts what the history has more; or less, if `bytes` is below 0. */
+/* Counts `bytes` that the history has more, or, below 0, less. */
 static inline void registry_count_bytes(struct registry *r, ptrdiff_t bytes)
 {
 	if (bytes != 0)
@@ -249,12 +251,12 @@ static inline void registry_count_bytes(struct registry *r, ptrdiff_t bytes)
 					  memory_order_relaxed);
 }
 
-/* For all below: the topic's lock and its shard's are held, or the shard's for
- * writing. */
+/* For all functions below, the locks of the topic and its shard are held, or
+ * the shard's for writing. */
 
-/* Keeps `m`, the topic's newest; takes a reference of the caller's if so.
- * Returns whether it is kept: not if it is too large, or without memory.
- * registry_bound() must be called once no lock is held. */
+/* Keeps `m`, the topic's newest message, and then takes a reference of the
+ * caller's. Returns whether it is kept: not if it is too large, or without
+ * memory. registry_bound() must follow once no lock is held. */
 bool registry_keep_locked(struct registry *r, struct topic *t,
 			  struct message *m, struct registry_drops *drops);
 
@@ -263,19 +265,20 @@ void registry_pass_locked(struct registry *r, struct topic *t,
 			  const struct message *m,
 			  struct registry_drops *drops);
 
-/* Takes the oldest out, whether it is claimed or not. Returns how much less
- * the history has, for registry_count_bytes(). */
+/* Drops the oldest message, claimed or not. Returns how many bytes less the
+ * history has, for registry_count_bytes(). */
 size_t registry_drop_oldest_locked(struct registry *r, struct topic *t,
 				   struct registry_drops *drops);
 
-/* The oldest message of the history leaves it: it is held if it is before one
- * that is claimed, or dropped; those held already are dropped if there are too
- * many. Returns how much less the history has, for registry_count_bytes(). */
+/* Takes the oldest message out of the history. It is held if it, or one before
+ * it, is claimed; else dropped. If too much is held, the oldest held messages
+ * are dropped. Returns how many bytes less the history has, for
+ * registry_count_bytes(). */
 size_t registry_shed_oldest_locked(struct registry *r, struct topic *t,
 				   struct registry_drops *drops);
 
-/* Drops what is held and nobody has to read any more, as far as `drops` has
- * room. Returns whether that is all. */
+/* Drops held messages that nobody has to read any more, as far as `drops` has
+ * room. Returns whether these were all. */
 bool registry_release_held_locked(struct registry *r, struct topic *t,
 				  struct registry_drops *drops);
 
@@ -283,30 +286,30 @@ bool registry_release_held_locked(struct registry *r, struct topic *t,
 void registry_drop_history_locked(struct registry *r, struct topic *t,
 				  struct registry_drops *drops);
 
-/* Which of the ring's messages is the first that is told: those before it are
- * only held, or too old and not retained. `count` if there is none. */
+/* The index of the first message that may be shown: those before it are only
+ * held, or too old and not retained. `count` if there is none. */
 uint32_t registry_first(const struct registry *r,
 			const struct registry_ring *ring, uint64_t now_ns);
 
 /* A topic has its first message. */
 void registry_use_locked(struct registry *r, struct topic *t);
 
-/* A topic has got its first subscriber, or lost its last, or was made without.
- */
+/* A topic has got its first subscriber; or has lost its last, or was made
+ * without. */
 void registry_uncount_topic_locked(struct registry *r, struct topic *t);
 void registry_count_topic_locked(struct registry *r, struct topic *t,
 				 uint64_t now_ns);
 
-/* Moves a topic that is listed before the border, as the last there. */
+/* Moves a listed topic before the border, as the last there. */
 void registry_cross_locked(struct registry *r, struct topic *t);
 
 /* Takes a topic off the list by use. */
 void registry_unlist_locked(struct registry *r, struct topic *t);
 
-/* Nobody lists or counts an unused topic any more. */
+/* An unused topic is neither listed nor counted any more. */
 void registry_forget_unused_locked(struct registry *r, struct topic *t);
 
-/* Nothing of before is retained: whatever is listed may get too old. No list's
+/* Nothing is retained any more: all listed topics may get too old. No list's
  * lock is held. */
 void registry_reset_border(struct registry *r);
 
@@ -322,7 +325,8 @@ void registry_reserve(struct registry *r, size_t bytes);
 
 /* --- replay.c ------------------------------------------------------------- */
 
-/* Fills in what of `join` comes from the past. Both locks are held. */
+/* Fills in the members of `join` that the history decides. Both locks are
+ * held. */
 void registry_resume_locked(const struct registry *r, struct topic *t,
 			    struct registry_join *join);
 
@@ -356,8 +360,8 @@ size_t registry_reserve_one(struct registry *r, const struct message *m);
 void registry_post_all_locked(struct registry *r, struct topic *t,
 			      struct message *m, unsigned workers);
 
-/* Keeps and posts what has its number. Both locks are held; the topic has
- * `workers` workers. */
+/* Keeps and posts a message that has its number. Both locks are held; the topic
+ * has `workers` workers. */
 void registry_place_locked(struct registry *r, struct topic *t,
 			   struct registry_posting *p, unsigned workers);
 
