@@ -7,7 +7,7 @@ const uint64_t histogram_bounds_us[HISTOGRAM_BOUNDS] = {
 };
 
 /* There is one writer, so a plain load and store are enough. */
-static void add(_Atomic uint64_t *to, uint64_t n)
+static void add_relaxed(_Atomic uint64_t *to, uint64_t n)
 {
 	atomic_store_explicit(
 		to, atomic_load_explicit(to, memory_order_relaxed) + n,
@@ -19,6 +19,6 @@ void histogram_add(struct histogram *h, uint64_t us, uint64_t count)
 	unsigned i = 0;
 	while (i < HISTOGRAM_BOUNDS && us > histogram_bounds_us[i])
 		i++;
-	add(&h->counts[i], count);
-	add(&h->sum_us, us * count);
+	add_relaxed(&h->counts[i], count);
+	add_relaxed(&h->sum_us, us * count);
 }

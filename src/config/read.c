@@ -36,7 +36,8 @@ static int read_bytes(const char *text, uint64_t *out, const char **wrong)
 	return 0;
 }
 
-static int read_duration(const char *text, uint64_t *out, const char **wrong)
+static int read_milliseconds(const char *text, uint64_t *out,
+			     const char **wrong)
 {
 	static const struct {
 		const char *name;
@@ -96,7 +97,8 @@ static int read_flag(const char *text, bool *out, const char **wrong)
 	return config_refuse(wrong, "must be true, t, 1, false, f or 0");
 }
 
-static int read_address(const char *text, const char **out, const char **wrong)
+static int read_numeric_address(const char *text, const char **out,
+				const char **wrong)
 {
 	unsigned char address[sizeof(struct in6_addr)];
 	*out = config_numeric_address(text);
@@ -181,7 +183,7 @@ int config_read_setting(struct config *c, const struct config_setting *s,
 		*(const char **)member = text;
 		return check_name(text, wrong);
 	case ADDRESS:
-		return read_address(text, member, wrong);
+		return read_numeric_address(text, member, wrong);
 	case ORIGINS:
 		*(const char **)member = text;
 		*wrong = origin_check_list(text);
@@ -221,7 +223,7 @@ int config_read_setting(struct config *c, const struct config_setting *s,
 	case MODE:
 		return read_mode(text, number, wrong);
 	case DURATION:
-		rv = read_duration(text, number, wrong);
+		rv = read_milliseconds(text, number, wrong);
 		break;
 	}
 	if (rv == 0 && (*number < s->min || *number > s->max))

@@ -61,8 +61,8 @@ static void end_unless_it_takes(struct conn *c, enum deadline_kind kind,
 		conn_abort(c, ending);
 }
 
-static void on_deadline(struct deadlines *all, struct deadline *d,
-			enum deadline_kind kind)
+static void on_conn_deadline(struct deadlines *all, struct deadline *d,
+			     enum deadline_kind kind)
 {
 	struct conn *c = CONTAINER_OF(d, struct conn, deadline);
 	(void)all;
@@ -163,7 +163,7 @@ int conn_group_open(struct conn_group *g, uv_loop_t *loop,
 			goto err_ping;
 	}
 	rv = deadlines_open(&g->deadlines, loop, limits->durations_ms,
-			    on_deadline);
+			    on_conn_deadline);
 	if (rv == 0) {
 		CHECK(uv_idle_init(loop, &g->idle) == 0);
 		return 0;

@@ -20,7 +20,7 @@
 
 /* --- requests ----------------------------------------------------------- */
 
-static void on_head(struct conn *c, bool has_more)
+static void on_request_head(struct conn *c, bool has_more)
 {
 	const struct http_request *request = http_request(c->http);
 
@@ -29,7 +29,7 @@ static void on_head(struct conn *c, bool has_more)
 		conn_queue(c, SPAN("HTTP/1.1 100 Continue\r\n\r\n"));
 }
 
-static void on_request(struct conn *c)
+static void on_whole_request(struct conn *c)
 {
 	stats_add(c->group->stats, STATS_requests, 1);
 	c->has_asked = true;
@@ -68,9 +68,9 @@ static enum http_event read_request(struct conn *c, struct span *bytes)
 	if (event != HTTP_MORE && c->writing == NULL)
 		c->deadline_kind = DEADLINE_KINDS;
 	if (event == HTTP_HEAD)
-		on_head(c, bytes->len > 0);
+		on_request_head(c, bytes->len > 0);
 	else if (event == HTTP_REQUEST)
-		on_request(c);
+		on_whole_request(c);
 	else if (event == HTTP_BAD)
 		on_bad_request(c);
 	return event;

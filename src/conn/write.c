@@ -14,7 +14,7 @@
 
 /* --- writing ------------------------------------------------------------ */
 
-static void on_written(uv_write_t *request, int status)
+static void on_conn_written(uv_write_t *request, int status)
 {
 	struct conn_write *w =
 		CONTAINER_OF(request, struct conn_write, request);
@@ -69,7 +69,7 @@ static int start_write(struct conn *c)
 	w->bytes = 0;
 	for (unsigned i = 0; i < n; i++)
 		w->bytes += bufs[i].len;
-	int rv = uv_write(&w->request, &c->stream, bufs, n, on_written);
+	int rv = uv_write(&w->request, &c->stream, bufs, n, on_conn_written);
 	if (rv != 0) {
 		free(w);
 		return rv;

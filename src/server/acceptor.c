@@ -155,7 +155,7 @@ static void take_spare(struct acceptor *a)
 		a->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void on_retry(uv_timer_t *timer)
+static void on_accept_retry(uv_timer_t *timer)
 {
 	struct acceptor *a = CONTAINER_OF(timer, struct acceptor, retry);
 
@@ -163,7 +163,7 @@ static void on_retry(uv_timer_t *timer)
 	take_spare(a);
 	watch_listeners(a);
 	if (a->spare < 0)
-		uv_timer_start(&a->retry, on_retry, RETRY_MS, 0);
+		uv_timer_start(&a->retry, on_accept_retry, RETRY_MS, 0);
 }
 
 /* Waits, so that a lack of descriptors does not make the thread spin: the
@@ -184,7 +184,7 @@ static void pause_accepting(struct acceptor *a, int error)
 	for (unsigned i = 0; i < a->listeners_count; i++)
 		if (a->spare < 0 || a->listeners[i].kind != LISTENER_ADMIN)
 			uv_poll_stop(&a->polls[i]);
-	uv_timer_start(&a->retry, on_retry, RETRY_MS, 0);
+	uv_timer_start(&a->retry, on_accept_retry, RETRY_MS, 0);
 }
 
 static bool lacks_descriptors(int error)
@@ -212,12 +212,12 @@ static int accept_one(struct acceptor *a, const struct acceptor_listener *l)
 	int error = errno;
 	take_spare(a);
 	if (a->spare < 0)
-		uv_timer_start(&a->retry, on_retry, RETRY_MS, 0);
+		uv_timer_start(&a->retry, on_accept_retry, RETRY_MS, 0);
 	errno = error;
 	return socket;
 }
 
-static bool is_passing(int error)
+static bool is_passing_error(int error)
 {
 	/* The errors of a connection that is gone already (accept(2)). */
 	return error == EINTR || error == ECONNABORTED || error == EPROTO ||
@@ -262,7 +262,7 @@ static int accept_batch(struct acceptor *a, const struct acceptor_listener *l,
 		int socket = accept_one(a, l);
 		if (socket >= 0)
 			a->batch[count++] = (struct accepted){socket, l->kind};
-		else if (!is_passing(errno))
+		else if (!is_passing_error(errno))
 			error = errno;
 	}
 	if (count == 0)
@@ -304,7 +304,7 @@ static void wait_for_places(struct acceptor *a, uv_poll_t *poll)
 {
 	uv_poll_stop(poll);
 	if (!uv_is_active((uv_handle_t *)&a->retry))
-		uv_timer_start(&a->retry, on_retry, ROOM_MS, 0);
+		uv_timer_start(&a->retry, on_accept_retry, ROOM_MS, 0);
 }
 
 /* The loop calls again while there are more, so one that comes alone needs no

@@ -19,7 +19,7 @@ void apply_fini(struct apply *a)
 	buf_fini(&a->receipt);
 }
 
-static bool has_room(void *user, size_t bytes)
+static bool have_mailboxes_room(void *user, size_t bytes)
 {
 	const struct apply *a = user;
 
@@ -129,7 +129,7 @@ static void count_topics(void *user, struct counts *c, uint64_t *at)
 
 struct bus_sink apply_sink(struct apply *a)
 {
-	return (struct bus_sink){.has_room = has_room,
+	return (struct bus_sink){.has_room = have_mailboxes_room,
 				 .apply = apply,
 				 .applied = applied,
 				 .renew = renew_registry,

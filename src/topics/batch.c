@@ -123,8 +123,8 @@ static void measure_locked(const struct registry *r,
 	}
 }
 
-static void give_back(const struct registry *r, const size_t *bytes,
-		      unsigned workers)
+static void unreserve_mail(const struct registry *r, const size_t *bytes,
+			   unsigned workers)
 {
 	for (unsigned w = 0; w < workers; w++)
 		if (bytes[w] > 0)
@@ -138,7 +138,7 @@ static bool reserve_mail(const struct registry *r, const size_t *bytes)
 		if (bytes[w] == 0 ||
 		    mailbox_reserve(r->options.mailboxes[w], bytes[w]))
 			continue;
-		give_back(r, bytes, w);
+		unreserve_mail(r, bytes, w);
 		return false;
 	}
 	return true;
@@ -226,7 +226,7 @@ static int post_all_locked(struct registry *r, struct registry_item *items,
 		return UV_ENOBUFS;
 	for (size_t i = 0; i < count; i++)
 		post_one_locked(r, &items[i], i >= first_kept);
-	give_back(r, bytes, r->options.workers);
+	unreserve_mail(r, bytes, r->options.workers);
 	return 0;
 }
 

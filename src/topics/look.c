@@ -85,7 +85,7 @@ int registry_find(struct registry *r, const struct topic_key *key,
 /* A topic's place in the order of all topics: its hash, with the shard's bits
  * in front. Equal hashes are as good as impossible: among a million topics two
  * are equal once in 10^8 registries. */
-static uint64_t place_of(uint64_t hash)
+static uint64_t place_of_hash(uint64_t hash)
 {
 	return hash << (64 - REGISTRY_SHARD_BITS) | hash >> REGISTRY_SHARD_BITS;
 }
@@ -110,7 +110,7 @@ static struct topic *next_in_bucket(struct topic *bucket, uint64_t from)
 {
 	struct topic *first = NULL;
 	for (struct topic *t = bucket; t != NULL; t = t->next)
-		if (place_of(t->hash) >= from &&
+		if (place_of_hash(t->hash) >= from &&
 		    (first == NULL || t->hash < first->hash))
 			first = t;
 	return first;
@@ -136,7 +136,7 @@ static int page_bucket(const struct registry *r, struct topic *bucket,
 			rv = tell(r, t, p->now_ns, p->visit, p->user);
 			p->topics_left--;
 		}
-		p->from = place_of(t->hash) + 1;
+		p->from = place_of_hash(t->hash) + 1;
 	}
 	return rv;
 }
