@@ -61,8 +61,9 @@ static void fail_by_errno(struct file *f)
 	fail_file(f, uv_translate_sys_error(errno), NULL);
 }
 
-static void describe(const struct file *f, const char *doing, const char *path,
-		     char error[static HISTORY_FILE_ERROR_MAX])
+static void describe_error(const struct file *f, const char *doing,
+			   const char *path,
+			   char error[static HISTORY_FILE_ERROR_MAX])
 {
 	snprintf(error, HISTORY_FILE_ERROR_MAX, "can't %s %s: %s", doing, path,
 		 f->reason != NULL ? f->reason : uv_strerror(f->error));
@@ -251,7 +252,7 @@ int history_file_save(struct registry *r, const char *path, uint64_t saved_ms,
 			unlink(beside);
 	}
 	if (f->error != 0) {
-		describe(f, "write", path, error);
+		describe_error(f, "write", path, error);
 		return f->error;
 	}
 	/* Should the name not last, the next start knows of no history. */
@@ -281,7 +282,7 @@ int history_file_try(const char *path,
 		unlink(beside);
 	}
 	if (f.error != 0)
-		describe(&f, "write", path, error);
+		describe_error(&f, "write", path, error);
 	return f.error;
 }
 
@@ -663,6 +664,6 @@ int history_file_load(struct registry *r, const char *path,
 	if (!loading->is_in_place && !is_something_else(path) &&
 	    append_to_path(refused, path, ".refused") == 0)
 		(void)rename(path, refused);
-	describe(f, "use", path, error);
+	describe_error(f, "use", path, error);
 	return f->error;
 }
