@@ -43,8 +43,9 @@ struct deadlines {
 	deadline_cb on_due;
 };
 
-/* `on_due` is called for each deadline that has passed, and is not set any more
- * then. Returns 0 or a UV_E…. */
+/* `on_due` is called for each deadline that has passed, the first due first,
+ * some at a time; the deadline is not set any more then. Returns 0 or a
+ * UV_E…. */
 int deadlines_open(struct deadlines *all, uv_loop_t *loop,
 		   const uint64_t durations_ms[static DEADLINE_KINDS],
 		   deadline_cb on_due);

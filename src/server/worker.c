@@ -223,7 +223,7 @@ static void hand_notes_over(struct worker *w, struct mailbox_note *notes)
 }
 
 /* Ends all connections, once what was answered 200 before is delivered. */
-static void stop(struct worker *w)
+static void stop_worker(struct worker *w)
 {
 	w->is_stop_due = false;
 	w->is_stopping = true;
@@ -289,7 +289,7 @@ static void on_prepare(uv_prepare_t *prepare)
 		if (w->group.is_draining && !w->is_behind)
 			end_due(w);
 		if (w->is_stop_due && !w->is_behind)
-			stop(w);
+			stop_worker(w);
 		conn_group_flush(&w->group);
 		if (w->shared->app->flushed != NULL)
 			w->shared->app->flushed(w->state);

@@ -3,7 +3,8 @@
  * Nothing may fail once the first is posted. So the topics are made first; then
  * all their shards are locked for reading, in order, so that no topic goes away
  * while others may still publish; then room is reserved in every mailbox that
- * will get a message; then all are posted. */
+ * will get a message; then all are posted. History makes room before all that,
+ * for as many of them as it can keep. */
 #include "config/config.h"
 #include "topics/mailbox.h"
 #include "topics/table.h"

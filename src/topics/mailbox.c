@@ -29,7 +29,7 @@ void mailbox_set_owner(struct mailbox *m)
 	m->owner = uv_thread_self();
 }
 
-static void drop(const struct mailbox *m, struct mail *mail)
+static void drop_mail(const struct mailbox *m, struct mail *mail)
 {
 	while (mail->messages != NULL) {
 		struct message *message = mail->messages;
@@ -54,7 +54,7 @@ void mailbox_close(struct mailbox *m)
 	lock_release(&m->lock);
 	uv_close((uv_handle_t *)&m->async, NULL);
 	while (mailbox_take(m, &mail))
-		drop(m, &mail);
+		drop_mail(m, &mail);
 }
 
 void mailbox_fini(struct mailbox *m)
@@ -221,7 +221,8 @@ static bool is_empty(const struct mailbox *m)
 	       m->sockets_count == 0;
 }
 
-static bool take_posted(struct mailbox *m, struct mail *mail, bool wants_messages)
+static bool take_posted(struct mailbox *m, struct mail *mail,
+			bool wants_messages)
 {
 	memset(mail, 0, sizeof *mail);
 	if (!mailbox_is_waiting(m))

@@ -1,8 +1,9 @@
 /* mailbox.h - the only way to another thread's loop.
  *
- * Many threads post, one worker takes. It takes all that was posted at once, in
- * the order of posting: it detaches the lists under the lock and handles them
- * after. The loop is woken only when the mailbox was empty: libuv merges
+ * Many threads post, one worker takes, in the order of posting: it detaches
+ * what was posted under the lock and handles it after. Messages are taken all
+ * at once; sockets and notes some at a time, so that no wake-up has many of
+ * them. The loop is woken only when the mailbox was empty: libuv merges
  * wake-ups, so they can't be counted (uv_async_send).
  *
  * Bounds: messages by `max_bytes` of memory, which posters check first
@@ -138,8 +139,7 @@ bool mailbox_is_waiting(const struct mailbox *m);
  * then empty, if there is nothing. */
 bool mailbox_take(struct mailbox *m, struct mail *mail);
 
-/* The same, but messages stay inside, where they count against `max_bytes`;
- * unless there are orders, which must follow the messages posted before. */
+/* The same, but messages stay inside, where they count against `max_bytes`. */
 bool mailbox_take_but_messages(struct mailbox *m, struct mail *mail);
 
 #endif

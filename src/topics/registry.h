@@ -175,11 +175,11 @@ struct registry_item {
 
 /* Publishes all of `items`, one after another, or none. Room in the mailboxes
  * is reserved for all of them first. The mailbox of a worker that gets its
- * first subscriber meanwhile may be more than full, and the history may exceed
- * history_bytes until the last is posted. Takes the caller's reference to each
- * message, also on failure. Joining and leaving these topics waits meanwhile.
- * Returns 0; or UV_ENOBUFS if a mailbox is full, UV_ENOMEM if a topic can't be
- * made: then nobody gets anything. */
+ * first subscriber meanwhile may be more than full. The history makes room
+ * first; if they take more than history_bytes, it keeps the last ones. Takes
+ * the caller's reference to each message, also on failure. Joining and leaving
+ * these topics waits meanwhile. Returns 0; or UV_ENOBUFS if a mailbox is full,
+ * UV_ENOMEM if a topic can't be made: then nobody gets anything. */
 int registry_publish_all(struct registry *r, struct registry_item *items,
 			 size_t count);
 
