@@ -408,8 +408,8 @@ void receipts_identify(struct receipts_request *request, struct span publisher,
 	digest_pair(target, content, request->content);
 }
 
-static uint64_t hash_of(const struct receipts *all,
-			const struct receipts_request *request)
+static uint64_t request_hash(const struct receipts *all,
+			     const struct receipts_request *request)
 {
 	return siphash(&all->key, request->id, sizeof request->id);
 }
@@ -430,7 +430,7 @@ int receipts_begin(struct receipts *all, const struct receipts_request *request,
 {
 	if (all->max_bytes == 0)
 		return 0;
-	uint64_t hash = hash_of(all, request);
+	uint64_t hash = request_hash(all, request);
 	struct stripe *s = &all->stripes[hash & (STRIPES - 1)];
 	CHECK(held == NULL);
 	lock_acquire(&s->lock);
@@ -451,7 +451,7 @@ void receipts_end(struct receipts *all, const struct receipts_request *request,
 {
 	if (all->max_bytes == 0)
 		return;
-	uint64_t hash = hash_of(all, request);
+	uint64_t hash = request_hash(all, request);
 	struct stripe *s = &all->stripes[hash & (STRIPES - 1)];
 	CHECK(held == s);
 	if (receipt.bytes != NULL && fits(all, receipt))
