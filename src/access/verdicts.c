@@ -119,6 +119,7 @@ static struct entry *find_verdict_locked(const struct verdicts *v,
 {
 	struct entry *e = *verdict_bucket(v, id);
 
+	CHECK_HOLDS(&v->lock);
 	while (e != NULL && memcmp(&e->id, id, sizeof *id) != 0)
 		e = e->next;
 	return e;
@@ -182,6 +183,7 @@ static void forget_locked(struct verdicts *v, struct entry *e)
 
 static struct entry *oldest_verdict_locked(const struct verdicts *v)
 {
+	CHECK_HOLDS(&v->lock);
 	/* The analyzer loses track of list_remove() in forget_locked(). */
 	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	return CONTAINER_OF(v->kept.next, struct entry, link);
@@ -203,8 +205,10 @@ void verdicts_free(struct verdicts *v)
 	if (v == NULL)
 		return;
 	CHECK(verdicts_asked(v) == 0 && verdicts_queued(v) == 0);
+	lock_acquire(&v->lock);
 	while (!list_is_empty(&v->kept))
 		forget_locked(v, oldest_verdict_locked(v));
+	lock_release(&v->lock);
 	memory_credit(v->buckets_count * sizeof(struct entry *));
 	free(v->buckets);
 	lock_fini(&v->lock);
@@ -309,6 +313,7 @@ int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
 static void keep_verdict_locked(struct verdicts *v, struct entry *e,
 				uint64_t now_ms)
 {
+	CHECK_HOLDS(&v->lock);
 	if (verdicts_kept(v) >= v->options.entries_max)
 		forget_locked(v, oldest_verdict_locked(v));
 	move_locked(v, e, ENTRY_KEPT);
