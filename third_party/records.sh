@@ -23,7 +23,10 @@ for lib in $(ldd "$program" | grep -o '/[^ )]*'); do
 done
 record ca-certificates
 mkdir -p "$root/etc"
-cat /etc/os-release > "$root/etc/os-release" # of which release they are
+# Of which release they are; some scanners read the one, some the other.
+for file in os-release debian_version; do
+	cat "/etc/$file" > "$root/etc/$file"
+done
 
 # NAME VERSION LICENCE: what the program has within it.
 static() {

@@ -9,6 +9,7 @@ Environment: IMAGE as for image.sh; ENGINE is docker or podman.
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from client import Closed, Http, WebSocket, basic  # noqa: E402
 NAME = os.environ.get("IMAGE", "isimud")
 IMAGE = NAME + ":latest"
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+RECORDS = "var/lib/dpkg/status.d/"
+SBOM = "usr/share/doc/isimud/sbom.cdx.json"
 ISIMUD = "/usr/bin/isimud"
 HEALTHCHECK = [ISIMUD, "healthcheck"]
 MEMORY_BYTES = 64 << 20
@@ -195,10 +198,32 @@ def check_image(engine):
     assert "IP=::" in config["Env"]
     assert list(config["ExposedPorts"]) == ["3000/tcp"]
     assert config["Entrypoint"] == ["/usr/bin/isimud"]
-    assert config["Labels"]["org.opencontainers.image.title"] == "isimud"
     healthcheck = config.get("Healthcheck") or image["Healthcheck"]  # podman's
     assert healthcheck["Test"] == ["CMD"] + HEALTHCHECK
     ok("the image runs isimud as 65532:65532, on port 3000, with a HEALTHCHECK")
+
+
+def version():
+    with open(f"{ROOT}/src/base/version.h") as file:
+        return re.search(r'^#define VERSION "(.*)"$', file.read(), re.M)[1]
+
+
+def check_labels(engine):
+    """Each is there, none is left at its default where git knows better."""
+    def git(*arguments):
+        return run("git", "-C", ROOT, *arguments).stdout.decode().strip()
+
+    prefix = "org.opencontainers.image."
+    labels = {name.removeprefix(prefix): value for name, value in
+              engine.inspect("image", IMAGE)["Config"]["Labels"].items()
+              if name.startswith(prefix)}
+    assert labels.pop("description") and labels.pop("source")
+    assert labels == {
+        "title": "isimud", "licenses": "MIT", "version": version(),
+        "revision": git("rev-parse", "HEAD"),
+        "created": git("log", "-1", "--format=%cI"),
+        "base.name": "docker.io/library/debian:trixie-slim"}, labels
+    ok(f"its labels say version {version()}, commit and time of it")
 
 
 def check_files(engine):
@@ -209,6 +234,9 @@ def check_files(engine):
     with tarfile.open(fileobj=io.BytesIO(exported)) as archive:
         files = {one.name: one for one in archive if one.isfile()}
         bundle = archive.extractfile(files[BUNDLE]).read()
+        told = {name: archive.extractfile(files[name]).read().decode()
+                for name in files if name.startswith(RECORDS) or
+                name in (SBOM, "etc/os-release", "etc/debian_version")}
     for name, file in files.items():
         assert file.mode & 0o6022 == 0, f"{name} has mode {file.mode:o}"
         assert not name.startswith(("bin/", "sbin/", "usr/sbin/")), name
@@ -217,7 +245,59 @@ def check_files(engine):
     libraries = sum(".so" in name for name in files)
     ok(f"one program, {libraries} libraries, a CA bundle, no shell, no setuid "
        "file, none that others may write")
+    check_records(engine, files, told)
+    check_sbom(told[SBOM], files)
     return bundle
+
+
+def check_records(engine, files, told):
+    """Those of just the packages that the build stage, which dpkg knows,
+    has the libraries and the CA bundle of; in its words."""
+    names = [f"/{name}" for name in files if ".so" in name]
+    script = """
+set -e
+for file; do dpkg -S "$(readlink -f "$file")" | cut -d: -f1; done |
+    { cat; echo ca-certificates; } | sort -u |
+    while read -r package; do dpkg-query --status "$package"; echo; done
+"""
+    answer = engine("run", "--rm", "--network", "none", f"{NAME}-build",
+                    "sh", "-c", script, "sh", *names)
+    wanted = {re.match("Package: (.*)", record)[1]: record.strip()
+              for record in re.split(r"\n\n+", answer)}
+    records = {name.removeprefix(RECORDS): text.strip()
+               for name, text in told.items() if name.startswith(RECORDS)}
+    assert records == wanted, sorted(set(records) ^ set(wanted))
+    assert "libc6" in records and len(records) > 5
+    for record in records.values():
+        for field in ("Status: install ok installed", "Version: ",
+                      "Architecture: "):
+            assert f"\n{field}" in record, record
+    for package in records:
+        assert f"usr/share/doc/{package}/copyright" in files, package
+    # Scanners look in these for the release, to know what is vulnerable there.
+    assert "\nID=debian\n" in told["etc/os-release"]
+    assert re.match(r"\d+", told["etc/debian_version"])
+    ok(f"{len(records)} Debian packages have their record and their licence")
+
+
+def check_sbom(text, files):
+    sbom = json.loads(text)
+    assert sbom["bomFormat"] == "CycloneDX" and sbom["specVersion"] == "1.5"
+    assert sbom["metadata"]["component"]["name"] == "isimud"
+    assert sbom["metadata"]["component"]["version"] == version()
+    parts = {}
+    for part in sbom["components"]:
+        assert re.match(r"\d+\.\d+", part["version"]), part
+        assert part["purl"] == f"pkg:generic/{part['name']}@{part['version']}"
+        assert part["licenses"][0]["license"]["id"]
+        parts[part["name"]] = part["version"]
+    loaded = {os.path.basename(name).partition(".so")[0] for name in files
+              if ".so" in name}
+    # What isimud is made with lies in the program, or beside it.
+    assert set(parts) == {name for name in ("llhttp", "curl")
+                          if f"lib{name}" not in loaded}, (parts, loaded)
+    ok("its SBOM has what is linked into the program: " +
+       ", ".join(f"{name} {of}" for name, of in sorted(parts.items())))
 
 
 def check_process(isimud):
@@ -235,6 +315,42 @@ def check_process(isimud):
         assert status["Uid"].split() == ["65532"] * 4
         assert status["Gid"].split() == ["65532"] * 4
     ok("it runs read-only, as 65532, with no capability, in 64 MB")
+
+
+def check_command_line(isimud):
+    """The program is a client too, of the server that runs beside it: no flag
+    says where that is, or what its password is."""
+    def command(*arguments):
+        return [isimud.engine.name, "exec", isimud.container, ISIMUD,
+                *arguments]
+
+    def output(*arguments):
+        return run(*command(*arguments)).stdout.decode()
+
+    def topics():
+        return [json.loads(line) for line in
+                output("topics", "--publisher", "cli", "--json").splitlines()]
+
+    subscriber = subprocess.Popen(
+        command("sub", "--publisher", "cli", "--count", "2", "--timeout",
+                str(DEADLINE), "sports"), stdout=subprocess.PIPE)
+    try:
+        wait_until(lambda: [one["subscribers"] for one in topics()] == [1],
+                   "its subscriber, in `isimud topics`")
+        for data in ("1 : 0", "2 : 0"):
+            receipt = json.loads(output("pub", "--publisher", "cli",
+                                        "--receipts", "sports", data))
+            assert receipt["subscribers"] == 1, receipt
+        received, _ = subscriber.communicate(timeout=DEADLINE)
+    finally:
+        subscriber.kill()
+        subscriber.wait()
+    assert received == b"1 : 0\n2 : 0\n" and subscriber.returncode == 0
+    [topic] = topics()
+    assert topic["topic"] == "sports" and topic["id"] == receipt["id"]
+    top = output("top", "--once")
+    assert top.startswith(f"isimud {version()} at ") and "memory" in top, top
+    ok("`isimud sub`, `pub`, `topics` and `top --once` work in it")
 
 
 def check_messages(isimud):
@@ -376,9 +492,11 @@ def main():
     os.chmod(folder, 0o755)  # 65532 reads the CA bundle in it
     try:
         check_image(engine)
+        check_labels(engine)
         bundle = check_files(engine)
         isimud = Isimud(engine)
         check_process(isimud)
+        check_command_line(isimud)
         subscribers = check_messages(isimud)
         check_health(isimud)
         check_addresses(engine, isimud)
