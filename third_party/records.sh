@@ -1,7 +1,7 @@
 #!/bin/sh
 # Says in the image's root what is in it, for scanners: the records of the Debian
 # packages whose files it has, in var/lib/dpkg/status.d as distroless images have
-# them, and an SBOM of what is linked into the program (CycloneDX 1.5), in
+# them, with their licences, and an SBOM of what is linked into the program (CycloneDX 1.5), in
 # usr/share/doc/isimud/sbom.cdx.json.
 # usage: records.sh ROOT PROGRAM VERSION         in the build stage
 set -eu
@@ -13,6 +13,8 @@ mkdir -p "$records" "$root/usr/share/doc/isimud"
 
 record() {
 	dpkg-query --status "$1" > "$records/$1"
+	install -D -m 0644 "/usr/share/doc/$1/copyright" \
+		"$root/usr/share/doc/$1/copyright"
 }
 # Before Debian 13 a package may name the file without /usr.
 package_of() {
