@@ -1,8 +1,8 @@
 #!/bin/sh
 # Says in the image's root what is in it, for scanners: the records of the Debian
 # packages whose files it has, in var/lib/dpkg/status.d as distroless images have
-# them, with their licences, and an SBOM of what is linked into the program (CycloneDX 1.5), in
-# usr/share/doc/isimud/sbom.cdx.json.
+# them; an SBOM of what is linked into the program (CycloneDX 1.5), in
+# usr/share/doc/isimud/sbom.cdx.json; and the licence of each, in usr/share/doc.
 # usage: records.sh ROOT PROGRAM VERSION         in the build stage
 set -eu
 root=$1
@@ -13,8 +13,12 @@ mkdir -p "$records" "$root/usr/share/doc/isimud"
 
 record() {
 	dpkg-query --status "$1" > "$records/$1"
+	licence "$1" "$1"
+}
+# PACKAGE, and whose licence its own is.
+licence() {
 	install -D -m 0644 "/usr/share/doc/$1/copyright" \
-		"$root/usr/share/doc/$1/copyright"
+		"$root/usr/share/doc/$2/copyright"
 }
 # Before Debian 13 a package may name the file without /usr.
 package_of() {
@@ -30,8 +34,10 @@ for file in os-release debian_version; do
 	cat "/etc/$file" > "$root/etc/$file"
 done
 
-# NAME VERSION LICENCE: what the program has within it.
+# NAME VERSION LICENCE PACKAGE: what the program has within it, and which
+# package it is of.
 static() {
+	licence "$4" "$1"
 	printf '%s\n    {"type": "library", "name": "%s", "version": "%s",\n     "purl": "pkg:generic/%s@%s", "licenses": [{"license": {"id": "%s"}}]}' \
 		"$comma" "$1" "$2" "$1" "$2" "$3"
 	comma=,
@@ -42,9 +48,10 @@ comma=
 	printf '  "metadata": {"component": {"type": "application", "name": "isimud", "version": "%s"}},\n' \
 		"$version"
 	printf '  "components": ['
-	static llhttp "$(pkg-config --modversion libllhttp)" MIT
+	static llhttp "$(pkg-config --modversion libllhttp)" MIT libllhttp-dev
 	# Debian's libcurl is a package of the image, with a record of its own.
 	ldd "$program" | grep -q libcurl ||
-		static curl "$(pkg-config --modversion libcurl)" curl
+		static curl "$(pkg-config --modversion libcurl)" curl \
+			libcurl4-openssl-dev
 	printf '\n  ]\n}\n'
 } > "$root/usr/share/doc/isimud/sbom.cdx.json"

@@ -290,6 +290,7 @@ def check_sbom(text, files):
         assert re.match(r"\d+\.\d+", part["version"]), part
         assert part["purl"] == f"pkg:generic/{part['name']}@{part['version']}"
         assert part["licenses"][0]["license"]["id"]
+        assert f"usr/share/doc/{part['name']}/copyright" in files, part
         parts[part["name"]] = part["version"]
     loaded = {os.path.basename(name).partition(".so")[0] for name in files
               if ".so" in name}
