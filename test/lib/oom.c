@@ -2,6 +2,7 @@
 #include "oom.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 #if defined(__has_feature)
@@ -16,11 +17,22 @@
 /* Volatile, since a compiler knows malloc() and that it changes no variable. */
 static _Thread_local volatile unsigned oom_left; /* 0: none will fail */
 static _Thread_local volatile bool oom_failed;
+static _Thread_local bool is_spared; /* by oom_fail_elsewhere() */
+static atomic_uint elsewhere_left;
+static atomic_bool has_failed_elsewhere;
 
 void oom_fail_at(unsigned nth)
 {
 	oom_failed = false;
 	oom_left = nth;
+}
+
+void oom_fail_elsewhere(unsigned nth)
+{
+	oom_fail_at(0);
+	is_spared = true;
+	atomic_store(&has_failed_elsewhere, false);
+	atomic_store(&elsewhere_left, nth);
 }
 
 unsigned oom_left_now(void)
@@ -36,7 +48,8 @@ bool oom_has_failed(void)
 bool oom_end(void)
 {
 	oom_left = 0;
-	return oom_failed;
+	atomic_store(&elsewhere_left, 0);
+	return oom_failed || atomic_exchange(&has_failed_elsewhere, false);
 }
 
 #ifndef OOM_SANITIZED
@@ -45,11 +58,28 @@ void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t size);
 void *__libc_memalign(size_t alignment, size_t size);
 
+static bool is_now_elsewhere(void)
+{
+	unsigned left = atomic_load(&elsewhere_left);
+
+	if (is_spared)
+		return false;
+	while (left > 0)
+		if (atomic_compare_exchange_weak(&elsewhere_left, &left,
+						 left - 1))
+			break;
+	if (left != 1)
+		return false;
+	atomic_store(&has_failed_elsewhere, true);
+	errno = ENOMEM;
+	return true;
+}
+
 static bool oom_is_now(void)
 {
 	unsigned left = oom_left;
 	if (left == 0)
-		return false;
+		return is_now_elsewhere();
 	oom_left = left - 1;
 	if (left > 1)
 		return false;

@@ -13,6 +13,9 @@
 /* From now on the `nth` allocation (1: the next) fails, once. */
 void oom_fail_at(unsigned nth);
 
+/* The same in all threads but the calling one. */
+void oom_fail_elsewhere(unsigned nth);
+
 /* Lets all succeed again. Returns whether one has failed. */
 bool oom_end(void);
 
