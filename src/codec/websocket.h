@@ -1,7 +1,7 @@
 /* websocket.h - the opening handshake and frames of RFC 6455.
  *
  * Frames are taken apart by wslay (its frame API); websocket.c makes messages
- * of them, since wslay's event API has gaps (TRAPS). Sending is simple for a
+ * of them, since wslay's event API has gaps. Sending is simple for a
  * server, which never masks, so that one encoded frame can be shared by all
  * (5.1). Codec: no socket, thread or clock. Threads: any; a `struct websocket`
  * belongs to one at a time. */

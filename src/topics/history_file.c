@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The layout: "The history file" in README. */
+/* The layout: "The history file" in src/README.md. */
 #define MAGIC             "isimud history "
 #define FIRST_LINE        MAGIC "2\n"
 #define FIRST_LINE_OLD    MAGIC "1\n" /* without types of events */

@@ -1,4 +1,4 @@
-/* test_conn.c - what src/conn*.c promise: each state, each way to end. (Event
+/* test_conn.c - what src/conn promises: each state, each way to end. (Event
  * streams, and pausing: test_stream.c.)
  *
  * The hooks below make of a request's path what a test needs; its clients are
