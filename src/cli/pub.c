@@ -272,7 +272,8 @@ static int read_input(struct buf *in, ssize_t *n)
 		*n = read(STDIN_FILENO, in->bytes + in->len, READ_BYTES);
 	while (*n < 0 && errno == EINTR);
 	if (*n < 0) {
-		cli_say(NAME, "the input can't be read: %s", strerror(errno));
+		cli_say(NAME, "the input can't be read: %s",
+			uv_strerror(uv_translate_sys_error(errno)));
 		return EXIT_FAILURE;
 	}
 	in->len += (size_t)*n;
