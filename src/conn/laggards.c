@@ -67,7 +67,8 @@ static bool end_laggards(struct conn_group *g, size_t bytes, uint64_t until_ms)
 		    waits_since(w, uv_now(g->loop)) > until_ms)
 			continue;
 		conn_end(w->conn, ENDING_slow,
-			 "too slow while memory is scarce");
+			 "memory is scarce, and much was waiting: connect "
+			 "again");
 		memory_settle();
 		has_ended = true;
 	}
