@@ -214,7 +214,7 @@ valgrind: programs-debug ## the unit tests and a part of the integration tests u
 	@scripts/check/sanitize.sh valgrind "$(T)" $(call UNIT_BIN,debug)
 
 .PHONY: fuzz
-fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, handshake, fields, websocket, deflate, json, envelope, sse, history_file or record (default: each) for S=60 seconds
+fuzz: $(FUZZ:test/fuzz/$(if $(F),fuzz_$(F),%).c=build/fuzz/fuzz/$(if $(F),fuzz_$(F),%)) ## fuzzes F=http, handshake, fields, websocket, deflate, json, v1_codec, sse, history_file or record (default: each) for S=60 seconds
 	@scripts/check/fuzz.sh "$(F)" "$(or $(S),60)"
 
 .PHONY: tcp-fuzz soak

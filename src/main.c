@@ -1,6 +1,6 @@
 /* main.c - settings in, exit status out. */
 #include "access/auth.h"
-#include "access/secret.h"
+#include "access/password.h"
 #include "api/routes.h"
 #include "base/log.h"
 #include "base/version.h"
@@ -114,7 +114,7 @@ static int run(enum options_command command)
 
 	int rv = load_settings(&config, error);
 	if (rv == 0)
-		rv = secret_load(&config, error);
+		rv = password_load(&config, error);
 	if (rv != 0)
 		return fail_start(command, error);
 	if (command == OPTIONS_SERVE)

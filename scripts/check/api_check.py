@@ -287,20 +287,20 @@ class Source:
 
     def error_codes(self):
         return set(re.findall(r"X\((\w+), ",
-                              self.table("codec/envelope.h", "ENVELOPE_ERRORS")))
+                              self.table("codec/v1_codec.h", "V1_ERRORS")))
 
     def statuses(self):
         return set(re.findall(r"X\((\d+), ", self.table(
             "codec/http/status.h", "HTTP_STATUSES")))
 
     def close_codes(self):
-        """The close codes of all endings; each has a name of an enum."""
+        """The close codes of all reasons; each has a name of an enum."""
         names = {name: int(code) for file in ("codec/websocket.h",
-                                              "stats/endings.h")
+                                              "stats/close_reasons.h")
                  for name, code in re.findall(r"\b([A-Z]\w+) = (\d{4}),",
                                               self.files.get(file, ""))}
         used = set(re.findall(r"X\(\w+,\s+(?:0|(\w+)),",
-                              self.table("stats/endings.h", "ENDINGS"))) - {""}
+                              self.table("stats/close_reasons.h", "CLOSE_REASONS"))) - {""}
         if not used <= names.keys():
             raise Mismatch(f"no number for {sorted(used - names.keys())}")
         return {names[name] for name in used}
@@ -348,7 +348,7 @@ def check_source(openapi, asyncapi, source):
     yield from differ("longest ref",
                       asyncapi.tree["components"]["schemas"]["Ref"][
                           "maxLength"] + 2,
-                      source.number("codec/envelope.h", "ENVELOPE_REF_MAX_BYTES"))
+                      source.number("codec/v1_codec.h", "V1_REF_MAX_BYTES"))
     for document in (openapi, asyncapi):
         yield from differ(f"{document.file}: version",
                           document.tree["info"]["version"], source.version())
@@ -499,13 +499,13 @@ ASYNCAPI_FAULTS_OF_OURS = [
 
 # (file, text, instead, what must be said)
 SOURCE_FAULTS = [
-    ("codec/envelope.h", "X(busy, ", "X(bussy, ", "only in the source: ['bussy']"),
-    ("codec/envelope.h", "#define ENVELOPE_ERRORS(X)", "#define ERRORS(X)",
-     "has no table ENVELOPE_ERRORS"),
+    ("codec/v1_codec.h", "X(busy, ", "X(bussy, ", "only in the source: ['bussy']"),
+    ("codec/v1_codec.h", "#define V1_ERRORS(X)", "#define ERRORS(X)",
+     "has no table V1_ERRORS"),
     ("codec/http/status.h", "X(426, ", 'X(429, "") X(426, ',
      "only in the source: ['429']"),
     ("codec/websocket.h", "= 1013,", "= 1015,", "close codes"),
-    ("codec/envelope.h", "isimud.v1", "isimud.v7", "subprotocols"),
+    ("codec/v1_codec.h", "isimud.v1", "isimud.v7", "subprotocols"),
 ]
 
 

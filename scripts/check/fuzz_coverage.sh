@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 # Whatever reads a client's bytes, or a file's.
 PARSERS='src/codec/http/fields.c src/codec/http/head.c src/codec/http/http.c
 	src/codec/http/query.c src/codec/json/read.c src/codec/json/scan.c
-	src/codec/json/write.c src/codec/envelope.c src/codec/cursor.c
+	src/codec/json/write.c src/codec/v1_codec.c src/codec/cursor.c
 	src/codec/origin.c src/codec/sse.c src/codec/websocket.c
 	src/codec/permessage_deflate.c src/codec/deflate.c
 	src/topics/history_file.c'

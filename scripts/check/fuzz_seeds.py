@@ -97,7 +97,7 @@ def sse():
         yield f"type-{i}", b"\0" + type.encode()
 
 
-def envelope():
+def v1_codec():
     for name in ("publisher", "topic", "ref", "since", "data", "slow"):
         for size in (128, 129, 1024, 1025):
             members = {"type": "subscribe", "publisher": "p", "topic": "t",
@@ -171,7 +171,7 @@ def handshake():
 
 
 def main():
-    for name, seeds in (("http", http), ("json", json), ("envelope", envelope),
+    for name, seeds in (("http", http), ("json", json), ("v1_codec", v1_codec),
                         ("fields", http), ("sse", sse), ("history_file", history_file),
                         ("handshake", handshake)):
         folder = os.path.join(sys.argv[1], name)

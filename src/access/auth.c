@@ -34,7 +34,7 @@
  *   | another worker asks
  *   +--------------------> WAITING ---- a note ---> gone
  *
- * A verdict is given as soon as it is certain. If the rest of the response has
+ * A answer is given as soon as it is certain. If the rest of the response has
  * not come by then, the transfer goes on without anybody waiting for it: a
  * connection read to the end of a response serves the next request, while one
  * cut off costs a new handshake, and the authority a failed write. */
@@ -64,7 +64,7 @@ struct auth {
 	CURL *request; /* never performed; each transfer is a copy of it */
 	unsigned kept_max;
 	unsigned timeout_ms;
-	struct verdicts *verdicts;
+	struct auth_cache *auth_cache;
 	unsigned worker;
 	struct list inquiries[INQUIRY_STATES]; /* oldest first */
 	unsigned counts[INQUIRY_STATES];
@@ -79,14 +79,14 @@ struct inquiry {
 	struct list link;   /* in auth->inquiries[state] */
 	struct list bucket; /* in auth->buckets */
 	enum inquiry_state state;
-	struct verdicts_id id;
+	struct auth_cache_id id;
 	struct list checks; /* oldest first */
 	uint64_t until_ms;  /* while QUEUED, on the clock of clock_ms() */
 	CURL *transfer;     /* NULL before ASKING, and once it has ended */
 	struct curl_slist *fields; /* NULL while WAITING, or as that */
 	size_t charged;  /* bytes, with what libcurl makes of `fields` */
 	size_t received; /* bytes, heads included; <= RESPONSE_MAX_BYTES */
-	enum auth_verdict verdict; /* once it is certain */
+	enum auth_answer answer; /* once it is certain */
 };
 
 /* Until it is called back or cancelled. Owner: the thread of `auth`. */
@@ -95,7 +95,7 @@ struct auth_check {
 	struct list link;        /* in inquiry->checks, then in auth->ready */
 	struct inquiry *inquiry; /* NULL once it is ready */
 	bool is_shared;
-	enum auth_verdict verdict; /* once it is ready */
+	enum auth_answer answer; /* once it is ready */
 	auth_cb cb;
 	void *user;
 };
@@ -157,9 +157,9 @@ static void move(struct inquiry *q, enum inquiry_state to)
 	list_append(&a->inquiries[to], &q->link);
 }
 
-static void decide(struct inquiry *q, enum auth_verdict verdict)
+static void decide(struct inquiry *q, enum auth_answer answer)
 {
-	q->verdict = verdict;
+	q->answer = answer;
 	move(q, INQUIRY_DECIDED);
 }
 
@@ -205,14 +205,15 @@ static struct inquiry *oldest(struct auth *a, enum inquiry_state state)
 	return CONTAINER_OF(a->inquiries[state].next, struct inquiry, link);
 }
 
-static struct list *inquiry_bucket(struct auth *a, const struct verdicts_id *id)
+static struct list *inquiry_bucket(struct auth *a,
+				   const struct auth_cache_id *id)
 {
-	return &a->buckets[verdicts_hash(a->verdicts, id) & (BUCKETS - 1)];
+	return &a->buckets[auth_cache_hash(a->auth_cache, id) & (BUCKETS - 1)];
 }
 
 /* The one that a new check for `id` may join, or NULL. */
 static struct inquiry *find_inquiry(struct auth *a,
-				    const struct verdicts_id *id)
+				    const struct auth_cache_id *id)
 {
 	LIST_FOR_EACH_SAFE (it, after, inquiry_bucket(a, id)) {
 		struct inquiry *q = CONTAINER_OF(it, struct inquiry, bucket);
@@ -238,14 +239,14 @@ static void release_inquiry(struct inquiry *q)
 	struct auth *a = q->auth;
 
 	if (q->state == INQUIRY_DECIDED)
-		verdicts_answer(a->verdicts, &q->id, q->verdict, clock_ms());
+		auth_cache_answer(a->auth_cache, &q->id, q->answer, clock_ms());
 	LIST_FOR_EACH_SAFE (it, after, &q->checks) {
 		struct auth_check *c =
 			CONTAINER_OF(it, struct auth_check, link);
 		list_remove(&c->link);
 		list_append(&a->ready, &c->link);
 		c->inquiry = NULL;
-		c->verdict = q->verdict;
+		c->answer = q->answer;
 	}
 	list_remove(&q->bucket);
 	if (q->transfer == NULL)
@@ -265,9 +266,9 @@ static void call_back(struct auth *a)
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		auth_cb cb = c->cb;
 		void *user = c->user;
-		enum auth_verdict verdict = c->verdict;
+		enum auth_answer answer = c->answer;
 		check_free(c);
-		cb(user, verdict);
+		cb(user, answer);
 	}
 }
 
@@ -286,7 +287,7 @@ static void on_transfer_end(CURL *transfer)
 		end_transfer(q);
 }
 
-/* Gives the verdicts, and ends the transfers that are over. */
+/* Gives the auth_cache, and ends the transfers that are over. */
 static void settle_transfers(struct auth *a)
 {
 	struct inquiry *q;
@@ -310,7 +311,7 @@ static bool take_response_bytes(struct inquiry *q, size_t len)
 	return q->received <= RESPONSE_MAX_BYTES;
 }
 
-static enum auth_verdict verdict_of(long status)
+static enum auth_answer verdict_of(long status)
 {
 	if (status < 300)
 		return AUTH_YES;
@@ -565,7 +566,7 @@ int auth_open(struct auth **out, uv_loop_t *loop,
 	a->loop = loop;
 	a->kept_max = options->kept_max;
 	a->timeout_ms = options->timeout_ms;
-	a->verdicts = options->verdicts;
+	a->auth_cache = options->auth_cache;
 	a->worker = options->worker;
 	init_lists(a);
 	multi_open(a);
@@ -614,8 +615,8 @@ void auth_close(struct auth *a)
 		while ((q = oldest(a, (enum inquiry_state)state)) != NULL) {
 			free_checks(&q->checks);
 			if (state == INQUIRY_ASKING || state == INQUIRY_QUEUED)
-				verdicts_answer(a->verdicts, &q->id,
-						AUTH_FAILED, clock_ms());
+				auth_cache_answer(a->auth_cache, &q->id,
+						  AUTH_FAILED, clock_ms());
 			drop_inquiry(q);
 		}
 	curl_easy_cleanup(a->request);
@@ -627,7 +628,7 @@ void auth_close(struct auth *a)
 
 /* What of a request its answer may depend on. Lengths first: no two requests
  * are told apart only by where one part ends and the next begins. */
-static struct verdicts_id id_of(const struct auth_request *request)
+static struct auth_cache_id id_of(const struct auth_request *request)
 {
 	const struct span spans[] = {request->token, request->cookie,
 				     request->key_uri};
@@ -635,7 +636,7 @@ static struct verdicts_id id_of(const struct auth_request *request)
 		uint64_t len; /* UINT64_MAX: absent */
 		uint8_t digest[DIGEST_SHA256_BYTES];
 	} parts[3];
-	struct verdicts_id id = {{0}};
+	struct auth_cache_id id = {{0}};
 
 	for (int i = 0; i < 3; i++) {
 		parts[i].len =
@@ -759,7 +760,7 @@ static void make_transfer_room(struct auth *a)
 static int start_inquiry(struct inquiry *q, const struct auth_request *request)
 {
 	struct auth *a = q->auth;
-	int rv = verdicts_ask(a->verdicts, &q->id, a->worker, clock_ms());
+	int rv = auth_cache_ask(a->auth_cache, &q->id, a->worker, clock_ms());
 
 	if (rv == UV_EAGAIN) {
 		q->state = INQUIRY_WAITING;
@@ -768,7 +769,7 @@ static int start_inquiry(struct inquiry *q, const struct auth_request *request)
 	if (rv < 0)
 		return rv;
 	bool is_ready = add_fields(q, request);
-	if (rv == VERDICTS_QUEUED) {
+	if (rv == AUTH_CACHE_QUEUED) {
 		q->state = INQUIRY_QUEUED;
 		q->until_ms = clock_ms() + a->timeout_ms;
 	} else {
@@ -779,7 +780,7 @@ static int start_inquiry(struct inquiry *q, const struct auth_request *request)
 	if (is_ready)
 		return 0;
 	end_transfer(q);
-	verdicts_answer(a->verdicts, &q->id, AUTH_FAILED, clock_ms());
+	auth_cache_answer(a->auth_cache, &q->id, AUTH_FAILED, clock_ms());
 	return UV_ENOMEM;
 }
 
@@ -798,9 +799,9 @@ static void on_queue_timer(uv_timer_t *timer)
 		struct inquiry *q = CONTAINER_OF(it, struct inquiry, link);
 		if (q->until_ms > now)
 			break;
-		if (!verdicts_expire(a->verdicts, &q->id))
+		if (!auth_cache_expire(a->auth_cache, &q->id))
 			continue;
-		q->verdict = AUTH_BUSY;
+		q->answer = AUTH_BUSY;
 		release_inquiry(q);
 	}
 	call_back(a);
@@ -832,14 +833,14 @@ static void take_check_turn(struct inquiry *q)
 	struct auth *a = q->auth;
 
 	if (list_is_empty(&q->checks) &&
-	    verdicts_give_up(a->verdicts, &q->id)) {
+	    auth_cache_give_up(a->auth_cache, &q->id)) {
 		drop_inquiry(q);
 		return;
 	}
 	make_transfer_room(a);
 	if (is_turn_too_late(q)) {
-		q->verdict = AUTH_BUSY;
-		verdicts_answer(a->verdicts, &q->id, AUTH_BUSY, clock_ms());
+		q->answer = AUTH_BUSY;
+		auth_cache_answer(a->auth_cache, &q->id, AUTH_BUSY, clock_ms());
 	} else if (start_transfer(q)) {
 		move(q, INQUIRY_ASKING);
 		return;
@@ -852,8 +853,8 @@ static void take_check_turn(struct inquiry *q)
 
 void auth_take_note(struct auth *a, struct mailbox_note *note)
 {
-	struct verdicts_note *n =
-		CONTAINER_OF(note, struct verdicts_note, note);
+	struct auth_cache_note *n =
+		CONTAINER_OF(note, struct auth_cache_note, note);
 	struct inquiry *q;
 
 	CHECK_ON_THREAD(a->owner);
@@ -861,7 +862,7 @@ void auth_take_note(struct auth *a, struct mailbox_note *note)
 	CHECK(q != NULL &&
 	      q->state == (n->is_turn ? INQUIRY_QUEUED : INQUIRY_WAITING));
 	bool is_turn = n->is_turn;
-	q->verdict = n->verdict;
+	q->answer = n->answer;
 	free(n);
 	if (is_turn) {
 		take_check_turn(q);
@@ -874,7 +875,7 @@ void auth_take_note(struct auth *a, struct mailbox_note *note)
 /* --- a check -------------------------------------------------------------- */
 
 /* Returns 0 and `*out`, or what auth_check_start() does. */
-static int inquire(struct auth *a, const struct verdicts_id *id,
+static int inquire(struct auth *a, const struct auth_cache_id *id,
 		   const struct auth_request *request, struct inquiry **out)
 {
 	struct inquiry *q = calloc(1, sizeof(*q));
@@ -905,7 +906,7 @@ static int inquire(struct auth *a, const struct verdicts_id *id,
 int auth_check_start(struct auth *a, const struct auth_request *request,
 		     auth_cb cb, void *user, struct auth_check **out)
 {
-	struct verdicts_id id = id_of(request);
+	struct auth_cache_id id = id_of(request);
 	struct auth_check *c;
 	struct inquiry *q;
 	bool is_shared;
@@ -976,8 +977,8 @@ void auth_check_cancel(struct auth_check *check)
 		return;
 	/* One that waits is needed until its note has come. */
 	if ((q->state == INQUIRY_ASKING &&
-	     verdicts_give_up(q->auth->verdicts, &q->id)) ||
+	     auth_cache_give_up(q->auth->auth_cache, &q->id)) ||
 	    (q->state == INQUIRY_QUEUED &&
-	     verdicts_leave_queue(q->auth->verdicts, &q->id)))
+	     auth_cache_leave_queue(q->auth->auth_cache, &q->id)))
 		drop_inquiry(q);
 }

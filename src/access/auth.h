@@ -3,7 +3,7 @@
  * libcurl's multi interface on the worker's own loop: it never blocks the loop,
  * whatever the authority does. One `struct auth` a worker. What several clients
  * want to know at one time is asked once in the process, whichever worker they
- * are on (verdicts.h).
+ * are on (auth_cache.h).
  * Threads: the loop's thread for everything, auth_open() and callbacks
  * included. The process ignores SIGPIPE (TLS writes without MSG_NOSIGNAL). */
 #ifndef ISIMUD_ACCESS_AUTH_H
@@ -13,7 +13,7 @@
 
 #include <uv.h>
 
-#include "access/verdicts.h"
+#include "access/auth_cache.h"
 #include "base/span.h"
 #include "topics/mailbox.h"
 
@@ -29,7 +29,7 @@ struct auth_check; /* one client's check. Owner: the loop's thread */
  * auth_take_note(), never from inside auth_check_start(). The check is gone
  * from here on. The callback may start and cancel checks, and close. `user` is
  * what auth_check_start() was given. */
-typedef void (*auth_cb)(void *user, enum auth_verdict verdict);
+typedef void (*auth_cb)(void *user, enum auth_answer answer);
 
 struct auth_options {
 	const char *url;     /* http or https; borrowed for life */
@@ -38,9 +38,9 @@ struct auth_options {
 	unsigned kept_max;   /* > 0; connections kept while no check needs
 			      * them; a response that nobody waits for gives way
 			      * beyond. The limit on checks under way is that of
-			      * `verdicts`. */
-	struct verdicts *verdicts; /* borrowed for life */
-	unsigned worker;           /* the index of its mailbox in `verdicts` */
+			      * `auth_cache`. */
+	struct auth_cache *auth_cache; /* borrowed for life */
+	unsigned worker; /* the index of its mailbox in `auth_cache` */
 };
 
 /* Whether libcurl takes `url` as an absolute http or https URL. */
@@ -73,7 +73,7 @@ struct auth_request {
 /* Wants to know whether the client of `request` may subscribe. Checks whose
  * token, cookie and key_uri are the same, byte for byte, and that overlap, on
  * whatever workers, are one request, which tells what the first of them was
- * given; and a yes may be remembered (verdicts.h).
+ * given; and a yes may be remembered (auth_cache.h).
  *
  * The request is GET url with an empty body. The status code decides as soon as
  * it is certain (the final head has come); what follows is never waited for,
@@ -98,7 +98,7 @@ void auth_visit(struct auth *a, bool (*visit)(void *user));
  * last check that waits for it, in the process. */
 void auth_check_cancel(struct auth_check *check);
 
-/* Takes a note that the worker has found in its mail, a struct verdicts_note:
+/* Takes a note that the worker has found in its mail, a struct auth_cache_note:
  * calls back whoever waited for it. */
 void auth_take_note(struct auth *a, struct mailbox_note *note);
 

@@ -1,7 +1,7 @@
 /* rotation.c - two looks that agree, then reading. */
 #include "access/rotation.h"
 
-#include "access/secret.h"
+#include "access/password.h"
 #include "base/log.h"
 
 #include <sys/stat.h>
@@ -36,7 +36,7 @@ static bool read_file(struct rotation *r, const struct config *c,
 		      const struct rotation_stamp *stamp,
 		      char error[static CONFIG_ERROR_MAX])
 {
-	if (secret_load(c, error) != 0)
+	if (password_load(c, error) != 0)
 		return false;
 	r->read = *stamp;
 	r->has_read = true;
@@ -49,7 +49,7 @@ static bool read_file(struct rotation *r, const struct config *c,
 void rotation_look(struct rotation *r, const struct config *c)
 {
 	char error[CONFIG_ERROR_MAX];
-	unsigned before = secret_generation();
+	unsigned before = password_generation();
 
 	if (c->password_file == NULL)
 		return;
@@ -61,7 +61,7 @@ void rotation_look(struct rotation *r, const struct config *c)
 	if (!is_quiet || is_read)
 		return;
 	if (read_file(r, c, &now, error)) {
-		if (secret_generation() != before)
+		if (password_generation() != before)
 			log_event(LOG_INFO, "password_read", LOG_NO_FIELDS,
 				  "PASSWORD_FILE has changed, and was read "
 				  "again");

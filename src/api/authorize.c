@@ -1,7 +1,7 @@
 /* authorize.c - who may subscribe: tokens, and what AUTH_URL says of them.
  *
  * The request stays there until it is answered, so while the authority is being
- * asked nothing is kept of it: its plan is read again when the answer comes.
+ * asked nothing is kept of it: its query is read again when the answer comes.
  */
 #include "api/private.h"
 #include "base/memory.h"
@@ -69,7 +69,7 @@ static int write_topic_uri(struct routes *r, const struct topic_key *key,
 	return rv != 0 ? rv : add_host(r, host);
 }
 
-static void on_verdict(void *user, enum auth_verdict verdict);
+static void on_answer(void *user, enum auth_answer answer);
 
 /* Finds whose check it is: `peer` receives the address. What an open WebSocket
  * asks for comes from where its handshake came. An authority may decide by the
@@ -105,7 +105,7 @@ static int start_check(struct routes *r, struct conn *c,
 	request->method = SPAN("GET");
 	request->uri = (struct span){r->uri.bytes, r->uri.len};
 	request->key_uri = (struct span){r->key_uri.bytes, r->key_uri.len};
-	int rv = auth_check_start(r->auth, request, on_verdict, c,
+	int rv = auth_check_start(r->auth, request, on_answer, c,
 				  &session->check);
 	if (rv == UV_EALREADY)
 		stats_add(routes_stats(r), STATS_auth_known, 1);
@@ -131,9 +131,9 @@ int routes_keep_credentials(struct routes *r, struct conn *c,
 
 	if (session == NULL)
 		return UV_ENOMEM;
-	int rv = routes_keep(r->plan.token, &session->token);
+	int rv = routes_keep(r->sub_query.token, &session->token);
 	if (rv == 0)
-		rv = routes_keep(r->plan.cookie, &session->cookie);
+		rv = routes_keep(r->sub_query.cookie, &session->cookie);
 	if (rv == 0)
 		rv = routes_keep(request->fields[HTTP_HOST], &session->host);
 	session->scheme = routes_find_scheme(c);
@@ -147,7 +147,7 @@ int routes_keep_credentials(struct routes *r, struct conn *c,
 static void refuse_check(struct routes *r, struct conn *c, int error)
 {
 	if (error == UV_EBUSY)
-		routes_refuse_by_verdict(r, c, AUTH_BUSY);
+		routes_refuse_by_answer(r, c, AUTH_BUSY);
 	else
 		routes_fail_for_now(r, c, routes_no_memory);
 }
@@ -157,17 +157,17 @@ static int check_next(struct routes *r, struct conn *c,
 		      const struct http_request *request)
 {
 	struct session *session = routes_session(c);
-	struct auth_request asked = {.token = r->plan.token,
-				     .cookie = r->plan.cookie,
+	struct auth_request asked = {.token = r->sub_query.token,
+				     .cookie = r->sub_query.cookie,
 				     .host = request->fields[HTTP_HOST]};
 	int rv;
 
 	if (session == NULL)
 		return UV_ENOMEM;
-	if (routes_asks_per_topic(r) && r->plan.topics_count > 0) {
+	if (routes_asks_per_topic(r) && r->sub_query.topics_count > 0) {
 		struct topic_key key = {
-			r->plan.publisher,
-			r->plan.topics[session->topics_allowed]};
+			r->sub_query.publisher,
+			r->sub_query.topics[session->topics_allowed]};
 		rv = write_topic_uri(r, &key, asked.host);
 	} else {
 		rv = write_uris(r, request);
@@ -180,8 +180,8 @@ static bool is_all_allowed(struct routes *r, struct conn *c)
 {
 	struct session *session = routes_session(c);
 
-	return !routes_asks_per_topic(r) || r->plan.topics_count == 0 ||
-	       ++session->topics_allowed == r->plan.topics_count;
+	return !routes_asks_per_topic(r) || r->sub_query.topics_count == 0 ||
+	       ++session->topics_allowed == r->sub_query.topics_count;
 }
 
 /* Asks until all is allowed, or an answer has to be waited for. */
@@ -193,7 +193,7 @@ static void ask_all(struct routes *r, struct conn *c,
 		int rv = check_next(r, c, request);
 		if (rv == 0) {
 			routes_session_of(c)->next.allowed = on_allowed;
-			return; /* on_verdict() goes on */
+			return; /* on_answer() goes on */
 		}
 		if (rv != UV_EALREADY) {
 			refuse_check(r, c, rv);
@@ -206,17 +206,17 @@ static void ask_all(struct routes *r, struct conn *c,
 	}
 }
 
-static void on_handshake_verdict(struct routes *r, struct conn *c,
-				 enum auth_verdict verdict)
+static void on_handshake_answer(struct routes *r, struct conn *c,
+				enum auth_answer answer)
 {
 	const struct http_request *request = conn_request(c);
 	routes_request_cb on_allowed = routes_session_of(c)->next.allowed;
-	/* Another client's plan may have been read since. */
+	/* Another client's query may have been read since. */
 	const char *wrong;
-	int rv = routes_read_plan(r, request, &wrong);
+	int rv = routes_read_sub_query(r, request, &wrong);
 
-	if (verdict != AUTH_YES)
-		routes_refuse_by_verdict(r, c, verdict);
+	if (answer != AUTH_YES)
+		routes_refuse_by_answer(r, c, answer);
 	else if (rv != 0)
 		routes_fail_for_now(r, c, routes_no_memory); /* by now */
 	else if (is_all_allowed(r, c))
@@ -234,7 +234,7 @@ static bool look_at(void *user)
 	struct conn *c = user;
 
 	if (conn_has_hung_up(c))
-		conn_end_later(c, ENDING_peer_gone);
+		conn_end_later(c, CLOSE_REASON_peer_gone);
 	return uv_hrtime() < look_until_ns;
 }
 
@@ -252,7 +252,8 @@ void routes_authorize(struct routes *r, struct conn *c,
 {
 	if (r->auth == NULL)
 		on_allowed(r, c, request);
-	else if (r->plan.token.bytes == NULL && r->plan.cookie.bytes == NULL)
+	else if (r->sub_query.token.bytes == NULL &&
+		 r->sub_query.cookie.bytes == NULL)
 		routes_refuse_unnamed(c);
 	else
 		ask_all(r, c, request, on_allowed);
@@ -291,9 +292,8 @@ enum routes_check routes_check_topic(struct routes *r, struct conn *c,
 	return rv == UV_EBUSY ? ROUTES_BUSY : ROUTES_NO_MEMORY;
 }
 
-static void on_message_verdict(struct routes *r, struct conn *c,
-			       struct session *session,
-			       enum auth_verdict verdict)
+static void on_message_answer(struct routes *r, struct conn *c,
+			      struct session *session, enum auth_answer answer)
 {
 	struct buf waiting = session->waiting;
 	struct span message = {waiting.bytes, waiting.len};
@@ -302,19 +302,19 @@ static void on_message_verdict(struct routes *r, struct conn *c,
 	session->waiting = (struct buf){0};
 	memory_credit(waiting.cap);
 	conn_resume(c);
-	session->next.checked(r, c, message, verdict);
+	session->next.checked(r, c, message, answer);
 	buf_fini(&waiting);
 }
 
 /* The worker that asked for others, too, may have ended before them. */
-static bool failed_by_our_end(const struct routes *r, enum auth_verdict verdict)
+static bool failed_by_our_end(const struct routes *r, enum auth_answer answer)
 {
-	return verdict == AUTH_FAILED &&
+	return answer == AUTH_FAILED &&
 	       atomic_load_explicit(&r->worker->shared->is_draining,
 				    memory_order_relaxed);
 }
 
-static void on_verdict(void *user, enum auth_verdict verdict)
+static void on_answer(void *user, enum auth_answer answer)
 {
 	static const enum stats_counter counters[] = {
 		[AUTH_YES] = STATS_auth_yes,
@@ -330,13 +330,13 @@ static void on_verdict(void *user, enum auth_verdict verdict)
 	struct routes *r = routes_of(c);
 
 	session->check = NULL;
-	stats_add(routes_stats(r), counters[verdict], 1);
+	stats_add(routes_stats(r), counters[answer], 1);
 	histogram_add(&routes_stats(r)->auth,
 		      (uv_hrtime() - session->check_from_ns) / 1000, 1);
-	if (failed_by_our_end(r, verdict))
-		conn_end(c, ENDING_going_away, NULL);
+	if (failed_by_our_end(r, answer))
+		conn_end(c, CLOSE_REASON_going_away, NULL);
 	else if (conn_state(c) == CONN_PENDING)
-		on_handshake_verdict(r, c, verdict);
+		on_handshake_answer(r, c, answer);
 	else
-		on_message_verdict(r, c, session, verdict);
+		on_message_answer(r, c, session, answer);
 }

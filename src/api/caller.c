@@ -1,7 +1,7 @@
 /* caller.c - who sends the request being answered: its address and scheme, and
  * the credentials of a publisher. */
 #include "access/guesses.h"
-#include "access/secret.h"
+#include "access/password.h"
 #include "api/private.h"
 #include "base/utf8.h"
 
@@ -40,7 +40,7 @@ const char *routes_find_scheme(struct conn *c)
 
 /* What the request being answered is about, as far as its head says: the
  * publisher and topic of GET /sub's query, the topic of /pub/TOPIC. Another
- * client's plan may have been read since its own was. */
+ * client's query may have been read since its own was. */
 static struct topic_key subject_of(struct routes *r,
 				   const struct http_request *request)
 {
@@ -50,11 +50,11 @@ static struct topic_key subject_of(struct routes *r,
 	const char *wrong;
 
 	if (span_equal(path, SPAN("/sub"))) {
-		if (routes_read_plan(r, request, &wrong) != 0)
+		if (routes_read_sub_query(r, request, &wrong) != 0)
 			return about;
-		about.publisher = r->plan.publisher;
-		if (r->plan.topics_count > 0)
-			about.name = r->plan.topics[0];
+		about.publisher = r->sub_query.publisher;
+		if (r->sub_query.topics_count > 0)
+			about.name = r->sub_query.topics[0];
 	} else if (path.len > folder.len &&
 		   memcmp(path.bytes, folder.bytes, folder.len) == 0) {
 		struct span name = {path.bytes + folder.len,
@@ -95,12 +95,12 @@ void routes_log_unnamed(struct conn *c)
 			   "it shows no credentials");
 }
 
-bool routes_close_v1(struct conn *c, enum ending ending, const char *reason)
+bool routes_close_v1(struct conn *c, enum close_reason why, const char *reason)
 {
-	if (routes_kind_of(conn_request(c)) != PLAN_V1)
+	if (routes_kind_of(conn_request(c)) != SUB_V1)
 		return false;
 	conn_upgrade(c, SPAN(ROUTES_SUBPROTOCOL));
-	conn_end(c, ending, reason);
+	conn_end(c, why, reason);
 	conn_leave_place(c);
 	return true;
 }
@@ -148,7 +148,7 @@ void routes_refuse_password(struct routes *r, struct conn *c,
 	stats_add(routes_stats(r), STATS_password_wrong, 1);
 	routes_log_refusal(c, &limit, publisher, "the password is wrong");
 	if (count <= GUESSES_FREE && conn_state(c) == CONN_PENDING &&
-	    routes_close_v1(c, ENDING_unauthorized, "Wrong credentials"))
+	    routes_close_v1(c, CLOSE_REASON_unauthorized, "Wrong credentials"))
 		return;
 	if (count <= GUESSES_FREE) {
 		conn_respond_error(c, 401, "Wrong credentials",
@@ -173,7 +173,7 @@ bool routes_check_password(struct routes *r, struct conn *c, int missing)
 
 	if (!routes_read_credentials(r, c, missing, &publisher, &password))
 		return false;
-	if (secret_matches_again(&r->password, password)) {
+	if (password_matches_again(&r->password, password)) {
 		conn_trust(c);
 		return true;
 	}

@@ -318,7 +318,7 @@ static bool is_origin_refused(const struct routes *r, const struct route *route,
 		return false;
 	return !route->closes_v1_by_origin ||
 	       request->method != HTTP_METHOD_GET ||
-	       routes_kind_of(request) != PLAN_V1;
+	       routes_kind_of(request) != SUB_V1;
 }
 
 /* --- requests ----------------------------------------------------------- */

@@ -2,7 +2,7 @@
 #include "api/private.h"
 #include "base/memory.h"
 #include "stats/metrics.h"
-#include "topics/receipts.h"
+#include "topics/idempotency.h"
 
 #include <stdio.h>
 
@@ -82,11 +82,11 @@ void routes_show_metrics(struct routes *r, struct conn *c,
 		.history_bytes = registry_history_bytes(shared->registry),
 		.replay_bytes = registry_replay_bytes(shared->registry),
 		.forms_bytes = message_kept_forms(),
-		.receipts_count = receipts_count(shared->receipts),
-		.receipts_bytes = receipts_bytes(shared->receipts),
-		.auth_asked = verdicts_asked(shared->verdicts),
-		.auth_queued = verdicts_queued(shared->verdicts),
-		.auth_kept = verdicts_kept(shared->verdicts),
+		.idempotency_count = idempotency_count(shared->idempotency),
+		.idempotency_bytes = idempotency_bytes(shared->idempotency),
+		.auth_asked = auth_cache_asked(shared->auth_cache),
+		.auth_queued = auth_cache_queued(shared->auth_cache),
+		.auth_kept = auth_cache_kept(shared->auth_cache),
 		.memory_used = memory_used(),
 		.memory_limit = memory_limit(),
 		.memory_resident = memory_resident(),

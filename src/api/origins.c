@@ -44,7 +44,7 @@ void routes_refuse_origin(struct routes *r, struct conn *c)
 	routes_log_refusal(c, &limit, (struct span){0},
 			   "the origin is not in ALLOWED_ORIGINS");
 	if (conn_state(c) == CONN_PENDING &&
-	    routes_close_v1(c, ENDING_denied, "Origin is not allowed"))
+	    routes_close_v1(c, CLOSE_REASON_denied, "Origin is not allowed"))
 		return;
 	conn_respond_error(c, 403, "Origin is not allowed", NULL);
 }

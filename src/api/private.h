@@ -10,11 +10,11 @@
  * status.c     GET /status
  * web.c        GET /isimud.js, the console
  * subscribe.c  GET /sub: the start of it
- * plan.c       GET /sub: what it asks for
+ * sub_query.c       GET /sub: what it asks for
  * authorize.c  who may subscribe
  * refuse.c     GET /sub that can't be served
  * client.c     what is kept of a client
- * session.c    isimud.v1
+ * v1_session.c    isimud.v1
  * raw.c        the original's protocol
  * replicate.c  publishing by way of the log
  * wait.c       clients that are ahead of this node
@@ -24,13 +24,13 @@
 #define ISIMUD_API_PRIVATE_H
 
 #include "access/auth.h"
-#include "access/secret.h"
+#include "access/password.h"
 #include "api/routes.h"
 #include "base/name.h"
 #include "cluster/bus.h"
 #include "codec/cursor.h"
-#include "codec/envelope.h"
 #include "codec/json/json.h"
+#include "codec/v1_codec.h"
 #include "config/config.h"
 #include "fanout/subscribers.h"
 
@@ -40,14 +40,14 @@
 struct routes;
 
 /* In which protocol GET /sub is asked for. */
-enum plan_kind {
-	PLAN_STREAM,
-	PLAN_RAW, /* a WebSocket, without a subprotocol of ours */
-	PLAN_V1,  /* a WebSocket that speaks isimud.v1 */
+enum sub_kind {
+	SUB_STREAM,
+	SUB_RAW, /* a WebSocket, without a subprotocol of ours */
+	SUB_V1,  /* a WebSocket that speaks isimud.v1 */
 };
 
 /* Where a client goes on. */
-struct plan_resume {
+struct sub_resume {
 	bool is_wanted;
 	bool is_foreign; /* an id of another epoch was among those it named */
 	uint64_t epoch;
@@ -56,14 +56,14 @@ struct plan_resume {
 
 /* What a GET /sub asks for, by its query and its fields. It lies in
  * `routes.query` and in the request, and so is good until the next is read. */
-struct plan {
-	enum plan_kind kind;
+struct sub_query {
+	enum sub_kind kind;
 	struct span publisher; /* absent: no topic is named */
 	struct span topics[CURSOR_PARTS_MAX];
 	unsigned topics_count;
 	bool has_last;
 	uint32_t last; /* so many of the history, where it is not exact */
-	struct plan_resume resume;
+	struct sub_resume resume;
 	bool has_envelopes;
 	struct span token;  /* absent: it shows none */
 	struct span cookie; /* absent: none, or AUTH_COOKIE is off */
@@ -90,25 +90,24 @@ struct routes {
 	 * client's turn may come while one sends its content. */
 	const struct conn *credentials_of;
 	struct span username;
-	struct secret_memory password;
+	struct password_memory password;
 	struct buf query;
 	struct buf uri;
 	struct buf key_uri;
 	struct buf record; /* what goes to the log */
 	struct list waits; /* clients that are ahead of this node, by link */
 	uv_timer_t *look;  /* for those; NULL without a cluster */
-	struct plan plan;
+	struct sub_query sub_query;
 	struct json_publications publications;
 	struct json_subscription subscription;
-	struct envelope_command command;
+	struct v1_command command;
 };
 
 /* Who goes on once something was waited for. */
 typedef void (*routes_request_cb)(struct routes *r, struct conn *c,
 				  const struct http_request *request);
 typedef void (*routes_checked_cb)(struct routes *r, struct conn *c,
-				  struct span message,
-				  enum auth_verdict verdict);
+				  struct span message, enum auth_answer answer);
 typedef void (*routes_published_cb)(struct routes *r, struct conn *c,
 				    const struct bus_request *q);
 
@@ -156,7 +155,7 @@ struct session {
 	/* Who publishes by isimud.v1: the handshake had its credentials. Heap;
 	 * absent: nobody may. */
 	struct span publisher;
-	unsigned secret; /* the password that it had: secret_match() */
+	unsigned password; /* the password that it had: password_match() */
 
 	/* Subscriptions of isimud.v1 beside client.only, each on the heap: see
 	 * routes_free_subscriber(). */
@@ -280,7 +279,8 @@ const char *routes_find_scheme(struct conn *c);
 
 /* Logs, rate-limited by `limit`, that the request being answered was refused:
  * event, address, worker, path, and the publisher and topic that it is about.
- * `publisher`: who it says it is, or absent. Overwrites r->plan and r->uri. */
+ * `publisher`: who it says it is, or absent. Overwrites r->sub_query and
+ * r->uri. */
 void routes_log_refusal(struct conn *c, struct log_limit *limit,
 			struct span publisher, const char *why);
 
@@ -291,7 +291,7 @@ void routes_log_unnamed(struct conn *c);
  * passed, so that a page sees why: accepts it and closes; it has no place among
  * subscribers meanwhile. `reason` NULL: that of `ending`. Returns false, with
  * nothing done, for any other client. */
-bool routes_close_v1(struct conn *c, enum ending ending, const char *reason);
+bool routes_close_v1(struct conn *c, enum close_reason why, const char *reason);
 
 /* Answers a wrong password, 401 (a client of isimud.v1: Close, 4401), and logs
  * it. An address that has presented too many (guesses.h) is answered late, by
@@ -337,7 +337,7 @@ int routes_publish_one(struct routes *r, const struct topic_key *key,
  * `on_published` is called with its answer later, if the client is still there;
  * UV_E2BIG, UV_ENOTCONN or UV_ENOBUFS (bus.h), or UV_ENOMEM. */
 int routes_replicate(struct routes *r, struct conn *c, const struct batch *b,
-		     const struct receipts_request *key,
+		     const struct idempotency_request *key,
 		     routes_published_cb on_published);
 
 /* The bus is done with a request. */
@@ -403,15 +403,15 @@ void routes_free_subscriber(struct subscriber *s);
 /* The same, and all else there is of the client. */
 void routes_forget(struct routes *r, struct conn *c);
 
-/* plan.c */
+/* sub_query.c */
 
 /* In which protocol a GET /sub is asked for. */
-enum plan_kind routes_kind_of(const struct http_request *request);
+enum sub_kind routes_kind_of(const struct http_request *request);
 
-/* Reads what a GET /sub asks for into r->plan. Returns 0; UV_EINVAL and
+/* Reads what a GET /sub asks for into r->sub_query. Returns 0; UV_EINVAL and
  * `*wrong`, a text for the client; or UV_ENOMEM. */
-int routes_read_plan(struct routes *r, const struct http_request *request,
-		     const char **wrong);
+int routes_read_sub_query(struct routes *r, const struct http_request *request,
+			  const char **wrong);
 extern const char routes_no_memory[]; /* the text for that */
 
 /* subscribe.c */
@@ -445,8 +445,8 @@ void routes_fail_for_now(struct routes *r, struct conn *c, const char *why);
 void routes_refuse_unnamed(struct conn *c);
 
 /* The authority has not said yes. */
-void routes_refuse_by_verdict(struct routes *r, struct conn *c,
-			      enum auth_verdict verdict);
+void routes_refuse_by_answer(struct routes *r, struct conn *c,
+			     enum auth_answer answer);
 
 /* The process ends. Answers an event stream; returns false for any other
  * request. */
@@ -457,8 +457,8 @@ bool routes_refuse_at_the_end(struct routes *r, struct conn *c);
 /* Whether each subscription is asked about by itself. */
 bool routes_asks_per_topic(const struct routes *r);
 
-/* Asks whether the client may have what r->plan says, which is read again then:
- * `on_allowed` follows, now or later, or it is answered. */
+/* Asks whether the client may have what r->sub_query says, which is read again
+ * then: `on_allowed` follows, now or later, or it is answered. */
 void routes_authorize(struct routes *r, struct conn *c,
 		      const struct http_request *request,
 		      routes_request_cb on_allowed);
@@ -489,9 +489,9 @@ enum routes_check routes_check_topic(struct routes *r, struct conn *c,
 				     struct span message,
 				     routes_checked_cb on_checked);
 
-/* session.c: isimud.v1 */
+/* v1_session.c: isimud.v1 */
 
-/* Subscribes to the topics of r->plan, each answered as a command is. */
+/* Subscribes to the topics of r->sub_query, each answered as a command is. */
 void routes_start_session(struct routes *r, struct conn *c);
 void routes_on_command(struct routes *r, struct conn *c, struct span message);
 

@@ -4,7 +4,7 @@
 #include "base/utf8.h"
 #include "server/apply.h"
 #include "server/relief.h"
-#include "topics/receipts.h"
+#include "topics/idempotency.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -322,7 +322,7 @@ static void repeat(struct routes *r, struct conn *c)
 	answer_receipts(r, c, true);
 }
 
-/* What receipts_begin() has found. */
+/* What idempotency_begin() has found. */
 static void answer_found(struct routes *r, struct conn *c, int found)
 {
 	if (found == UV_EEXIST)
@@ -336,14 +336,14 @@ static void answer_found(struct routes *r, struct conn *c, int found)
 }
 
 static bool answer_repeated(struct routes *r, struct conn *c,
-			    const struct receipts_request *key)
+			    const struct idempotency_request *key)
 {
-	struct receipts *receipts = r->worker->shared->receipts;
+	struct idempotency *idempotency = r->worker->shared->idempotency;
 	uint64_t now_ms = uv_hrtime() / 1000000;
-	int rv = receipts_begin(receipts, key, now_ms, 0, &r->page);
+	int rv = idempotency_begin(idempotency, key, now_ms, 0, &r->page);
 
 	if (rv == 0)
-		receipts_end(receipts, key, now_ms, (struct span){0});
+		idempotency_end(idempotency, key, now_ms, (struct span){0});
 	else
 		answer_found(r, c, rv);
 	return rv != 0;
@@ -387,7 +387,7 @@ static void on_request_published(struct routes *r, struct conn *c,
 					   NULL);
 		break;
 	case BUS_REPEATED: {
-		struct receipts_request key;
+		struct idempotency_request key;
 		memcpy(key.id, q->id, sizeof key.id);
 		memcpy(key.content, q->content, sizeof key.content);
 		if (!answer_repeated(r, c, &key))
@@ -406,7 +406,7 @@ static void on_request_published(struct routes *r, struct conn *c,
 /* The log has it first. */
 static void respond_later(struct routes *r, struct conn *c,
 			  const struct batch *b,
-			  const struct receipts_request *key)
+			  const struct idempotency_request *key)
 {
 	switch (routes_replicate(r, c, b, key, on_request_published)) {
 	case 0:
@@ -449,21 +449,21 @@ static void publish_once(struct routes *r, struct conn *c,
 			 const struct http_request *request,
 			 const struct batch *b)
 {
-	struct receipts *receipts = r->worker->shared->receipts;
-	struct receipts_request id;
+	struct idempotency *idempotency = r->worker->shared->idempotency;
+	struct idempotency_request id;
 	uint64_t now_ms = uv_hrtime() / 1000000;
 
-	receipts_identify(&id, b->publisher,
-			  request->fields[HTTP_IDEMPOTENCY_KEY],
-			  target_of(request), request->content);
-	int rv = receipts_begin(receipts, &id, now_ms,
-				receipt_list_max(b->count), &r->page);
+	idempotency_identify(&id, b->publisher,
+			     request->fields[HTTP_IDEMPOTENCY_KEY],
+			     target_of(request), request->content);
+	int rv = idempotency_begin(idempotency, &id, now_ms,
+				   receipt_list_max(b->count), &r->page);
 	if (rv != 0) {
 		answer_found(r, c, rv);
 		return;
 	}
 	if (goes_to_log(r, b)) {
-		receipts_end(receipts, &id, now_ms, (struct span){0});
+		idempotency_end(idempotency, &id, now_ms, (struct span){0});
 		/* Without receipts the log must not know it again, either. */
 		respond_later(r, c, b,
 			      routes_config(r)->idempotency_ttl_ms > 0 ? &id
@@ -472,8 +472,8 @@ static void publish_once(struct routes *r, struct conn *c,
 	}
 	rv = publish_all(r, b);
 	struct span receipt = {r->page.bytes, r->page.len};
-	receipts_end(receipts, &id, now_ms,
-		     rv == 0 ? receipt : (struct span){0});
+	idempotency_end(idempotency, &id, now_ms,
+			rv == 0 ? receipt : (struct span){0});
 	answer_outcome(r, c, rv);
 }
 

@@ -16,7 +16,9 @@ static void subscribe_raw(struct routes *r, struct conn *c,
 					   key, NULL, NULL)
 			 : UV_ENOMEM;
 	if (rv != 0) {
-		conn_end(c, rv == UV_EAGAIN ? ENDING_busy : ENDING_no_memory,
+		conn_end(c,
+			 rv == UV_EAGAIN ? CLOSE_REASON_busy
+					 : CLOSE_REASON_no_memory,
 			 NULL);
 		return;
 	}
@@ -32,9 +34,10 @@ static bool read_raw(struct routes *r, struct conn *c, struct span message,
 
 	if (status != 0)
 		conn_end(c,
-			 status == 500 ? ENDING_no_memory
-			 : status == 400 && !error.is_too_deep ? ENDING_bad_data
-							       : ENDING_policy,
+			 status == 500 ? CLOSE_REASON_no_memory
+			 : status == 400 && !error.is_too_deep
+				 ? CLOSE_REASON_bad_data
+				 : CLOSE_REASON_policy,
 			 error.text);
 	*key = (struct topic_key){r->subscription.publisher,
 				  r->subscription.topic};
@@ -42,27 +45,27 @@ static bool read_raw(struct routes *r, struct conn *c, struct span message,
 }
 
 static void on_raw_checked(struct routes *r, struct conn *c,
-			   struct span message, enum auth_verdict verdict)
+			   struct span message, enum auth_answer answer)
 {
 	struct topic_key key;
 
-	switch (verdict) {
+	switch (answer) {
 	case AUTH_YES:
 		if (read_raw(r, c, message, &key))
 			subscribe_raw(r, c, &key);
 		break;
 	case AUTH_NO:
 	case AUTH_FORBIDDEN:
-		conn_end(c, ENDING_forbidden, NULL);
+		conn_end(c, CLOSE_REASON_forbidden, NULL);
 		break;
 	case AUTH_AWAY:
-		conn_end(c, ENDING_auth_away, NULL);
+		conn_end(c, CLOSE_REASON_auth_away, NULL);
 		break;
 	case AUTH_FAILED:
-		conn_end(c, ENDING_auth_failed, NULL);
+		conn_end(c, CLOSE_REASON_auth_failed, NULL);
 		break;
 	case AUTH_BUSY:
-		conn_end(c, ENDING_busy, NULL);
+		conn_end(c, CLOSE_REASON_busy, NULL);
 		break;
 	}
 }
@@ -75,7 +78,7 @@ void routes_on_raw_message(struct routes *r, struct conn *c,
 
 	if (client->only.topic != NULL ||
 	    (client->session != NULL && client->session->several_count > 0)) {
-		conn_end(c, ENDING_policy, "already subscribed");
+		conn_end(c, CLOSE_REASON_policy, "already subscribed");
 		return;
 	}
 	if (!read_raw(r, c, message, &key))
@@ -87,10 +90,10 @@ void routes_on_raw_message(struct routes *r, struct conn *c,
 	case ROUTES_CHECKING:
 		break;
 	case ROUTES_BUSY:
-		conn_end(c, ENDING_busy, NULL);
+		conn_end(c, CLOSE_REASON_busy, NULL);
 		break;
 	case ROUTES_NO_MEMORY:
-		conn_end(c, ENDING_no_memory, NULL);
+		conn_end(c, CLOSE_REASON_no_memory, NULL);
 		break;
 	}
 }

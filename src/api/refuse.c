@@ -18,7 +18,7 @@
 static bool is_event_stream(const struct http_request *request)
 {
 	return request->method == HTTP_METHOD_GET &&
-	       routes_kind_of(request) == PLAN_STREAM &&
+	       routes_kind_of(request) == SUB_STREAM &&
 	       http_accept_quality(request->fields[HTTP_ACCEPT],
 				   SPAN("text/event-stream")) > 0;
 }
@@ -39,7 +39,7 @@ static bool refuse_stream(struct routes *r, struct conn *c, const char *why)
 	if (sse_write_retry(&r->page, refused_retry_ms(r)) != 0)
 		return false;
 	conn_stream(c, (struct span){r->page.bytes, r->page.len});
-	conn_end(c, ENDING_refused, why);
+	conn_end(c, CLOSE_REASON_refused, why);
 	conn_leave_place(c);
 	return true;
 }
@@ -69,17 +69,18 @@ void routes_fail_for_now(struct routes *r, struct conn *c, const char *why)
 void routes_refuse_unnamed(struct conn *c)
 {
 	routes_log_unnamed(c);
-	if (!routes_close_v1(c, ENDING_unauthorized, "Missing credentials"))
+	if (!routes_close_v1(c, CLOSE_REASON_unauthorized,
+			     "Missing credentials"))
 		conn_respond_error(c, 400, "Missing credentials",
 				   BEARER_CHALLENGE);
 }
 
-void routes_refuse_by_verdict(struct routes *r, struct conn *c,
-			      enum auth_verdict verdict)
+void routes_refuse_by_answer(struct routes *r, struct conn *c,
+			     enum auth_answer answer)
 {
 	static struct log_limit denied = LOG_LIMIT("token_refused");
 
-	switch (verdict) {
+	switch (answer) {
 	case AUTH_YES:
 		break;
 	case AUTH_NO:
@@ -87,24 +88,25 @@ void routes_refuse_by_verdict(struct routes *r, struct conn *c,
 		routes_log_refusal(c, &denied, (struct span){0},
 				   "the authority says no");
 		if (!routes_close_v1(c,
-				     verdict == AUTH_NO ? ENDING_unauthorized
-							: ENDING_denied,
+				     answer == AUTH_NO
+					     ? CLOSE_REASON_unauthorized
+					     : CLOSE_REASON_denied,
 				     NULL))
 			conn_respond_error(c, 401, "Wrong credentials",
 					   BEARER_CHALLENGE);
 		break;
 	case AUTH_AWAY:
-		if (!routes_close_v1(c, ENDING_auth_away, NULL))
+		if (!routes_close_v1(c, CLOSE_REASON_auth_away, NULL))
 			routes_refuse_for_now(r, c,
 					      "The authority is out of order");
 		break;
 	case AUTH_BUSY:
-		if (!routes_close_v1(c, ENDING_busy, NULL))
+		if (!routes_close_v1(c, CLOSE_REASON_busy, NULL))
 			routes_refuse_for_now(
 				r, c, "Too many clients are being checked");
 		break;
 	case AUTH_FAILED:
-		if (!routes_close_v1(c, ENDING_auth_timeout, NULL))
+		if (!routes_close_v1(c, CLOSE_REASON_auth_timeout, NULL))
 			routes_fail_for_now(r, c,
 					    "The authority did not answer");
 		break;

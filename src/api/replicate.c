@@ -53,7 +53,7 @@ static int encode_batch(struct routes *r, const struct batch *b,
 }
 
 int routes_replicate(struct routes *r, struct conn *c, const struct batch *b,
-		     const struct receipts_request *key,
+		     const struct idempotency_request *key,
 		     routes_published_cb on_published)
 {
 	struct session *session = routes_session(c);

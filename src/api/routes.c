@@ -17,7 +17,7 @@
 static void on_client_message(struct conn *c, bool is_text, struct span message)
 {
 	if (!is_text)
-		conn_end(c, ENDING_binary, NULL);
+		conn_end(c, CLOSE_REASON_binary, NULL);
 	else if (conn_is_marked(c))
 		routes_on_command(routes_of(c), c, message);
 	else
@@ -122,7 +122,7 @@ static int open_auth(struct routes *r)
 		.url = config->auth_url,
 		.timeout_ms = (unsigned)config->auth_timeout_ms,
 		.kept_max = kept_checks(config),
-		.verdicts = r->worker->shared->verdicts,
+		.auth_cache = r->worker->shared->auth_cache,
 		.worker = r->worker->index};
 
 	if (config->auth_url == NULL)
@@ -148,7 +148,7 @@ static int routes_open(struct worker *w, void **state)
 	if (r == NULL)
 		return UV_ENOMEM;
 	r->worker = w;
-	int rv = secret_memory_init(&r->password);
+	int rv = password_memory_init(&r->password);
 	if (rv != 0)
 		goto err_routes;
 	rv = subscribers_init(&r->subscribers, w->shared->registry, w->index,

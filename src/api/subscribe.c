@@ -1,5 +1,5 @@
 /* subscribe.c - GET /sub: who is let in, and the start of it. */
-#include "access/secret.h"
+#include "access/password.h"
 #include "api/private.h"
 #include "base/check.h"
 #include "base/memory.h"
@@ -17,10 +17,10 @@ static bool check_protocol(const struct routes *r, struct conn *c,
 {
 	const struct span type = SPAN("text/event-stream");
 	struct span accept = request->fields[HTTP_ACCEPT];
-	bool has_topics = r->plan.topics_count > 0;
+	bool has_topics = r->sub_query.topics_count > 0;
 
 	/* With a key alone it was a handshake: a proxy has removed the rest. */
-	if (r->plan.kind != PLAN_STREAM ||
+	if (r->sub_query.kind != SUB_STREAM ||
 	    request->fields[HTTP_SEC_WEBSOCKET_KEY].bytes != NULL)
 		return conn_check_upgrade(c);
 	if (has_topics && http_accept_quality(accept, type) > 0)
@@ -57,11 +57,11 @@ static struct subscriber *make_subscribers(struct conn *c, unsigned count)
 	return session->several;
 }
 
-static void prepare(const struct plan *plan, struct subscriber *all,
+static void prepare(const struct sub_query *sub_query, struct subscriber *all,
 		    enum message_form form)
 {
-	const struct plan_resume *resume = &plan->resume;
-	unsigned count = plan->topics_count;
+	const struct sub_resume *resume = &sub_query->resume;
+	unsigned count = sub_query->topics_count;
 	bool is_event = message_forms[form].is_event;
 
 	for (unsigned i = 0; i < count; i++) {
@@ -116,9 +116,9 @@ static int tell_loss(struct routes *r, struct conn *c,
 
 	if (conn_state(c) == CONN_EVENT_STREAM)
 		return send_reset(r, c, &key, subscribers_since(s));
-	if (r->plan.has_last)
+	if (r->sub_query.has_last)
 		return 0;
-	conn_end(c, ENDING_not_resumed, NULL);
+	conn_end(c, CLOSE_REASON_not_resumed, NULL);
 	return UV_ECANCELED;
 }
 
@@ -126,14 +126,14 @@ static int tell_loss(struct routes *r, struct conn *c,
  * client being ended already. */
 static int start_one(struct routes *r, struct conn *c, struct subscriber *s)
 {
-	const struct plan_resume *resume = &r->plan.resume;
-	struct span topic = r->plan.topics[s->ordinal];
-	struct topic_key key = {r->plan.publisher, topic};
+	const struct sub_resume *resume = &r->sub_query.resume;
+	struct span topic = r->sub_query.topics[s->ordinal];
+	struct topic_key key = {r->sub_query.publisher, topic};
 	struct subscribers_resume from = {.resumes = resume->is_wanted,
 					  .epoch = resume->epoch,
 					  .after =
 						  resume->positions[s->ordinal],
-					  .last = r->plan.last};
+					  .last = r->sub_query.last};
 	bool is_exact;
 
 	int rv = subscribers_add(&r->subscribers, s, c, &key, &from, &is_exact);
@@ -150,11 +150,11 @@ void routes_on_loss(struct subscribers *all, struct subscriber *s,
 
 	if (conn_state(s->conn) == CONN_EVENT_STREAM) {
 		if (send_reset(r, s->conn, &key, to) != 0)
-			conn_end_later(s->conn, ENDING_no_memory);
+			conn_end_later(s->conn, CLOSE_REASON_no_memory);
 	} else if (message_forms[s->form].has_envelope) {
 		routes_send_gap(r, s->conn, &key, from, to);
 	} else {
-		conn_end_later(s->conn, ENDING_not_resumed);
+		conn_end_later(s->conn, CLOSE_REASON_not_resumed);
 	}
 }
 
@@ -165,11 +165,11 @@ void routes_on_reset(struct subscribers *all, struct subscriber *s)
 
 	if (conn_state(s->conn) == CONN_EVENT_STREAM) {
 		if (send_reset(r, s->conn, &key, s->since) != 0)
-			conn_end_later(s->conn, ENDING_no_memory);
+			conn_end_later(s->conn, CLOSE_REASON_no_memory);
 	} else if (message_forms[s->form].has_envelope) {
 		routes_send_reset(r, s->conn, &key, s->since);
 	} else {
-		conn_end_later(s->conn, ENDING_renewed);
+		conn_end_later(s->conn, CLOSE_REASON_renewed);
 	}
 }
 
@@ -206,22 +206,24 @@ static int send_position(struct routes *r, struct conn *c,
 	return rv;
 }
 
-/* Subscribes an open WebSocket or event stream to all topics of the plan. */
+/* Subscribes an open WebSocket or event stream to all topics of the query. */
 static void start_subscribers(struct routes *r, struct conn *c,
 			      enum message_form form)
 {
-	unsigned count = r->plan.topics_count;
+	unsigned count = r->sub_query.topics_count;
 	struct subscriber *all = make_subscribers(c, count);
 	int rv = all == NULL ? UV_ENOMEM : 0;
 
 	if (rv == 0)
-		prepare(&r->plan, all, form);
+		prepare(&r->sub_query, all, form);
 	for (unsigned i = 0; rv == 0 && i < count; i++)
 		rv = start_one(r, c, &all[i]);
 	if (rv == 0 && message_forms[form].is_event)
 		rv = send_position(r, c, all);
 	if (rv != 0 && rv != UV_ECANCELED)
-		conn_end(c, rv == UV_EAGAIN ? ENDING_busy : ENDING_no_memory,
+		conn_end(c,
+			 rv == UV_EAGAIN ? CLOSE_REASON_busy
+					 : CLOSE_REASON_no_memory,
 			 NULL);
 }
 
@@ -244,17 +246,17 @@ static void start_stream(struct routes *r, struct conn *c)
 	if (conn_state(c) == CONN_EVENT_STREAM)
 		start_subscribers(r, c,
 				  message_form_for(conn_framing(c),
-						   r->plan.has_envelopes));
+						   r->sub_query.has_envelopes));
 }
 
 /* What the client is told of the subprotocols it offered. A browser takes no
  * WebSocket that chose none of them. */
-static struct span choose_subprotocol(enum plan_kind kind,
+static struct span choose_subprotocol(enum sub_kind kind,
 				      const struct http_request *request)
 {
 	struct span offered = request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL];
 
-	if (kind == PLAN_V1)
+	if (kind == SUB_V1)
 		return SPAN(ROUTES_SUBPROTOCOL);
 	return http_list_find_prefix(offered, SPAN(ROUTES_BEARER_PREFIX));
 }
@@ -262,15 +264,15 @@ static struct span choose_subprotocol(enum plan_kind kind,
 static void start_websocket(struct routes *r, struct conn *c,
 			    const struct http_request *request)
 {
-	const struct plan *plan = &r->plan;
+	const struct sub_query *sub_query = &r->sub_query;
 
-	conn_upgrade(c, choose_subprotocol(plan->kind, request));
+	conn_upgrade(c, choose_subprotocol(sub_query->kind, request));
 	if (conn_state(c) != CONN_WEBSOCKET)
 		return;
-	if (plan->kind == PLAN_V1) {
+	if (sub_query->kind == SUB_V1) {
 		conn_mark(c);
 		routes_start_session(r, c);
-	} else if (plan->topics_count > 0) {
+	} else if (sub_query->topics_count > 0) {
 		start_subscribers(r, c,
 				  message_form_for(conn_framing(c), false));
 	}
@@ -302,13 +304,13 @@ static bool is_publisher(const struct client *client)
 	       client->session->publisher.bytes != NULL;
 }
 
-/* All is allowed: what is asked for, by r->plan, begins. */
+/* All is allowed: what is asked for, by r->sub_query, begins. */
 static void accept_client(struct routes *r, struct conn *c,
 			  const struct http_request *request)
 {
 	struct client *client = conn_user(c);
-	bool is_v1 = r->plan.kind == PLAN_V1;
-	bool subscribes_later = is_v1 || r->plan.topics_count == 0;
+	bool is_v1 = r->sub_query.kind == SUB_V1;
+	bool subscribes_later = is_v1 || r->sub_query.topics_count == 0;
 
 	/* Things may have changed while the authority was asked. */
 	if (!admit(r, c))
@@ -322,7 +324,7 @@ static void accept_client(struct routes *r, struct conn *c,
 	if (!(routes_asks_per_topic(r) && subscribes_later) &&
 	    !is_publisher(client))
 		routes_forget_session(r, client);
-	if (r->plan.kind == PLAN_STREAM)
+	if (r->sub_query.kind == SUB_STREAM)
 		start_stream(r, c);
 	else
 		start_websocket(r, c, request);
@@ -348,7 +350,7 @@ static bool read_publisher(struct routes *r, struct conn *c,
 		goto no_memory;
 	if (rv != 0 || !routes_trusts_origin(r, request))
 		return true;
-	unsigned secret = secret_match(password);
+	unsigned secret = password_match(password);
 	if (secret == 0) {
 		routes_refuse_password(r, c, publisher);
 		return false;
@@ -360,7 +362,7 @@ static bool read_publisher(struct routes *r, struct conn *c,
 	session = routes_session(c);
 	if (session == NULL || routes_keep(publisher, &copy) != 0)
 		goto no_memory;
-	session->secret = secret;
+	session->password = secret;
 	session->publisher = (struct span){copy, publisher.len};
 	return true;
 
@@ -370,12 +372,13 @@ no_memory:
 }
 
 /* The place that the client names, as far as this node may be behind it. */
-static struct routes_place place_of(const struct plan *plan)
+static struct routes_place place_of(const struct sub_query *sub_query)
 {
-	const struct plan_resume *resume = &plan->resume;
+	const struct sub_resume *resume = &sub_query->resume;
 	struct routes_place place = {.is_foreign = resume->is_foreign};
 
-	for (unsigned i = 0; resume->is_wanted && i < plan->topics_count; i++)
+	for (unsigned i = 0; resume->is_wanted && i < sub_query->topics_count;
+	     i++)
 		if (resume->positions[i] > place.highest)
 			place.highest = resume->positions[i];
 	return place;
@@ -391,7 +394,7 @@ void routes_subscribe(struct routes *r, struct conn *c,
 		return;
 	}
 	const char *wrong;
-	int rv = routes_read_plan(r, request, &wrong);
+	int rv = routes_read_sub_query(r, request, &wrong);
 
 	/* One of an earlier request, that was refused. */
 	if (!routes_is_waiting(c))
@@ -408,7 +411,7 @@ void routes_subscribe(struct routes *r, struct conn *c,
 		return;
 	if (!admit(r, c))
 		return;
-	const struct routes_place place = place_of(&r->plan);
+	const struct routes_place place = place_of(&r->sub_query);
 	switch (routes_await_log(r, c, &place, routes_subscribe)) {
 	case ROUTES_LOG_KNOWN:
 		break;
@@ -418,7 +421,7 @@ void routes_subscribe(struct routes *r, struct conn *c,
 		routes_refuse_for_now(r, c, "This node is behind the others");
 		return;
 	}
-	if (r->plan.kind == PLAN_V1 && !read_publisher(r, c, request))
+	if (r->sub_query.kind == SUB_V1 && !read_publisher(r, c, request))
 		return;
 	routes_authorize(r, c, request, accept_client);
 }

@@ -6,32 +6,33 @@
 
 #include <stdlib.h>
 
-const struct conn_ending conn_endings[ENDING_COUNT] = {
-#define ENDING_ROW(name, code, reason) {#name, code, reason},
-	ENDINGS(ENDING_ROW)
-#undef ENDING_ROW
+const struct conn_close_reason conn_close_reasons[CLOSE_REASON_COUNT] = {
+#define CLOSE_REASON_ROW(name, code, reason) {#name, code, reason},
+	CLOSE_REASONS(CLOSE_REASON_ROW)
+#undef CLOSE_REASON_ROW
 };
 
-static const enum stats_counter ending_counters[ENDING_COUNT] = {
-#define ENDING_COUNTER(name, code, reason) STATS_closed_##name,
-	ENDINGS(ENDING_COUNTER)
-#undef ENDING_COUNTER
+static const enum stats_counter close_reason_counters[CLOSE_REASON_COUNT] = {
+#define CLOSE_REASON_COUNTER(name, code, reason) STATS_closed_##name,
+	CLOSE_REASONS(CLOSE_REASON_COUNTER)
+#undef CLOSE_REASON_COUNTER
 };
 
 /* Endings that are part of normal use are not worth a line at info. */
-static bool is_ordinary(enum ending ending)
+static bool is_ordinary(enum close_reason why)
 {
-	return ending == ENDING_done || ending == ENDING_peer_gone ||
-	       ending == ENDING_peer_closed || ending == ENDING_idle_timeout ||
-	       ending == ENDING_going_away;
+	return why == CLOSE_REASON_done || why == CLOSE_REASON_peer_gone ||
+	       why == CLOSE_REASON_peer_closed ||
+	       why == CLOSE_REASON_idle_timeout ||
+	       why == CLOSE_REASON_going_away;
 }
 
-static void log_end(struct conn *c, enum ending ending)
+static void log_end(struct conn *c, enum close_reason why)
 {
 	static struct log_limit limit = LOG_LIMIT("connection_ended");
 	const struct conn_hooks *hooks = c->group->hooks;
-	enum log_level level = is_ordinary(ending) ? LOG_DEBUG : LOG_INFO;
-	unsigned code = conn_endings[ending].code;
+	enum log_level level = is_ordinary(why) ? LOG_DEBUG : LOG_INFO;
+	unsigned code = conn_close_reasons[why].code;
 	char peer[CONN_PEER_MAX];
 
 	if (!log_is_on(level) ||
@@ -39,23 +40,23 @@ static void log_end(struct conn *c, enum ending ending)
 		return;
 	conn_peer(c, peer);
 	struct log_field fields[3 + CONN_FIELDS_MAX] = {
-		log_text("reason", conn_endings[ending].name),
+		log_text("reason", conn_close_reasons[why].name),
 		code > 0 ? log_number("code", code) : log_text("code", NULL),
 		log_text("peer", peer[0] != '\0' ? peer : NULL)};
 	size_t count = 3;
 	if (hooks->describe != NULL)
 		count += hooks->describe(c, fields + count);
 	log_event(level, "connection_ended", fields, count,
-		  "ended a connection (%s): %s", conn_endings[ending].name,
-		  conn_endings[ending].reason);
+		  "ended a connection (%s): %s", conn_close_reasons[why].name,
+		  conn_close_reasons[why].reason);
 }
 
-void conn_note_end(struct conn *c, enum ending ending)
+void conn_note_end(struct conn *c, enum close_reason why)
 {
-	if (c->ending == ENDING_NONE) {
-		c->ending = (uint8_t)ending;
-		stats_add(c->group->stats, ending_counters[ending], 1);
-		log_end(c, ending);
+	if (c->why == CLOSE_REASON_NONE) {
+		c->why = (uint8_t)why;
+		stats_add(c->group->stats, close_reason_counters[why], 1);
+		log_end(c, why);
 	}
 	if (!c->has_ended) {
 		c->has_ended = true;
@@ -105,12 +106,12 @@ static void close_handle(struct conn *c, bool has_unsent)
 		g->on_closed(g, kind);
 }
 
-void conn_abort(struct conn *c, enum ending ending)
+void conn_abort(struct conn *c, enum close_reason why)
 {
 	CHECK_ON_THREAD(c->group->owner);
 	if (c->state == CONN_CLOSED)
 		return;
-	conn_note_end(c, ending);
+	conn_note_end(c, why);
 	bool has_unsent = c->outq.bytes > 0;
 	conn_move(c, CONN_CLOSED);
 	deadline_clear(&c->deadline);

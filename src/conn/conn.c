@@ -200,10 +200,10 @@ void conn_mark_dirty(struct conn *c)
 			    &c->dirty);
 }
 
-void conn_end_later(struct conn *c, enum ending ending)
+void conn_end_later(struct conn *c, enum close_reason why)
 {
-	if (c->doomed == ENDING_NONE)
-		c->doomed = (uint8_t)ending;
+	if (c->doomed == CLOSE_REASON_NONE)
+		c->doomed = (uint8_t)why;
 	conn_mark_dirty(c);
 }
 

@@ -17,7 +17,7 @@
  *
  * What requests and messages mean is the business of the hooks; this room reads
  * them, writes what it is given, and ends the connection one way or another
- * (endings.h). Connections with something to write are marked, and
+ * (close_reasons.h). Connections with something to write are marked, and
  * conn_group_flush() writes them, once per iteration of the loop; inside a call
  * that is done only where a queue got too long (conn_write_now).
  *
@@ -35,7 +35,7 @@
 #include "conn/chunk.h"
 #include "conn/deadline.h"
 #include "conn/outq.h"
-#include "stats/endings.h"
+#include "stats/close_reasons.h"
 #include "stats/stats.h"
 
 #include <stddef.h>
@@ -121,13 +121,13 @@ struct conn_limits {
 	size_t message_max_bytes;   /* of a WebSocket message from a client */
 	size_t buffered_max_bytes;  /* unsent, behind the message that is being
 				     * written; a WebSocket or an event stream
-				     * above it ends with ENDING_slow */
+				     * above it ends with CLOSE_REASON_slow */
 	size_t tcp_subscribers_max; /* see conn_take_place() */
 	size_t subscribers_max;
 	unsigned ping_misses_max; /* up to 15: pings without a sign of life:
 				     bytes, or progress in what waited before */
 	/* A connection that has something to write all through a window must
-	 * take this many bytes a second, or ends with ENDING_slow. 0: no
+	 * take this many bytes a second, or ends with CLOSE_REASON_slow. 0: no
 	 * limit. */
 	uint64_t speed_min;
 	uint64_t speed_window_ms;
@@ -234,12 +234,13 @@ void conn_group_flush(struct conn_group *g);
  * sleep. */
 bool conn_group_is_busy(const struct conn_group *g);
 
-/* Ends all connections: WebSockets and event streams with ENDING_going_away,
- * the others at once. Requests that have begun to come, be it in the kernel,
- * are answered first, and then end their connections (`is_draining`). */
+/* Ends all connections: WebSockets and event streams with
+ * CLOSE_REASON_going_away, the others at once. Requests that have begun to
+ * come, be it in the kernel, are answered first, and then end their connections
+ * (`is_draining`). */
 void conn_group_end_all(struct conn_group *g);
 
-/* Ends up to `n` WebSockets and event streams with ENDING_going_away, the
+/* Ends up to `n` WebSockets and event streams with CLOSE_REASON_going_away, the
  * oldest first. Returns how many it ended. */
 size_t conn_group_end_some(struct conn_group *g, size_t n);
 
@@ -253,10 +254,10 @@ enum conn_room {
 	CONN_ROOM_ADMIN,  /* those of LISTENER_ADMIN */
 };
 
-/* Ends the least valuable connection (ENDING_displaced), so that another can
- * come: never one with a place (conn_take_place()); a trusted one, or one that
- * has just asked for something, only if there is no other; and of several, the
- * one that has been quiet for longest. Its descriptor is free on return.
+/* Ends the least valuable connection (CLOSE_REASON_displaced), so that another
+ * can come: never one with a place (conn_take_place()); a trusted one, or one
+ * that has just asked for something, only if there is no other; and of several,
+ * the one that has been quiet for longest. Its descriptor is free on return.
  * Returns false if there is none. */
 bool conn_group_make_room(struct conn_group *g, enum conn_room room);
 
@@ -264,9 +265,9 @@ bool conn_group_make_room(struct conn_group *g, enum conn_room room);
 size_t conn_group_others(const struct conn_group *g, enum conn_room room);
 
 /* Memory is TIGHT (memory.h): ends connections that have not read for some
- * time, with ENDING_slow. SCARCE: also those that have the most unsent. FULL:
- * closes connections at once that are on their way out and do not read. Call it
- * again if that was not enough. */
+ * time, with CLOSE_REASON_slow. SCARCE: also those that have the most unsent.
+ * FULL: closes connections at once that are on their way out and do not read.
+ * Call it again if that was not enough. */
 void conn_group_relieve(struct conn_group *g);
 
 /* Ends connections that are slower than speed_min. Call it now and then; it
@@ -420,10 +421,10 @@ void conn_resume(struct conn *c);
  * event, `close`, with {"code":…,"reason":…}; any other, and for an ending
  * without a code, at once. `reason` is for the client; NULL: that of the table.
  * An earlier conn_end_later() overrules it. */
-void conn_end(struct conn *c, enum ending ending, const char *reason);
+void conn_end(struct conn *c, enum close_reason why, const char *reason);
 
 /* The same, but in the next flush: for use while walking over connections. The
  * first such call decides. */
-void conn_end_later(struct conn *c, enum ending ending);
+void conn_end_later(struct conn *c, enum close_reason why);
 
 #endif

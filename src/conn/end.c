@@ -9,34 +9,35 @@ static void queue_close_frame(struct conn *c, unsigned code, const char *reason)
 	conn_queue(c, (struct span){(const char *)frame, len});
 }
 
-void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
+void conn_fail_websocket(struct conn *c, enum close_reason why, unsigned code,
 			 const char *reason)
 {
 	bool is_close_sent = c->state == CONN_CLOSING;
 
-	conn_note_end(c, ending);
+	conn_note_end(c, why);
 	conn_move(c, CONN_FINISHING);
 	conn_set_deadline(c, DEADLINE_CLOSE);
 	conn_mark_dirty(c);
 	if (!is_close_sent)
 		queue_close_frame(c, code,
-				  reason != NULL ? reason
-						 : conn_endings[ending].reason);
+				  reason != NULL
+					  ? reason
+					  : conn_close_reasons[why].reason);
 }
 
-static void end_websocket(struct conn *c, enum ending ending,
+static void end_websocket(struct conn *c, enum close_reason why,
 			  const char *reason)
 {
-	conn_note_end(c, ending);
+	conn_note_end(c, why);
 	/* The backlog of a slow subscriber is dropped, in whole frames. */
-	if (ending == ENDING_slow)
+	if (why == CLOSE_REASON_slow)
 		outq_truncate(&c->outq, conn_in_flight(c));
 	/* CLOSING comes first: then no limit holds Close itself back. */
 	conn_move(c, CONN_CLOSING);
 	conn_set_deadline(c, DEADLINE_CLOSE);
-	queue_close_frame(c, conn_endings[ending].code,
+	queue_close_frame(c, conn_close_reasons[why].code,
 			  reason != NULL ? reason
-					 : conn_endings[ending].reason);
+					 : conn_close_reasons[why].reason);
 }
 
 /* The server ends before the request was answered. */
@@ -46,37 +47,38 @@ static void end_pending(struct conn *c)
 
 	if (hooks->is_committed != NULL && hooks->is_committed(c))
 		return;
-	conn_note_end(c, ENDING_going_away);
+	conn_note_end(c, CLOSE_REASON_going_away);
 	if (hooks->on_leaving == NULL || !hooks->on_leaving(c))
 		conn_respond_last(c, 503, "The server is going away");
 }
 
-void conn_end(struct conn *c, enum ending ending, const char *reason)
+void conn_end(struct conn *c, enum close_reason why, const char *reason)
 {
 	CHECK_ON_THREAD(c->group->owner);
-	if (c->doomed != ENDING_NONE && c->doomed != ending) {
-		ending = (enum ending)c->doomed;
+	if (c->doomed != CLOSE_REASON_NONE && c->doomed != why) {
+		why = (enum close_reason)c->doomed;
 		reason = NULL;
 	}
-	c->doomed = ENDING_NONE;
+	c->doomed = CLOSE_REASON_NONE;
 	switch ((enum conn_state)c->state) {
 	case CONN_WEBSOCKET:
-		if (conn_endings[ending].code != 0) {
-			end_websocket(c, ending, reason);
+		if (conn_close_reasons[why].code != 0) {
+			end_websocket(c, why, reason);
 			return;
 		}
 		break;
 	case CONN_EVENT_STREAM:
-		if (conn_endings[ending].code != 0) {
-			conn_end_stream(c, ending, conn_endings[ending].code,
-					reason != NULL
-						? reason
-						: conn_endings[ending].reason);
+		if (conn_close_reasons[why].code != 0) {
+			conn_end_stream(
+				c, why, conn_close_reasons[why].code,
+				reason != NULL
+					? reason
+					: conn_close_reasons[why].reason);
 			return;
 		}
 		break;
 	case CONN_PENDING:
-		if (ending == ENDING_going_away) {
+		if (why == CLOSE_REASON_going_away) {
 			end_pending(c);
 			return;
 		}
@@ -84,8 +86,8 @@ void conn_end(struct conn *c, enum ending ending, const char *reason)
 	case CONN_REQUEST:
 	case CONN_DISCARDING:
 		/* The answers that are queued are still sent. */
-		if (ending == ENDING_going_away && c->outq.bytes > 0) {
-			conn_note_end(c, ending);
+		if (why == CLOSE_REASON_going_away && c->outq.bytes > 0) {
+			conn_note_end(c, why);
 			conn_finish(c);
 			return;
 		}
@@ -93,14 +95,14 @@ void conn_end(struct conn *c, enum ending ending, const char *reason)
 	case CONN_CLOSING:
 	case CONN_FINISHING:
 	case CONN_LINGERING:
-		if (ending == ENDING_going_away &&
+		if (why == CLOSE_REASON_going_away &&
 		    c->deadline_kind == DEADLINE_LATE)
 			conn_send_late(c);
-		if (ending == ENDING_going_away)
+		if (why == CLOSE_REASON_going_away)
 			return; /* it is on its way, and has a deadline */
 		break;
 	default:
 		break;
 	}
-	conn_abort(c, ending);
+	conn_abort(c, why);
 }

@@ -24,15 +24,15 @@ static void shut_our_side(struct conn *c)
 static void end_our_side(struct conn *c)
 {
 	if (c->is_agreed)
-		conn_abort(c, ENDING_done); /* neither side waits */
+		conn_abort(c, CLOSE_REASON_done); /* neither side waits */
 	else
 		shut_our_side(c);
 }
 
 static void flush_one(struct conn *c)
 {
-	if (c->doomed != ENDING_NONE)
-		conn_end(c, (enum ending)c->doomed, NULL);
+	if (c->doomed != CLOSE_REASON_NONE)
+		conn_end(c, (enum close_reason)c->doomed, NULL);
 	if (c->state == CONN_CLOSED)
 		return;
 	conn_unblock(c);
@@ -43,7 +43,7 @@ static void flush_one(struct conn *c)
 	}
 	if (c->state != CONN_CLOSED && c->writing == NULL &&
 	    c->deadline_kind != DEADLINE_LATE && conn_write_queued(c) != 0)
-		conn_abort(c, ENDING_peer_gone);
+		conn_abort(c, CLOSE_REASON_peer_gone);
 	if (c->state == CONN_FINISHING && c->outq.count == 0)
 		end_our_side(c);
 	if (c->wants_room && conn_has_room(c)) {

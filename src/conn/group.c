@@ -11,11 +11,11 @@
 
 static void on_request_timeout(struct conn *c)
 {
-	conn_note_end(c, ENDING_header_timeout);
+	conn_note_end(c, CLOSE_REASON_header_timeout);
 	if (c->state == CONN_REQUEST && http_is_in_request(c->http))
 		conn_respond_last(c, 408, "The request took too long");
 	else
-		conn_abort(c, ENDING_header_timeout);
+		conn_abort(c, CLOSE_REASON_header_timeout);
 }
 
 static void on_ping_due(struct conn *c)
@@ -35,12 +35,12 @@ static void on_ping_due(struct conn *c)
 	c->was_behind = progress.waiting > c->group->ping->len;
 	if (!is_alive &&
 	    ++c->pings_missed >= c->group->limits.ping_misses_max) {
-		conn_end(c, ENDING_ping_timeout, NULL);
+		conn_end(c, CLOSE_REASON_ping_timeout, NULL);
 		return;
 	}
 	/* A message has at least one interval to arrive in, and at most two. */
 	if (c->websocket != NULL && c->is_overdue) {
-		conn_end(c, ENDING_message_timeout, NULL);
+		conn_end(c, CLOSE_REASON_message_timeout, NULL);
 		return;
 	}
 	c->is_overdue = c->websocket != NULL;
@@ -53,12 +53,12 @@ static void on_ping_due(struct conn *c)
 
 /* A peer that takes what it is sent, be it slowly, gets more time. */
 static void end_unless_it_takes(struct conn *c, enum deadline_kind kind,
-				enum ending ending)
+				enum close_reason why)
 {
 	if (conn_takes_its_time(c))
 		conn_set_deadline(c, kind);
 	else
-		conn_abort(c, ending);
+		conn_abort(c, why);
 }
 
 static void on_conn_deadline(struct deadlines *all, struct deadline *d,
@@ -73,10 +73,10 @@ static void on_conn_deadline(struct deadlines *all, struct deadline *d,
 		on_request_timeout(c);
 		break;
 	case DEADLINE_IDLE:
-		conn_abort(c, ENDING_idle_timeout);
+		conn_abort(c, CLOSE_REASON_idle_timeout);
 		break;
 	case DEADLINE_WRITE:
-		end_unless_it_takes(c, kind, ENDING_write_timeout);
+		end_unless_it_takes(c, kind, CLOSE_REASON_write_timeout);
 		break;
 	case DEADLINE_PING:
 		if (c->state == CONN_EVENT_STREAM)
@@ -85,10 +85,10 @@ static void on_conn_deadline(struct deadlines *all, struct deadline *d,
 			on_ping_due(c);
 		break;
 	case DEADLINE_CLOSE:
-		end_unless_it_takes(c, kind, ENDING_close_timeout);
+		end_unless_it_takes(c, kind, CLOSE_REASON_close_timeout);
 		break;
 	case DEADLINE_LINGER:
-		end_unless_it_takes(c, kind, ENDING_done);
+		end_unless_it_takes(c, kind, CLOSE_REASON_done);
 		break;
 	case DEADLINE_LATE:
 		conn_send_late(c);
@@ -219,12 +219,12 @@ int conn_open(struct conn_group *g, struct accepted accepted)
 	list_init(&c->link);
 	list_init(&c->dirty);
 	c->state = CONN_REQUEST;
-	c->doomed = ENDING_NONE;
-	c->ending = ENDING_NONE;
+	c->doomed = CLOSE_REASON_NONE;
+	c->why = CLOSE_REASON_NONE;
 	int rv = open_handle(c, accepted.socket);
 	if (rv != 0) {
 		close(accepted.socket);
-		conn_abort(c, ENDING_no_memory);
+		conn_abort(c, CLOSE_REASON_no_memory);
 		return rv;
 	}
 	list_append(c->listener == LISTENER_ADMIN ? g->conns.next : &g->conns,
@@ -259,7 +259,7 @@ void conn_group_end_all(struct conn_group *g)
 	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
 		struct conn *c = CONTAINER_OF(it, struct conn, link);
 		if (!is_asking(c))
-			conn_end(c, ENDING_going_away, NULL);
+			conn_end(c, CLOSE_REASON_going_away, NULL);
 	}
 }
 
@@ -274,7 +274,7 @@ size_t conn_group_end_some(struct conn_group *g, size_t n)
 			break;
 		if (!conn_is_open(c))
 			continue;
-		conn_end(c, ENDING_going_away, NULL);
+		conn_end(c, CLOSE_REASON_going_away, NULL);
 		ended++;
 	}
 	return ended;
@@ -285,7 +285,7 @@ void conn_group_abort_all(struct conn_group *g)
 	CHECK_ON_THREAD(g->owner);
 	LIST_FOR_EACH_SAFE (it, after, &g->conns)
 		conn_abort(CONTAINER_OF(it, struct conn, link),
-			   ENDING_going_away);
+			   CLOSE_REASON_going_away);
 }
 
 void conn_group_count(const struct conn_group *g,

@@ -108,7 +108,7 @@ void conn_upgrade(struct conn *c, struct span subprotocol)
 	}
 	queue_extension(c);
 	conn_queue(c, SPAN("\r\n"));
-	if (c->doomed != ENDING_NONE)
+	if (c->doomed != CLOSE_REASON_NONE)
 		return; /* no 101, so no WebSocket; the flush ends it */
 	stats_add_status(c->group->stats, 101);
 	conn_have_place(c);

@@ -66,7 +66,7 @@ static bool end_laggards(struct conn_group *g, size_t bytes, uint64_t until_ms)
 		if (is_leaving(w->conn) || burden(w) < bytes ||
 		    waits_since(w, uv_now(g->loop)) > until_ms)
 			continue;
-		conn_end(w->conn, ENDING_slow,
+		conn_end(w->conn, CLOSE_REASON_slow,
 			 "memory is scarce, and much was waiting: connect "
 			 "again");
 		memory_settle();
@@ -93,7 +93,7 @@ static void abort_leaving(struct conn_group *g)
 		struct conn *c =
 			CONTAINER_OF(it, struct conn_write, link)->conn;
 		if (is_leaving(c))
-			conn_abort(c, ENDING_slow);
+			conn_abort(c, CLOSE_REASON_slow);
 	}
 }
 
@@ -118,9 +118,9 @@ void conn_group_relieve(struct conn_group *g)
 static void end_slow(struct conn *c)
 {
 	if (conn_is_open(c))
-		conn_end(c, ENDING_slow, "slower than MIN_SPEED");
+		conn_end(c, CLOSE_REASON_slow, "slower than MIN_SPEED");
 	else
-		conn_abort(c, ENDING_slow);
+		conn_abort(c, CLOSE_REASON_slow);
 }
 
 void conn_group_judge_speed(struct conn_group *g)

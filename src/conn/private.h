@@ -88,8 +88,9 @@ struct conn {
 	uint8_t reading;       /* enum conn_reading */
 	uint8_t deadline_kind; /* enum deadline_kind; DEADLINE_KINDS: the one
 				  set, if any, is to be replaced */
-	uint8_t doomed; /* enum ending: what the next flush ends it with */
-	uint8_t ending; /* enum ending: why it ended, once it has */
+	uint8_t doomed; /* enum close_reason: what the next flush ends it with
+			 */
+	uint8_t why;    /* enum close_reason: why it ended, once it has */
 	uint8_t pings_missed : 4; /* at most limits.ping_misses_max */
 	uint8_t listener : 2;     /* enum listener_kind */
 	bool was_heard : 1;       /* since the last ping */
@@ -224,17 +225,17 @@ bool conn_has_unread(const struct conn *c);
 
 /* --- close.c --- */
 
-struct conn_ending {
+struct conn_close_reason {
 	const char *name;
 	unsigned code; /* of Close; 0: it is closed without */
 	const char *reason;
 };
-extern const struct conn_ending conn_endings[ENDING_COUNT];
+extern const struct conn_close_reason conn_close_reasons[CLOSE_REASON_COUNT];
 
 /* Notes why it ends, once, and calls on_end. */
-void conn_note_end(struct conn *c, enum ending ending);
+void conn_note_end(struct conn *c, enum close_reason why);
 /* Notes the end, and closes the handle now; what is queued is lost. */
-void conn_abort(struct conn *c, enum ending ending);
+void conn_abort(struct conn *c, enum close_reason why);
 /* Frees at once all that a connection holds that will not read any more. Not
  * inside a call of its parser. */
 void conn_give_back(struct conn *c);
@@ -270,14 +271,14 @@ struct chunk *conn_new_keep_alive(enum framing framing);
 /* DEADLINE_PING of an event stream has come. */
 void conn_keep_alive(struct conn *c);
 /* Tells an event stream's client why it ends, and finishes. */
-void conn_end_stream(struct conn *c, enum ending ending, unsigned code,
+void conn_end_stream(struct conn *c, enum close_reason why, unsigned code,
 		     const char *reason);
 
 /* --- end.c --- */
 
 /* Fails a WebSocket (RFC 6455 7.1.7): Close with `code`, unless one was sent,
  * and no more reading. */
-void conn_fail_websocket(struct conn *c, enum ending ending, unsigned code,
+void conn_fail_websocket(struct conn *c, enum close_reason why, unsigned code,
 			 const char *reason);
 
 /* --- read.c: what libuv calls --- */

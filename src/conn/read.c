@@ -45,7 +45,7 @@ static void on_whole_request(struct conn *c)
 /* A request that was answered at its head gets no second answer. */
 static void on_bad_request(struct conn *c)
 {
-	conn_note_end(c, ENDING_bad_request);
+	conn_note_end(c, CLOSE_REASON_bad_request);
 	if (c->state == CONN_DISCARDING)
 		conn_finish(c);
 	else
@@ -85,7 +85,7 @@ static unsigned on_websocket_message(void *user, bool is_text,
 	c->is_overdue = false; /* if one is unfinished now, it is the next
 				* one */
 	/* A doomed connection answers no more messages. */
-	if (c->state == CONN_WEBSOCKET && c->doomed == ENDING_NONE)
+	if (c->state == CONN_WEBSOCKET && c->doomed == CLOSE_REASON_NONE)
 		c->group->hooks->on_message(c, is_text, message);
 	conn_count_unit(c);
 	return c->reading == READING_HELD || conn_is_turn_over(c)
@@ -97,7 +97,7 @@ static void on_websocket_reply(void *user, struct span frame)
 {
 	struct conn *c = user;
 	/* A doomed connection may lack an earlier answer. */
-	if (c->state == CONN_WEBSOCKET && c->doomed == ENDING_NONE)
+	if (c->state == CONN_WEBSOCKET && c->doomed == CLOSE_REASON_NONE)
 		conn_queue(c, frame);
 }
 
@@ -106,17 +106,17 @@ static const struct websocket_handler websocket_handler = {
 	.on_reply = on_websocket_reply,
 };
 
-static enum ending ending_of_code(unsigned code)
+static enum close_reason close_reason_of_code(unsigned code)
 {
 	switch (code) {
 	case WEBSOCKET_INVALID_DATA:
-		return ENDING_bad_data;
+		return CLOSE_REASON_bad_data;
 	case WEBSOCKET_TOO_BIG:
-		return ENDING_too_big;
+		return CLOSE_REASON_too_big;
 	case WEBSOCKET_INTERNAL_ERROR:
-		return ENDING_no_memory;
+		return CLOSE_REASON_no_memory;
 	default:
-		return ENDING_protocol;
+		return CLOSE_REASON_protocol;
 	}
 }
 
@@ -139,7 +139,7 @@ static struct websocket *borrow_websocket(struct conn *c)
 
 static void on_peer_close(struct conn *c)
 {
-	conn_note_end(c, ENDING_peer_closed);
+	conn_note_end(c, CLOSE_REASON_peer_closed);
 	c->is_agreed = true;
 	conn_move(c, CONN_FINISHING);
 	conn_set_deadline(c, DEADLINE_CLOSE);
@@ -165,7 +165,7 @@ static void read_frames(struct conn *c, struct span bytes)
 {
 	struct websocket *ws = borrow_websocket(c);
 	if (ws == NULL) {
-		conn_abort(c, ENDING_no_memory);
+		conn_abort(c, CLOSE_REASON_no_memory);
 		return;
 	}
 	struct websocket_result result =
@@ -176,7 +176,8 @@ static void read_frames(struct conn *c, struct span bytes)
 		if (result.outcome == WEBSOCKET_CLOSED)
 			on_peer_close(c);
 		else if (result.outcome == WEBSOCKET_FAILED)
-			conn_fail_websocket(c, ending_of_code(result.code),
+			conn_fail_websocket(c,
+					    close_reason_of_code(result.code),
 					    result.code, result.reason);
 	}
 	if (result.outcome == WEBSOCKET_CLOSED ||
@@ -257,10 +258,10 @@ static void account(struct conn *c)
 	/* Nothing more is read from it, so its memory is freed at once: the
 	 * next connection of this iteration may need as much. */
 	if (c->state == CONN_WEBSOCKET)
-		conn_fail_websocket(c, ENDING_no_memory,
+		conn_fail_websocket(c, CLOSE_REASON_no_memory,
 				    WEBSOCKET_INTERNAL_ERROR, NULL);
 	else
-		conn_abort(c, ENDING_no_memory);
+		conn_abort(c, CLOSE_REASON_no_memory);
 	conn_give_back(c);
 }
 
@@ -381,11 +382,11 @@ void conn_on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 	} else if (len == UV_EOF && conn_reads_requests(c) &&
 		   c->outq.bytes > 0) {
 		/* A peer that has shut its side is answered all the same. */
-		conn_note_end(c, ENDING_done);
+		conn_note_end(c, CLOSE_REASON_done);
 		conn_finish(c);
 	} else if (len == UV_EOF && c->state == CONN_FINISHING) {
 		conn_mark_dirty(c); /* what is queued is still written */
 	} else if (len < 0) {
-		conn_abort(c, ENDING_peer_gone);
+		conn_abort(c, CLOSE_REASON_peer_gone);
 	}
 }

@@ -32,7 +32,7 @@ static void move_reading(struct conn *c, enum conn_reading to)
 	if (to == READING_FLOWING &&
 	    uv_read_start(&c->stream, c->group->on_alloc, c->group->on_read) !=
 		    0)
-		conn_end_later(c, ENDING_peer_gone);
+		conn_end_later(c, CLOSE_REASON_peer_gone);
 }
 
 void conn_start_reading(struct conn *c)
@@ -66,7 +66,7 @@ void conn_keep(struct conn *c, struct span bytes)
 	}
 	s = malloc(sizeof *s + bytes.len);
 	if (s == NULL) {
-		conn_end_later(c, ENDING_no_memory);
+		conn_end_later(c, CLOSE_REASON_no_memory);
 		return;
 	}
 	*s = (struct stash){.conn = c, .len = bytes.len};

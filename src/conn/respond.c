@@ -43,7 +43,7 @@ void conn_queue_response(struct conn *c, struct http_response *response)
 	response->more_fields = more_fields(c);
 	g->out.len = 0;
 	if (http_write_response(&g->out, response) != 0)
-		conn_end_later(c, ENDING_no_memory);
+		conn_end_later(c, CLOSE_REASON_no_memory);
 	else
 		conn_queue(c, (struct span){g->out.bytes, g->out.len});
 }
@@ -79,7 +79,7 @@ void conn_respond(struct conn *c, const struct http_response *response)
 		full.keep_alive_s = c->group->keep_alive_s;
 	conn_queue_response(c, &full);
 	if (is_last) {
-		conn_note_end(c, ENDING_done);
+		conn_note_end(c, CLOSE_REASON_done);
 		conn_finish(c);
 	} else if (is_early) {
 		http_discard_content(c->http);

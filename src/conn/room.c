@@ -125,7 +125,7 @@ bool conn_group_make_room(struct conn_group *g, enum conn_room room)
 						 : find_client_to_end(g, room);
 	if (c == NULL)
 		return false;
-	conn_abort(c, ENDING_displaced);
+	conn_abort(c, CLOSE_REASON_displaced);
 	conn_give_back(c); /* it is not being read */
 	return true;
 }

@@ -58,14 +58,15 @@ void conn_stream(struct conn *c, struct span first)
 	CHECK(c->state == CONN_PENDING);
 	conn_queue_response(c, &response);
 	if (response.is_head) {
-		conn_note_end(c, ENDING_done);
+		conn_note_end(c, CLOSE_REASON_done);
 		conn_finish(c);
 		return;
 	}
 	conn_set_framing(c, framing);
-	if (c->doomed == ENDING_NONE && conn_queue_unit(c, first, false) != 0)
-		conn_end_later(c, ENDING_no_memory);
-	if (c->doomed != ENDING_NONE)
+	if (c->doomed == CLOSE_REASON_NONE &&
+	    conn_queue_unit(c, first, false) != 0)
+		conn_end_later(c, CLOSE_REASON_no_memory);
+	if (c->doomed != CLOSE_REASON_NONE)
 		return; /* no head, so no stream; the flush ends it */
 	conn_have_place(c);
 	conn_move(c, CONN_EVENT_STREAM);
@@ -97,7 +98,7 @@ void conn_keep_alive(struct conn *c)
 	if (conn_look_at_progress(c).has_moved)
 		c->pings_missed = 0;
 	else if (++c->pings_missed >= c->group->limits.ping_misses_max) {
-		conn_abort(c, ENDING_write_timeout);
+		conn_abort(c, CLOSE_REASON_write_timeout);
 		return;
 	}
 	conn_set_deadline(c, DEADLINE_PING);
@@ -118,16 +119,16 @@ static void queue_last_block(struct conn *c, unsigned code, const char *reason)
 	    sse_write_event(out, SPAN(SSE_CLOSE),
 			    (struct span){data.bytes, data.len}) != 0 ||
 	    conn_queue_unit(c, (struct span){out->bytes, out->len}, true) != 0)
-		conn_end_later(c, ENDING_no_memory);
+		conn_end_later(c, CLOSE_REASON_no_memory);
 	buf_fini(&data);
 }
 
-void conn_end_stream(struct conn *c, enum ending ending, unsigned code,
+void conn_end_stream(struct conn *c, enum close_reason why, unsigned code,
 		     const char *reason)
 {
-	conn_note_end(c, ending);
+	conn_note_end(c, why);
 	/* The backlog of a slow subscriber is dropped, in whole blocks. */
-	if (ending == ENDING_slow)
+	if (why == CLOSE_REASON_slow)
 		outq_truncate(&c->outq, conn_in_flight(c));
 	/* What is unfinished would swallow the last block. */
 	outq_drop_unfinished(&c->outq, conn_in_flight(c));

@@ -29,7 +29,7 @@ static void on_conn_written(uv_write_t *request, int status)
 	if (c->state == CONN_CLOSED)
 		return;
 	if (status != 0) {
-		conn_abort(c, ENDING_peer_gone);
+		conn_abort(c, CLOSE_REASON_peer_gone);
 		return;
 	}
 	stats_add(c->group->stats, STATS_bytes_out, bytes);
@@ -155,7 +155,7 @@ static bool is_over_limit(const struct conn *c)
 static bool may_send(const struct conn *c)
 {
 	CHECK_ON_THREAD(c->group->owner);
-	return conn_is_open(c) && c->doomed == ENDING_NONE;
+	return conn_is_open(c) && c->doomed == CLOSE_REASON_NONE;
 }
 
 bool conn_can_send(const struct conn *c)
@@ -166,7 +166,7 @@ bool conn_can_send(const struct conn *c)
 void conn_write_now(struct conn *c)
 {
 	if (may_send(c) && c->writing == NULL && conn_write_queued(c) != 0)
-		conn_end_later(c, ENDING_peer_gone);
+		conn_end_later(c, CLOSE_REASON_peer_gone);
 }
 
 /* Subscribers must keep up, or end; requests are slowed down instead
@@ -178,13 +178,13 @@ static void check_limit(struct conn *c)
 		return;
 	conn_write_now(c);
 	if (is_over_limit(c))
-		conn_end_later(c, ENDING_slow);
+		conn_end_later(c, CLOSE_REASON_slow);
 }
 
 void conn_queue(struct conn *c, struct span bytes)
 {
 	if (outq_write(&c->outq, bytes, conn_in_flight(c)) != 0)
-		conn_end_later(c, ENDING_no_memory);
+		conn_end_later(c, CLOSE_REASON_no_memory);
 	conn_mark_dirty(c);
 	check_limit(c);
 }
@@ -193,7 +193,7 @@ void conn_queue(struct conn *c, struct span bytes)
 static void sent(struct conn *c, int rv)
 {
 	if (rv != 0) {
-		conn_end_later(c, ENDING_no_memory);
+		conn_end_later(c, CLOSE_REASON_no_memory);
 		return;
 	}
 	conn_mark_dirty(c);
@@ -249,17 +249,17 @@ void conn_send_text(struct conn *c, struct span payload)
 void conn_send_part(struct conn *c, struct span bytes)
 {
 	CHECK_ON_THREAD(c->group->owner);
-	if (c->state != CONN_EVENT_STREAM || c->doomed != ENDING_NONE)
+	if (c->state != CONN_EVENT_STREAM || c->doomed != CLOSE_REASON_NONE)
 		return;
 	struct chunk *part = chunk_new(bytes.len);
 	if (part == NULL) {
-		conn_end_later(c, ENDING_no_memory);
+		conn_end_later(c, CLOSE_REASON_no_memory);
 		return;
 	}
 	chunk_append(part, bytes.bytes, bytes.len);
 	part->is_continued = true;
 	if (outq_push(&c->outq, part) != 0)
-		conn_end_later(c, ENDING_no_memory);
+		conn_end_later(c, CLOSE_REASON_no_memory);
 	chunk_unref(part);
 	conn_mark_dirty(c);
 }

@@ -106,7 +106,7 @@ void subscribers_send_event(struct subscribers *all, const struct subscriber *s,
 	if (body != NULL)
 		start = write_event_start(all, s, body);
 	if (start.bytes == NULL) {
-		conn_end_later(s->conn, ENDING_no_memory);
+		conn_end_later(s->conn, CLOSE_REASON_no_memory);
 		return;
 	}
 	conn_send_part(s->conn, start);

@@ -136,7 +136,7 @@ static uint64_t send_rest_of_run(const struct audience *a,
 		struct chunk *chunk =
 			subscribers_chunk_of(a->all, m, a->form, &a->source);
 		if (chunk == NULL) {
-			conn_end_later(s->conn, ENDING_no_memory);
+			conn_end_later(s->conn, CLOSE_REASON_no_memory);
 			break;
 		}
 		conn_send(s->conn, chunk);
@@ -149,7 +149,7 @@ static uint64_t send_rest_of_run(const struct audience *a,
 static void end_all(const struct audience *a)
 {
 	for (uint32_t i = 0; i < a->count; i++)
-		conn_end_later(a->members[i]->conn, ENDING_no_memory);
+		conn_end_later(a->members[i]->conn, CLOSE_REASON_no_memory);
 }
 
 /* Whether any subscriber can be sent to: if all are doomed, a long message need

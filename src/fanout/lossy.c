@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "codec/cursor.h"
-#include "codec/envelope.h"
+#include "codec/v1_codec.h"
 #include "fanout/members.h"
 #include "fanout/subscribers.h"
 
@@ -163,9 +163,9 @@ static void send_gap(struct subscribers *all, struct lossy *l)
 	struct span to_id = {to, cursor_write(to, source.epoch, l->gap_to)};
 
 	all->text.len = 0;
-	if (envelope_write_gap(&all->text, source.publisher, source.topic,
-			       from_id, to_id) != 0) {
-		conn_end_later(l->subscriber.conn, ENDING_no_memory);
+	if (v1_write_gap(&all->text, source.publisher, source.topic, from_id,
+			 to_id) != 0) {
+		conn_end_later(l->subscriber.conn, CLOSE_REASON_no_memory);
 		return;
 	}
 	conn_send_text(l->subscriber.conn,

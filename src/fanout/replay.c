@@ -57,7 +57,7 @@ static void send_paced(struct subscribers *all, struct subscriber *s,
 		       struct chunk *chunk)
 {
 	if (chunk == NULL) {
-		conn_end_later(s->conn, ENDING_no_memory);
+		conn_end_later(s->conn, CLOSE_REASON_no_memory);
 		return;
 	}
 	chunk->is_paced = true;
@@ -91,7 +91,7 @@ static void replay_message(struct subscribers *all, struct subscriber *s,
 
 	if (!s->has_cursor && m->frame_len <= JOIN_MAX_BYTES) {
 		if (message_append(&all->batch, m, form, &source) != 0)
-			conn_end_later(s->conn, ENDING_no_memory);
+			conn_end_later(s->conn, CLOSE_REASON_no_memory);
 		return;
 	}
 	send_batch(all, s);

@@ -152,7 +152,7 @@ int subscribers_write_cursor(const struct subscribers *all,
 /* Makes a lossy subscription. Messages for which its connection has no room
  * wait here, within MAX_BUFFERED for queue and waiting messages together;
  * beyond it, or without memory, the oldest are dropped. A gap notice
- * (envelope.h) tells the client before the next message, or as soon as there is
+ * (v1_codec.h) tells the client before the next message, or as soon as there is
  * room. `form` has an envelope, and is no event. `shared_bytes`: the caller's
  * sum, from 0, of the bytes that wait in all lossy subscriptions of the
  * connection. Returns the subscription, for subscribers_add(); NULL without

@@ -3,7 +3,7 @@
 
 #include "base/check.h"
 #include "server/relief.h"
-#include "topics/receipts.h"
+#include "topics/idempotency.h"
 
 /* Topics read at once, for telling the other nodes. */
 #define COUNT_TOPICS 500
@@ -77,9 +77,9 @@ int apply_write_receipts(const struct worker_shared *shared, struct buf *out,
 static void applied(void *user, const struct record *r, uint64_t number)
 {
 	struct apply *a = user;
-	struct receipts *receipts = a->shared->receipts;
+	struct idempotency *idempotency = a->shared->idempotency;
 	uint64_t now_ms = uv_hrtime() / 1000000;
-	struct receipts_request key;
+	struct idempotency_request key;
 	struct buf found = {0};
 	const struct apply_published published = {
 		.body = r->body,
@@ -93,8 +93,8 @@ static void applied(void *user, const struct record *r, uint64_t number)
 	struct span text = {a->receipt.bytes, a->receipt.len};
 	memcpy(key.id, r->id, sizeof key.id);
 	memcpy(key.content, r->content, sizeof key.content);
-	if (receipts_begin(receipts, &key, now_ms, text.len, &found) == 0)
-		receipts_end(receipts, &key, now_ms, text);
+	if (idempotency_begin(idempotency, &key, now_ms, text.len, &found) == 0)
+		idempotency_end(idempotency, &key, now_ms, text);
 	buf_fini(&found);
 }
 

@@ -129,7 +129,7 @@ static int make_workers(struct server *s, unsigned count)
 }
 
 /* What the log still knows as a duplicate must still be in the table. */
-static uint64_t receipts_ttl_ms(const struct config *c)
+static uint64_t idempotency_ttl_ms(const struct config *c)
 {
 	if (c->nats_url == NULL || c->idempotency_ttl_ms == 0)
 		return c->idempotency_ttl_ms;
@@ -150,7 +150,7 @@ static int make_tables(struct server *s)
 		.retains = c->retain,
 		.is_log = c->nats_url != NULL,
 		.replay_bytes = c->replay_bytes};
-	const struct verdicts_options verdicts = {
+	const struct auth_cache_options auth_cache = {
 		.mailboxes = s->mailboxes,
 		.checks_max = (unsigned)c->auth_checks_max,
 		.queue_max = (unsigned)c->auth_queue,
@@ -159,10 +159,11 @@ static int make_tables(struct server *s)
 
 	int rv = registry_new(&s->shared.registry, &registry);
 	if (rv == 0)
-		rv = verdicts_new(&s->shared.verdicts, &verdicts);
+		rv = auth_cache_new(&s->shared.auth_cache, &auth_cache);
 	if (rv == 0)
-		rv = receipts_new(&s->shared.receipts, receipts_ttl_ms(c),
-				  c->idempotency_bytes);
+		rv = idempotency_new(&s->shared.idempotency,
+				     idempotency_ttl_ms(c),
+				     c->idempotency_bytes);
 	return rv;
 }
 
@@ -172,8 +173,8 @@ static void free_workers(struct server *s)
 	for (unsigned i = 0; i < s->workers_count; i++)
 		worker_fini(s->workers[i]);
 	registry_free(s->shared.registry);
-	verdicts_free(s->shared.verdicts);
-	receipts_free(s->shared.receipts);
+	auth_cache_free(s->shared.auth_cache);
+	idempotency_free(s->shared.idempotency);
 	for (unsigned i = 0; i < s->workers_count; i++)
 		free(s->workers[i]);
 }

@@ -121,7 +121,7 @@ static void on_aging_timer(uv_timer_t *timer)
 
 	CHECK_ON_THREAD(w->owner);
 	bool is_more = registry_age(w->shared->registry, now_ns);
-	receipts_age(w->shared->receipts, now_ns / 1000000);
+	idempotency_age(w->shared->idempotency, now_ns / 1000000);
 	is_more |= relief_on_aging(w->shared);
 	if (!is_more)
 		memory_give_back();

@@ -8,13 +8,13 @@
 #ifndef ISIMUD_SERVER_WORKER_H
 #define ISIMUD_SERVER_WORKER_H
 
-#include "access/verdicts.h"
+#include "access/auth_cache.h"
 #include "cluster/bus.h"
 #include "config/config.h"
 #include "conn/conn.h"
 #include "stats/stats.h"
+#include "topics/idempotency.h"
 #include "topics/mailbox.h"
-#include "topics/receipts.h"
 #include "topics/registry.h"
 
 #include <uv.h>
@@ -51,8 +51,8 @@ struct worker_shared {
 	const struct config *config;
 	const struct worker_app *app;
 	struct registry *registry; /* its own locks, as the next two */
-	struct verdicts *verdicts;
-	struct receipts *receipts;
+	struct auth_cache *auth_cache;
+	struct idempotency *idempotency;
 	struct bus *bus; /* NULL: this process is alone */
 	struct worker *const *workers;
 	unsigned workers_count;

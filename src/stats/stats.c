@@ -12,7 +12,7 @@ const struct stats_row stats_counters[STATS_COUNT] = {
 	[STATS_closed_##name] = {"closed_" #name, "connections_closed_total",  \
 				 "reason=\"" #name "\"",                       \
 				 "Connections ended, by reason."},
-		ENDINGS(STATS_ROW)
+		CLOSE_REASONS(STATS_ROW)
 #undef STATS_ROW
 #define STATS_ROW(status, phrase)                                              \
 	[STATS_http_##status] = {"http_" #status, "http_responses_total",      \

@@ -8,7 +8,7 @@
 
 #include "base/histogram.h"
 #include "codec/http/status.h"
-#include "stats/endings.h"
+#include "stats/close_reasons.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -126,7 +126,7 @@ enum stats_counter {
 	STATS_COUNTERS(STATS_ENUM)
 #undef STATS_ENUM
 #define STATS_ENUM(name, ...) STATS_closed_##name,
-	ENDINGS(STATS_ENUM)
+	CLOSE_REASONS(STATS_ENUM)
 #undef STATS_ENUM
 #define STATS_ENUM(status, phrase) STATS_http_##status,
 		HTTP_STATUSES(STATS_ENUM)

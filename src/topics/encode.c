@@ -7,8 +7,8 @@
 #include "base/lock.h"
 #include "codec/cursor.h"
 #include "codec/deflate.h"
-#include "codec/envelope.h"
 #include "codec/sse.h"
+#include "codec/v1_codec.h"
 
 #include <uv.h>
 
@@ -56,8 +56,8 @@ static int write_envelope(struct buf *out, const struct message *m,
 	struct json_data data = {.text = message_data(m),
 				 .is_json = m->is_json,
 				 .event = message_event(m)};
-	return envelope_write_message(out, source->publisher, source->topic, id,
-				      data);
+	return v1_write_message(out, source->publisher, source->topic, id,
+				data);
 }
 
 /* An envelope has no line ends, and is one line of data. */

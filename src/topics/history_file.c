@@ -77,9 +77,9 @@ uint64_t history_file_now_ms(void)
 }
 
 static int append_to_path(char out[static PATH_MAX], const char *path,
-			  const char *ending)
+			  const char *why)
 {
-	int len = snprintf(out, PATH_MAX, "%s%s", path, ending);
+	int len = snprintf(out, PATH_MAX, "%s%s", path, why);
 	return len < 0 || len >= PATH_MAX ? UV_ENAMETOOLONG : 0;
 }
 

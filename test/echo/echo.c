@@ -60,7 +60,7 @@ static void on_message(struct conn *c, bool is_text, struct span message)
 		opcode |= RSV1;
 	struct chunk *chunk = chunk_new(WEBSOCKET_HEADER_MAX + message.len);
 	if (chunk == NULL) {
-		conn_end(c, ENDING_no_memory, NULL);
+		conn_end(c, CLOSE_REASON_no_memory, NULL);
 		return;
 	}
 	size_t len = websocket_write_header(end, opcode, message.len);

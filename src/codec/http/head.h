@@ -63,7 +63,7 @@ void http_head_clear(struct http_head *head);
 void http_head_fini(struct http_head *head);
 
 /* The parts in the order they come in, each in one or more pieces. Those that
- * return something return 0, or -1 with the verdict given. */
+ * return something return 0, or -1 with the answer given. */
 int http_head_add_target(struct http_head *head, const char *at, size_t len,
 			 struct http_verdict *v);
 void http_head_add_name(struct http_head *head, const char *at, size_t len);
@@ -82,7 +82,7 @@ bool http_head_is_in_framing(const struct http_head *head);
 
 /* Completes `r`, whose method, minor_version, has_content_length,
  * content_length and is_chunked say what the parser found; its spans lie in
- * `head` then. Returns 0, or -1 with the verdict given. */
+ * `head` then. Returns 0, or -1 with the answer given. */
 int http_head_make_request(struct http_head *head, struct http_request *r,
 			   struct http_verdict *v);
 

@@ -67,7 +67,7 @@ struct http {
 	char tail[TAIL_BYTES];
 
 	/* Given at PHASE_BAD, or by a callback that refuses. */
-	struct http_verdict verdict;
+	struct http_verdict answer;
 };
 
 static size_t min(size_t a, size_t b)
@@ -79,7 +79,7 @@ static size_t min(size_t a, size_t b)
  * callback returns it. */
 static int refuse_request(struct http *h, int status, const char *reason)
 {
-	return http_refuse(&h->verdict, status, reason);
+	return http_refuse(&h->answer, status, reason);
 }
 
 static int keep_content(struct http *h, const char *bytes, size_t len)
@@ -96,7 +96,7 @@ static int on_target(llhttp_t *parser, const char *at, size_t len)
 {
 	struct http *h = parser->data;
 
-	return http_head_add_target(&h->head, at, len, &h->verdict);
+	return http_head_add_target(&h->head, at, len, &h->answer);
 }
 
 static int on_target_complete(llhttp_t *parser)
@@ -152,7 +152,7 @@ static int on_field_name_complete(llhttp_t *parser)
 
 	if (h->phase != PHASE_HEAD)
 		return 0;
-	return http_head_end_name(&h->head, &h->verdict);
+	return http_head_end_name(&h->head, &h->answer);
 }
 
 static int on_field_value(llhttp_t *parser, const char *at, size_t len)
@@ -161,7 +161,7 @@ static int on_field_value(llhttp_t *parser, const char *at, size_t len)
 
 	if (h->phase != PHASE_HEAD)
 		return 0;
-	return http_head_add_value(&h->head, at, len, &h->verdict);
+	return http_head_add_value(&h->head, at, len, &h->answer);
 }
 
 static int on_field_value_complete(llhttp_t *parser)
@@ -272,7 +272,7 @@ static llhttp_errno_t feed(struct http *h, const char *bytes, size_t len,
 		*used = (size_t)(llhttp_get_error_pos(&h->parser) - bytes);
 	if (rv == HPE_OK || rv == HPE_PAUSED)
 		remember_tail(h, bytes, *used);
-	else if (h->verdict.status == 0)
+	else if (h->answer.status == 0)
 		refuse_for(h, rv);
 	return rv;
 }
@@ -322,7 +322,7 @@ static int make_request(struct http *h)
 	r->has_content_length = (p->flags & F_CONTENT_LENGTH) != 0;
 	r->content_length = r->has_content_length ? p->content_length : 0;
 	r->is_chunked = (p->flags & F_CHUNKED) != 0;
-	if (http_head_make_request(&h->head, r, &h->verdict) != 0)
+	if (http_head_make_request(&h->head, r, &h->answer) != 0)
 		return -1;
 	if (r->content_length > h->content_max_bytes)
 		return refuse_request(h, 413, "the content is too large");
@@ -433,7 +433,7 @@ static int read_head(struct http *h, const char *bytes, size_t len,
 		if (n == 0)
 			return refuse_request(h, 431, "the head is too large");
 		rv = feed_head(h, bytes + *used, &n);
-		if (h->verdict.status != 0)
+		if (h->answer.status != 0)
 			return -1;
 		*used += n;
 		h->head_bytes += n;
@@ -479,7 +479,7 @@ static int read_chunked(struct http *h, const char *bytes, size_t len,
 				h, 413,
 				"too many chunk extensions or trailers");
 		rv = feed(h, bytes + *used, n, &n);
-		if (h->verdict.status != 0)
+		if (h->answer.status != 0)
 			return -1;
 		*used += n;
 		h->framing_left -= n - (h->content_bytes - content_bytes);
@@ -562,7 +562,7 @@ void http_reset(struct http *h)
 {
 	start_request(h);
 	h->phase = PHASE_START;
-	h->verdict = (struct http_verdict){0, NULL};
+	h->answer = (struct http_verdict){0, NULL};
 }
 
 struct span http_origin_so_far(const struct http *h)
@@ -602,10 +602,10 @@ bool http_is_in_request(const struct http *h)
 
 int http_status(const struct http *h)
 {
-	return h->verdict.status;
+	return h->answer.status;
 }
 
 const char *http_reason(const struct http *h)
 {
-	return h->verdict.reason;
+	return h->answer.reason;
 }

@@ -331,12 +331,12 @@ struct world {
 	struct mailbox boxes[WORKERS];
 	struct mailbox *mailboxes[WORKERS];
 	struct auth *auths[WORKERS]; /* most tests have the first only */
-	struct verdicts *verdicts;
+	struct auth_cache *auth_cache;
 	size_t memory_used;
 	struct authority authority;
 	bool has_authority;
 	char url[128];
-	unsigned queue_max; /* of the verdicts that are opened next */
+	unsigned queue_max; /* of the auth_cache that are opened next */
 };
 
 /* What became of one check. */
@@ -344,13 +344,13 @@ struct asked {
 	struct world *world;
 	unsigned worker;
 	struct auth_check *check;
-	enum auth_verdict verdict;
+	enum auth_answer verdict;
 	unsigned calls;
 	void (*then)(struct asked *self); /* inside the callback; or NULL */
 	struct asked *other;
 };
 
-static void on_verdict(void *user, enum auth_verdict verdict)
+static void on_answer(void *user, enum auth_answer verdict)
 {
 	struct asked *q = user;
 
@@ -412,16 +412,17 @@ static void on_mail(uv_async_t *async)
 	}
 }
 
-static void open_verdicts(struct world *w, unsigned checks_max, uint64_t ttl_ms)
+static void open_auth_cache(struct world *w, unsigned checks_max,
+			    uint64_t ttl_ms)
 {
-	struct verdicts_options options = {.checks_max = checks_max,
-					   .queue_max = w->queue_max,
-					   .ttl_ms = ttl_ms,
-					   .entries_max = ENTRIES_MAX,
-					   .mailboxes = w->mailboxes};
+	struct auth_cache_options options = {.checks_max = checks_max,
+					     .queue_max = w->queue_max,
+					     .ttl_ms = ttl_ms,
+					     .entries_max = ENTRIES_MAX,
+					     .mailboxes = w->mailboxes};
 
-	verdicts_free(w->verdicts);
-	assert_int_equal(verdicts_new(&w->verdicts, &options), 0);
+	auth_cache_free(w->auth_cache);
+	assert_int_equal(auth_cache_new(&w->auth_cache, &options), 0);
 }
 
 static size_t settled_memory_used(void)
@@ -443,7 +444,7 @@ static int setup(void **state)
 			0);
 	}
 	w->memory_used = settled_memory_used();
-	open_verdicts(w, CHECKS_MAX, 0);
+	open_auth_cache(w, CHECKS_MAX, 0);
 	uv_timer_init(&w->loop, &w->ticker);
 	w->ticker.data = w;
 	atomic_store(&lookups_begun, 0);
@@ -460,7 +461,7 @@ static int teardown(void **state)
 
 	for (unsigned i = 0; i < WORKERS; i++)
 		auth_close(w->auths[i]);
-	verdicts_free(w->verdicts); /* so nothing is asked any more */
+	auth_cache_free(w->auth_cache); /* so nothing is asked any more */
 	assert_int_equal(settled_memory_used(), w->memory_used);
 	for (unsigned i = 0; i < WORKERS; i++)
 		mailbox_close(&w->boxes[i]);
@@ -487,7 +488,7 @@ static void open_worker(struct world *w, unsigned worker, unsigned timeout_ms)
 	struct auth_options options = {.url = w->url,
 				       .timeout_ms = timeout_ms,
 				       .kept_max = CHECKS_MAX,
-				       .verdicts = w->verdicts,
+				       .auth_cache = w->auth_cache,
 				       .worker = worker};
 
 	assert_int_equal(auth_open(&w->auths[worker], &w->loop, &options), 0);
@@ -533,7 +534,7 @@ static int start_check(struct world *w, const struct auth_request *request,
 
 	q->world = w;
 	q->calls = 0;
-	rv = auth_check_start(w->auths[q->worker], request, on_verdict, q,
+	rv = auth_check_start(w->auths[q->worker], request, on_answer, q,
 			      &q->check);
 	assert_int_equal(q->calls, 0);
 	return rv;
@@ -561,7 +562,7 @@ static void ask_anew(struct world *w, struct asked *q)
 	ask_about(w, token, q);
 }
 
-static enum auth_verdict verdict(struct world *w)
+static enum auth_answer verdict(struct world *w)
 {
 	struct asked q = {0};
 
@@ -572,19 +573,19 @@ static enum auth_verdict verdict(struct world *w)
 }
 
 /* The verdict on `text`, sent by `script`, which must not take long. */
-static enum auth_verdict verdict_on(void **state, script_fn *script,
-				    const char *text)
+static enum auth_answer verdict_on(void **state, script_fn *script,
+				   const char *text)
 {
 	start_world(*state, script, text, LONG_MS);
 	return verdict(*state);
 }
 
 /* The same if nothing but the time-out ends the check. */
-static enum auth_verdict late_verdict_on(void **state, script_fn *script,
-					 const char *text)
+static enum auth_answer late_verdict_on(void **state, script_fn *script,
+					const char *text)
 {
 	uint64_t begin = now_ms();
-	enum auth_verdict v;
+	enum auth_answer v;
 
 	start_world(*state, script, text, SHORT_MS);
 	v = verdict(*state);
@@ -592,7 +593,8 @@ static enum auth_verdict late_verdict_on(void **state, script_fn *script,
 	return v;
 }
 
-/* --- verdicts ------------------------------------------------------------- */
+/* --- auth_cache -------------------------------------------------------------
+ */
 
 static void status_204_is_a_yes(void **state)
 {
@@ -1081,7 +1083,7 @@ static void a_url_of_another_scheme_is_not_asked(void **state)
 	struct auth_options options = {.url = w->url,
 				       .timeout_ms = LONG_MS,
 				       .kept_max = 1,
-				       .verdicts = w->verdicts};
+				       .auth_cache = w->auth_cache};
 
 	start_authority(w, answer, "220 ready\r\n");
 	snprintf(w->url, sizeof(w->url), "ftp://127.0.0.1:%d/",
@@ -1233,8 +1235,8 @@ static void cancel_other(struct asked *q)
 	q->other->check = NULL;
 }
 
-/* Both time-outs have passed when the loop looks, so both verdicts are certain
- * when the first callback comes. */
+/* Both time-outs have passed when the loop looks, so both auth_cache are
+ * certain when the first callback comes. */
 static void a_callback_may_cancel_a_check_that_is_decided(void **state)
 {
 	struct world *w = *state;
@@ -1405,7 +1407,7 @@ static void checks_on_other_workers_are_the_same_request(void **state)
 		ask(w, &asked[i]);
 		assert_int_equal(auth_was_shared(asked[i].check), i > 0);
 	}
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
 	RUN_UNTIL(w, w->authority.requests == 1);
 	tell(w);
 	for (unsigned i = 0; i < 2 * WORKERS; i++) {
@@ -1463,12 +1465,12 @@ static void only_what_an_answer_depends_on_makes_a_difference(void **state)
 	struct asked asked[COUNT] = {0};
 	struct asked other = {0};
 
-	open_verdicts(w, COUNT, 0);
+	open_auth_cache(w, COUNT, 0);
 	start_mute_world(w, LONG_MS);
 	for (unsigned i = 0; i < COUNT; i++) {
 		assert_int_equal(start_check(w, &different[i], &asked[i]), 0);
 		assert_false(auth_was_shared(asked[i].check));
-		assert_int_equal(verdicts_asked(w->verdicts), i + 1);
+		assert_int_equal(auth_cache_asked(w->auth_cache), i + 1);
 	}
 	for (unsigned i = 0; i < COUNT; i++) {
 		struct auth_request same = different[i];
@@ -1479,7 +1481,7 @@ static void only_what_an_answer_depends_on_makes_a_difference(void **state)
 		assert_int_equal(start_check(w, &same, &other), 0);
 		assert_true(auth_was_shared(other.check));
 	}
-	assert_int_equal(verdicts_asked(w->verdicts), COUNT);
+	assert_int_equal(auth_cache_asked(w->auth_cache), COUNT);
 }
 
 static void a_cancelled_check_leaves_those_that_share_it(void **state)
@@ -1510,9 +1512,9 @@ static void the_last_that_is_cancelled_drops_the_request(void **state)
 	RUN_UNTIL(w, w->authority.requests == 1);
 	auth_check_cancel(asked[1].check);
 	auth_check_cancel(asked[0].check);
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
 	auth_check_cancel(asked[2].check);
-	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 0);
 	RUN_UNTIL(w, w->authority.dropped == 1);
 }
 
@@ -1590,7 +1592,7 @@ static void a_closing_asker_fails_those_that_wait_elsewhere(void **state)
 	ask(w, &asker);
 	ask(w, &waiter);
 	close_worker(w, 0);
-	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 0);
 	RUN_UNTIL(w, waiter.calls == 1);
 	assert_int_equal(waiter.verdict, AUTH_FAILED);
 	assert_int_equal(asker.calls, 0);
@@ -1625,7 +1627,7 @@ static void a_yes_that_is_kept_needs_no_request(void **state)
 	struct auth_request request = {.token = SPAN("t")};
 	struct asked asked[WORKERS] = {0};
 
-	open_verdicts(w, CHECKS_MAX, LONG_MS);
+	open_auth_cache(w, CHECKS_MAX, LONG_MS);
 	start_workers(w, YES);
 	tell(w);
 	ask_and_wait(w, &request);
@@ -1644,7 +1646,7 @@ static void a_no_is_asked_for_each_time(void **state)
 {
 	struct world *w = *state;
 
-	open_verdicts(w, CHECKS_MAX, LONG_MS);
+	open_auth_cache(w, CHECKS_MAX, LONG_MS);
 	start_world(w, answer, NO, LONG_MS);
 	assert_int_equal(verdict(w), AUTH_NO);
 	assert_int_equal(verdict(w), AUTH_NO);
@@ -1660,7 +1662,7 @@ static void a_body_that_still_comes_shares_no_answer(void **state)
 	assert_int_equal(verdict(w), AUTH_YES);
 	ask(w, &q);
 	assert_false(auth_was_shared(q.check));
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
 }
 
 /* Both have the same verdict, and are to be told in one go: by the request on
@@ -1745,7 +1747,7 @@ static void one_check_too_many_is_refused(void **state)
 static void open_queue(struct world *w, unsigned checks_max)
 {
 	w->queue_max = 8;
-	open_verdicts(w, checks_max, 0);
+	open_auth_cache(w, checks_max, 0);
 }
 
 static void ask_token(struct world *w, struct asked *asked, const char *token)
@@ -1770,10 +1772,10 @@ static void a_check_too_many_waits_for_its_turn(void **state)
 	}
 	ask_token(w, &same, "c");
 	assert_true(auth_was_shared(same.check));
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
-	assert_int_equal(verdicts_queued(w->verdicts), 3);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
+	assert_int_equal(auth_cache_queued(w->auth_cache), 3);
 	auth_check_cancel(asked[1].check);
-	assert_int_equal(verdicts_queued(w->verdicts), 2);
+	assert_int_equal(auth_cache_queued(w->auth_cache), 2);
 	for (unsigned i = 0; i < 4; i += i == 0 ? 2 : 1) {
 		RUN_UNTIL(w, w->authority.requests == (i == 0 ? 1 : i));
 		tell(w);
@@ -1806,7 +1808,7 @@ static void one_whose_turn_does_not_come_in_time_is_told_so(void **state)
 		assert_int_equal(queued[i].verdict, AUTH_BUSY);
 	}
 	assert_true(now_ms() - from >= 50);
-	assert_int_equal(verdicts_queued(w->verdicts), 0);
+	assert_int_equal(auth_cache_queued(w->auth_cache), 0);
 	assert_int_equal(first.calls, 0);
 	/* Another one sets the timer anew. */
 	ask_token(w, &queued[0], "c");
@@ -1852,8 +1854,8 @@ static void whoever_is_queued_may_be_closed(void **state)
 	RUN_UNTIL(w, waits.calls == 1);
 	assert_int_equal(waits.verdict, AUTH_FAILED);
 	assert_int_equal(queued.calls + first.calls, 0);
-	RUN_UNTIL(w, verdicts_queued(w->verdicts) == 0);
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	RUN_UNTIL(w, auth_cache_queued(w->auth_cache) == 0);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
 	/* The last is closed by the tear-down, being asked. */
 }
 
@@ -1870,10 +1872,10 @@ static void one_may_be_cancelled_while_its_turn_is_on_its_way(void **state)
 	ask_token(w, &first, "first");
 	ask_token(w, &queued, "a");
 	auth_check_cancel(first.check);
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
 	auth_check_cancel(queued.check);
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
-	RUN_UNTIL(w, verdicts_asked(w->verdicts) == 0);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
+	RUN_UNTIL(w, auth_cache_asked(w->auth_cache) == 0);
 }
 
 static void the_limit_is_that_of_all_workers_but_sharing_is_free(void **state)
@@ -1954,7 +1956,7 @@ static unsigned start_without_memory(struct world *w,
 				     struct asked *q)
 {
 	size_t before = settled_memory_used();
-	size_t asked = verdicts_asked(w->verdicts);
+	size_t asked = auth_cache_asked(w->auth_cache);
 
 	for (unsigned nth = 1;; nth++) {
 		oom_fail_at(nth);
@@ -1968,7 +1970,7 @@ static unsigned start_without_memory(struct world *w,
 		else
 			assert_int_equal(rv, UV_ENOMEM);
 		assert_int_equal(settled_memory_used(), before);
-		assert_int_equal(verdicts_asked(w->verdicts), asked);
+		assert_int_equal(auth_cache_asked(w->auth_cache), asked);
 	}
 }
 
@@ -1984,7 +1986,7 @@ static void a_start_without_memory_leaves_nothing(void **state)
 	start_workers(w, YES);
 	/* Asking, of which libcurl can spare an allocation or two. */
 	assert_in_range(start_without_memory(w, &request, &asker), 10, 200);
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
 	/* Waiting: the check, the inquiry, the note. */
 	assert_int_equal(start_without_memory(w, &request, &waiter), 3);
 	tell(w);
@@ -1998,7 +2000,7 @@ static void opening_returns_what_fails(void **state)
 	struct auth_options options = {.url = "http://auth.test",
 				       .timeout_ms = 1,
 				       .kept_max = 1,
-				       .verdicts = w->verdicts};
+				       .auth_cache = w->auth_cache};
 	int n = 0;
 
 	atomic_store(&allocations_left, n);

@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "access/password.h"
 #include "access/rotation.h"
-#include "access/secret.h"
 
 static char folder[64];
 static char path[96];
@@ -45,7 +45,7 @@ static int open_all(void **state)
 	config = (struct config){.password_file = path};
 	rotation = (struct rotation){0};
 	write_file("password", "old\n");
-	secret_set(SPAN("old"));
+	password_set(SPAN("old"));
 	/* It is read once anyway: nobody knows what it was at the start. */
 	rotation_look(&rotation, &config);
 	rotation_look(&rotation, &config);
@@ -68,7 +68,7 @@ static int close_all(void **state)
 
 static bool matches(const char *password)
 {
-	return secret_matches(span_of(password));
+	return password_matches(span_of(password));
 }
 
 static void a_change_is_taken_at_the_second_look(void **state)
@@ -175,10 +175,10 @@ static void reloading_reads_at_once(void **state)
 	write_file("password", "new");
 	rotation_reload(&rotation, &config);
 	assert_true(matches("new"));
-	unsigned before = secret_generation();
+	unsigned before = password_generation();
 	rotation_look(&rotation, &config);
 	rotation_look(&rotation, &config);
-	assert_int_equal(secret_generation(), before);
+	assert_int_equal(password_generation(), before);
 }
 
 static void without_a_file_there_is_nothing_to_look_at(void **state)

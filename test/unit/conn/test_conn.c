@@ -36,8 +36,8 @@ struct app {
 	unsigned ends;
 	struct buf texts; /* of messages, each with a ';' */
 	unsigned messages;
-	enum ending on_message; /* ends the connection, if not NONE */
-	bool is_later;          /* by conn_end_later() */
+	enum close_reason on_message; /* ends the connection, if not NONE */
+	bool is_later;                /* by conn_end_later() */
 	enum conn_state state_after_end;
 	bool has_no_memory; /* ends are not counted */
 	bool pauses;        /* at each message */
@@ -65,7 +65,7 @@ static void on_head(struct conn *c, const struct http_request *request)
 		conn_respond(c, &(struct http_response){.status = 401,
 							.close = true});
 	else if (is_path(request, "/gone-early"))
-		conn_end(c, ENDING_peer_gone, NULL);
+		conn_end(c, CLOSE_REASON_peer_gone, NULL);
 }
 
 static void respond_with(struct conn *c, struct span content)
@@ -105,7 +105,7 @@ static void on_request(struct conn *c, const struct http_request *request)
 	if (is_path(request, "/later"))
 		keep_pending(c);
 	else if (is_path(request, "/gone"))
-		conn_end(c, ENDING_peer_gone, NULL);
+		conn_end(c, CLOSE_REASON_peer_gone, NULL);
 	else if (is_path(request, "/big"))
 		respond_with_filling(c, BIG_BYTES);
 	else if (is_path(request, "/huge"))
@@ -134,7 +134,7 @@ static void on_message(struct conn *c, bool is_text, struct span message)
 	}
 	if (a->pauses)
 		conn_pause(c);
-	if (a->on_message == ENDING_NONE)
+	if (a->on_message == CLOSE_REASON_NONE)
 		return;
 	if (a->is_later)
 		conn_end_later(c, a->on_message);
@@ -192,7 +192,7 @@ static struct app *app_new(const struct conn_limits *limits)
 {
 	struct app *a = calloc(1, sizeof *a);
 	assert_non_null(a);
-	a->on_message = ENDING_NONE;
+	a->on_message = CLOSE_REASON_NONE;
 	loopback_open(&a->l, &hooks, limits);
 	return a;
 }
@@ -1176,14 +1176,14 @@ static void a_reset_of_a_websocket_with_a_write_in_flight_ends_it(void **state)
 static void every_ending_with_a_code_says_it_and_why(void **state)
 {
 	static const struct {
-		enum ending ending;
+		enum close_reason why;
 		enum stats_counter counter;
 		unsigned code;
 		const char *reason;
 	} rows[] = {
 #define ROW(name, code, reason)                                                \
-	{ENDING_##name, STATS_closed_##name, code, reason},
-		ENDINGS(ROW)
+	{CLOSE_REASON_##name, STATS_closed_##name, code, reason},
+		CLOSE_REASONS(ROW)
 #undef ROW
 	};
 	(void)state;
@@ -1191,7 +1191,7 @@ static void every_ending_with_a_code_says_it_and_why(void **state)
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		struct app *a = app_new(&roomy_limits);
 		struct client *c = open_websocket(a);
-		conn_end(a->websocket, rows[i].ending, NULL);
+		conn_end(a->websocket, rows[i].why, NULL);
 		assert_null(a->websocket);
 		if (rows[i].code != 0) {
 			struct frame frame;
@@ -1219,7 +1219,7 @@ static void a_hook_may_end_the_connection_at_a_message(void **state)
 	struct client *c = open_websocket(a);
 	struct buf b = {0};
 
-	a->on_message = ENDING_policy;
+	a->on_message = CLOSE_REASON_policy;
 	put_frame(&b, OP_TEXT, SPAN("one"));
 	put_frame(&b, OP_TEXT, SPAN("two"));
 	put_frame(&b, OP_PING, SPAN("p"));
@@ -1244,7 +1244,7 @@ static void a_hook_may_abort_the_connection_at_a_message(void **state)
 	struct client *c = open_websocket(a);
 	struct buf b = {0};
 
-	a->on_message = ENDING_peer_gone;
+	a->on_message = CLOSE_REASON_peer_gone;
 	put_frame(&b, OP_TEXT, SPAN("one"));
 	put_frame(&b, OP_TEXT, SPAN("two"));
 	put_frame(&b, OP_CLOSE, SPAN(""));
@@ -1261,7 +1261,7 @@ static void an_ending_for_later_waits_for_the_flush(void **state)
 	struct app *a = *state;
 	struct client *c = open_websocket(a);
 
-	a->on_message = ENDING_binary;
+	a->on_message = CLOSE_REASON_binary;
 	a->is_later = true;
 	send_frame(c, OP_BINARY, SPAN("one"));
 	WAIT_UNTIL(&a->l, a->messages == 1);
@@ -1277,7 +1277,7 @@ static void one_that_will_be_ended_hears_nothing_more(void **state)
 	struct client *c = open_websocket(a);
 	struct buf b = {0};
 
-	a->on_message = ENDING_policy;
+	a->on_message = CLOSE_REASON_policy;
 	a->is_later = true;
 	put_frame(&b, OP_TEXT, SPAN("one"));
 	put_frame(&b, OP_TEXT, SPAN("two"));
@@ -1294,10 +1294,10 @@ static void the_first_ending_for_later_decides(void **state)
 	struct app *a = *state;
 	struct client *c = open_websocket(a);
 
-	conn_end_later(a->websocket, ENDING_policy);
-	conn_end_later(a->websocket, ENDING_too_big);
+	conn_end_later(a->websocket, CLOSE_REASON_policy);
+	conn_end_later(a->websocket, CLOSE_REASON_too_big);
 	send_filling(a->websocket, 3, 'x'); /* too late */
-	conn_end(a->websocket, ENDING_going_away, NULL);
+	conn_end(a->websocket, CLOSE_REASON_going_away, NULL);
 	expect_close(a, c, 1008);
 	close_client(c);
 	expect_ending(a, STATS_closed_policy);
@@ -1314,7 +1314,7 @@ static void many_are_ended_while_they_are_walked_over(void **state)
 		conns[i] = a->websocket;
 	}
 	for (int i = 0; i < 40; i++)
-		conn_end_later(conns[i], ENDING_policy);
+		conn_end_later(conns[i], CLOSE_REASON_policy);
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 40);
 	conn_group_flush(a->l.group);
 	assert_int_equal(count_in(&a->l, CONN_CLOSING), 40);
@@ -1361,7 +1361,7 @@ static void close_is_sent_once_even_if_bad_frames_follow(void **state)
 	struct client *c = open_websocket(a);
 	struct buf b = {0};
 
-	a->on_message = ENDING_binary;
+	a->on_message = CLOSE_REASON_binary;
 	put_frame(&b, OP_BINARY, SPAN("one"));
 	buf_append(&b, "\xff\xff\xff\xff", 4);
 	send_bytes(c, b.bytes, b.len);
@@ -1379,7 +1379,7 @@ static void a_peer_that_does_not_answer_close_is_closed(void **state)
 	struct client *c = open_websocket(a);
 	(void)state;
 
-	conn_end(a->websocket, ENDING_policy, NULL);
+	conn_end(a->websocket, CLOSE_REASON_policy, NULL);
 	expect_close(a, c, 1008);
 	WAIT_UNTIL(&a->l, c->is_over);
 	expect_ending(a, STATS_closed_policy);
@@ -1399,7 +1399,7 @@ static void nothing_is_sent_to_one_that_is_no_websocket(void **state)
 	upgrade(conn);
 	WAIT_UNTIL(&a->l, responses(c) == 1);
 	skip_upgrade(c);
-	conn_end(conn, ENDING_policy, NULL);
+	conn_end(conn, CLOSE_REASON_policy, NULL);
 	send_filling(conn, 3, 'x');
 	expect_close(a, c, 1008);
 	assert_int_equal(c->at, c->in.len);
@@ -1744,7 +1744,7 @@ static void ending_all_ends_each_in_its_way(void **state)
 	struct client *writing = connect_lazy_client(&a->l);
 	struct client *closing = open_websocket(a);
 
-	conn_end(a->websocket, ENDING_policy, NULL);
+	conn_end(a->websocket, CLOSE_REASON_policy, NULL);
 	send_text(pending, GET("/later"));
 	send_text(writing, GET("/big"));
 	WAIT_UNTIL(&a->l, a->requests == 4);
@@ -1845,7 +1845,7 @@ static bool frames_with_failing_allocation(struct app *a, unsigned nth)
 		if (i >= 10 && i < 14 && a->websocket != NULL)
 			conn_send(a->websocket, chunk);
 		if (i == 30 && a->websocket != NULL)
-			conn_end(a->websocket, ENDING_policy, NULL);
+			conn_end(a->websocket, CLOSE_REASON_policy, NULL);
 	}
 	bool has_failed = oom_end();
 	chunk_unref(chunk);
@@ -2045,7 +2045,8 @@ static void answer_pending(struct app *a, unsigned i)
 	else if (random_below(2) > 0)
 		conn_respond_error(c, 500, "later", NULL);
 	else
-		conn_end(c, (enum ending)random_below(ENDING_COUNT), NULL);
+		conn_end(c, (enum close_reason)random_below(CLOSE_REASON_COUNT),
+			 NULL);
 }
 
 /* What a publisher, or an application, does to any connection. */
@@ -2058,7 +2059,8 @@ static void act_on_all(struct app *a)
 		conns[count++] = CONTAINER_OF(it, struct conn, link);
 	struct chunk *chunk = frame_of(OP_TEXT, 1 + random_below(60000), 'x');
 	for (unsigned i = 0; i < count; i++) {
-		enum ending ending = (enum ending)random_below(ENDING_COUNT);
+		enum close_reason why =
+			(enum close_reason)random_below(CLOSE_REASON_COUNT);
 		if (random_below(4) == 0)
 			conn_send_part(conns[i], SPAN("id: 1\n"));
 		if (random_below(2) == 0)
@@ -2070,9 +2072,9 @@ static void act_on_all(struct app *a)
 		if (random_below(3) > 0)
 			conn_resume(conns[i]);
 		if (random_below(40) == 0)
-			conn_end_later(conns[i], ending);
+			conn_end_later(conns[i], why);
 		if (random_below(80) == 0)
-			conn_end(conns[i], ending, NULL);
+			conn_end(conns[i], why, NULL);
 	}
 	chunk_unref(chunk);
 }
@@ -2091,10 +2093,10 @@ static void storm(unsigned seed)
 			struct client *c = connect_lazy_client(&a->l);
 			c->reads = random_below(2) > 0;
 		}
-		a->on_message =
-			random_below(3) > 0
-				? ENDING_NONE
-				: (enum ending)random_below(ENDING_COUNT);
+		a->on_message = random_below(3) > 0
+					? CLOSE_REASON_NONE
+					: (enum close_reason)random_below(
+						  CLOSE_REASON_COUNT);
 		a->is_later = random_below(2) > 0;
 		a->pauses = random_below(2) > 0;
 		act_as_peer(&a->l.clients[random_below(a->l.clients_count)]);
@@ -2128,7 +2130,7 @@ static void every_state_was_seen_and_every_ending_came(void **state)
 	(void)state;
 	assert_int_equal(states_seen, (1u << CONN_CLOSED) - 1);
 #define CAME(name, code, reason) assert_true(totals[STATS_closed_##name] > 0);
-	ENDINGS(CAME)
+	CLOSE_REASONS(CAME)
 #undef CAME
 }
 

@@ -224,7 +224,7 @@ static void close_arrives_behind_what_is_read_slowly(void **state)
 
 	send_long(a);
 	turn(&a->l);
-	conn_end(a->conn, ENDING_going_away, NULL);
+	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	assert_true(sip_all(a, c, LONG_BYTES) > 200);
 	c->reads = true;
 	WAIT_UNTIL(&a->l, next_frame(c, &frame));
@@ -243,7 +243,7 @@ static void the_last_block_arrives_behind_what_is_read_slowly(void **state)
 
 	send_long(a);
 	turn(&a->l);
-	conn_end(a->conn, ENDING_going_away, NULL);
+	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	assert_true(sip_all(a, c, LONG_BYTES) > 200);
 	c->reads = true;
 	WAIT_UNTIL(&a->l, c->is_over);
@@ -261,7 +261,7 @@ static void whoever_stops_reading_is_not_waited_for(void **state)
 	send_long(a);
 	turn(&a->l);
 	uint64_t from_ms = uv_now(&a->l.loop);
-	conn_end(a->conn, ENDING_going_away, NULL);
+	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	WAIT_UNTIL(&a->l, a->l.group->count == 0);
 	assert_true(uv_now(&a->l.loop) - from_ms >= 50);
 	app_free(a);

@@ -322,7 +322,7 @@ static void one_that_ends_in_line_leaves_it(void **state)
 
 	send_frame(c, OP_TEXT, (struct span){text, sizeof text});
 	WAIT_UNTIL(&a->l, a->conn->stash != NULL);
-	conn_end(a->conn, ENDING_peer_gone, NULL);
+	conn_end(a->conn, CLOSE_REASON_peer_gone, NULL);
 	assert_true(list_is_empty(&a->l.group->line));
 	WAIT_UNTIL(&a->l, a->l.group->count == 0);
 	assert_int_equal(a->messages, 0);
@@ -339,7 +339,7 @@ static void one_that_is_told_to_go_in_line_is_closed_in_order(void **state)
 	send_frame(c, OP_TEXT, (struct span){text, sizeof text});
 	send_frame(c, OP_CLOSE, SPAN("\x03\xe8"));
 	WAIT_UNTIL(&a->l, a->conn->stash != NULL);
-	conn_end(a->conn, ENDING_going_away, NULL);
+	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	WAIT_UNTIL(&a->l, next_frame(c, &frame));
 	assert_int_equal(frame.opcode, OP_CLOSE);
 	assert_int_equal(frame.code, 1001);

@@ -33,9 +33,9 @@ struct app {
 	unsigned ends;
 	struct buf texts; /* of messages, each with a ';' */
 	unsigned messages;
-	bool pauses;           /* at each message */
-	bool resumes;          /* right after */
-	enum ending then_ends; /* right after, if not NONE */
+	bool pauses;                 /* at each message */
+	bool resumes;                /* right after */
+	enum close_reason then_ends; /* right after, if not NONE */
 	unsigned rooms;
 	size_t to_feed; /* bytes that on_room sends, as long as it may */
 	struct span subprotocol;
@@ -104,7 +104,7 @@ static void on_message(struct conn *c, bool is_text, struct span message)
 		conn_pause(c);
 	if (a->resumes)
 		conn_resume(c);
-	if (a->then_ends != ENDING_NONE)
+	if (a->then_ends != CLOSE_REASON_NONE)
 		conn_end(c, a->then_ends, NULL);
 }
 
@@ -149,7 +149,7 @@ static struct app *app_new(const struct conn_limits *limits)
 {
 	struct app *a = calloc(1, sizeof *a);
 	assert_non_null(a);
-	a->then_ends = ENDING_NONE;
+	a->then_ends = CLOSE_REASON_NONE;
 	loopback_open(&a->l, &hooks, limits);
 	return a;
 }
@@ -308,7 +308,7 @@ static void a_stream_of_http_1_1_is_in_chunks(void **state)
 	WAIT_UNTIL(&a->l, has_got(c, "a\r\n" FIRST "\r\n"
 				     "9\r\ndata: 1\n\n\r\n"
 				     "a\r\ndata: 12\n\n\r\n"));
-	conn_end(a->conn, ENDING_going_away, "bye");
+	conn_end(a->conn, CLOSE_REASON_going_away, "bye");
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_false(c->is_reset);
 	assert_true(has_got(c,
@@ -325,7 +325,7 @@ static void a_stream_in_chunks_that_is_cut_has_no_last_one(void **state)
 	struct client *c = open_chunked_stream(a);
 
 	WAIT_UNTIL(&a->l, has_got(c, "a\r\n" FIRST "\r\n"));
-	conn_end(a->conn, ENDING_peer_gone, NULL);
+	conn_end(a->conn, CLOSE_REASON_peer_gone, NULL);
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_true(has_got(c, "a\r\n" FIRST "\r\n"));
 }
@@ -351,7 +351,7 @@ static void a_client_of_http_1_0_gets_the_same(void **state)
 	place_of(c, "\r\nConnection: close\r\n");
 	send_block(a->conn, "data: 1\n\n");
 	WAIT_UNTIL(&a->l, has_got(c, FIRST "data: 1\n\n"));
-	conn_end(a->conn, ENDING_going_away, NULL);
+	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_false(c->is_reset);
 }
@@ -489,14 +489,14 @@ static void a_stream_whose_client_does_not_read_is_given_up(void **state)
 static void a_stream_is_told_every_ending_with_a_code(void **state)
 {
 	static const struct {
-		enum ending ending;
+		enum close_reason why;
 		enum stats_counter counter;
 		unsigned code;
 		const char *reason;
 	} rows[] = {
 #define ROW(name, code, reason)                                                \
-	{ENDING_##name, STATS_closed_##name, code, reason},
-		ENDINGS(ROW)
+	{CLOSE_REASON_##name, STATS_closed_##name, code, reason},
+		CLOSE_REASONS(ROW)
 #undef ROW
 	};
 	(void)state;
@@ -512,7 +512,7 @@ static void a_stream_is_told_every_ending_with_a_code(void **state)
 				       "data: {\"code\":%u,\"reason\":\"%s\"}"
 				       "\n\n",
 				 rows[i].code, rows[i].reason);
-		conn_end(a->conn, rows[i].ending, NULL);
+		conn_end(a->conn, rows[i].why, NULL);
 		assert_null(a->conn);
 		WAIT_UNTIL(&a->l, c->is_over);
 		assert_false(c->is_reset);
@@ -530,7 +530,7 @@ static void the_reason_of_an_end_is_escaped(void **state)
 	struct app *a = *state;
 	struct client *c = open_stream(a);
 
-	conn_end(a->conn, ENDING_policy, "no \"x\\y\"\n");
+	conn_end(a->conn, CLOSE_REASON_policy, "no \"x\\y\"\n");
 	WAIT_UNTIL(&a->l, c->is_over);
 	place_of(c, "{\"code\":1008,\"reason\":\"no \\\"x\\\\y\\\"\\n\"}\n\n");
 }
@@ -541,7 +541,7 @@ static void what_was_sent_before_comes_before_the_last_block(void **state)
 	struct client *c = open_stream(a);
 
 	send_block(a->conn, "data: 1\n\n");
-	conn_end_later(a->conn, ENDING_forbidden);
+	conn_end_later(a->conn, CLOSE_REASON_forbidden);
 	send_block(a->conn, "data: 2\n\n");
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(count_of(c, "data: 2"), 0);
@@ -557,7 +557,7 @@ static void a_client_that_does_not_read_its_last_block_is_closed(void **state)
 	open_lazy_stream(a);
 	send_filling(a->conn, 200000);
 	turn(&a->l);
-	conn_end(a->conn, ENDING_going_away, NULL);
+	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	assert_int_equal(count_in(&a->l, CONN_FINISHING), 1);
 	expect_ending(a, STATS_closed_going_away);
 	app_free(a);
@@ -569,7 +569,7 @@ static void a_client_that_keeps_its_side_open_is_closed(void **state)
 	struct client *c = open_stream(a);
 	(void)state;
 
-	conn_end(a->conn, ENDING_going_away, NULL);
+	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	WAIT_UNTIL(&a->l, c->is_over);
 	expect_ending(a, STATS_closed_going_away);
 	app_free(a);
@@ -653,7 +653,7 @@ static void an_unfinished_block_is_not_told(void **state)
 	send_block(a->conn, "data: 1\n\n");
 	conn_send_part(a->conn, SPAN("id: 2\n"));
 	conn_send_part(a->conn, SPAN("data: 2\n"));
-	conn_end(a->conn, ENDING_policy, NULL);
+	conn_end(a->conn, CLOSE_REASON_policy, NULL);
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(count_of(c, "2\n"), 0);
 	place_of(c, "data: 1\n\nevent: close\n");
@@ -750,7 +750,7 @@ static void nothing_is_sent_to_one_that_is_not_open(void **state)
 	conn_send_part(conn, SPAN("id: 1\n"));
 	conn_stream(conn, SPAN(""));
 	assert_true(conn_has_room(conn));
-	conn_end(conn, ENDING_policy, NULL);
+	conn_end(conn, CLOSE_REASON_policy, NULL);
 	assert_false(conn_has_room(conn));
 	conn_send_text(conn, SPAN("data: 1\n\n"));
 	conn_send_part(conn, SPAN("id: 1\n"));
@@ -765,7 +765,7 @@ static void one_that_is_doomed_has_no_room(void **state)
 
 	open_stream(a);
 	conn_wait_for_room(a->conn);
-	conn_end_later(a->conn, ENDING_policy);
+	conn_end_later(a->conn, CLOSE_REASON_policy);
 	assert_false(conn_has_room(a->conn));
 	turn(&a->l);
 	assert_int_equal(a->rooms, 0);
@@ -881,7 +881,7 @@ static void an_end_while_pending_has_the_fields(void **state)
 
 	send_text(c, FROM("/later") "0\r\n\r\n");
 	WAIT_UNTIL(&a->l, a->conn != NULL);
-	conn_end(a->conn, ENDING_going_away, NULL);
+	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	WAIT_UNTIL(&a->l, responses(c) == 1);
 	place_of(c, "503 Service Unavailable");
 	place_of(c, X_ORIGIN);
@@ -1363,7 +1363,7 @@ static void a_paused_one_is_ended_with_close(void **state)
 	a->pauses = true;
 	send_all(c, &b);
 	WAIT_UNTIL(&a->l, a->messages == 1);
-	conn_end(a->conn, ENDING_forbidden, NULL);
+	conn_end(a->conn, CLOSE_REASON_forbidden, NULL);
 	expect_close(a, c, 1008);
 	/* The peer's Close comes behind what was not read. */
 	send_frame(c, OP_CLOSE, SPAN("\x03\xf0"));
@@ -1373,7 +1373,8 @@ static void a_paused_one_is_ended_with_close(void **state)
 
 static void a_paused_one_may_be_ended_in_the_same_message(void **state)
 {
-	static const enum ending endings[] = {ENDING_policy, ENDING_peer_gone};
+	static const enum close_reason close_reasons[] = {
+		CLOSE_REASON_policy, CLOSE_REASON_peer_gone};
 
 	(void)state;
 	for (size_t i = 0; i < 2; i++) {
@@ -1382,7 +1383,7 @@ static void a_paused_one_may_be_ended_in_the_same_message(void **state)
 		struct buf b = three_messages();
 
 		a->pauses = true;
-		a->then_ends = endings[i];
+		a->then_ends = close_reasons[i];
 		put_frame(&b, OP_CLOSE, SPAN("\x03\xe8"));
 		send_all(c, &b);
 		WAIT_UNTIL(&a->l, a->l.group->count == 0);
@@ -1456,7 +1457,7 @@ static bool stream_with_failing_allocation(struct app *a, unsigned nth)
 			conn_send_text(a->conn, SPAN("data: z\n\n"));
 		}
 		if (i == 20 && a->conn != NULL)
-			conn_end(a->conn, ENDING_policy, NULL);
+			conn_end(a->conn, CLOSE_REASON_policy, NULL);
 	}
 	bool has_failed = oom_end();
 	chunk_unref(chunk);

@@ -495,7 +495,7 @@ static void one_that_is_ending_disturbs_nobody(void **state)
 	struct reader c = subscribe(o, 0, "news");
 
 	publish(o, "news", "one");
-	conn_end_later(b.conn, ENDING_policy);
+	conn_end_later(b.conn, CLOSE_REASON_policy);
 	deliver(o, 0); /* before the flush that ends it */
 	expect_texts(o, &a, "one;");
 	expect_texts(o, &c, "one;");
@@ -942,7 +942,7 @@ static void late_joiners_of_each_form_get_what_came_after(void **state)
 static void a_burst_of_small_events_is_one_write(void **state)
 {
 	struct office *o = *state;
-	struct reader a = subscribe_in(o, 0, "news", MESSAGE_EVENT_ENVELOPE);
+	struct reader a = subscribe_in(o, 0, "news", MESSAGE_EVENT_V1);
 
 	publish_from_to(o, "news", 1, 300);
 	deliver(o, 0);
@@ -954,7 +954,7 @@ static void a_burst_of_small_events_is_one_write(void **state)
 static void forms_of_long_messages_are_not_copied(void **state)
 {
 	struct office *o = *state;
-	struct reader a = subscribe_in(o, 0, "news", MESSAGE_ENVELOPE);
+	struct reader a = subscribe_in(o, 0, "news", MESSAGE_V1);
 	static const size_t lens[] = {100, 20000, 100};
 	struct message *messages[3];
 
@@ -981,7 +981,7 @@ static void be_sibling(struct reader *r, unsigned i)
 {
 	struct subscriber *s = &r->member->siblings[i];
 
-	s->form = i == 1 ? MESSAGE_EVENT_ENVELOPE : MESSAGE_EVENT;
+	s->form = i == 1 ? MESSAGE_EVENT_V1 : MESSAGE_EVENT;
 	s->has_cursor = true;
 	s->ordinal = (uint16_t)i;
 	s->is_last = i == SIBLINGS - 1;
@@ -1012,7 +1012,7 @@ static void put_sibling(struct office *o, struct buf *out, unsigned i,
 	char size[32];
 
 	put_form(o, &event, sibling_topics[i],
-		 i == 1 ? MESSAGE_EVENT_ENVELOPE : MESSAGE_EVENT, numbers[i]);
+		 i == 1 ? MESSAGE_EVENT_V1 : MESSAGE_EVENT, numbers[i]);
 	struct span body = message_event_body(
 		(struct span){event.bytes, event.len}, MESSAGE_EVENT);
 	snprintf(id, sizeof id,
@@ -1430,7 +1430,7 @@ static void be_lossy(struct reader *r, unsigned i)
 	struct member *member = r->member;
 
 	member->lossy[i] =
-		subscribers_lossy_new(MESSAGE_ENVELOPE, &member->lossy_bytes);
+		subscribers_lossy_new(MESSAGE_V1, &member->lossy_bytes);
 	assert_non_null(member->lossy[i]);
 }
 
@@ -1439,7 +1439,7 @@ static struct reader subscribe_lossy(struct office *o, unsigned topics,
 {
 	struct reader r = connect_reader(o, 0, is_lazy);
 
-	r.member->subscriber.form = MESSAGE_ENVELOPE; /* for expect_from_to() */
+	r.member->subscriber.form = MESSAGE_V1; /* for expect_from_to() */
 	for (unsigned i = 0; i < topics; i++) {
 		struct topic_key key = key_of(sibling_topics[i]);
 		be_lossy(&r, i);
@@ -1460,7 +1460,7 @@ static void a_lossy_one_that_reads_loses_nothing(void **state)
 {
 	struct office *o = *state;
 	struct reader a = subscribe_lossy(o, 1, false);
-	struct reader plain = subscribe_in(o, 0, "news", MESSAGE_ENVELOPE);
+	struct reader plain = subscribe_in(o, 0, "news", MESSAGE_V1);
 
 	publish_nth(o, "news", 1);
 	deliver(o, 0);

@@ -122,7 +122,7 @@ static void on_message(struct conn *c, bool is_text, struct span message)
 	else if (message.bytes[0] != '+')
 		publish_message(worker_of(c), message);
 	else if (subscribers_add(all, conn_user(c), c, &key, NULL, NULL) != 0)
-		conn_end(c, ENDING_no_memory, NULL);
+		conn_end(c, CLOSE_REASON_no_memory, NULL);
 }
 
 static void on_end(struct conn *c)
@@ -236,7 +236,7 @@ static int set_up(void **state)
 	const struct registry_options options = {.mailboxes = f->mailboxes,
 						 .workers = WORKERS};
 	assert_int_equal(registry_new(&f->shared.registry, &options), 0);
-	assert_int_equal(receipts_new(&f->shared.receipts, 0, 0), 0);
+	assert_int_equal(idempotency_new(&f->shared.idempotency, 0, 0), 0);
 	*state = f;
 	return 0;
 }
@@ -261,7 +261,7 @@ static int tear_down(void **state)
 		worker_fini(f->workers[w]);
 	assert_int_equal(registry_topics(f->shared.registry), 0);
 	registry_free(f->shared.registry);
-	receipts_free(f->shared.receipts);
+	idempotency_free(f->shared.idempotency);
 	for (unsigned w = 0; w < WORKERS; w++)
 		free(f->workers[w]);
 	/* What one thread charges another may credit. */

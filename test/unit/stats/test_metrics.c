@@ -47,8 +47,8 @@ static struct metrics_source source(unsigned count)
 				       .history_bytes = 43000,
 				       .replay_bytes = 48000,
 				       .forms_bytes = 49000,
-				       .receipts_count = 44,
-				       .receipts_bytes = 45000,
+				       .idempotency_count = 44,
+				       .idempotency_bytes = 45000,
 				       .auth_asked = 46,
 				       .auth_kept = 47,
 				       .auth_queued = 48,
@@ -236,7 +236,7 @@ static void every_ending_and_every_status_has_its_line(void **state)
 			 #name, (int)n++);                                     \
 		assert_has_line(text, line);                                   \
 	}
-	ENDINGS(HAS_ENDING)
+	CLOSE_REASONS(HAS_ENDING)
 #define HAS_STATUS(status, phrase)                                             \
 	{                                                                      \
 		char line[256];                                                \

@@ -91,9 +91,9 @@ static void the_first_form_is_the_frame(void **state)
 static void an_envelope_is_a_text_frame_of_json(void **state)
 {
 	(void)state;
-	assert_form(SPAN("\"a\n"), false, MESSAGE_ENVELOPE,
+	assert_form(SPAN("\"a\n"), false, MESSAGE_V1,
 		    SPAN("\x81\x61" ENVELOPE("\"\\\"a\\n\"")));
-	assert_form(SPAN("[1]"), true, MESSAGE_ENVELOPE,
+	assert_form(SPAN("[1]"), true, MESSAGE_V1,
 		    SPAN("\x81\x5d" ENVELOPE("[1]")));
 }
 
@@ -109,7 +109,7 @@ static void an_event_has_its_id_first(void **state)
 static void an_event_may_have_the_envelope_as_its_data(void **state)
 {
 	(void)state;
-	assert_form(SPAN("a\nb"), false, MESSAGE_BARE_EVENT_ENVELOPE,
+	assert_form(SPAN("a\nb"), false, MESSAGE_BARE_EVENT_V1,
 		    SPAN("id: 000000000000001f-42\n"
 			 "data: " ENVELOPE("\"a\\nb\"") "\n\n"));
 }
@@ -149,8 +149,8 @@ static void a_message_may_have_the_type_of_its_event(void **state)
 	assert_event_form(false, MESSAGE_EVENT,
 			  "2c\r\nid: 000000000000001f-42\nevent: g\"l\n"
 			  "data: 1\n\n\r\n");
-	assert_event_form(true, MESSAGE_ENVELOPE, "\x81\x6a" TYPED_ENVELOPE);
-	assert_event_form(true, MESSAGE_BARE_EVENT_ENVELOPE,
+	assert_event_form(true, MESSAGE_V1, "\x81\x6a" TYPED_ENVELOPE);
+	assert_event_form(true, MESSAGE_BARE_EVENT_V1,
 			  "id: 000000000000001f-42\nevent: g\"l\n"
 			  "data: " TYPED_ENVELOPE "\n\n");
 }
@@ -164,7 +164,7 @@ static void an_event_is_a_chunk_of_http(void **state)
 	assert_form(SPAN(""), false, MESSAGE_EVENT,
 		    SPAN("20\r\nid: 000000000000001f-42\n"
 			 "data: \n\n\r\n"));
-	assert_form(SPAN("1"), true, MESSAGE_EVENT_ENVELOPE,
+	assert_form(SPAN("1"), true, MESSAGE_EVENT_V1,
 		    SPAN("7b\r\nid: 000000000000001f-42\n"
 			 "data: " ENVELOPE("1") "\n\n\r\n"));
 }
@@ -208,7 +208,7 @@ static void forms_of_any_length_are_whole(void **state)
 			numbered((struct span){data, lens[i]}, false);
 		size_t json = sizeof ENVELOPE("\"\"") - 1 + 6 * lens[i];
 		size_t header = json <= 125 ? 2 : json <= 65535 ? 4 : 10;
-		struct span e = encode(m, MESSAGE_ENVELOPE);
+		struct span e = encode(m, MESSAGE_V1);
 		assert_int_equal(e.len, header + json);
 		assert_int_equal((unsigned char)e.bytes[0], 0x81);
 		assert_memory_equal(e.bytes + header, "{\"type\"", 7);
@@ -308,7 +308,7 @@ static void forms_count_as_kept_while_the_message_is(void **state)
 	assert_int_equal(message_kept_forms(), 0);
 	encode(early, MESSAGE_FRAME);
 	assert_int_equal(message_kept_forms(), 0);
-	encode(early, MESSAGE_ENVELOPE);
+	encode(early, MESSAGE_V1);
 	size_t one = message_kept_forms();
 	assert_in_range(one, 64, 1024);
 	message_keep(late);
@@ -338,7 +338,7 @@ static void no_more_forms_are_kept_than_may_be(void **state)
 	assert_non_null(encode(one, MESSAGE_EVENT).bytes);
 	size_t kept = message_kept_forms();
 	assert_null(encode(two, MESSAGE_EVENT).bytes);
-	assert_null(encode(one, MESSAGE_ENVELOPE).bytes);
+	assert_null(encode(one, MESSAGE_V1).bytes);
 	assert_int_equal(message_kept_forms(), kept);
 	/* What nobody keeps has its forms as long as it is sent. */
 	assert_non_null(encode(loose, MESSAGE_EVENT).bytes);
@@ -436,7 +436,7 @@ static void decode(struct span bytes, enum message_form form, struct buf *out)
 {
 	struct buf in = {0};
 	int bits = form == MESSAGE_DEFLATED_SMALL_FRAME ||
-				   form == MESSAGE_DEFLATED_SMALL_ENVELOPE
+				   form == MESSAGE_DEFLATED_SMALL_V1
 			   ? -9
 			   : -15;
 
@@ -478,7 +478,7 @@ static struct span content_of(struct message *m, enum message_form form)
 		return (struct span){bytes.bytes + header, bytes.len - header};
 	}
 	return encode(m, plain == MESSAGE_EVENT ? MESSAGE_BARE_EVENT
-						: MESSAGE_BARE_EVENT_ENVELOPE);
+						: MESSAGE_BARE_EVENT_V1);
 }
 
 static void assert_compressed(size_t len, enum message_form form)

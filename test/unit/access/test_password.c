@@ -1,4 +1,4 @@
-/* test_secret.c - what src/access/secret.c promises. */
+/* test_password.c - what src/access/password.c promises. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "access/secret.h"
+#include "access/password.h"
 #include "base/digest.h"
 #include "oom.h"
 
@@ -25,7 +25,7 @@
 
 static bool matches(const char *candidate)
 {
-	return secret_matches(span_of(candidate));
+	return password_matches(span_of(candidate));
 }
 
 /* Runs first: there is one secret for the process. */
@@ -37,7 +37,7 @@ static void before_there_is_a_password_nothing_matches(void **state)
 	assert_false(matches(""));
 	assert_false(matches("secret"));
 	assert_false(matches(NULL));
-	assert_false(secret_matches((struct span){zeros, sizeof zeros}));
+	assert_false(password_matches((struct span){zeros, sizeof zeros}));
 }
 
 static void only_the_password_matches(void **state)
@@ -47,28 +47,28 @@ static void only_the_password_matches(void **state)
 					    "secres",  "secretsecret"};
 
 	(void)state;
-	secret_set(SPAN("secret"));
+	password_set(SPAN("secret"));
 	assert_true(matches("secret"));
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
 		assert_false(matches(wrong[i]));
 	assert_false(matches(NULL));
-	assert_false(secret_matches(SPAN("secret\0")));
+	assert_false(password_matches(SPAN("secret\0")));
 }
 
 static void the_generation_changes_with_the_password_alone(void **state)
 {
 	(void)state;
-	secret_set(SPAN("one"));
-	unsigned first = secret_generation();
-	assert_int_equal(secret_generation(), first);
-	secret_set(SPAN("one"));
-	assert_int_equal(secret_generation(), first);
-	secret_set(SPAN("two"));
-	unsigned second = secret_generation();
+	password_set(SPAN("one"));
+	unsigned first = password_generation();
+	assert_int_equal(password_generation(), first);
+	password_set(SPAN("one"));
+	assert_int_equal(password_generation(), first);
+	password_set(SPAN("two"));
+	unsigned second = password_generation();
 	assert_int_not_equal(second, first);
-	secret_set(SPAN("one"));
-	assert_int_not_equal(secret_generation(), first);
-	assert_int_not_equal(secret_generation(), second);
+	password_set(SPAN("one"));
+	assert_int_not_equal(password_generation(), first);
+	assert_int_not_equal(password_generation(), second);
 }
 
 static void of_two_either_matches(void **state)
@@ -76,12 +76,12 @@ static void of_two_either_matches(void **state)
 	const struct span both[] = {SPAN("old"), SPAN("new")};
 
 	(void)state;
-	secret_set_all(both, 2);
+	password_set_all(both, 2);
 	assert_true(matches("old"));
 	assert_true(matches("new"));
 	assert_false(matches("oldnew"));
 	assert_false(matches(""));
-	secret_set(SPAN("new"));
+	password_set(SPAN("new"));
 	assert_false(matches("old"));
 	assert_true(matches("new"));
 }
@@ -91,24 +91,24 @@ static void who_had_one_of_two_may_go_on_until_it_goes(void **state)
 	const struct span both[] = {SPAN("new"), SPAN("old")};
 
 	(void)state;
-	secret_set(SPAN("old"));
-	unsigned old = secret_match(SPAN("old"));
-	assert_true(secret_is_valid(old));
-	assert_false(secret_is_valid(0));
-	unsigned before = secret_generation();
-	secret_set_all(both, 2);
-	assert_int_not_equal(secret_generation(), before);
-	unsigned new = secret_match(SPAN("new"));
+	password_set(SPAN("old"));
+	unsigned old = password_match(SPAN("old"));
+	assert_true(password_is_valid(old));
+	assert_false(password_is_valid(0));
+	unsigned before = password_generation();
+	password_set_all(both, 2);
+	assert_int_not_equal(password_generation(), before);
+	unsigned new = password_match(SPAN("new"));
 	assert_int_not_equal(new, old);
-	assert_int_equal(secret_match(SPAN("old")), old);
-	assert_true(secret_is_valid(old));
-	assert_true(secret_is_valid(new));
-	secret_set(SPAN("new"));
-	assert_false(secret_is_valid(old));
-	assert_true(secret_is_valid(new));
+	assert_int_equal(password_match(SPAN("old")), old);
+	assert_true(password_is_valid(old));
+	assert_true(password_is_valid(new));
+	password_set(SPAN("new"));
+	assert_false(password_is_valid(old));
+	assert_true(password_is_valid(new));
 	/* The same text later is not what was remembered. */
-	secret_set(SPAN("old"));
-	assert_false(secret_is_valid(old));
+	password_set(SPAN("old"));
+	assert_false(password_is_valid(old));
 }
 
 static void the_same_twice_is_one(void **state)
@@ -116,43 +116,43 @@ static void the_same_twice_is_one(void **state)
 	const struct span both[] = {SPAN("one"), SPAN("one")};
 
 	(void)state;
-	secret_set(SPAN("one"));
-	unsigned before = secret_generation();
-	secret_set_all(both, 2);
-	assert_int_equal(secret_generation(), before);
-	assert_true(secret_is_valid(secret_match(SPAN("one"))));
+	password_set(SPAN("one"));
+	unsigned before = password_generation();
+	password_set_all(both, 2);
+	assert_int_equal(password_generation(), before);
+	assert_true(password_is_valid(password_match(SPAN("one"))));
 }
 
 static void a_password_may_hold_any_bytes(void **state)
 {
 	(void)state;
-	secret_set(SPAN("a\0b\xff"));
-	assert_true(secret_matches(SPAN("a\0b\xff")));
-	assert_false(secret_matches(SPAN("a\0c\xff")));
+	password_set(SPAN("a\0b\xff"));
+	assert_true(password_matches(SPAN("a\0b\xff")));
+	assert_false(password_matches(SPAN("a\0c\xff")));
 	assert_false(matches("a"));
 }
 
 static void a_new_password_replaces_the_old_one(void **state)
 {
 	(void)state;
-	secret_set(SPAN("old"));
-	secret_set(SPAN("new"));
+	password_set(SPAN("old"));
+	password_set(SPAN("new"));
 	assert_false(matches("old"));
 	assert_true(matches("new"));
 }
 
-static bool matches_again(struct secret_memory *m, const char *candidate)
+static bool matches_again(struct password_memory *m, const char *candidate)
 {
-	return secret_matches_again(m, span_of(candidate));
+	return password_matches_again(m, span_of(candidate));
 }
 
 static void what_matched_is_remembered_and_nothing_else_matches(void **state)
 {
-	struct secret_memory m;
+	struct password_memory m;
 
 	(void)state;
-	secret_set(SPAN("one"));
-	assert_int_equal(secret_memory_init(&m), 0);
+	password_set(SPAN("one"));
+	assert_int_equal(password_memory_init(&m), 0);
 	assert_false(matches_again(&m, ""));
 	assert_false(matches_again(&m, "two"));
 	assert_false(m.has_match);
@@ -167,29 +167,29 @@ static void what_matched_is_remembered_and_nothing_else_matches(void **state)
 
 static void what_is_remembered_ends_with_the_password(void **state)
 {
-	struct secret_memory m;
+	struct password_memory m;
 
 	(void)state;
-	secret_set(SPAN("one"));
-	assert_int_equal(secret_memory_init(&m), 0);
+	password_set(SPAN("one"));
+	assert_int_equal(password_memory_init(&m), 0);
 	assert_true(matches_again(&m, "one"));
-	secret_set(SPAN("two"));
+	password_set(SPAN("two"));
 	assert_false(matches_again(&m, "one"));
 	assert_true(matches_again(&m, "two"));
-	secret_set(SPAN("one"));
+	password_set(SPAN("one"));
 	assert_false(matches_again(&m, "two"));
 	assert_true(matches_again(&m, "one"));
 }
 
 static void memories_have_keys_of_their_own(void **state)
 {
-	struct secret_memory a;
-	struct secret_memory b;
+	struct password_memory a;
+	struct password_memory b;
 
 	(void)state;
-	secret_set(SPAN("one"));
-	assert_int_equal(secret_memory_init(&a), 0);
-	assert_int_equal(secret_memory_init(&b), 0);
+	password_set(SPAN("one"));
+	assert_int_equal(password_memory_init(&a), 0);
+	assert_int_equal(password_memory_init(&b), 0);
 	assert_true(matches_again(&a, "one"));
 	assert_true(matches_again(&b, "one"));
 	assert_true(a.hash != b.hash);
@@ -204,10 +204,10 @@ static _Atomic unsigned mistakes;
  * not at all; that there is no race is for ThreadSanitizer to say. */
 static void compare(void *arg)
 {
-	struct secret_memory m;
+	struct password_memory m;
 
 	(void)arg;
-	if (secret_memory_init(&m) != 0)
+	if (password_memory_init(&m) != 0)
 		mistakes++;
 	while (!is_over) {
 		bool was_new = is_new;
@@ -225,17 +225,17 @@ static void while_it_is_replaced_others_may_compare(void **state)
 	uv_thread_t threads[READERS];
 
 	(void)state;
-	secret_set(SPAN("one"));
+	password_set(SPAN("one"));
 	for (size_t i = 0; i < READERS; i++)
 		assert_int_equal(uv_thread_create(&threads[i], compare, NULL),
 				 0);
 	while (rounds < READERS)
 		usleep(1);
 	for (size_t i = 0; i < SETTINGS; i++) {
-		secret_set(i % 2 == 0 ? SPAN("two") : SPAN("one"));
+		password_set(i % 2 == 0 ? SPAN("two") : SPAN("one"));
 		assert_true(matches(i % 2 == 0 ? "two" : "one"));
 	}
-	secret_set(SPAN("two"));
+	password_set(SPAN("two"));
 	is_new = true;
 	unsigned before = rounds;
 	while (rounds < before + 10 * READERS)
@@ -256,11 +256,11 @@ static void loading_again_takes_what_the_file_has_now(void **state)
 	int file = mkstemp(path);
 	assert_true(file >= 0);
 	assert_int_equal(write(file, "first\n", 6), 6);
-	assert_int_equal(secret_load(&c, error), 0);
+	assert_int_equal(password_load(&c, error), 0);
 	assert_true(matches("first"));
 	assert_int_equal(pwrite(file, "again\n", 6, 0), 6);
 	assert_true(matches("first"));
-	assert_int_equal(secret_load(&c, error), 0);
+	assert_int_equal(password_load(&c, error), 0);
 	assert_false(matches("first"));
 	assert_true(matches("again"));
 	close(file);
@@ -273,8 +273,8 @@ static void a_failed_loading_keeps_the_old_password(void **state)
 	char error[CONFIG_ERROR_MAX] = "";
 
 	(void)state;
-	secret_set(SPAN("old"));
-	assert_int_equal(secret_load(&c, error), UV_EINVAL);
+	password_set(SPAN("old"));
+	assert_int_equal(password_load(&c, error), UV_EINVAL);
 	assert_string_equal(error, "PASSWORD_FILE can't be read: no such file "
 				   "or directory");
 	assert_true(matches("old"));
@@ -292,7 +292,7 @@ struct comparison {
 
 static bool compare_password(const struct comparison *c)
 {
-	return secret_matches(c->candidate);
+	return password_matches(c->candidate);
 }
 
 static bool compare_digests(const struct comparison *c)
@@ -343,7 +343,7 @@ static void every_wrong_password_of_a_length_takes_as_many_steps(void **state)
 	struct comparison c = {.compare = compare_password};
 
 	(void)state;
-	secret_set(SPAN("secret-pass1"));
+	password_set(SPAN("secret-pass1"));
 	assert_true(matches("secret-pass1")); /* what is made once is made */
 	c.candidate = SPAN("yyyyyyyyyyyy");
 	long steps = count_steps(&c);

@@ -1,4 +1,4 @@
-/* test_verdicts.c - what src/access/verdicts.c promises, by hand and with
+/* test_auth_cache.c - what src/access/auth_cache.c promises, by hand and with
  * threads. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "aborts.h"
-#include "access/verdicts.h"
+#include "access/auth_cache.h"
 #include "base/memory.h"
 #include "oom.h"
 
@@ -24,7 +24,7 @@ struct world {
 	uv_loop_t loop;
 	struct mailbox boxes[WORKERS];
 	struct mailbox *mailboxes[WORKERS];
-	struct verdicts *verdicts;
+	struct auth_cache *auth_cache;
 	size_t memory_used;
 	unsigned queue_max; /* of the next that is opened */
 };
@@ -40,17 +40,17 @@ static void on_wake(uv_async_t *async)
 	(void)async;
 }
 
-static void open_verdicts(struct world *w, unsigned checks_max, uint64_t ttl_ms,
-			  size_t entries_max)
+static void open_auth_cache(struct world *w, unsigned checks_max,
+			    uint64_t ttl_ms, size_t entries_max)
 {
-	struct verdicts_options options = {.checks_max = checks_max,
-					   .queue_max = w->queue_max,
-					   .ttl_ms = ttl_ms,
-					   .entries_max = entries_max,
-					   .mailboxes = w->mailboxes};
+	struct auth_cache_options options = {.checks_max = checks_max,
+					     .queue_max = w->queue_max,
+					     .ttl_ms = ttl_ms,
+					     .entries_max = entries_max,
+					     .mailboxes = w->mailboxes};
 
-	verdicts_free(w->verdicts);
-	assert_int_equal(verdicts_new(&w->verdicts, &options), 0);
+	auth_cache_free(w->auth_cache);
+	assert_int_equal(auth_cache_new(&w->auth_cache, &options), 0);
 }
 
 static int set_up(void **state)
@@ -67,7 +67,7 @@ static int set_up(void **state)
 		w->mailboxes[i] = &w->boxes[i];
 	}
 	w->memory_used = settled_memory_used();
-	open_verdicts(w, CHECKS_MAX, TTL_MS, ENTRIES_MAX);
+	open_auth_cache(w, CHECKS_MAX, TTL_MS, ENTRIES_MAX);
 	*state = w;
 	return 0;
 }
@@ -76,7 +76,7 @@ static int tear_down(void **state)
 {
 	struct world *w = *state;
 
-	verdicts_free(w->verdicts);
+	auth_cache_free(w->auth_cache);
 	assert_int_equal(settled_memory_used(), w->memory_used);
 	for (unsigned i = 0; i < WORKERS; i++)
 		if (!uv_is_closing((uv_handle_t *)&w->boxes[i].async))
@@ -90,9 +90,9 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static struct verdicts_id id_of(uint32_t n)
+static struct auth_cache_id id_of(uint32_t n)
 {
-	struct verdicts_id id;
+	struct auth_cache_id id;
 
 	digest_sha256(&n, sizeof n, id.bytes);
 	return id;
@@ -100,8 +100,8 @@ static struct verdicts_id id_of(uint32_t n)
 
 static int ask_at(struct world *w, uint32_t n, unsigned worker, uint64_t now_ms)
 {
-	struct verdicts_id id = id_of(n);
-	return verdicts_ask(w->verdicts, &id, worker, now_ms);
+	struct auth_cache_id id = id_of(n);
+	return auth_cache_ask(w->auth_cache, &id, worker, now_ms);
 }
 
 static int ask(struct world *w, uint32_t n, unsigned worker)
@@ -109,22 +109,22 @@ static int ask(struct world *w, uint32_t n, unsigned worker)
 	return ask_at(w, n, worker, 0);
 }
 
-static void answer_at(struct world *w, uint32_t n, enum auth_verdict verdict,
+static void answer_at(struct world *w, uint32_t n, enum auth_answer verdict,
 		      uint64_t now_ms)
 {
-	struct verdicts_id id = id_of(n);
-	verdicts_answer(w->verdicts, &id, verdict, now_ms);
+	struct auth_cache_id id = id_of(n);
+	auth_cache_answer(w->auth_cache, &id, verdict, now_ms);
 }
 
-static void answer(struct world *w, uint32_t n, enum auth_verdict verdict)
+static void answer(struct world *w, uint32_t n, enum auth_answer verdict)
 {
 	answer_at(w, n, verdict, 0);
 }
 
 static bool give_up(struct world *w, uint32_t n)
 {
-	struct verdicts_id id = id_of(n);
-	return verdicts_give_up(w->verdicts, &id);
+	struct auth_cache_id id = id_of(n);
+	return auth_cache_give_up(w->auth_cache, &id);
 }
 
 /* From asking to a yes, at `now_ms`. */
@@ -136,19 +136,19 @@ static void learn(struct world *w, uint32_t n, uint64_t now_ms)
 
 /* The mail of `worker` is one note, with this in it. */
 static void assert_told(struct world *w, unsigned worker, uint32_t n,
-			enum auth_verdict verdict)
+			enum auth_answer verdict)
 {
-	struct verdicts_id id = id_of(n);
-	struct verdicts_note *note;
+	struct auth_cache_id id = id_of(n);
+	struct auth_cache_note *note;
 	struct mail mail;
 
 	assert_true(mailbox_take(w->mailboxes[worker], &mail));
 	assert_non_null(mail.notes);
 	assert_null(mail.notes->next);
-	note = (struct verdicts_note *)(void *)mail.notes;
+	note = (struct auth_cache_note *)(void *)mail.notes;
 	assert_memory_equal(&note->id, &id, sizeof id);
 	assert_false(note->is_turn);
-	assert_int_equal(note->verdict, verdict);
+	assert_int_equal(note->answer, verdict);
 	assert_int_equal(note->worker, worker);
 	free(note);
 }
@@ -156,14 +156,14 @@ static void assert_told(struct world *w, unsigned worker, uint32_t n,
 /* The mail of `worker` is one note, which says that it is to ask `n`. */
 static void assert_turn(struct world *w, unsigned worker, uint32_t n)
 {
-	struct verdicts_id id = id_of(n);
-	struct verdicts_note *note;
+	struct auth_cache_id id = id_of(n);
+	struct auth_cache_note *note;
 	struct mail mail;
 
 	assert_true(mailbox_take(w->mailboxes[worker], &mail));
 	assert_non_null(mail.notes);
 	assert_null(mail.notes->next);
-	note = (struct verdicts_note *)(void *)mail.notes;
+	note = (struct auth_cache_note *)(void *)mail.notes;
 	assert_memory_equal(&note->id, &id, sizeof id);
 	assert_true(note->is_turn);
 	free(note);
@@ -180,31 +180,31 @@ static void the_first_that_wants_to_know_asks(void **state)
 {
 	struct world *w = *state;
 
-	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 0);
 	assert_int_equal(ask(w, 1, 2), 0);
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
 	answer(w, 1, AUTH_NO);
-	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 0);
 	assert_not_told(w, 2);
 }
 
 static void others_wait_and_are_told_what_came_of_it(void **state)
 {
-	static const enum auth_verdict verdicts[] = {AUTH_YES, AUTH_NO,
-						     AUTH_FAILED};
+	static const enum auth_answer auth_cache[] = {AUTH_YES, AUTH_NO,
+						      AUTH_FAILED};
 	struct world *w = *state;
 
 	for (uint32_t n = 0; n < 3; n++) {
 		assert_int_equal(ask(w, n, 1), 0);
 		assert_int_equal(ask(w, n, 0), UV_EAGAIN);
 		assert_int_equal(ask(w, n, 3), UV_EAGAIN);
-		assert_int_equal(verdicts_asked(w->verdicts), 1);
+		assert_int_equal(auth_cache_asked(w->auth_cache), 1);
 		assert_not_told(w, 0);
-		answer(w, n, verdicts[n]);
-		assert_told(w, 0, n, verdicts[n]);
+		answer(w, n, auth_cache[n]);
+		assert_told(w, 0, n, auth_cache[n]);
 		assert_not_told(w, 1);
 		assert_not_told(w, 2);
-		assert_told(w, 3, n, verdicts[n]);
+		assert_told(w, 3, n, auth_cache[n]);
 	}
 }
 
@@ -212,18 +212,18 @@ static void what_differs_in_any_byte_is_asked_for_itself(void **state)
 {
 	struct world *w = *state;
 
-	open_verdicts(w, DIGEST_SHA256_BYTES + 1, TTL_MS, ENTRIES_MAX);
+	open_auth_cache(w, DIGEST_SHA256_BYTES + 1, TTL_MS, ENTRIES_MAX);
 	for (unsigned i = 0; i <= DIGEST_SHA256_BYTES; i++) {
-		struct verdicts_id id = {{0}};
+		struct auth_cache_id id = {{0}};
 		if (i < DIGEST_SHA256_BYTES)
 			id.bytes[i] = 1;
-		assert_int_equal(verdicts_ask(w->verdicts, &id, 0, 0), 0);
+		assert_int_equal(auth_cache_ask(w->auth_cache, &id, 0, 0), 0);
 	}
 	for (unsigned i = 0; i <= DIGEST_SHA256_BYTES; i++) {
-		struct verdicts_id id = {{0}};
+		struct auth_cache_id id = {{0}};
 		if (i < DIGEST_SHA256_BYTES)
 			id.bytes[i] = 1;
-		assert_true(verdicts_give_up(w->verdicts, &id));
+		assert_true(auth_cache_give_up(w->auth_cache, &id));
 	}
 }
 
@@ -262,20 +262,20 @@ static void one_check_too_many_is_refused(void **state)
 
 static bool leave_queue(struct world *w, uint32_t n)
 {
-	struct verdicts_id id = id_of(n);
-	return verdicts_leave_queue(w->verdicts, &id);
+	struct auth_cache_id id = id_of(n);
+	return auth_cache_leave_queue(w->auth_cache, &id);
 }
 
 static bool expire(struct world *w, uint32_t n)
 {
-	struct verdicts_id id = id_of(n);
-	return verdicts_expire(w->verdicts, &id);
+	struct auth_cache_id id = id_of(n);
+	return auth_cache_expire(w->auth_cache, &id);
 }
 
 static void open_queue(struct world *w, unsigned queue_max)
 {
 	w->queue_max = queue_max;
-	open_verdicts(w, 1, TTL_MS, ENTRIES_MAX);
+	open_auth_cache(w, 1, TTL_MS, ENTRIES_MAX);
 }
 
 static void whoever_is_queued_has_its_turn_in_order(void **state)
@@ -285,16 +285,16 @@ static void whoever_is_queued_has_its_turn_in_order(void **state)
 	open_queue(w, 3);
 	assert_int_equal(ask(w, 0, 0), 0);
 	for (uint32_t n = 1; n <= 3; n++)
-		assert_int_equal(ask(w, n, n), VERDICTS_QUEUED);
+		assert_int_equal(ask(w, n, n), AUTH_CACHE_QUEUED);
 	assert_int_equal(ask(w, 4, 0), UV_EBUSY);
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
-	assert_int_equal(verdicts_queued(w->verdicts), 3);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
+	assert_int_equal(auth_cache_queued(w->auth_cache), 3);
 	/* One that is queued can be waited for. */
 	assert_int_equal(ask(w, 2, 0), UV_EAGAIN);
 	answer(w, 0, AUTH_NO);
 	assert_turn(w, 1, 1);
 	assert_not_told(w, 2);
-	assert_int_equal(ask(w, 4, 0), VERDICTS_QUEUED);
+	assert_int_equal(ask(w, 4, 0), AUTH_CACHE_QUEUED);
 	assert_true(give_up(w, 1));
 	assert_turn(w, 2, 2);
 	answer(w, 2, AUTH_YES);
@@ -303,9 +303,9 @@ static void whoever_is_queued_has_its_turn_in_order(void **state)
 	answer(w, 3, AUTH_YES);
 	assert_turn(w, 0, 4);
 	answer(w, 4, AUTH_FAILED);
-	assert_int_equal(verdicts_asked(w->verdicts), 0);
-	assert_int_equal(verdicts_queued(w->verdicts), 0);
-	assert_int_equal(verdicts_kept(w->verdicts), 2);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 0);
+	assert_int_equal(auth_cache_queued(w->auth_cache), 0);
+	assert_int_equal(auth_cache_kept(w->auth_cache), 2);
 }
 
 static void whoever_is_queued_may_leave_until_its_turn_has_come(void **state)
@@ -315,7 +315,7 @@ static void whoever_is_queued_may_leave_until_its_turn_has_come(void **state)
 	open_queue(w, 8);
 	assert_int_equal(ask(w, 0, 0), 0);
 	for (uint32_t n = 1; n <= 4; n++)
-		assert_int_equal(ask(w, n, 1), VERDICTS_QUEUED);
+		assert_int_equal(ask(w, n, 1), AUTH_CACHE_QUEUED);
 	assert_int_equal(ask(w, 2, 2), UV_EAGAIN);
 	assert_true(leave_queue(w, 1));
 	assert_false(leave_queue(w, 2)); /* another worker waits */
@@ -327,7 +327,7 @@ static void whoever_is_queued_may_leave_until_its_turn_has_come(void **state)
 	assert_turn(w, 1, 3);
 	/* One that ends while it is queued, like all that its worker asks. */
 	answer(w, 4, AUTH_FAILED);
-	assert_int_equal(verdicts_queued(w->verdicts), 0);
+	assert_int_equal(auth_cache_queued(w->auth_cache), 0);
 	answer(w, 3, AUTH_NO);
 	assert_not_told(w, 1);
 }
@@ -335,17 +335,17 @@ static void whoever_is_queued_may_leave_until_its_turn_has_come(void **state)
 static void without_memory_nobody_is_queued(void **state)
 {
 	struct world *w = *state;
-	struct verdicts_id id = id_of(1);
+	struct auth_cache_id id = id_of(1);
 
 	OOM_OR_SKIP();
 	open_queue(w, 8);
 	assert_int_equal(ask(w, 0, 0), 0);
 	for (unsigned nth = 1; nth <= 2; nth++) {
 		oom_fail_at(nth);
-		int rv = verdicts_ask(w->verdicts, &id, 1, 0);
+		int rv = auth_cache_ask(w->auth_cache, &id, 1, 0);
 		assert_true(oom_end());
 		assert_int_equal(rv, UV_ENOMEM);
-		assert_int_equal(verdicts_queued(w->verdicts), 0);
+		assert_int_equal(auth_cache_queued(w->auth_cache), 0);
 	}
 	answer(w, 0, AUTH_NO);
 	assert_not_told(w, 1);
@@ -357,11 +357,11 @@ static void giving_up_is_granted_while_nobody_waits(void **state)
 
 	assert_int_equal(ask(w, 1, 0), 0);
 	assert_true(give_up(w, 1));
-	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 0);
 	assert_int_equal(ask(w, 1, 1), 0);
 	assert_int_equal(ask(w, 1, 0), UV_EAGAIN);
 	assert_false(give_up(w, 1));
-	assert_int_equal(verdicts_asked(w->verdicts), 1);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
 	answer(w, 1, AUTH_YES);
 	assert_told(w, 0, 1, AUTH_YES);
 }
@@ -407,14 +407,14 @@ static void a_yes_is_kept_for_its_time(void **state)
 	struct world *w = *state;
 
 	learn(w, 1, 5000);
-	assert_int_equal(verdicts_kept(w->verdicts), 1);
+	assert_int_equal(auth_cache_kept(w->auth_cache), 1);
 	for (unsigned worker = 0; worker < WORKERS; worker++)
 		assert_int_equal(ask_at(w, 1, worker, 5000 + TTL_MS - 1),
 				 UV_EALREADY);
-	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 0);
 	/* Asking for it has not made it younger. */
 	assert_int_equal(ask_at(w, 1, 0, 5000 + TTL_MS), 0);
-	assert_int_equal(verdicts_kept(w->verdicts), 0);
+	assert_int_equal(auth_cache_kept(w->auth_cache), 0);
 	answer(w, 1, AUTH_NO);
 	assert_int_equal(ask_at(w, 1, 0, 5000), 0);
 	assert_true(give_up(w, 1));
@@ -428,7 +428,7 @@ static void neither_a_no_nor_a_failure_is_kept(void **state)
 	answer(w, 1, AUTH_NO);
 	assert_int_equal(ask(w, 2, 0), 0);
 	answer(w, 2, AUTH_FAILED);
-	assert_int_equal(verdicts_kept(w->verdicts), 0);
+	assert_int_equal(auth_cache_kept(w->auth_cache), 0);
 	assert_int_equal(ask(w, 1, 0), 0);
 	assert_int_equal(ask(w, 2, 0), 0);
 	assert_true(give_up(w, 1));
@@ -439,13 +439,13 @@ static void without_time_or_room_a_yes_is_not_kept(void **state)
 {
 	struct world *w = *state;
 
-	open_verdicts(w, CHECKS_MAX, 0, ENTRIES_MAX);
+	open_auth_cache(w, CHECKS_MAX, 0, ENTRIES_MAX);
 	learn(w, 1, 0);
-	assert_int_equal(verdicts_kept(w->verdicts), 0);
+	assert_int_equal(auth_cache_kept(w->auth_cache), 0);
 	learn(w, 1, 0);
-	open_verdicts(w, CHECKS_MAX, TTL_MS, 0);
+	open_auth_cache(w, CHECKS_MAX, TTL_MS, 0);
 	learn(w, 1, 0);
-	assert_int_equal(verdicts_kept(w->verdicts), 0);
+	assert_int_equal(auth_cache_kept(w->auth_cache), 0);
 	learn(w, 1, 0);
 }
 
@@ -458,7 +458,7 @@ static void as_many_as_allowed_are_kept_and_the_oldest_goes(void **state)
 	for (uint32_t n = 0; n < ENTRIES_MAX; n++)
 		assert_int_equal(ask(w, n, 1), UV_EALREADY);
 	learn(w, ENTRIES_MAX, 1);
-	assert_int_equal(verdicts_kept(w->verdicts), ENTRIES_MAX);
+	assert_int_equal(auth_cache_kept(w->auth_cache), ENTRIES_MAX);
 	assert_int_equal(ask(w, ENTRIES_MAX, 1), UV_EALREADY);
 	assert_int_equal(ask(w, 1, 1), UV_EALREADY);
 	assert_int_equal(ask(w, 0, 1), 0);
@@ -478,7 +478,7 @@ static void what_has_expired_is_dropped_by_and_by(void **state)
 		assert_int_equal(ask_at(w, ENTRIES_MAX, 0, TTL_MS), 0);
 		assert_true(give_up(w, ENTRIES_MAX));
 	}
-	assert_int_equal(verdicts_kept(w->verdicts), 0);
+	assert_int_equal(auth_cache_kept(w->auth_cache), 0);
 }
 
 static void an_expired_yes_that_is_asked_keeps_who_waits(void **state)
@@ -497,14 +497,14 @@ static void an_expired_yes_that_is_asked_keeps_who_waits(void **state)
 static void the_hash_differs_from_table_to_table(void **state)
 {
 	struct world *w = *state;
-	struct verdicts_id id = id_of(1);
-	struct verdicts_id other = id_of(2);
-	uint64_t before = verdicts_hash(w->verdicts, &id);
+	struct auth_cache_id id = id_of(1);
+	struct auth_cache_id other = id_of(2);
+	uint64_t before = auth_cache_hash(w->auth_cache, &id);
 
-	assert_true(before == verdicts_hash(w->verdicts, &id));
-	assert_true(before != verdicts_hash(w->verdicts, &other));
-	open_verdicts(w, CHECKS_MAX, TTL_MS, ENTRIES_MAX);
-	assert_true(before != verdicts_hash(w->verdicts, &id));
+	assert_true(before == auth_cache_hash(w->auth_cache, &id));
+	assert_true(before != auth_cache_hash(w->auth_cache, &other));
+	open_auth_cache(w, CHECKS_MAX, TTL_MS, ENTRIES_MAX);
+	assert_true(before != auth_cache_hash(w->auth_cache, &id));
 }
 
 /* --- memory --------------------------------------------------------------- */
@@ -518,12 +518,12 @@ static void all_that_is_held_is_charged(void **state)
 	assert_true(empty > w->memory_used);
 	learn(w, 1, 0);
 	kept = settled_memory_used();
-	assert_true(kept >= empty + sizeof(struct verdicts_id));
+	assert_true(kept >= empty + sizeof(struct auth_cache_id));
 	assert_int_equal(ask(w, 2, 0), 0);
 	assert_int_equal(ask(w, 2, 1), UV_EAGAIN);
 	assert_true(settled_memory_used() >=
-		    kept + sizeof(struct verdicts_id) +
-			    sizeof(struct verdicts_note));
+		    kept + sizeof(struct auth_cache_id) +
+			    sizeof(struct auth_cache_note));
 	answer(w, 2, AUTH_NO);
 	assert_int_equal(settled_memory_used(), kept);
 	assert_told(w, 1, 2, AUTH_NO);
@@ -533,18 +533,18 @@ static void all_that_is_held_is_charged(void **state)
 static void without_memory_nothing_is_asked_or_waited_for(void **state)
 {
 	struct world *w = *state;
-	struct verdicts_id id = id_of(1);
+	struct auth_cache_id id = id_of(1);
 	int rv;
 
 	OOM_OR_SKIP();
 	oom_fail_at(1);
-	rv = verdicts_ask(w->verdicts, &id, 0, 0);
+	rv = auth_cache_ask(w->auth_cache, &id, 0, 0);
 	assert_true(oom_end());
 	assert_int_equal(rv, UV_ENOMEM);
-	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 0);
 	assert_int_equal(ask(w, 1, 0), 0);
 	oom_fail_at(1);
-	rv = verdicts_ask(w->verdicts, &id, 1, 0);
+	rv = auth_cache_ask(w->auth_cache, &id, 1, 0);
 	assert_true(oom_end());
 	assert_int_equal(rv, UV_ENOMEM);
 	answer(w, 1, AUTH_NO);
@@ -554,13 +554,13 @@ static void without_memory_nothing_is_asked_or_waited_for(void **state)
 static void an_answer_needs_no_memory(void **state)
 {
 	struct world *w = *state;
-	struct verdicts_id id = id_of(1);
+	struct auth_cache_id id = id_of(1);
 
 	OOM_OR_SKIP();
 	assert_int_equal(ask(w, 1, 0), 0);
 	assert_int_equal(ask(w, 1, 1), UV_EAGAIN);
 	oom_fail_at(1);
-	verdicts_answer(w->verdicts, &id, AUTH_YES, 0);
+	auth_cache_answer(w->auth_cache, &id, AUTH_YES, 0);
 	assert_false(oom_end());
 	assert_told(w, 1, 1, AUTH_YES);
 	assert_int_equal(ask(w, 1, 1), UV_EALREADY);
@@ -569,26 +569,26 @@ static void an_answer_needs_no_memory(void **state)
 static void a_table_that_cannot_be_made_leaves_nothing(void **state)
 {
 	struct world *w = *state;
-	struct verdicts_options options = {.checks_max = 1,
-					   .mailboxes = w->mailboxes};
-	struct verdicts *v = NULL;
+	struct auth_cache_options options = {.checks_max = 1,
+					     .mailboxes = w->mailboxes};
+	struct auth_cache *v = NULL;
 	unsigned nth = 0;
 	int rv;
 
 	OOM_OR_SKIP();
 	do {
 		oom_fail_at(++nth);
-		rv = verdicts_new(&v, &options);
+		rv = auth_cache_new(&v, &options);
 		assert_int_equal(rv, oom_end() ? UV_ENOMEM : 0);
 	} while (rv != 0);
 	assert_int_equal(nth, 3);
-	verdicts_free(v);
+	auth_cache_free(v);
 }
 
 static void freeing_nothing_is_fine(void **state)
 {
 	(void)state;
-	verdicts_free(NULL);
+	auth_cache_free(NULL);
 }
 
 /* --- threads -------------------------------------------------------------- */
@@ -612,23 +612,23 @@ struct thread {
 	uv_loop_t loop;
 	struct mailbox *box;
 	unsigned worker;
-	struct verdicts *verdicts;
+	struct auth_cache *auth_cache;
 	enum knowledge knowledge[SUBJECTS];
 	unsigned notes;
 	unsigned waits;
 	unsigned mistakes;
 };
 
-static struct verdicts_id subject_id(uint32_t subject)
+static struct auth_cache_id subject_id(uint32_t subject)
 {
-	struct verdicts_id id = id_of(subject);
+	struct auth_cache_id id = id_of(subject);
 	id.bytes[0] = (uint8_t)subject;
 	return id;
 }
 
-static enum auth_verdict verdict_on(uint32_t subject)
+static enum auth_answer verdict_on(uint32_t subject)
 {
-	return (enum auth_verdict)(subject % 3);
+	return (enum auth_answer)(subject % 3);
 }
 
 static void take_notes(struct thread *t)
@@ -637,14 +637,14 @@ static void take_notes(struct thread *t)
 
 	mailbox_take(t->box, &mail);
 	while (mail.notes != NULL) {
-		struct verdicts_note *n =
-			(struct verdicts_note *)(void *)mail.notes;
+		struct auth_cache_note *n =
+			(struct auth_cache_note *)(void *)mail.notes;
 		uint32_t subject = n->id.bytes[0];
 		mail.notes = n->note.next;
 		t->notes++;
 		t->mistakes += subject >= SUBJECTS || n->worker != t->worker ||
 			       t->knowledge[subject % SUBJECTS] != WAITING ||
-			       n->verdict != verdict_on(subject);
+			       n->answer != verdict_on(subject);
 		t->knowledge[subject % SUBJECTS] = KNOWN;
 		free(n);
 	}
@@ -652,8 +652,8 @@ static void take_notes(struct thread *t)
 
 static void start_asking(struct thread *t, uint32_t subject, uint64_t now_ms)
 {
-	struct verdicts_id id = subject_id(subject);
-	int rv = verdicts_ask(t->verdicts, &id, t->worker, now_ms);
+	struct auth_cache_id id = subject_id(subject);
+	int rv = auth_cache_ask(t->auth_cache, &id, t->worker, now_ms);
 
 	if (rv == 0) {
 		t->knowledge[subject] = ASKING;
@@ -671,10 +671,11 @@ static void start_asking(struct thread *t, uint32_t subject, uint64_t now_ms)
 static void end_asking(struct thread *t, uint32_t subject, bool gives_up,
 		       uint64_t now_ms)
 {
-	struct verdicts_id id = subject_id(subject);
+	struct auth_cache_id id = subject_id(subject);
 
-	if (!gives_up || !verdicts_give_up(t->verdicts, &id))
-		verdicts_answer(t->verdicts, &id, verdict_on(subject), now_ms);
+	if (!gives_up || !auth_cache_give_up(t->auth_cache, &id))
+		auth_cache_answer(t->auth_cache, &id, verdict_on(subject),
+				  now_ms);
 	t->knowledge[subject] = KNOWN;
 }
 
@@ -743,24 +744,24 @@ static void every_worker_that_waits_is_told_once_by_any_thread(void **state)
 	static struct mailbox boxes[WORKERS];
 	struct mailbox *mailboxes[WORKERS] = {&boxes[0], &boxes[1], &boxes[2],
 					      &boxes[3]};
-	struct verdicts_options options = {.checks_max = SUBJECTS - 1,
-					   .ttl_ms = 50,
-					   .entries_max = 1,
-					   .mailboxes = mailboxes};
+	struct auth_cache_options options = {.checks_max = SUBJECTS - 1,
+					     .ttl_ms = 50,
+					     .entries_max = 1,
+					     .mailboxes = mailboxes};
 
-	verdicts_free(w->verdicts);
-	assert_int_equal(verdicts_new(&w->verdicts, &options), 0);
+	auth_cache_free(w->auth_cache);
+	assert_int_equal(auth_cache_new(&w->auth_cache, &options), 0);
 	threads_satisfied = 0;
 	open_threads(threads, boxes);
 	for (unsigned i = 0; i < WORKERS; i++) {
-		threads[i].verdicts = w->verdicts;
+		threads[i].auth_cache = w->auth_cache;
 		assert_int_equal(uv_thread_create(&threads[i].thread,
 						  thread_main, &threads[i]),
 				 0);
 	}
 	for (unsigned i = 0; i < WORKERS; i++)
 		uv_thread_join(&threads[i].thread);
-	assert_int_equal(verdicts_asked(w->verdicts), 0);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 0);
 	for (unsigned i = 0; i < WORKERS; i++) {
 		assert_int_equal(threads[i].mistakes, 0);
 		assert_int_equal(threads[i].notes, threads[i].waits);

@@ -1,5 +1,5 @@
-/* envelope.c - the isimud.v1 subprotocol: commands in, everything else out. */
-#include "codec/envelope.h"
+/* v1_codec.c - the isimud.v1 subprotocol: commands in, everything else out. */
+#include "codec/v1_codec.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -18,7 +18,7 @@ static const struct {
 	const char *text;
 } errors[] = {
 #define ERROR_ROW(name, text) {#name, text},
-	ENVELOPE_ERRORS(ERROR_ROW)
+	V1_ERRORS(ERROR_ROW)
 #undef ERROR_ROW
 };
 
@@ -46,12 +46,11 @@ static const struct {
 	unsigned required;
 	unsigned optional;
 } commands[] = {
-	[ENVELOPE_SUBSCRIBE] = {"subscribe", BIT(PUBLISHER) | BIT(TOPIC),
-				BIT(SINCE) | BIT(LAST) | BIT(SLOW)},
-	[ENVELOPE_UNSUBSCRIBE] = {"unsubscribe", BIT(PUBLISHER) | BIT(TOPIC),
-				  0},
-	[ENVELOPE_PUBLISH] = {"publish", BIT(TOPIC) | BIT(DATA), BIT(EVENT)},
-	[ENVELOPE_PING] = {"ping", 0, 0},
+	[V1_SUBSCRIBE] = {"subscribe", BIT(PUBLISHER) | BIT(TOPIC),
+			  BIT(SINCE) | BIT(LAST) | BIT(SLOW)},
+	[V1_UNSUBSCRIBE] = {"unsubscribe", BIT(PUBLISHER) | BIT(TOPIC), 0},
+	[V1_PUBLISH] = {"publish", BIT(TOPIC) | BIT(DATA), BIT(EVENT)},
+	[V1_PING] = {"ping", 0, 0},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(*commands))
@@ -69,10 +68,10 @@ __attribute__((format(printf, 2, 3))) static int refuse_command(
 	return -1;
 }
 
-static int out_of_memory(enum envelope_error *code, struct json_error *error)
+static int out_of_memory(enum v1_error *code, struct json_error *error)
 {
-	*code = ENVELOPE_no_memory;
-	refuse_command(error, "%s", errors[ENVELOPE_no_memory].text);
+	*code = V1_no_memory;
+	refuse_command(error, "%s", errors[V1_no_memory].text);
 	error->status = 500;
 	return -1;
 }
@@ -81,7 +80,7 @@ static int out_of_memory(enum envelope_error *code, struct json_error *error)
  * which those that are of no use to it may be anything. */
 static int find_members(struct json_member members[static MEMBERS],
 			struct span text, struct buf *memory,
-			enum envelope_error *code, struct json_error *error)
+			enum v1_error *code, struct json_error *error)
 {
 	static const struct json_member all[MEMBERS] = {
 		[TYPE] = {"type", .kinds = JSON_STRING, .is_required = true},
@@ -101,21 +100,21 @@ static int find_members(struct json_member members[static MEMBERS],
 	if (status == 500)
 		return out_of_memory(code, error);
 	if (status == 400 && !error->is_too_deep)
-		*code = ENVELOPE_bad_json;
+		*code = V1_bad_json;
 	return status == 0 ? 0 : -1;
 }
 
 /* Copies it behind what was read, where room was made: spans must not move. */
-static int take_ref(struct envelope_command *command, struct span raw,
+static int take_ref(struct v1_command *command, struct span raw,
 		    struct json_error *error)
 {
 	struct buf *memory = &command->memory;
 
 	if (raw.bytes == NULL)
 		return 0;
-	if (raw.len > ENVELOPE_REF_MAX_BYTES)
+	if (raw.len > V1_REF_MAX_BYTES)
 		return refuse_command(error, "`ref` has more than %d bytes",
-				      ENVELOPE_REF_MAX_BYTES);
+				      V1_REF_MAX_BYTES);
 	CHECK(memory->cap - memory->len >= raw.len);
 	command->ref = (struct span){memory->bytes + memory->len, raw.len};
 	memcpy(memory->bytes + memory->len, raw.bytes, raw.len);
@@ -123,22 +122,22 @@ static int take_ref(struct envelope_command *command, struct span raw,
 	return 0;
 }
 
-static int find_type(struct envelope_command *command, struct span name,
-		     enum envelope_error *code, struct json_error *error)
+static int find_type(struct v1_command *command, struct span name,
+		     enum v1_error *code, struct json_error *error)
 {
 	for (unsigned i = 0; i < COMMANDS; i++) {
 		if (span_equal(span_of(commands[i].name), name)) {
-			command->type = (enum envelope_type)i;
+			command->type = (enum v1_type)i;
 			return 0;
 		}
 	}
-	*code = ENVELOPE_unknown_type;
-	return refuse_command(error, "%s", errors[ENVELOPE_unknown_type].text);
+	*code = V1_unknown_type;
+	return refuse_command(error, "%s", errors[V1_unknown_type].text);
 }
 
 /* Checks those that the command may have, and forgets the others. */
 static int check_members(struct json_member members[static MEMBERS],
-			 enum envelope_type type, struct json_error *error)
+			 enum v1_type type, struct json_error *error)
 {
 	unsigned required = commands[type].required;
 	unsigned allowed = required | commands[type].optional;
@@ -163,7 +162,7 @@ static int check_members(struct json_member members[static MEMBERS],
 	return 0;
 }
 
-static int take_slow(struct envelope_command *command, struct span slow,
+static int take_slow(struct v1_command *command, struct span slow,
 		     struct json_error *error)
 {
 	command->drops = span_equal(slow, SPAN("drop"));
@@ -173,8 +172,8 @@ static int take_slow(struct envelope_command *command, struct span slow,
 	return refuse_command(error, "`slow` must be \"close\" or \"drop\"");
 }
 
-static int take_last(struct envelope_command *command,
-		     const struct json_member *last, struct json_error *error)
+static int take_last(struct v1_command *command, const struct json_member *last,
+		     struct json_error *error)
 {
 	if (last->value.bytes == NULL ||
 	    (!last->is_string &&
@@ -184,7 +183,7 @@ static int take_last(struct envelope_command *command,
 			      CURSOR_LAST_MAX);
 }
 
-static int take_members(struct envelope_command *command,
+static int take_members(struct v1_command *command,
 			const struct json_member members[static MEMBERS],
 			struct json_error *error)
 {
@@ -201,19 +200,18 @@ static int take_members(struct envelope_command *command,
 	return take_slow(command, members[SLOW].value, error);
 }
 
-int envelope_read(struct envelope_command *command, struct span text,
-		  enum envelope_error *code, struct json_error *error)
+int v1_read(struct v1_command *command, struct span text, enum v1_error *code,
+	    struct json_error *error)
 {
 	struct json_member members[MEMBERS];
 	int rv;
 
-	*code = ENVELOPE_bad_command; /* unless it is worse */
-	*command = (struct envelope_command){.memory = command->memory};
+	*code = V1_bad_command; /* unless it is worse */
+	*command = (struct v1_command){.memory = command->memory};
 	command->memory.len = 0;
 	/* `text` for its members (json_read_members), and behind them the ref.
 	 */
-	if (buf_reserve(&command->memory, text.len + ENVELOPE_REF_MAX_BYTES) !=
-	    0)
+	if (buf_reserve(&command->memory, text.len + V1_REF_MAX_BYTES) != 0)
 		return out_of_memory(code, error);
 	rv = find_members(members, text, &command->memory, code, error);
 	if (rv != 0) {
@@ -304,9 +302,8 @@ static int end(struct object *o)
 
 /* --- writing -------------------------------------------------------------- */
 
-int envelope_write_message(struct buf *out, struct span publisher,
-			   struct span topic, struct span id,
-			   struct json_data data)
+int v1_write_message(struct buf *out, struct span publisher, struct span topic,
+		     struct span id, struct json_data data)
 {
 	struct object o;
 	int rv = buf_reserve(out, MESSAGE_OVERHEAD + publisher.len + topic.len +
@@ -326,8 +323,8 @@ int envelope_write_message(struct buf *out, struct span publisher,
 	return end(&o);
 }
 
-int envelope_write_gap(struct buf *out, struct span publisher,
-		       struct span topic, struct span from, struct span to)
+int v1_write_gap(struct buf *out, struct span publisher, struct span topic,
+		 struct span from, struct span to)
 {
 	struct object o = begin_object(out, "gap");
 
@@ -337,8 +334,8 @@ int envelope_write_gap(struct buf *out, struct span publisher,
 	return end(&o);
 }
 
-int envelope_write_reset(struct buf *out, struct span publisher,
-			 struct span topic, struct span id)
+int v1_write_reset(struct buf *out, struct span publisher, struct span topic,
+		   struct span id)
 {
 	struct object o = begin_object(out, "reset");
 
@@ -347,24 +344,24 @@ int envelope_write_reset(struct buf *out, struct span publisher,
 	return end(&o);
 }
 
-int envelope_write_subscribed(struct buf *out, struct span ref,
-			      struct span publisher, struct span topic,
-			      struct span id, enum envelope_resumed resumed)
+int v1_write_subscribed(struct buf *out, struct span ref, struct span publisher,
+			struct span topic, struct span id,
+			enum v1_resumed resumed)
 {
 	struct object o = begin_object(out, "subscribed");
 
 	add_ref(&o, ref);
 	add_topic_members(&o, publisher, topic);
 	add_string(&o, "id", id);
-	if (resumed == ENVELOPE_RESUMED)
+	if (resumed == V1_RESUMED)
 		add_json(&o, "resumed", SPAN("true"));
-	else if (resumed == ENVELOPE_NOT_RESUMED)
+	else if (resumed == V1_NOT_RESUMED)
 		add_json(&o, "resumed", SPAN("false"));
 	return end(&o);
 }
 
-int envelope_write_unsubscribed(struct buf *out, struct span ref,
-				struct span publisher, struct span topic)
+int v1_write_unsubscribed(struct buf *out, struct span ref,
+			  struct span publisher, struct span topic)
 {
 	struct object o = begin_object(out, "unsubscribed");
 
@@ -373,8 +370,8 @@ int envelope_write_unsubscribed(struct buf *out, struct span ref,
 	return end(&o);
 }
 
-int envelope_write_published(struct buf *out, struct span ref, struct span id,
-			     uint64_t subscribers)
+int v1_write_published(struct buf *out, struct span ref, struct span id,
+		       uint64_t subscribers)
 {
 	struct object o = begin_object(out, "published");
 	char number[24];
@@ -386,7 +383,7 @@ int envelope_write_published(struct buf *out, struct span ref, struct span id,
 	return end(&o);
 }
 
-int envelope_write_pong(struct buf *out, struct span ref)
+int v1_write_pong(struct buf *out, struct span ref)
 {
 	struct object o = begin_object(out, "pong");
 
@@ -394,8 +391,8 @@ int envelope_write_pong(struct buf *out, struct span ref)
 	return end(&o);
 }
 
-int envelope_write_error(struct buf *out, struct span ref,
-			 enum envelope_error code, const char *text)
+int v1_write_error(struct buf *out, struct span ref, enum v1_error code,
+		   const char *text)
 {
 	struct object o = begin_object(out, "error");
 

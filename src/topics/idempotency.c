@@ -1,6 +1,6 @@
-/* receipts.c - stripes of chained hash tables, keyed with SipHash, each with a
- * list of its answers by age. */
-#include "topics/receipts.h"
+/* idempotency.c - stripes of chained hash tables, keyed with SipHash, each with
+ * a list of its answers by age. */
+#include "topics/idempotency.h"
 
 #include "base/check.h"
 #include "base/decimal.h"
@@ -24,7 +24,7 @@ struct receipt {
 	struct list by_age;
 	struct receipt *next; /* in its bucket */
 	uint64_t hash;
-	struct receipts_request request;
+	struct idempotency_request request;
 	uint64_t made_ms;
 	size_t len;
 	char bytes[];
@@ -44,7 +44,7 @@ struct stripe {
 	_Atomic uint64_t oldest_ms;
 };
 
-struct receipts {
+struct idempotency {
 	struct siphash_key key; /* Immutable, as are the next two */
 	uint64_t ttl_ms;
 	size_t max_bytes; /* 0: nothing is kept */
@@ -59,10 +59,10 @@ static _Thread_local struct stripe *held;
 /* Memory for the answer that `held` is held for. */
 static _Thread_local struct receipt *reserved;
 
-int receipts_new(struct receipts **out, uint64_t ttl_ms, size_t max_bytes)
+int idempotency_new(struct idempotency **out, uint64_t ttl_ms, size_t max_bytes)
 {
-	struct receipts *all =
-		aligned_alloc(_Alignof(struct receipts), sizeof *all);
+	struct idempotency *all =
+		aligned_alloc(_Alignof(struct idempotency), sizeof *all);
 	if (all == NULL)
 		return UV_ENOMEM;
 	memset(all, 0, sizeof *all);
@@ -83,13 +83,13 @@ int receipts_new(struct receipts **out, uint64_t ttl_ms, size_t max_bytes)
 	return 0;
 }
 
-static void charge(struct receipts *all, size_t bytes)
+static void charge(struct idempotency *all, size_t bytes)
 {
 	atomic_fetch_add_explicit(&all->bytes, bytes, memory_order_relaxed);
 	memory_charge(bytes);
 }
 
-static void credit(struct receipts *all, size_t bytes)
+static void credit(struct idempotency *all, size_t bytes)
 {
 	atomic_fetch_sub_explicit(&all->bytes, bytes, memory_order_relaxed);
 	memory_credit(bytes);
@@ -119,7 +119,7 @@ static struct receipt **bucket_of(const struct stripe *s, uint64_t hash)
 	return &s->buckets[hash / STRIPES & (s->buckets_count - 1)];
 }
 
-static void free_buckets_locked(struct receipts *all, struct stripe *s)
+static void free_buckets_locked(struct idempotency *all, struct stripe *s)
 {
 	CHECK_HOLDS(&s->lock);
 	credit(all, s->buckets_count * sizeof(struct receipt *));
@@ -130,7 +130,7 @@ static void free_buckets_locked(struct receipts *all, struct stripe *s)
 
 /* Doubles the buckets. Without memory the old ones stay, and chains are longer
  * than need be. */
-static void grow_locked(struct receipts *all, struct stripe *s)
+static void grow_locked(struct idempotency *all, struct stripe *s)
 {
 	CHECK_HOLDS(&s->lock);
 	size_t count =
@@ -150,7 +150,7 @@ static void grow_locked(struct receipts *all, struct stripe *s)
 	}
 }
 
-static void drop_locked(struct receipts *all, struct stripe *s,
+static void drop_locked(struct idempotency *all, struct stripe *s,
 			struct receipt *r)
 {
 	CHECK_HOLDS(&s->lock);
@@ -167,13 +167,13 @@ static void drop_locked(struct receipts *all, struct stripe *s,
 		free_buckets_locked(all, s);
 }
 
-static bool is_over(const struct receipts *all, uint64_t made_ms,
+static bool is_over(const struct idempotency *all, uint64_t made_ms,
 		    uint64_t now_ms)
 {
 	return made_ms <= now_ms && now_ms - made_ms >= all->ttl_ms;
 }
 
-static void drop_old_locked(struct receipts *all, struct stripe *s,
+static void drop_old_locked(struct idempotency *all, struct stripe *s,
 			    uint64_t now_ms)
 {
 	CHECK_HOLDS(&s->lock);
@@ -184,7 +184,7 @@ static void drop_old_locked(struct receipts *all, struct stripe *s,
 }
 
 static struct receipt *find_locked(const struct stripe *s, uint64_t hash,
-				   const struct receipts_request *request)
+				   const struct idempotency_request *request)
 {
 	CHECK_HOLDS(&s->lock);
 	if (s->count == 0)
@@ -196,7 +196,7 @@ static struct receipt *find_locked(const struct stripe *s, uint64_t hash,
 	return r;
 }
 
-static void insert_locked(struct receipts *all, struct stripe *s,
+static void insert_locked(struct idempotency *all, struct stripe *s,
 			  struct receipt *r)
 {
 	CHECK_HOLDS(&s->lock);
@@ -212,7 +212,7 @@ static void insert_locked(struct receipts *all, struct stripe *s,
 
 /* Makes sure that an answer of up to `len` bytes can be kept. Returns 0 or
  * UV_ENOMEM. */
-static int reserve_locked(struct receipts *all, struct stripe *s, size_t len)
+static int reserve_locked(struct idempotency *all, struct stripe *s, size_t len)
 {
 	CHECK_HOLDS(&s->lock);
 	if (s->count >= s->buckets_count)
@@ -227,7 +227,7 @@ static int reserve_locked(struct receipts *all, struct stripe *s, size_t len)
 	return UV_ENOMEM;
 }
 
-static bool fits(const struct receipts *all, struct span text)
+static bool fits(const struct idempotency *all, struct span text)
 {
 	return text.len <= all->max_bytes &&
 	       all->max_bytes - text.len >=
@@ -236,9 +236,10 @@ static bool fits(const struct receipts *all, struct span text)
 }
 
 /* Keeps an answer, in the memory reserved. */
-static void keep_locked(struct receipts *all, struct stripe *s, uint64_t hash,
-			const struct receipts_request *request, uint64_t now_ms,
-			struct span text)
+static void keep_locked(struct idempotency *all, struct stripe *s,
+			uint64_t hash,
+			const struct idempotency_request *request,
+			uint64_t now_ms, struct span text)
 {
 	CHECK_HOLDS(&s->lock);
 	struct receipt *r = realloc(reserved, sizeof *r + text.len);
@@ -255,7 +256,7 @@ static void keep_locked(struct receipts *all, struct stripe *s, uint64_t hash,
 }
 
 /* Gives back what was reserved and not needed. */
-static void unreserve_locked(struct receipts *all, struct stripe *s)
+static void unreserve_locked(struct idempotency *all, struct stripe *s)
 {
 	CHECK_HOLDS(&s->lock);
 	free(reserved);
@@ -266,14 +267,14 @@ static void unreserve_locked(struct receipts *all, struct stripe *s)
 
 /* --- all stripes --------------------------------------------------------- */
 
-static bool is_too_much(const struct receipts *all)
+static bool is_too_much(const struct idempotency *all)
 {
-	return receipts_bytes(all) > all->max_bytes;
+	return idempotency_bytes(all) > all->max_bytes;
 }
 
 /* The stripe that has the oldest answer, or had it a moment ago; NULL if there
  * is none at all. */
-static struct stripe *oldest_stripe(struct receipts *all)
+static struct stripe *oldest_stripe(struct idempotency *all)
 {
 	struct stripe *oldest = NULL;
 	uint64_t oldest_ms = UINT64_MAX;
@@ -291,7 +292,7 @@ static struct stripe *oldest_stripe(struct receipts *all)
 
 /* Drops the oldest answers until the rest is within max_bytes. The caller holds
  * no stripe, so it may wait for any. */
-static void make_room(struct receipts *all)
+static void make_room(struct idempotency *all)
 {
 	struct stripe *s;
 
@@ -303,7 +304,7 @@ static void make_room(struct receipts *all)
 	}
 }
 
-void receipts_free(struct receipts *all)
+void idempotency_free(struct idempotency *all)
 {
 	if (all == NULL)
 		return;
@@ -318,7 +319,7 @@ void receipts_free(struct receipts *all)
 	free(all);
 }
 
-void receipts_age(struct receipts *all, uint64_t now_ms)
+void idempotency_age(struct idempotency *all, uint64_t now_ms)
 {
 	for (unsigned i = 0; i < STRIPES; i++) {
 		struct stripe *s = &all->stripes[i];
@@ -333,12 +334,12 @@ void receipts_age(struct receipts *all, uint64_t now_ms)
 	}
 }
 
-size_t receipts_count(const struct receipts *all)
+size_t idempotency_count(const struct idempotency *all)
 {
 	return atomic_load_explicit(&all->count, memory_order_relaxed);
 }
 
-size_t receipts_bytes(const struct receipts *all)
+size_t idempotency_bytes(const struct idempotency *all)
 {
 	return atomic_load_explicit(&all->bytes, memory_order_relaxed);
 }
@@ -401,21 +402,23 @@ static void digest_pair(struct span a, struct span b,
 	digest_sha256(both, sizeof both, out);
 }
 
-void receipts_identify(struct receipts_request *request, struct span publisher,
-		       struct span key, struct span target, struct span content)
+void idempotency_identify(struct idempotency_request *request,
+			  struct span publisher, struct span key,
+			  struct span target, struct span content)
 {
 	digest_pair(publisher, key, request->id);
 	digest_pair(target, content, request->content);
 }
 
-static uint64_t request_hash(const struct receipts *all,
-			     const struct receipts_request *request)
+static uint64_t request_hash(const struct idempotency *all,
+			     const struct idempotency_request *request)
 {
 	return siphash(&all->key, request->id, sizeof request->id);
 }
 
 static int answer_again(const struct receipt *r,
-			const struct receipts_request *request, struct buf *out)
+			const struct idempotency_request *request,
+			struct buf *out)
 {
 	if (memcmp(r->request.content, request->content,
 		   sizeof request->content) != 0)
@@ -425,8 +428,9 @@ static int answer_again(const struct receipt *r,
 	return rv == 0 ? UV_EEXIST : rv;
 }
 
-int receipts_begin(struct receipts *all, const struct receipts_request *request,
-		   uint64_t now_ms, size_t len_max, struct buf *receipt)
+int idempotency_begin(struct idempotency *all,
+		      const struct idempotency_request *request,
+		      uint64_t now_ms, size_t len_max, struct buf *receipt)
 {
 	if (all->max_bytes == 0)
 		return 0;
@@ -446,8 +450,9 @@ int receipts_begin(struct receipts *all, const struct receipts_request *request,
 	return rv;
 }
 
-void receipts_end(struct receipts *all, const struct receipts_request *request,
-		  uint64_t now_ms, struct span receipt)
+void idempotency_end(struct idempotency *all,
+		     const struct idempotency_request *request, uint64_t now_ms,
+		     struct span receipt)
 {
 	if (all->max_bytes == 0)
 		return;

@@ -1,24 +1,24 @@
-/* endings.h - every way a connection can end: one table.
+/* close_reasons.h - every way a connection can end: one table.
  *
  * The enum, the close code and reason a WebSocket client is sent, the counter,
  * and the log line are all made from it. `code` 0: nothing is sent. */
-#ifndef ISIMUD_STATS_ENDINGS_H
-#define ISIMUD_STATS_ENDINGS_H
+#ifndef ISIMUD_STATS_CLOSE_REASONS_H
+#define ISIMUD_STATS_CLOSE_REASONS_H
 
 #include "codec/websocket.h"
 
 /* Codes of our own (RFC 6455 7.4.2: 4000 to 4999), each like the status code of
  * HTTP behind the 4. */
 enum {
-	ENDING_CODE_UNAUTHORIZED = 4401,
-	ENDING_CODE_FORBIDDEN = 4403,
-	ENDING_CODE_TIMEOUT = 4408,
-	ENDING_CODE_GONE = 4410,
+	CLOSE_REASON_CODE_UNAUTHORIZED = 4401,
+	CLOSE_REASON_CODE_FORBIDDEN = 4403,
+	CLOSE_REASON_CODE_TIMEOUT = 4408,
+	CLOSE_REASON_CODE_GONE = 4410,
 };
 
 /* clang-format off */
 /*  name, close code, reason for the client (Close) or the log */
-#define ENDINGS(X)                                                             \
+#define CLOSE_REASONS(X)                                                             \
 	X(done, 0, "the last response is sent")                                \
 	X(peer_gone, 0, "the peer is gone")                                    \
 	X(peer_closed, 0, "the peer sent Close")                               \
@@ -44,14 +44,14 @@ enum {
 	  "the authority did not answer")                                      \
 	X(auth_away, WEBSOCKET_TRY_AGAIN_LATER,                                \
 	  "the authority is out of order, connect again")                      \
-	X(auth_timeout, ENDING_CODE_TIMEOUT,                                   \
+	X(auth_timeout, CLOSE_REASON_CODE_TIMEOUT,                                   \
 	  "the authority did not answer, connect again")                       \
-	X(unauthorized, ENDING_CODE_UNAUTHORIZED, "wrong credentials")         \
-	X(denied, ENDING_CODE_FORBIDDEN, "the authority does not allow it")    \
+	X(unauthorized, CLOSE_REASON_CODE_UNAUTHORIZED, "wrong credentials")         \
+	X(denied, CLOSE_REASON_CODE_FORBIDDEN, "the authority does not allow it")    \
 	X(refused, WEBSOCKET_TRY_AGAIN_LATER, "not now, connect again later")  \
 	X(busy, WEBSOCKET_TRY_AGAIN_LATER,                                     \
 	  "too many clients are being checked, connect again")                 \
-	X(not_resumed, ENDING_CODE_GONE, "messages were lost since then")      \
+	X(not_resumed, CLOSE_REASON_CODE_GONE, "messages were lost since then")      \
 	X(renewed, WEBSOCKET_SERVICE_RESTART,                                  \
 	  "messages may be lost, connect again")                               \
 	X(too_big, WEBSOCKET_TOO_BIG, "the message is too big")                \
@@ -59,12 +59,12 @@ enum {
 	X(no_memory, WEBSOCKET_INTERNAL_ERROR, "the server is out of memory")
 /* clang-format on */
 
-enum ending {
-#define ENDING_ENUM(name, code, reason) ENDING_##name,
-	ENDINGS(ENDING_ENUM)
-#undef ENDING_ENUM
-	ENDING_COUNT,
-	ENDING_NONE = ENDING_COUNT,
+enum close_reason {
+#define CLOSE_REASON_ENUM(name, code, reason) CLOSE_REASON_##name,
+	CLOSE_REASONS(CLOSE_REASON_ENUM)
+#undef CLOSE_REASON_ENUM
+	CLOSE_REASON_COUNT,
+	CLOSE_REASON_NONE = CLOSE_REASON_COUNT,
 };
 
 #endif

@@ -1,6 +1,6 @@
-/* verdicts.c - one hash table of ids that are asked, or known for a yes.
+/* auth_cache.c - one hash table of ids that are asked, or known for a yes.
  *
- *  verdicts_ask() --> QUEUED --> ASKED --> KEPT --> gone
+ *  auth_cache_ask() --> QUEUED --> ASKED --> KEPT --> gone
  *        |              |          ^  |
  *        +--------------+----------+  +--> gone, unless it is a yes
  *                       +--> gone: it was left, or expired
@@ -8,7 +8,7 @@
  * Nothing is allocated when an answer or a turn comes, so it reaches all that
  * wait. While one is queued, as many as may be are asked: each that ends gives
  * its turn to the one that has waited for longest. */
-#include "access/verdicts.h"
+#include "access/auth_cache.h"
 
 #include "base/check.h"
 #include "base/list.h"
@@ -35,18 +35,18 @@ enum entry_state {
 struct entry {
 	struct entry *next; /* in its bucket */
 	struct list link;   /* in `kept` or `queue`; in no list while asked */
-	struct verdicts_id id;
+	struct auth_cache_id id;
 	enum entry_state state;
 	/* Until it is kept. */
 	unsigned asker;               /* who asks, or will */
-	struct mailbox_note *waiting; /* struct verdicts_note */
-	struct verdicts_note *turn;   /* while queued: for the asker */
+	struct mailbox_note *waiting; /* struct auth_cache_note */
+	struct auth_cache_note *turn; /* while queued: for the asker */
 	uint64_t until_ms;            /* while kept */
 };
 
-struct verdicts {
+struct auth_cache {
 	/* Immutable. */
-	struct verdicts_options options;
+	struct auth_cache_options options;
 	struct siphash_key key;
 	size_t buckets_count; /* a power of two */
 	struct lock lock;
@@ -60,7 +60,7 @@ struct verdicts {
 
 /* --- the table ------------------------------------------------------------ */
 
-static size_t buckets_for(const struct verdicts_options *options)
+static size_t buckets_for(const struct auth_cache_options *options)
 {
 	size_t count = 1;
 
@@ -71,9 +71,10 @@ static size_t buckets_for(const struct verdicts_options *options)
 	return count;
 }
 
-int verdicts_new(struct verdicts **out, const struct verdicts_options *options)
+int auth_cache_new(struct auth_cache **out,
+		   const struct auth_cache_options *options)
 {
-	struct verdicts *v = calloc(1, sizeof *v);
+	struct auth_cache *v = calloc(1, sizeof *v);
 
 	CHECK(options->checks_max > 0);
 	if (v == NULL)
@@ -103,19 +104,20 @@ err:
 	return rv;
 }
 
-uint64_t verdicts_hash(const struct verdicts *v, const struct verdicts_id *id)
+uint64_t auth_cache_hash(const struct auth_cache *v,
+			 const struct auth_cache_id *id)
 {
 	return siphash(&v->key, id->bytes, sizeof id->bytes);
 }
 
-static struct entry **verdict_bucket(const struct verdicts *v,
-				     const struct verdicts_id *id)
+static struct entry **verdict_bucket(const struct auth_cache *v,
+				     const struct auth_cache_id *id)
 {
-	return &v->buckets[verdicts_hash(v, id) & (v->buckets_count - 1)];
+	return &v->buckets[auth_cache_hash(v, id) & (v->buckets_count - 1)];
 }
 
-static struct entry *find_verdict_locked(const struct verdicts *v,
-					 const struct verdicts_id *id)
+static struct entry *find_verdict_locked(const struct auth_cache *v,
+					 const struct auth_cache_id *id)
 {
 	struct entry *e = *verdict_bucket(v, id);
 
@@ -125,8 +127,8 @@ static struct entry *find_verdict_locked(const struct verdicts *v,
 	return e;
 }
 
-static struct entry *find_asked_locked(const struct verdicts *v,
-				       const struct verdicts_id *id)
+static struct entry *find_asked_locked(const struct auth_cache *v,
+				       const struct auth_cache_id *id)
 {
 	struct entry *e = find_verdict_locked(v, id);
 
@@ -135,7 +137,7 @@ static struct entry *find_asked_locked(const struct verdicts *v,
 	return e;
 }
 
-static void count_locked(struct verdicts *v, enum entry_state state, bool up)
+static void count_locked(struct auth_cache *v, enum entry_state state, bool up)
 {
 	CHECK_HOLDS(&v->lock);
 	_Atomic size_t *count = &v->counts[state];
@@ -145,7 +147,7 @@ static void count_locked(struct verdicts *v, enum entry_state state, bool up)
 			      memory_order_relaxed);
 }
 
-static void move_locked(struct verdicts *v, struct entry *e,
+static void move_locked(struct auth_cache *v, struct entry *e,
 			enum entry_state to)
 {
 	CHECK_HOLDS(&v->lock);
@@ -166,7 +168,7 @@ static void drop_turn_locked(struct entry *e)
 }
 
 /* Nobody may be waiting. */
-static void forget_locked(struct verdicts *v, struct entry *e)
+static void forget_locked(struct auth_cache *v, struct entry *e)
 {
 	struct entry **at = verdict_bucket(v, &e->id);
 
@@ -181,7 +183,7 @@ static void forget_locked(struct verdicts *v, struct entry *e)
 	free(e);
 }
 
-static struct entry *oldest_verdict_locked(const struct verdicts *v)
+static struct entry *oldest_verdict_locked(const struct auth_cache *v)
 {
 	CHECK_HOLDS(&v->lock);
 	/* The analyzer loses track of list_remove() in forget_locked(). */
@@ -189,7 +191,7 @@ static struct entry *oldest_verdict_locked(const struct verdicts *v)
 	return CONTAINER_OF(v->kept.next, struct entry, link);
 }
 
-static void drop_expired_locked(struct verdicts *v, uint64_t now_ms)
+static void drop_expired_locked(struct auth_cache *v, uint64_t now_ms)
 {
 	CHECK_HOLDS(&v->lock);
 	for (int i = 0; i < EXPIRED_MAX && !list_is_empty(&v->kept); i++) {
@@ -200,11 +202,11 @@ static void drop_expired_locked(struct verdicts *v, uint64_t now_ms)
 	}
 }
 
-void verdicts_free(struct verdicts *v)
+void auth_cache_free(struct auth_cache *v)
 {
 	if (v == NULL)
 		return;
-	CHECK(verdicts_asked(v) == 0 && verdicts_queued(v) == 0);
+	CHECK(auth_cache_asked(v) == 0 && auth_cache_queued(v) == 0);
 	lock_acquire(&v->lock);
 	while (!list_is_empty(&v->kept))
 		forget_locked(v, oldest_verdict_locked(v));
@@ -218,10 +220,10 @@ void verdicts_free(struct verdicts *v)
 /* --- asking --------------------------------------------------------------- */
 
 /* NULL without memory. */
-static struct verdicts_note *new_note(const struct verdicts_id *id,
-				      unsigned worker)
+static struct auth_cache_note *new_note(const struct auth_cache_id *id,
+					unsigned worker)
 {
-	struct verdicts_note *n = calloc(1, sizeof *n);
+	struct auth_cache_note *n = calloc(1, sizeof *n);
 
 	if (n == NULL)
 		return NULL;
@@ -234,7 +236,7 @@ static struct verdicts_note *new_note(const struct verdicts_id *id,
 static int wait_locked(struct entry *e, unsigned worker)
 {
 	CHECK(e->asker != worker);
-	struct verdicts_note *n = new_note(&e->id, worker);
+	struct auth_cache_note *n = new_note(&e->id, worker);
 	if (n == NULL)
 		return UV_ENOMEM;
 	n->note.next = e->waiting;
@@ -242,12 +244,12 @@ static int wait_locked(struct entry *e, unsigned worker)
 	return UV_EAGAIN;
 }
 
-/* Returns 0, VERDICTS_QUEUED, or UV_ENOMEM with nothing changed. */
-static int enter_locked(struct verdicts *v, struct entry *e)
+/* Returns 0, AUTH_CACHE_QUEUED, or UV_ENOMEM with nothing changed. */
+static int enter_locked(struct auth_cache *v, struct entry *e)
 {
 	CHECK_HOLDS(&v->lock);
 	e->state = ENTRY_ASKED;
-	if (verdicts_asked(v) < v->options.checks_max)
+	if (auth_cache_asked(v) < v->options.checks_max)
 		return 0;
 	e->turn = new_note(&e->id, e->asker);
 	if (e->turn == NULL)
@@ -255,18 +257,18 @@ static int enter_locked(struct verdicts *v, struct entry *e)
 	e->turn->is_turn = true;
 	e->state = ENTRY_QUEUED;
 	list_append(&v->queue, &e->link);
-	return VERDICTS_QUEUED;
+	return AUTH_CACHE_QUEUED;
 }
 
-static int begin_locked(struct verdicts *v, const struct verdicts_id *id,
+static int begin_locked(struct auth_cache *v, const struct auth_cache_id *id,
 			unsigned worker)
 {
 	struct entry **bucket = verdict_bucket(v, id);
 	struct entry *e;
 
 	CHECK_HOLDS(&v->lock);
-	if (verdicts_asked(v) >= v->options.checks_max &&
-	    verdicts_queued(v) >= v->options.queue_max)
+	if (auth_cache_asked(v) >= v->options.checks_max &&
+	    auth_cache_queued(v) >= v->options.queue_max)
 		return UV_EBUSY;
 	e = calloc(1, sizeof *e);
 	if (e == NULL)
@@ -286,8 +288,8 @@ static int begin_locked(struct verdicts *v, const struct verdicts_id *id,
 	return rv;
 }
 
-int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
-		 unsigned worker, uint64_t now_ms)
+int auth_cache_ask(struct auth_cache *v, const struct auth_cache_id *id,
+		   unsigned worker, uint64_t now_ms)
 {
 	struct entry *e;
 	int rv;
@@ -310,11 +312,11 @@ int verdicts_ask(struct verdicts *v, const struct verdicts_id *id,
 
 /* --- answering ------------------------------------------------------------ */
 
-static void keep_verdict_locked(struct verdicts *v, struct entry *e,
+static void keep_verdict_locked(struct auth_cache *v, struct entry *e,
 				uint64_t now_ms)
 {
 	CHECK_HOLDS(&v->lock);
-	if (verdicts_kept(v) >= v->options.entries_max)
+	if (auth_cache_kept(v) >= v->options.entries_max)
 		forget_locked(v, oldest_verdict_locked(v));
 	move_locked(v, e, ENTRY_KEPT);
 	drop_turn_locked(e);
@@ -324,20 +326,20 @@ static void keep_verdict_locked(struct verdicts *v, struct entry *e,
 
 /* A check may have ended: gives its turn to the next. Returns the note to be
  * posted, or NULL. */
-static struct verdicts_note *grant_locked(struct verdicts *v)
+static struct auth_cache_note *grant_locked(struct auth_cache *v)
 {
 	CHECK_HOLDS(&v->lock);
 	if (list_is_empty(&v->queue) ||
-	    verdicts_asked(v) >= v->options.checks_max)
+	    auth_cache_asked(v) >= v->options.checks_max)
 		return NULL;
 	struct entry *e = CONTAINER_OF(v->queue.next, struct entry, link);
-	struct verdicts_note *turn = e->turn;
+	struct auth_cache_note *turn = e->turn;
 	e->turn = NULL;
 	move_locked(v, e, ENTRY_ASKED);
 	return turn;
 }
 
-static void post(const struct verdicts *v, struct verdicts_note *n)
+static void post(const struct auth_cache *v, struct auth_cache_note *n)
 {
 	if (n == NULL)
 		return;
@@ -346,20 +348,20 @@ static void post(const struct verdicts *v, struct verdicts_note *n)
 }
 
 /* What is posted is charged no more: its taker frees it at once. */
-static void post_verdict(const struct verdicts *v, struct mailbox_note *waiting,
-			 enum auth_verdict verdict)
+static void post_verdict(const struct auth_cache *v,
+			 struct mailbox_note *waiting, enum auth_answer answer)
 {
 	while (waiting != NULL) {
-		struct verdicts_note *n =
-			CONTAINER_OF(waiting, struct verdicts_note, note);
+		struct auth_cache_note *n =
+			CONTAINER_OF(waiting, struct auth_cache_note, note);
 		waiting = waiting->next;
-		n->verdict = verdict;
+		n->answer = answer;
 		post(v, n);
 	}
 }
 
 /* Takes those that wait for `e` off it, and ends it. */
-static struct mailbox_note *end_locked(struct verdicts *v, struct entry *e,
+static struct mailbox_note *end_locked(struct auth_cache *v, struct entry *e,
 				       bool is_kept, uint64_t now_ms)
 {
 	struct mailbox_note *waiting = e->waiting;
@@ -373,24 +375,24 @@ static struct mailbox_note *end_locked(struct verdicts *v, struct entry *e,
 	return waiting;
 }
 
-void verdicts_answer(struct verdicts *v, const struct verdicts_id *id,
-		     enum auth_verdict verdict, uint64_t now_ms)
+void auth_cache_answer(struct auth_cache *v, const struct auth_cache_id *id,
+		       enum auth_answer answer, uint64_t now_ms)
 {
-	bool is_kept = verdict == AUTH_YES && v->options.entries_max > 0;
+	bool is_kept = answer == AUTH_YES && v->options.entries_max > 0;
 
 	lock_acquire(&v->lock);
 	drop_expired_locked(v, now_ms);
 	struct mailbox_note *waiting =
 		end_locked(v, find_asked_locked(v, id), is_kept, now_ms);
-	struct verdicts_note *turn = grant_locked(v);
+	struct auth_cache_note *turn = grant_locked(v);
 	lock_release(&v->lock);
-	post_verdict(v, waiting, verdict);
+	post_verdict(v, waiting, answer);
 	post(v, turn);
 }
 
-bool verdicts_give_up(struct verdicts *v, const struct verdicts_id *id)
+bool auth_cache_give_up(struct auth_cache *v, const struct auth_cache_id *id)
 {
-	struct verdicts_note *turn = NULL;
+	struct auth_cache_note *turn = NULL;
 
 	lock_acquire(&v->lock);
 	struct entry *e = find_asked_locked(v, id);
@@ -404,7 +406,8 @@ bool verdicts_give_up(struct verdicts *v, const struct verdicts_id *id)
 	return may_stop;
 }
 
-bool verdicts_leave_queue(struct verdicts *v, const struct verdicts_id *id)
+bool auth_cache_leave_queue(struct auth_cache *v,
+			    const struct auth_cache_id *id)
 {
 	lock_acquire(&v->lock);
 	struct entry *e = find_asked_locked(v, id);
@@ -415,7 +418,7 @@ bool verdicts_leave_queue(struct verdicts *v, const struct verdicts_id *id)
 	return may_leave;
 }
 
-bool verdicts_expire(struct verdicts *v, const struct verdicts_id *id)
+bool auth_cache_expire(struct auth_cache *v, const struct auth_cache_id *id)
 {
 	struct mailbox_note *waiting = NULL;
 
@@ -429,22 +432,22 @@ bool verdicts_expire(struct verdicts *v, const struct verdicts_id *id)
 	return is_queued;
 }
 
-static size_t count_of(const struct verdicts *v, enum entry_state state)
+static size_t count_of(const struct auth_cache *v, enum entry_state state)
 {
 	return atomic_load_explicit(&v->counts[state], memory_order_relaxed);
 }
 
-size_t verdicts_asked(const struct verdicts *v)
+size_t auth_cache_asked(const struct auth_cache *v)
 {
 	return count_of(v, ENTRY_ASKED);
 }
 
-size_t verdicts_queued(const struct verdicts *v)
+size_t auth_cache_queued(const struct auth_cache *v)
 {
 	return count_of(v, ENTRY_QUEUED);
 }
 
-size_t verdicts_kept(const struct verdicts *v)
+size_t auth_cache_kept(const struct auth_cache *v)
 {
 	return count_of(v, ENTRY_KEPT);
 }

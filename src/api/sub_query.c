@@ -1,11 +1,12 @@
-/* plan.c - what a GET /sub asks for: its protocol, topics, place and token. */
+/* sub_query.c - what a GET /sub asks for: its protocol, topics, place and
+ * token. */
 #include "api/private.h"
 
 const char routes_no_memory[] = "Internal server error";
 
 /* --- the query ------------------------------------------------------------ */
 
-/* What the query says, beside what goes into the plan as it is. */
+/* What the query says, beside what goes into the query as it is. */
 struct query {
 	struct span since; /* absent, or not empty */
 	/* The same by names that clients' libraries use, of which nobody has
@@ -43,41 +44,41 @@ static int decode_name(struct routes *r, struct span value, struct span *out,
 	return rv;
 }
 
-static int add_plan_topic(struct routes *r, struct plan *plan,
-			  struct span value, const char **wrong)
+static int add_query_topic(struct routes *r, struct sub_query *sub_query,
+			   struct span value, const char **wrong)
 {
-	struct span *topic = &plan->topics[plan->topics_count];
+	struct span *topic = &sub_query->topics[sub_query->topics_count];
 
-	if (plan->topics_count == routes_config(r)->subscriptions_max)
+	if (sub_query->topics_count == routes_config(r)->subscriptions_max)
 		return refuse_query(wrong, "There are too many topics");
 	int rv = decode_name(r, value, topic, wrong);
 	if (rv != 0)
 		return rv;
-	for (unsigned i = 0; i < plan->topics_count; i++)
-		if (span_equal(plan->topics[i], *topic))
+	for (unsigned i = 0; i < sub_query->topics_count; i++)
+		if (span_equal(sub_query->topics[i], *topic))
 			return refuse_query(wrong, "A topic is there twice");
-	plan->topics_count++;
+	sub_query->topics_count++;
 	return 0;
 }
 
-static int read_plan_parameter(struct routes *r, struct query *query,
-			       struct span name, struct span value,
-			       const char **wrong)
+static int read_sub_parameter(struct routes *r, struct query *query,
+			      struct span name, struct span value,
+			      const char **wrong)
 {
-	struct plan *plan = &r->plan;
+	struct sub_query *sub_query = &r->sub_query;
 
 	if (http_query_is_name(name, "topic"))
-		return add_plan_topic(r, plan, value, wrong);
+		return add_query_topic(r, sub_query, value, wrong);
 	if (http_query_is_name(name, "publisher")) {
-		if (plan->publisher.bytes != NULL)
+		if (sub_query->publisher.bytes != NULL)
 			return refuse_query(wrong, "publisher is there twice");
-		return decode_name(r, value, &plan->publisher, wrong);
+		return decode_name(r, value, &sub_query->publisher, wrong);
 	}
 	if (http_query_is_name(name, "since") && value.len > 0)
 		return decode_value(r, value, &query->since, wrong);
 	if (http_query_is_name(name, "last")) {
-		plan->has_last = true;
-		if (cursor_parse_last(value, &plan->last) == 0)
+		sub_query->has_last = true;
+		if (cursor_parse_last(value, &sub_query->last) == 0)
 			return 0;
 		return refuse_query(wrong,
 				    "last must be a number, at most 65536");
@@ -89,12 +90,12 @@ static int read_plan_parameter(struct routes *r, struct query *query,
 	if (http_query_is_name(name, "access_token"))
 		return decode_value(r, value, &query->token, wrong);
 	if (http_query_is_name(name, "envelope"))
-		plan->has_envelopes = span_equal(value, SPAN("true"));
+		sub_query->has_envelopes = span_equal(value, SPAN("true"));
 	return 0;
 }
 
-static int read_plan_query(struct routes *r, struct span text,
-			   struct query *query, const char **wrong)
+static int read_sub_parameters(struct routes *r, struct span text,
+			       struct query *query, const char **wrong)
 {
 	struct span name;
 	struct span value;
@@ -105,26 +106,27 @@ static int read_plan_query(struct routes *r, struct span text,
 	if (buf_reserve(&r->query, text.len + 1) != 0)
 		return UV_ENOMEM;
 	while (rv == 0 && http_query_next(&text, &name, &value))
-		rv = read_plan_parameter(r, query, name, value, wrong);
+		rv = read_sub_parameter(r, query, name, value, wrong);
 	return rv;
 }
 
 /* Whether what it says goes together. */
-static int check_query(struct plan *plan, const struct query *query,
+static int check_query(struct sub_query *sub_query, const struct query *query,
 		       const char **wrong)
 {
 	uint64_t epoch;
 
-	if ((plan->publisher.bytes != NULL) != (plan->topics_count > 0))
+	if ((sub_query->publisher.bytes != NULL) !=
+	    (sub_query->topics_count > 0))
 		return refuse_query(wrong, "publisher and topic go together");
-	if (plan->has_last && plan->topics_count == 0)
+	if (sub_query->has_last && sub_query->topics_count == 0)
 		return refuse_query(wrong, "last needs a topic");
 	if (query->since.bytes == NULL)
 		return 0;
-	if (plan->topics_count == 0)
+	if (sub_query->topics_count == 0)
 		return refuse_query(wrong, "since needs a topic");
-	if (cursor_parse(query->since, plan->topics_count, &epoch,
-			 plan->resume.positions) != 0)
+	if (cursor_parse(query->since, sub_query->topics_count, &epoch,
+			 sub_query->resume.positions) != 0)
 		return refuse_query(
 			wrong,
 			"since must be an id, with a number for each topic");
@@ -147,10 +149,11 @@ static bool is_older(const uint64_t *a, const uint64_t *b, unsigned count)
 }
 
 /* Reads one place where the client says that it was; the newest counts. */
-static void read_resume_place(struct plan *plan, uint64_t ours, struct span id)
+static void read_resume_place(struct sub_query *sub_query, uint64_t ours,
+			      struct span id)
 {
-	struct plan_resume *resume = &plan->resume;
-	unsigned count = plan->topics_count;
+	struct sub_resume *resume = &sub_query->resume;
+	unsigned count = sub_query->topics_count;
 	uint64_t positions[CURSOR_PARTS_MAX];
 	uint64_t epoch;
 
@@ -180,15 +183,15 @@ static void read_resume(struct routes *r, const struct query *query,
 			const struct http_request *request)
 {
 	uint64_t ours = registry_epoch(r->worker->shared->registry);
-	struct plan *plan = &r->plan;
+	struct sub_query *sub_query = &r->sub_query;
 
-	if (plan->topics_count == 0)
+	if (sub_query->topics_count == 0)
 		return;
-	read_resume_place(plan, ours, query->since);
-	read_resume_place(plan, ours, query->seen[0]);
-	read_resume_place(plan, ours, query->seen[1]);
-	if (plan->kind == PLAN_STREAM)
-		read_resume_place(plan, ours,
+	read_resume_place(sub_query, ours, query->since);
+	read_resume_place(sub_query, ours, query->seen[0]);
+	read_resume_place(sub_query, ours, query->seen[1]);
+	if (sub_query->kind == SUB_STREAM)
+		read_resume_place(sub_query, ours,
 				  request->fields[HTTP_LAST_EVENT_ID]);
 }
 
@@ -235,31 +238,31 @@ static struct span find_cookie(const struct routes *r,
 
 /* --- all of it ------------------------------------------------------------ */
 
-enum plan_kind routes_kind_of(const struct http_request *request)
+enum sub_kind routes_kind_of(const struct http_request *request)
 {
 	if (!http_list_has(request->fields[HTTP_UPGRADE], SPAN("websocket")))
-		return PLAN_STREAM;
+		return SUB_STREAM;
 	return http_list_has_exactly(
 		       request->fields[HTTP_SEC_WEBSOCKET_PROTOCOL],
 		       SPAN(ROUTES_SUBPROTOCOL))
-		       ? PLAN_V1
-		       : PLAN_RAW;
+		       ? SUB_V1
+		       : SUB_RAW;
 }
 
-int routes_read_plan(struct routes *r, const struct http_request *request,
-		     const char **wrong)
+int routes_read_sub_query(struct routes *r, const struct http_request *request,
+			  const char **wrong)
 {
-	struct plan *plan = &r->plan;
+	struct sub_query *sub_query = &r->sub_query;
 	struct query query = {.token = {0}};
 
-	*plan = (struct plan){.kind = routes_kind_of(request)};
-	int rv = read_plan_query(r, request->query, &query, wrong);
+	*sub_query = (struct sub_query){.kind = routes_kind_of(request)};
+	int rv = read_sub_parameters(r, request->query, &query, wrong);
 	if (rv == 0)
-		rv = check_query(plan, &query, wrong);
+		rv = check_query(sub_query, &query, wrong);
 	if (rv != 0)
 		return rv;
 	read_resume(r, &query, request);
-	plan->token = find_token(query.token, request);
-	plan->cookie = find_cookie(r, request);
+	sub_query->token = find_token(query.token, request);
+	sub_query->cookie = find_cookie(r, request);
 	return 0;
 }

@@ -1,5 +1,5 @@
-/* session.c - isimud.v1: commands of one connection, each answered. */
-#include "access/secret.h"
+/* v1_session.c - isimud.v1: commands of one connection, each answered. */
+#include "access/password.h"
 #include "api/private.h"
 #include "base/check.h"
 #include "base/memory.h"
@@ -14,17 +14,17 @@
 static void send_answer(struct routes *r, struct conn *c, int written)
 {
 	if (written != 0)
-		conn_end_later(c, ENDING_no_memory);
+		conn_end_later(c, CLOSE_REASON_no_memory);
 	else
 		conn_send_text(c, (struct span){r->page.bytes, r->page.len});
 }
 
 static void answer_error(struct routes *r, struct conn *c, struct span ref,
-			 enum envelope_error code, const char *text)
+			 enum v1_error code, const char *text)
 {
 	stats_add(routes_stats(r), STATS_command_errors, 1);
 	r->page.len = 0;
-	send_answer(r, c, envelope_write_error(&r->page, ref, code, text));
+	send_answer(r, c, v1_write_error(&r->page, ref, code, text));
 }
 
 /* --- subscriptions ------------------------------------------------------ */
@@ -125,19 +125,19 @@ struct wish {
 static void welcome(struct routes *r, struct conn *c, const struct wish *wish,
 		    const struct subscriber *s, bool is_exact)
 {
-	enum envelope_resumed resumed = ENVELOPE_NOT_ASKED;
+	enum v1_resumed resumed = V1_NOT_ASKED;
 	char id[CURSOR_MAX];
 
 	if (wish->from.resumes)
-		resumed = is_exact ? ENVELOPE_RESUMED : ENVELOPE_NOT_RESUMED;
+		resumed = is_exact ? V1_RESUMED : V1_NOT_RESUMED;
 	size_t len =
 		cursor_write(id, registry_epoch(r->worker->shared->registry),
 			     subscribers_since(s));
 	r->page.len = 0;
 	send_answer(r, c,
-		    envelope_write_subscribed(
-			    &r->page, wish->ref, wish->key.publisher,
-			    wish->key.name, (struct span){id, len}, resumed));
+		    v1_write_subscribed(&r->page, wish->ref,
+					wish->key.publisher, wish->key.name,
+					(struct span){id, len}, resumed));
 }
 
 void routes_send_gap(struct routes *r, struct conn *c,
@@ -151,8 +151,8 @@ void routes_send_gap(struct routes *r, struct conn *c,
 
 	r->page.len = 0;
 	send_answer(r, c,
-		    envelope_write_gap(&r->page, key->publisher, key->name,
-				       from_id, to_id));
+		    v1_write_gap(&r->page, key->publisher, key->name, from_id,
+				 to_id));
 }
 
 void routes_send_reset(struct routes *r, struct conn *c,
@@ -163,8 +163,8 @@ void routes_send_reset(struct routes *r, struct conn *c,
 
 	r->page.len = 0;
 	send_answer(r, c,
-		    envelope_write_reset(&r->page, key->publisher, key->name,
-					 (struct span){id, len}));
+		    v1_write_reset(&r->page, key->publisher, key->name,
+				   (struct span){id, len}));
 }
 
 static void subscribe_wish(struct routes *r, struct conn *c,
@@ -185,40 +185,39 @@ static void subscribe_wish(struct routes *r, struct conn *c,
 		give_back(conn_user(c), s);
 		if (rv != UV_EAGAIN)
 			goto no_memory;
-		answer_error(r, c, wish->ref, ENVELOPE_busy, NULL);
+		answer_error(r, c, wish->ref, V1_busy, NULL);
 		return;
 	}
 	welcome(r, c, wish, s, is_exact);
 	return;
 
 no_memory:
-	answer_error(r, c, wish->ref, ENVELOPE_no_memory, NULL);
+	answer_error(r, c, wish->ref, V1_no_memory, NULL);
 }
 
 static void unsubscribe(struct routes *r, struct conn *c,
-			const struct envelope_command *command)
+			const struct v1_command *command)
 {
 	struct client *client = conn_user(c);
 	struct topic_key key = {command->publisher, command->topic};
 	struct subscriber *s = find_subscribed(client, &key);
 
 	if (s == NULL) {
-		answer_error(r, c, command->ref, ENVELOPE_not_subscribed, NULL);
+		answer_error(r, c, command->ref, V1_not_subscribed, NULL);
 		return;
 	}
 	subscribers_remove(&r->subscribers, s);
 	give_back(client, s);
 	r->page.len = 0;
 	send_answer(r, c,
-		    envelope_write_unsubscribed(&r->page, command->ref,
-						command->publisher,
-						command->topic));
+		    v1_write_unsubscribed(&r->page, command->ref,
+					  command->publisher, command->topic));
 }
 
 /* Reads what a subscribe command wishes. Returns whether it can be granted; if
  * not, it has been answered. */
 static bool read_wish(struct routes *r, struct conn *c,
-		      const struct envelope_command *command, struct wish *wish)
+		      const struct v1_command *command, struct wish *wish)
 {
 	struct client *client = conn_user(c);
 
@@ -228,16 +227,15 @@ static bool read_wish(struct routes *r, struct conn *c,
 			      .from.resumes = command->since.bytes != NULL,
 			      .from.last = command->last};
 	if (find_subscribed(client, &wish->key) != NULL)
-		answer_error(r, c, command->ref, ENVELOPE_already_subscribed,
-			     NULL);
+		answer_error(r, c, command->ref, V1_already_subscribed, NULL);
 	else if (routes_subscriptions(client) ==
 		 routes_config(r)->subscriptions_max)
-		answer_error(r, c, command->ref,
-			     ENVELOPE_too_many_subscriptions, NULL);
+		answer_error(r, c, command->ref, V1_too_many_subscriptions,
+			     NULL);
 	else if (wish->from.resumes &&
 		 cursor_parse(command->since, 1, &wish->from.epoch,
 			      &wish->from.after) != 0)
-		answer_error(r, c, command->ref, ENVELOPE_bad_command,
+		answer_error(r, c, command->ref, V1_bad_command,
 			     "`since` must be an id");
 	else
 		return true;
@@ -274,7 +272,7 @@ static void subscribe_when_known(struct routes *r, struct conn *c,
 		subscribe_wish(r, c, wish);
 		return;
 	case ROUTES_LOG_BEHIND:
-		answer_error(r, c, wish->ref, ENVELOPE_busy, NULL);
+		answer_error(r, c, wish->ref, V1_busy, NULL);
 		return;
 	case ROUTES_LOG_AWAITED:
 		break;
@@ -283,7 +281,7 @@ static void subscribe_when_known(struct routes *r, struct conn *c,
 	struct session *session = routes_session_of(c);
 	if (buf_append(&session->waiting, message.bytes, message.len) != 0) {
 		routes_forget_wait(session);
-		answer_error(r, c, wish->ref, ENVELOPE_no_memory, NULL);
+		answer_error(r, c, wish->ref, V1_no_memory, NULL);
 		return;
 	}
 	memory_charge(session->waiting.cap);
@@ -293,13 +291,13 @@ static void subscribe_when_known(struct routes *r, struct conn *c,
 /* Returns whether it waits on. */
 static bool try_again(struct routes *r, struct conn *c, struct span message)
 {
-	struct envelope_command *command = &r->command;
-	enum envelope_error code;
+	struct v1_command *command = &r->command;
+	enum v1_error code;
 	struct json_error error;
 	struct wish wish;
 
 	/* It was read before: only memory can be missing now. */
-	if (envelope_read(command, message, &code, &error) != 0)
+	if (v1_read(command, message, &code, &error) != 0)
 		answer_error(r, c, command->ref, code, error.text);
 	else if (read_wish(r, c, command, &wish)) {
 		subscribe_when_known(r, c, &wish, message);
@@ -326,29 +324,28 @@ static void on_awaited(struct routes *r, struct conn *c,
 
 /* routes_checked_cb */
 static void on_command_checked(struct routes *r, struct conn *c,
-			       struct span message, enum auth_verdict verdict)
+			       struct span message, enum auth_answer answer)
 {
-	struct envelope_command *command = &r->command;
-	enum envelope_error code;
+	struct v1_command *command = &r->command;
+	enum v1_error code;
 	struct json_error error;
 	struct wish wish;
 
 	/* It was read before: only memory can be missing now. */
-	if (envelope_read(command, message, &code, &error) != 0)
+	if (v1_read(command, message, &code, &error) != 0)
 		answer_error(r, c, command->ref, code, error.text);
-	else if (verdict == AUTH_NO || verdict == AUTH_FORBIDDEN)
-		answer_error(r, c, command->ref, ENVELOPE_forbidden, NULL);
-	else if (verdict != AUTH_YES)
+	else if (answer == AUTH_NO || answer == AUTH_FORBIDDEN)
+		answer_error(r, c, command->ref, V1_forbidden, NULL);
+	else if (answer != AUTH_YES)
 		answer_error(r, c, command->ref,
-			     verdict == AUTH_BUSY ? ENVELOPE_busy
-						  : ENVELOPE_auth_failed,
+			     answer == AUTH_BUSY ? V1_busy : V1_auth_failed,
 			     NULL);
 	else if (read_wish(r, c, command, &wish))
 		subscribe_when_known(r, c, &wish, message);
 }
 
 static void ask_and_subscribe(struct routes *r, struct conn *c,
-			      const struct envelope_command *command,
+			      const struct v1_command *command,
 			      struct span message)
 {
 	struct wish wish;
@@ -363,26 +360,27 @@ static void ask_and_subscribe(struct routes *r, struct conn *c,
 	case ROUTES_CHECKING:
 		break;
 	case ROUTES_BUSY:
-		answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
+		answer_error(r, c, command->ref, V1_busy, NULL);
 		break;
 	case ROUTES_NO_MEMORY:
-		answer_error(r, c, command->ref, ENVELOPE_no_memory, NULL);
+		answer_error(r, c, command->ref, V1_no_memory, NULL);
 		break;
 	}
 }
 
 void routes_start_session(struct routes *r, struct conn *c)
 {
-	const struct plan *plan = &r->plan;
+	const struct sub_query *sub_query = &r->sub_query;
 	struct wish wish = {.drops = false};
 
-	for (unsigned i = 0; i < plan->topics_count; i++) {
-		wish.key = (struct topic_key){plan->publisher, plan->topics[i]};
+	for (unsigned i = 0; i < sub_query->topics_count; i++) {
+		wish.key = (struct topic_key){sub_query->publisher,
+					      sub_query->topics[i]};
 		wish.from = (struct subscribers_resume){
-			.resumes = plan->resume.is_wanted,
-			.epoch = plan->resume.epoch,
-			.after = plan->resume.positions[i],
-			.last = plan->last};
+			.resumes = sub_query->resume.is_wanted,
+			.epoch = sub_query->resume.epoch,
+			.after = sub_query->resume.positions[i],
+			.last = sub_query->last};
 		subscribe_wish(r, c, &wish);
 		if (conn_state(c) != CONN_WEBSOCKET)
 			return;
@@ -395,7 +393,7 @@ void routes_start_session(struct routes *r, struct conn *c)
 static bool may_publish(const struct session *session)
 {
 	return session != NULL && session->publisher.bytes != NULL &&
-	       secret_is_valid(session->secret);
+	       password_is_valid(session->password);
 }
 
 static void answer_published(struct routes *r, struct conn *c, struct span ref,
@@ -407,9 +405,8 @@ static void answer_published(struct routes *r, struct conn *c, struct span ref,
 
 	r->page.len = 0;
 	send_answer(r, c,
-		    envelope_write_published(&r->page, ref,
-					     (struct span){id, len},
-					     receipt->subscribers));
+		    v1_write_published(&r->page, ref, (struct span){id, len},
+				       receipt->subscribers));
 }
 
 /* routes_published_cb; the `ref` of the command waits in the session. */
@@ -430,11 +427,11 @@ static void on_command_published(struct routes *r, struct conn *c,
 		stats_add(routes_stats(r), STATS_published_bytes, p.data.len);
 		answer_published(r, c, ref, q->epoch, &receipt);
 	} else if (q->outcome == BUS_UNKNOWN) {
-		answer_error(r, c, ref, ENVELOPE_unknown_outcome,
+		answer_error(r, c, ref, V1_unknown_outcome,
 			     "it may have been published");
 	} else {
 		stats_add(routes_stats(r), STATS_publish_full, 1);
-		answer_error(r, c, ref, ENVELOPE_busy, NULL);
+		answer_error(r, c, ref, V1_busy, NULL);
 	}
 	routes_drop_waiting(session);
 	conn_resume(c);
@@ -442,13 +439,13 @@ static void on_command_published(struct routes *r, struct conn *c,
 
 /* The log has it first. */
 static void publish_later(struct routes *r, struct conn *c,
-			  const struct envelope_command *command)
+			  const struct v1_command *command)
 {
 	struct session *session = routes_session_of(c);
 	const struct json_publication one = {.topic = command->topic,
 					     .data = command->data};
 	const struct batch batch = {session->publisher, &one, 1, false};
-	enum envelope_error code = ENVELOPE_no_memory;
+	enum v1_error code = V1_no_memory;
 
 	int rv = buf_append(&session->waiting, command->ref.bytes,
 			    command->ref.len);
@@ -462,31 +459,31 @@ static void publish_later(struct routes *r, struct conn *c,
 	routes_drop_waiting(session);
 	if (rv == UV_ENOTCONN || rv == UV_ENOBUFS) {
 		stats_add(routes_stats(r), STATS_publish_full, 1);
-		code = ENVELOPE_busy;
+		code = V1_busy;
 	}
 	if (rv == UV_E2BIG)
-		answer_error(r, c, command->ref, ENVELOPE_bad_command,
+		answer_error(r, c, command->ref, V1_bad_command,
 			     "it is too long for the log");
 	else
 		answer_error(r, c, command->ref, code, NULL);
 }
 
 static void publish(struct routes *r, struct conn *c,
-		    const struct envelope_command *command)
+		    const struct v1_command *command)
 {
 	const struct session *session = routes_session_of(c);
 	struct registry_receipt receipt;
 
 	if (!may_publish(session)) {
 		stats_add(routes_stats(r), STATS_publish_denied, 1);
-		answer_error(r, c, command->ref, ENVELOPE_forbidden,
+		answer_error(r, c, command->ref, V1_forbidden,
 			     "the handshake had no credentials that may "
 			     "publish");
 		return;
 	}
 	if (!relief_find_memory(r->worker)) {
 		stats_add(routes_stats(r), STATS_publish_full, 1);
-		answer_error(r, c, command->ref, ENVELOPE_busy, NULL);
+		answer_error(r, c, command->ref, V1_busy, NULL);
 		return;
 	}
 	if (r->worker->shared->bus != NULL) {
@@ -498,9 +495,7 @@ static void publish(struct routes *r, struct conn *c,
 	if (rv != 0) {
 		stats_add(routes_stats(r), STATS_publish_full, 1);
 		answer_error(r, c, command->ref,
-			     rv == UV_ENOBUFS ? ENVELOPE_busy
-					      : ENVELOPE_no_memory,
-			     NULL);
+			     rv == UV_ENOBUFS ? V1_busy : V1_no_memory, NULL);
 		return;
 	}
 	answer_published(r, c, command->ref,
@@ -510,34 +505,34 @@ static void publish(struct routes *r, struct conn *c,
 /* --- commands ----------------------------------------------------------- */
 
 static void ping(struct routes *r, struct conn *c,
-		 const struct envelope_command *command)
+		 const struct v1_command *command)
 {
 	r->page.len = 0;
-	send_answer(r, c, envelope_write_pong(&r->page, command->ref));
+	send_answer(r, c, v1_write_pong(&r->page, command->ref));
 }
 
 void routes_on_command(struct routes *r, struct conn *c, struct span message)
 {
-	struct envelope_command *command = &r->command;
-	enum envelope_error code;
+	struct v1_command *command = &r->command;
+	enum v1_error code;
 	struct json_error error;
 
 	stats_add(routes_stats(r), STATS_commands, 1);
-	if (envelope_read(command, message, &code, &error) != 0) {
+	if (v1_read(command, message, &code, &error) != 0) {
 		answer_error(r, c, command->ref, code, error.text);
 		return;
 	}
 	switch (command->type) {
-	case ENVELOPE_SUBSCRIBE:
+	case V1_SUBSCRIBE:
 		ask_and_subscribe(r, c, command, message);
 		break;
-	case ENVELOPE_UNSUBSCRIBE:
+	case V1_UNSUBSCRIBE:
 		unsubscribe(r, c, command);
 		break;
-	case ENVELOPE_PUBLISH:
+	case V1_PUBLISH:
 		publish(r, c, command);
 		break;
-	case ENVELOPE_PING:
+	case V1_PING:
 		ping(r, c, command);
 		break;
 	}

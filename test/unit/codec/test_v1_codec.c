@@ -1,6 +1,6 @@
-/* test_envelope.c - src/codec/envelope.c: the commands and answers of
+/* test_v1_codec.c - src/codec/v1_codec.c: the commands and answers of
  * isimud.v1. */
-#include "codec/envelope.h"
+#include "codec/v1_codec.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -39,23 +39,23 @@ static void assert_span(struct span got, struct span expected)
 }
 
 /* Reads a copy that is gone afterwards, as a message is once it was handled. */
-static int read_copy(struct envelope_command *command, struct span text,
-		     enum envelope_error *code, struct json_error *error)
+static int read_copy(struct v1_command *command, struct span text,
+		     enum v1_error *code, struct json_error *error)
 {
 	char *copy = malloc(text.len + (text.len == 0));
 	int rv;
 
 	assert_non_null(copy);
 	memcpy(copy, text.bytes, text.len);
-	rv = envelope_read(command, (struct span){copy, text.len}, code, error);
+	rv = v1_read(command, (struct span){copy, text.len}, code, error);
 	memset(copy, 'X', text.len);
 	free(copy);
 	return rv;
 }
 
-static void read_command(struct envelope_command *command, struct span text)
+static void read_command(struct v1_command *command, struct span text)
 {
-	enum envelope_error code;
+	enum v1_error code;
 	struct json_error error;
 
 	if (read_copy(command, text, &code, &error) != 0)
@@ -63,11 +63,11 @@ static void read_command(struct envelope_command *command, struct span text)
 }
 
 /* Reads what must be refused; `ref` NULL: the error can name none. */
-static void assert_refused(struct span text, enum envelope_error expected,
+static void assert_refused(struct span text, enum v1_error expected,
 			   const char *problem, const char *ref)
 {
-	struct envelope_command command = {0};
-	enum envelope_error code;
+	struct v1_command command = {0};
+	enum v1_error code;
 	struct json_error error;
 
 	assert_int_equal(read_copy(&command, text, &code, &error), -1);
@@ -82,20 +82,20 @@ static void assert_refused(struct span text, enum envelope_error expected,
 
 static void assert_bad(const char *text, const char *problem)
 {
-	assert_refused(span_of(text), ENVELOPE_bad_command, problem, NULL);
+	assert_refused(span_of(text), V1_bad_command, problem, NULL);
 }
 
 /* --- reading -------------------------------------------------------------- */
 
 static void subscribe_has_publisher_and_topic(void **state)
 {
-	struct envelope_command c = {0};
+	struct v1_command c = {0};
 
 	(void)state;
 	read_command(&c,
 		     SPAN("{\"type\":\"subscribe\",\"publisher\":\"a\\u0000\","
 			  "\"topic\":\"\"}"));
-	assert_int_equal(c.type, ENVELOPE_SUBSCRIBE);
+	assert_int_equal(c.type, V1_SUBSCRIBE);
 	assert_span(c.publisher, SPAN("a\0"));
 	assert_span(c.topic, SPAN(""));
 	assert_null(c.ref.bytes);
@@ -108,7 +108,7 @@ static void subscribe_has_publisher_and_topic(void **state)
 
 static void subscribe_may_have_since_and_slow(void **state)
 {
-	struct envelope_command c = {0};
+	struct v1_command c = {0};
 
 	(void)state;
 	read_command(&c, SPAN("{\"topic\":\"t\",\"publisher\":\"p\",\"slow\":"
@@ -127,12 +127,12 @@ static void subscribe_may_have_since_and_slow(void **state)
 
 static void unsubscribe_has_publisher_and_topic(void **state)
 {
-	struct envelope_command c = {0};
+	struct v1_command c = {0};
 
 	(void)state;
 	read_command(&c, SPAN("{\"type\":\"unsubscribe\",\"publisher\":\"p\","
 			      "\"topic\":\"t\",\"ref\":\"\\u0041\"}"));
-	assert_int_equal(c.type, ENVELOPE_UNSUBSCRIBE);
+	assert_int_equal(c.type, V1_UNSUBSCRIBE);
 	assert_span(c.publisher, SPAN("p"));
 	assert_span(c.topic, SPAN("t"));
 	assert_span(c.ref, SPAN("\"\\u0041\""));
@@ -141,12 +141,12 @@ static void unsubscribe_has_publisher_and_topic(void **state)
 
 static void publish_has_topic_and_data_of_any_kind(void **state)
 {
-	struct envelope_command c = {0};
+	struct v1_command c = {0};
 
 	(void)state;
 	read_command(&c, SPAN("{\"type\":\"publish\",\"topic\":\"t\",\"data\":"
 			      "\"a\\nb\"}"));
-	assert_int_equal(c.type, ENVELOPE_PUBLISH);
+	assert_int_equal(c.type, V1_PUBLISH);
 	assert_span(c.topic, SPAN("t"));
 	assert_span(c.data.text, SPAN("a\nb"));
 	assert_false(c.data.is_json);
@@ -164,11 +164,11 @@ static void publish_has_topic_and_data_of_any_kind(void **state)
 
 static void ping_needs_nothing(void **state)
 {
-	struct envelope_command c = {0};
+	struct v1_command c = {0};
 
 	(void)state;
 	read_command(&c, SPAN("{\"type\":\"ping\"}"));
-	assert_int_equal(c.type, ENVELOPE_PING);
+	assert_int_equal(c.type, V1_PING);
 	read_command(&c, SPAN("{\"type\":\"ping\",\"ref\":-1.0e3}"));
 	assert_span(c.ref, SPAN("-1.0e3"));
 	buf_fini(&c.memory);
@@ -176,7 +176,7 @@ static void ping_needs_nothing(void **state)
 
 static void members_of_no_use_are_ignored(void **state)
 {
-	struct envelope_command c = {0};
+	struct v1_command c = {0};
 
 	(void)state;
 	read_command(&c,
@@ -199,11 +199,11 @@ static void members_of_no_use_are_ignored(void **state)
 static void what_is_not_json_is_bad_json(void **state)
 {
 	(void)state;
-	assert_refused(SPAN("{\"type\":\"ping\",\"ref\":1"), ENVELOPE_bad_json,
+	assert_refused(SPAN("{\"type\":\"ping\",\"ref\":1"), V1_bad_json,
 		       "text is not JSON: byte 23: a comma or } was expected, "
 		       "but the text ends",
 		       NULL);
-	assert_refused(SPAN(""), ENVELOPE_bad_json,
+	assert_refused(SPAN(""), V1_bad_json,
 		       "text is not JSON: byte 1: a value was expected, but "
 		       "the text ends",
 		       NULL);
@@ -213,12 +213,11 @@ static void an_unknown_type_has_a_code_of_its_own(void **state)
 {
 	(void)state;
 	assert_refused(SPAN("{\"type\":\"PING\",\"topic\":1,\"ref\":\"a\"}"),
-		       ENVELOPE_unknown_type, "there is no such command",
-		       "\"a\"");
-	assert_refused(SPAN("{\"type\":\"\"}"), ENVELOPE_unknown_type,
+		       V1_unknown_type, "there is no such command", "\"a\"");
+	assert_refused(SPAN("{\"type\":\"\"}"), V1_unknown_type,
 		       "there is no such command", NULL);
-	assert_refused(SPAN("{\"type\":\"ping\\u0000\"}"),
-		       ENVELOPE_unknown_type, "there is no such command", NULL);
+	assert_refused(SPAN("{\"type\":\"ping\\u0000\"}"), V1_unknown_type,
+		       "there is no such command", NULL);
 }
 
 static void a_command_is_an_object_with_a_type(void **state)
@@ -274,17 +273,17 @@ static void a_ref_is_a_string_or_a_number(void **state)
 
 static void a_ref_has_at_most_128_bytes(void **state)
 {
-	struct envelope_command c = {0};
+	struct v1_command c = {0};
 	char ref[256];
 	char text[512];
 
 	(void)state;
-	snprintf(ref, sizeof(ref), "\"%0*d\"", ENVELOPE_REF_MAX_BYTES - 2, 0);
+	snprintf(ref, sizeof(ref), "\"%0*d\"", V1_REF_MAX_BYTES - 2, 0);
 	snprintf(text, sizeof(text), "{\"type\":\"ping\",\"ref\":%s}", ref);
 	read_command(&c, span_of(text));
 	assert_span(c.ref, span_of(ref));
 	snprintf(text, sizeof(text), "{\"type\":\"ping\",\"ref\":\"%0*d\"}",
-		 ENVELOPE_REF_MAX_BYTES - 1, 0);
+		 V1_REF_MAX_BYTES - 1, 0);
 	assert_bad(text, "`ref` has more than 128 bytes");
 	buf_fini(&c.memory);
 }
@@ -294,24 +293,23 @@ static void an_error_names_the_ref_wherever_it_stands(void **state)
 	(void)state;
 	assert_refused(SPAN("{\"type\":\"publish\",\"topic\":1,\"data\":2,"
 			    "\"ref\":\"a\"}"),
-		       ENVELOPE_bad_command, "`topic` must be a string",
-		       "\"a\"");
-	assert_refused(SPAN("{\"type\":1,\"ref\":2}"), ENVELOPE_bad_command,
+		       V1_bad_command, "`topic` must be a string", "\"a\"");
+	assert_refused(SPAN("{\"type\":1,\"ref\":2}"), V1_bad_command,
 		       "`type` must be a string, not a number", "2");
-	assert_refused(SPAN("{\"ref\":2}"), ENVELOPE_bad_command,
+	assert_refused(SPAN("{\"ref\":2}"), V1_bad_command,
 		       "missing member `type`", "2");
 	assert_refused(SPAN("{\"type\":\"subscribe\",\"publisher\":\"p\","
 			    "\"topic\":\"t\",\"slow\":\"\",\"ref\":\"\"}"),
-		       ENVELOPE_bad_command,
-		       "`slow` must be \"close\" or \"drop\"", "\"\"");
+		       V1_bad_command, "`slow` must be \"close\" or \"drop\"",
+		       "\"\"");
 	assert_refused(SPAN("{\"type\":\"publish\",\"data\":1,\"data\":2,"
 			    "\"ref\":3}"),
-		       ENVELOPE_bad_command, "`data` is there twice", "3");
+		       V1_bad_command, "`data` is there twice", "3");
 }
 
 static void a_command_may_be_read_again_into_the_same_memory(void **state)
 {
-	struct envelope_command c = {0};
+	struct v1_command c = {0};
 	struct span text = SPAN("{\"type\":\"publish\",\"ref\":\"r\",\"topic\":"
 				"\"ttttttttttttttttttttttttttttttttttttttt\","
 				"\"data\":\"dddddddddddddddddddddddddddddd\"}");
@@ -336,15 +334,15 @@ static void without_memory_reading_is_no_memory(void **state)
 	(void)state;
 	OOM_OR_SKIP();
 	do {
-		struct envelope_command c = {0};
-		enum envelope_error code = ENVELOPE_busy;
+		struct v1_command c = {0};
+		enum v1_error code = V1_busy;
 		struct json_error error = {0};
 		oom_fail_at(++nth);
-		rv = envelope_read(&c, SPAN("{\"type\":\"ping\",\"ref\":1}"),
-				   &code, &error);
+		rv = v1_read(&c, SPAN("{\"type\":\"ping\",\"ref\":1}"), &code,
+			     &error);
 		assert_int_equal(rv, oom_end() ? -1 : 0);
 		if (rv != 0) {
-			assert_int_equal(code, ENVELOPE_no_memory);
+			assert_int_equal(code, V1_no_memory);
 			assert_string_equal(error.text,
 					    "the server is out of memory");
 		}
@@ -361,8 +359,8 @@ static void a_message_carries_a_string_in_quotes(void **state)
 	struct json_data data = {.text = SPAN("a \"b\"\n\0")};
 
 	(void)state;
-	assert_int_equal(envelope_write_message(&out, SPAN("p\\"), SPAN("t\0"),
-						SPAN("00ff-7"), data),
+	assert_int_equal(v1_write_message(&out, SPAN("p\\"), SPAN("t\0"),
+					  SPAN("00ff-7"), data),
 			 0);
 	assert_written(&out, "{\"type\":\"message\",\"publisher\":\"p\\\\\","
 			     "\"topic\":\"t\\u0000\",\"id\":\"00ff-7\","
@@ -376,8 +374,8 @@ static void a_message_carries_other_values_as_they_are(void **state)
 				 .is_json = true};
 
 	(void)state;
-	assert_int_equal(envelope_write_message(&out, SPAN("p"), SPAN("t"),
-						SPAN("00ff-7"), data),
+	assert_int_equal(v1_write_message(&out, SPAN("p"), SPAN("t"),
+					  SPAN("00ff-7"), data),
 			 0);
 	assert_written(&out, "{\"type\":\"message\",\"publisher\":\"p\","
 			     "\"topic\":\"t\",\"id\":\"00ff-7\","
@@ -390,8 +388,8 @@ static void a_message_may_have_an_event(void **state)
 	struct json_data data = {.text = SPAN("x"), .event = SPAN("a\"b")};
 
 	(void)state;
-	assert_int_equal(envelope_write_message(&out, SPAN("p"), SPAN("t"),
-						SPAN("00ff-7"), data),
+	assert_int_equal(v1_write_message(&out, SPAN("p"), SPAN("t"),
+					  SPAN("00ff-7"), data),
 			 0);
 	assert_written(&out, "{\"type\":\"message\",\"publisher\":\"p\","
 			     "\"topic\":\"t\",\"id\":\"00ff-7\","
@@ -415,8 +413,8 @@ static void a_publication_may_have_an_event(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++) {
-		struct envelope_command c = {0};
-		enum envelope_error code;
+		struct v1_command c = {0};
+		enum v1_error code;
 		struct json_error error;
 		char text[200];
 		int len = snprintf(text, sizeof(text),
@@ -424,11 +422,11 @@ static void a_publication_may_have_an_event(void **state)
 				   "\"data\":1,\"event\":%.*s}",
 				   (int)events[i].event.len,
 				   events[i].event.bytes);
-		int rv = envelope_read(&c, (struct span){text, (size_t)len},
-				       &code, &error);
+		int rv = v1_read(&c, (struct span){text, (size_t)len}, &code,
+				 &error);
 		assert_int_equal(rv, events[i].error == NULL ? 0 : -1);
 		if (rv != 0) {
-			assert_int_equal(code, ENVELOPE_bad_command);
+			assert_int_equal(code, V1_bad_command);
 			assert_string_equal(error.text, events[i].error);
 		} else if (i == 0) {
 			assert_span(c.data.event, SPAN("g\xc3\xb6l"));
@@ -444,8 +442,8 @@ static void a_gap_names_its_first_and_last(void **state)
 	struct buf out = {0};
 
 	(void)state;
-	assert_int_equal(envelope_write_gap(&out, SPAN("p"), SPAN("t"),
-					    SPAN("0-1"), SPAN("0-9")),
+	assert_int_equal(v1_write_gap(&out, SPAN("p"), SPAN("t"), SPAN("0-1"),
+				      SPAN("0-9")),
 			 0);
 	assert_written(&out, "{\"type\":\"gap\",\"publisher\":\"p\",\"topic\":"
 			     "\"t\",\"from\":\"0-1\",\"to\":\"0-9\"}");
@@ -454,18 +452,18 @@ static void a_gap_names_its_first_and_last(void **state)
 static void subscribed_says_whether_it_resumed_only_if_asked(void **state)
 {
 	static const char *const expected[] = {
-		[ENVELOPE_NOT_ASKED] = "}",
-		[ENVELOPE_RESUMED] = ",\"resumed\":true}",
-		[ENVELOPE_NOT_RESUMED] = ",\"resumed\":false}",
+		[V1_NOT_ASKED] = "}",
+		[V1_RESUMED] = ",\"resumed\":true}",
+		[V1_NOT_RESUMED] = ",\"resumed\":false}",
 	};
 	struct buf out = {0};
 	char text[128];
 
 	(void)state;
 	for (unsigned i = 0; i < 3; i++) {
-		assert_int_equal(envelope_write_subscribed(
-					 &out, ABSENT, SPAN("p"), SPAN("t"),
-					 SPAN("0-1"), (enum envelope_resumed)i),
+		assert_int_equal(v1_write_subscribed(&out, ABSENT, SPAN("p"),
+						     SPAN("t"), SPAN("0-1"),
+						     (enum v1_resumed)i),
 				 0);
 		snprintf(text, sizeof(text),
 			 "{\"type\":\"subscribed\",\"publisher\":\"p\","
@@ -480,27 +478,26 @@ static void a_ref_is_sent_back_as_it_was_written(void **state)
 	struct buf out = {0};
 
 	(void)state;
-	assert_int_equal(envelope_write_subscribed(
-				 &out, SPAN("\"\\u0041\""), SPAN("p"),
-				 SPAN("t"), SPAN("0-1"), ENVELOPE_NOT_ASKED),
+	assert_int_equal(v1_write_subscribed(&out, SPAN("\"\\u0041\""),
+					     SPAN("p"), SPAN("t"), SPAN("0-1"),
+					     V1_NOT_ASKED),
 			 0);
 	assert_written(&out, "{\"type\":\"subscribed\",\"ref\":\"\\u0041\","
 			     "\"publisher\":\"p\",\"topic\":\"t\","
 			     "\"id\":\"0-1\"}");
-	assert_int_equal(envelope_write_unsubscribed(&out, SPAN("1.0"),
-						     SPAN("p"), SPAN("t")),
-			 0);
+	assert_int_equal(
+		v1_write_unsubscribed(&out, SPAN("1.0"), SPAN("p"), SPAN("t")),
+		0);
 	assert_written(&out, "{\"type\":\"unsubscribed\",\"ref\":1.0,"
 			     "\"publisher\":\"p\",\"topic\":\"t\"}");
-	assert_int_equal(envelope_write_published(&out, SPAN("1"), SPAN("0-2"),
-						  UINT64_MAX),
-			 0);
+	assert_int_equal(
+		v1_write_published(&out, SPAN("1"), SPAN("0-2"), UINT64_MAX),
+		0);
 	assert_written(&out, "{\"type\":\"published\",\"ref\":1,\"id\":\"0-2\","
 			     "\"subscribers\":18446744073709551615}");
-	assert_int_equal(envelope_write_pong(&out, SPAN("\"\"")), 0);
+	assert_int_equal(v1_write_pong(&out, SPAN("\"\"")), 0);
 	assert_written(&out, "{\"type\":\"pong\",\"ref\":\"\"}");
-	assert_int_equal(
-		envelope_write_error(&out, SPAN("1"), ENVELOPE_busy, NULL), 0);
+	assert_int_equal(v1_write_error(&out, SPAN("1"), V1_busy, NULL), 0);
 	assert_written(&out, "{\"type\":\"error\",\"ref\":1,\"code\":\"busy\","
 			     "\"message\":\"try again later\"}");
 }
@@ -511,15 +508,13 @@ static void without_a_ref_there_is_no_such_member(void **state)
 
 	(void)state;
 	assert_int_equal(
-		envelope_write_unsubscribed(&out, ABSENT, SPAN("p"), SPAN("t")),
-		0);
+		v1_write_unsubscribed(&out, ABSENT, SPAN("p"), SPAN("t")), 0);
 	assert_written(&out, "{\"type\":\"unsubscribed\",\"publisher\":\"p\","
 			     "\"topic\":\"t\"}");
-	assert_int_equal(envelope_write_published(&out, ABSENT, SPAN("0-2"), 0),
-			 0);
+	assert_int_equal(v1_write_published(&out, ABSENT, SPAN("0-2"), 0), 0);
 	assert_written(&out, "{\"type\":\"published\",\"id\":\"0-2\","
 			     "\"subscribers\":0}");
-	assert_int_equal(envelope_write_pong(&out, ABSENT), 0);
+	assert_int_equal(v1_write_pong(&out, ABSENT), 0);
 	assert_written(&out, "{\"type\":\"pong\"}");
 }
 
@@ -528,13 +523,11 @@ static void an_error_has_a_text_of_its_own_or_that_of_its_code(void **state)
 	struct buf out = {0};
 
 	(void)state;
-	assert_int_equal(
-		envelope_write_error(&out, ABSENT, ENVELOPE_bad_json, NULL), 0);
+	assert_int_equal(v1_write_error(&out, ABSENT, V1_bad_json, NULL), 0);
 	assert_written(&out, "{\"type\":\"error\",\"code\":\"bad_json\","
 			     "\"message\":\"the message is not JSON\"}");
-	assert_int_equal(envelope_write_error(&out, ABSENT, ENVELOPE_no_memory,
-					      "no \"more\""),
-			 0);
+	assert_int_equal(
+		v1_write_error(&out, ABSENT, V1_no_memory, "no \"more\""), 0);
 	assert_written(&out, "{\"type\":\"error\",\"code\":\"no_memory\","
 			     "\"message\":\"no \\\"more\\\"\"}");
 }
@@ -544,14 +537,14 @@ static int write_message(struct buf *out)
 	static char data[300];
 
 	memset(data, '\n', sizeof(data));
-	return envelope_write_message(
+	return v1_write_message(
 		out, SPAN("p"), SPAN("t"), SPAN("0-1"),
 		(struct json_data){.text = {data, sizeof(data)}});
 }
 
 static int write_gap(struct buf *out)
 {
-	return envelope_write_gap(
+	return v1_write_gap(
 		out, SPAN("ppppppppppppppppppppppppppppppppppppppppppppp"),
 		SPAN("t"), SPAN("0-1"), SPAN("0-2"));
 }
@@ -610,18 +603,18 @@ static void fill_command(char *text, const char *start, const char *piece,
 /* The processor's time to read it, nanoseconds: the least of several. */
 static uint64_t cost_of(const char *text)
 {
-	struct envelope_command command = {0};
+	struct v1_command command = {0};
 	uint64_t least = UINT64_MAX;
 
 	for (int run = 0; run < COST_RUNS; run++) {
-		enum envelope_error code;
+		enum v1_error code;
 		struct json_error error;
 		struct timespec from;
 		struct timespec to;
 		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
-		assert_int_equal(envelope_read(&command,
-					       (struct span){text, COST_BYTES},
-					       &code, &error),
+		assert_int_equal(v1_read(&command,
+					 (struct span){text, COST_BYTES}, &code,
+					 &error),
 				 0);
 		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
 		uint64_t took =

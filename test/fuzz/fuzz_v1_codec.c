@@ -1,8 +1,8 @@
-/* fuzz_envelope.c - feeds any text to src/codec/envelope.c as a command, checks
+/* fuzz_v1_codec.c - feeds any text to src/codec/v1_codec.c as a command, checks
  * what must always hold, and has what was read written: that is JSON, and says
  * the same. */
-#include "codec/envelope.h"
 #include "codec/sse.h"
+#include "codec/v1_codec.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -13,11 +13,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
-static void check_error(const struct json_error *error,
-			enum envelope_error code)
+static void check_error(const struct json_error *error, enum v1_error code)
 {
-	CHECK(code == ENVELOPE_bad_json || code == ENVELOPE_bad_command ||
-	      code == ENVELOPE_unknown_type);
+	CHECK(code == V1_bad_json || code == V1_bad_command ||
+	      code == V1_unknown_type);
 	CHECK(error->text[0] != '\0');
 	for (size_t i = 0; error->text[i] != '\0'; i++) {
 		CHECK(i + 1 < JSON_ERROR_MAX);
@@ -37,27 +36,27 @@ static void check_span(struct span span, bool is_required,
 	CHECK(utf8_is_valid(span));
 }
 
-static void check_ref(const struct envelope_command *c)
+static void check_ref(const struct v1_command *c)
 {
 	struct json_error error;
 
 	check_span(c->ref, false, &c->memory);
 	if (c->ref.bytes == NULL)
 		return;
-	CHECK(c->ref.len <= ENVELOPE_REF_MAX_BYTES);
+	CHECK(c->ref.len <= V1_REF_MAX_BYTES);
 	CHECK(strchr("\"-0123456789", c->ref.bytes[0]) != NULL);
 	CHECK(json_check(c->ref, &error) == 0);
 }
 
-static void check_command(const struct envelope_command *c)
+static void check_command(const struct v1_command *c)
 {
-	bool subscribes = c->type == ENVELOPE_SUBSCRIBE;
-	bool publishes = c->type == ENVELOPE_PUBLISH;
+	bool subscribes = c->type == V1_SUBSCRIBE;
+	bool publishes = c->type == V1_PUBLISH;
 	struct json_error error;
 
-	check_span(c->publisher, subscribes || c->type == ENVELOPE_UNSUBSCRIBE,
+	check_span(c->publisher, subscribes || c->type == V1_UNSUBSCRIBE,
 		   &c->memory);
-	check_span(c->topic, c->type != ENVELOPE_PING, &c->memory);
+	check_span(c->topic, c->type != V1_PING, &c->memory);
 	check_span(c->since, false, &c->memory);
 	check_span(c->data.text, publishes, &c->memory);
 	CHECK(subscribes || (c->since.bytes == NULL && !c->drops));
@@ -88,14 +87,14 @@ static void check_written(struct buf *out, const char *name,
 }
 
 /* A ref is what it was, with its escapes. */
-static void check_pong(const struct envelope_command *c)
+static void check_pong(const struct v1_command *c)
 {
 	struct json_member ref = {"ref", .kinds = JSON_STRING | JSON_NUMBER};
 	struct buf memory = {0};
 	struct buf out = {0};
 	struct json_error error;
 
-	CHECK(envelope_write_pong(&out, c->ref) == 0);
+	CHECK(v1_write_pong(&out, c->ref) == 0);
 	CHECK(json_read_members((struct span){out.bytes, out.len}, &ref, 1,
 				&memory, &error) == 0);
 	CHECK(span_equal(ref.raw, c->ref));
@@ -103,38 +102,35 @@ static void check_pong(const struct envelope_command *c)
 	buf_fini(&out);
 }
 
-static void check_writing(const struct envelope_command *c)
+static void check_writing(const struct v1_command *c)
 {
 	struct buf out = {0};
 
-	CHECK(envelope_write_subscribed(&out, c->ref, c->publisher, c->topic,
-					c->since, ENVELOPE_RESUMED) == 0);
+	CHECK(v1_write_subscribed(&out, c->ref, c->publisher, c->topic,
+				  c->since, V1_RESUMED) == 0);
 	check_written(&out, "topic", c->topic);
-	CHECK(envelope_write_unsubscribed(&out, c->ref, c->publisher,
-					  c->topic) == 0);
+	CHECK(v1_write_unsubscribed(&out, c->ref, c->publisher, c->topic) == 0);
 	check_written(&out, "publisher", c->publisher);
-	CHECK(envelope_write_gap(&out, c->publisher, c->topic, c->since,
-				 SPAN("0-1")) == 0);
+	CHECK(v1_write_gap(&out, c->publisher, c->topic, c->since,
+			   SPAN("0-1")) == 0);
 	check_written(&out, "from", c->since);
-	CHECK(envelope_write_reset(&out, c->publisher, c->topic, c->since) ==
-	      0);
+	CHECK(v1_write_reset(&out, c->publisher, c->topic, c->since) == 0);
 	check_written(&out, "id", c->since);
-	CHECK(envelope_write_published(&out, c->ref, c->since, 1) == 0);
+	CHECK(v1_write_published(&out, c->ref, c->since, 1) == 0);
 	check_written(&out, "subscribers", SPAN("1"));
-	CHECK(envelope_write_message(&out, c->publisher, c->topic, c->since,
-				     c->data) == 0);
+	CHECK(v1_write_message(&out, c->publisher, c->topic, c->since,
+			       c->data) == 0);
 	check_written(&out, "data", c->data.text);
 	check_pong(c);
 	buf_fini(&out);
 }
 
-static void check_refusal(const struct envelope_command *c,
-			  enum envelope_error code,
+static void check_refusal(const struct v1_command *c, enum v1_error code,
 			  const struct json_error *error)
 {
 	struct buf out = {0};
 
-	CHECK(envelope_write_error(&out, c->ref, code, error->text) == 0);
+	CHECK(v1_write_error(&out, c->ref, code, error->text) == 0);
 	check_written(&out, "message", span_of(error->text));
 	buf_fini(&out);
 }
@@ -145,17 +141,17 @@ static void read_without_memory(struct span text)
 	bool has_failed = true;
 
 	for (unsigned nth = 1; has_failed && nth < 20; nth++) {
-		struct envelope_command c = {0};
+		struct v1_command c = {0};
 		struct buf out = {0};
-		enum envelope_error code;
+		enum v1_error code;
 		struct json_error error;
 
 		alloc_fail_at(nth);
-		int rv = envelope_read(&c, text, &code, &error);
+		int rv = v1_read(&c, text, &code, &error);
 		if (rv == 0)
-			rv = envelope_write_subscribed(&out, c.ref, c.publisher,
-						       c.topic, c.since,
-						       ENVELOPE_NOT_RESUMED);
+			rv = v1_write_subscribed(&out, c.ref, c.publisher,
+						 c.topic, c.since,
+						 V1_NOT_RESUMED);
 		has_failed = alloc_end();
 		CHECK(rv == 0 || out.len == 0);
 		if (rv != 0 && !has_failed)
@@ -168,12 +164,12 @@ static void read_without_memory(struct span text)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	struct span text = {(const char *)bytes, len};
-	struct envelope_command command = {0};
-	enum envelope_error code;
+	struct v1_command command = {0};
+	enum v1_error code;
 	struct json_error error;
 
 	for (int i = 0; i < 2; i++) { /* the memory is used again */
-		int rv = envelope_read(&command, text, &code, &error);
+		int rv = v1_read(&command, text, &code, &error);
 		check_ref(&command);
 		if (rv == 0) {
 			check_command(&command);

@@ -1,4 +1,4 @@
-/* test_receipts.c - what src/topics/receipts.h promises. */
+/* test_idempotency.c - what src/topics/idempotency.h promises. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@
 #include "aborts.h"
 #include "base/memory.h"
 #include "oom.h"
-#include "topics/receipts.h"
+#include "topics/idempotency.h"
 
 #define TTL_MS    1000
 #define MAX_BYTES 20000
@@ -28,7 +28,7 @@
 #define TURNS 5000
 #endif
 
-static struct receipts *all;
+static struct idempotency *all;
 static struct buf answer;
 static size_t used_before;
 
@@ -43,45 +43,46 @@ static int open_with(uint64_t ttl_ms, size_t max_bytes)
 	alarm(300); /* threads that block each other fail the program */
 	used_before = settled_memory_used();
 	answer = (struct buf){0};
-	return receipts_new(&all, ttl_ms, max_bytes);
+	return idempotency_new(&all, ttl_ms, max_bytes);
 }
 
-static int open_receipts(void **state)
+static int open_idempotency(void **state)
 {
 	(void)state;
 	return open_with(TTL_MS, MAX_BYTES);
 }
 
 /* Also sees that everything charged is credited. */
-static int close_receipts(void **state)
+static int close_idempotency(void **state)
 {
 	(void)state;
-	receipts_free(all);
+	idempotency_free(all);
 	buf_fini(&answer);
 	alarm(0);
 	return settled_memory_used() == used_before ? 0 : 1;
 }
 
-static struct receipts_request request_of(const char *key, const char *content)
+static struct idempotency_request request_of(const char *key,
+					     const char *content)
 {
-	struct receipts_request request;
+	struct idempotency_request request;
 
-	receipts_identify(&request, SPAN("alice"), span_of(key), SPAN("/pub"),
-			  span_of(content));
+	idempotency_identify(&request, SPAN("alice"), span_of(key),
+			     SPAN("/pub"), span_of(content));
 	return request;
 }
 
 static int begin(const char *key, const char *content, uint64_t now_ms)
 {
-	struct receipts_request request = request_of(key, content);
-	return receipts_begin(all, &request, now_ms, LEN_MAX, &answer);
+	struct idempotency_request request = request_of(key, content);
+	return idempotency_begin(all, &request, now_ms, LEN_MAX, &answer);
 }
 
 static void end(const char *key, const char *content, uint64_t now_ms,
 		struct span receipt)
 {
-	struct receipts_request request = request_of(key, content);
-	receipts_end(all, &request, now_ms, receipt);
+	struct idempotency_request request = request_of(key, content);
+	idempotency_end(all, &request, now_ms, receipt);
 }
 
 /* A request from its begin, which must find it new, to its end. */
@@ -132,50 +133,50 @@ static bool is_same(const uint8_t a[DIGEST_SHA256_BYTES],
 
 static void a_request_is_known_by_publisher_and_key(void **state)
 {
-	struct receipts_request a, b;
+	struct idempotency_request a, b;
 
 	(void)state;
-	receipts_identify(&a, SPAN("p"), SPAN("k"), SPAN("/t"), SPAN("c"));
-	receipts_identify(&b, SPAN("p"), SPAN("k"), SPAN("/u"), SPAN("d"));
+	idempotency_identify(&a, SPAN("p"), SPAN("k"), SPAN("/t"), SPAN("c"));
+	idempotency_identify(&b, SPAN("p"), SPAN("k"), SPAN("/u"), SPAN("d"));
 	assert_true(is_same(a.id, b.id));
-	receipts_identify(&b, SPAN("q"), SPAN("k"), SPAN("/t"), SPAN("c"));
+	idempotency_identify(&b, SPAN("q"), SPAN("k"), SPAN("/t"), SPAN("c"));
 	assert_false(is_same(a.id, b.id));
 	assert_true(is_same(a.content, b.content));
-	receipts_identify(&b, SPAN("p"), SPAN("l"), SPAN("/t"), SPAN("c"));
+	idempotency_identify(&b, SPAN("p"), SPAN("l"), SPAN("/t"), SPAN("c"));
 	assert_false(is_same(a.id, b.id));
 }
 
 static void a_request_asks_for_target_and_content(void **state)
 {
-	struct receipts_request a, b;
+	struct idempotency_request a, b;
 
 	(void)state;
-	receipts_identify(&a, SPAN("p"), SPAN("k"), SPAN("/t"), SPAN("c"));
-	receipts_identify(&b, SPAN("p"), SPAN("k"), SPAN("/u"), SPAN("c"));
+	idempotency_identify(&a, SPAN("p"), SPAN("k"), SPAN("/t"), SPAN("c"));
+	idempotency_identify(&b, SPAN("p"), SPAN("k"), SPAN("/u"), SPAN("c"));
 	assert_false(is_same(a.content, b.content));
-	receipts_identify(&b, SPAN("p"), SPAN("k"), SPAN("/t"), SPAN("d"));
+	idempotency_identify(&b, SPAN("p"), SPAN("k"), SPAN("/t"), SPAN("d"));
 	assert_false(is_same(a.content, b.content));
 }
 
 static void the_border_between_two_parts_counts(void **state)
 {
-	struct receipts_request a, b;
+	struct idempotency_request a, b;
 
 	(void)state;
-	receipts_identify(&a, SPAN("ab"), SPAN("c"), SPAN("/t"), SPAN("de"));
-	receipts_identify(&b, SPAN("a"), SPAN("bc"), SPAN("/td"), SPAN("e"));
+	idempotency_identify(&a, SPAN("ab"), SPAN("c"), SPAN("/t"), SPAN("de"));
+	idempotency_identify(&b, SPAN("a"), SPAN("bc"), SPAN("/td"), SPAN("e"));
 	assert_false(is_same(a.id, b.id));
 	assert_false(is_same(a.content, b.content));
 }
 
 static void an_absent_part_is_as_an_empty_one(void **state)
 {
-	struct receipts_request a, b;
+	struct idempotency_request a, b;
 
 	(void)state;
-	receipts_identify(&a, SPAN(""), SPAN("k"), SPAN("/t"), SPAN(""));
-	receipts_identify(&b, (struct span){0}, SPAN("k"), SPAN("/t"),
-			  (struct span){0});
+	idempotency_identify(&a, SPAN(""), SPAN("k"), SPAN("/t"), SPAN(""));
+	idempotency_identify(&b, (struct span){0}, SPAN("k"), SPAN("/t"),
+			     (struct span){0});
 	assert_memory_equal(&a, &b, sizeof a);
 }
 
@@ -229,7 +230,7 @@ static void a_request_that_failed_may_be_tried_again(void **state)
 	(void)state;
 	assert_int_equal(begin("a", "x", 0), 0);
 	end("a", "x", 0, (struct span){0});
-	assert_int_equal(receipts_count(all), 0);
+	assert_int_equal(idempotency_count(all), 0);
 	assert_int_equal(begin("a", "y", 0), 0);
 	end("a", "y", 0, SPAN("first"));
 	assert_int_equal(begin("a", "y", 0), UV_EEXIST);
@@ -258,7 +259,7 @@ static void an_answer_is_kept_for_the_time_that_was_set(void **state)
 	end("a", "x", 20, SPAN("first"));
 	assert_true(is_kept("a", 20 + TTL_MS - 1));
 	assert_false(is_kept("a", 20 + TTL_MS));
-	assert_int_equal(receipts_count(all), 0);
+	assert_int_equal(idempotency_count(all), 0);
 }
 
 static void a_repeat_does_not_make_it_last_longer(void **state)
@@ -278,7 +279,7 @@ static void a_clock_that_is_behind_another_threads_does_no_harm(void **state)
 		assert_true(is_number_kept(i, 0));
 	for (unsigned i = 0; i < 100; i++)
 		assert_false(is_number_kept(i, 100 + TTL_MS));
-	assert_int_equal(receipts_count(all), 0);
+	assert_int_equal(idempotency_count(all), 0);
 }
 
 static void answers_go_with_time_even_if_nobody_asks(void **state)
@@ -286,13 +287,13 @@ static void answers_go_with_time_even_if_nobody_asks(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 50; i++)
 		serve_number(i, i, SPAN("first"));
-	receipts_age(all, TTL_MS - 1);
-	assert_int_equal(receipts_count(all), 50);
-	receipts_age(all, TTL_MS + 19);
-	assert_int_equal(receipts_count(all), 30);
-	receipts_age(all, TTL_MS + 49);
-	assert_int_equal(receipts_count(all), 0);
-	assert_int_equal(receipts_bytes(all), 0);
+	idempotency_age(all, TTL_MS - 1);
+	assert_int_equal(idempotency_count(all), 50);
+	idempotency_age(all, TTL_MS + 19);
+	assert_int_equal(idempotency_count(all), 30);
+	idempotency_age(all, TTL_MS + 49);
+	assert_int_equal(idempotency_count(all), 0);
+	assert_int_equal(idempotency_bytes(all), 0);
 }
 
 /* --- room -----------------------------------------------------------------*/
@@ -305,10 +306,10 @@ static void beyond_the_bytes_the_oldest_go(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 100; i++) {
 		serve_number(i, i, text);
-		assert_true(receipts_bytes(all) <= MAX_BYTES);
+		assert_true(idempotency_bytes(all) <= MAX_BYTES);
 	}
 	/* 1 KiB each, and not yet as much again for struct and buckets. */
-	size_t kept = receipts_count(all);
+	size_t kept = idempotency_count(all);
 	assert_in_range(kept, MAX_BYTES / 2048, MAX_BYTES / 1024);
 	for (unsigned i = 0; i < 100; i++)
 		assert_int_equal(is_number_kept(i, 100), i >= 100 - kept);
@@ -338,7 +339,7 @@ static void an_answer_may_take_all_there_is(void **state)
 	assert_int_equal(begin("a", "x", 1), 0);
 	end("a", "x", 1, (struct span){large, sizeof large});
 	assert_true(is_kept("a", 1));
-	assert_true(receipts_bytes(all) <= MAX_BYTES);
+	assert_true(idempotency_bytes(all) <= MAX_BYTES);
 }
 
 static void bytes_are_all_that_is_charged(void **state)
@@ -347,12 +348,13 @@ static void bytes_are_all_that_is_charged(void **state)
 	for (unsigned i = 0; i < 80; i++) {
 		serve_number(i, i, SPAN("first"));
 		assert_int_equal(settled_memory_used() - used_before,
-				 receipts_bytes(all));
+				 idempotency_bytes(all));
 	}
-	assert_true(receipts_bytes(all) > 80 * sizeof(struct receipts_request));
-	receipts_age(all, 40 + TTL_MS);
+	assert_true(idempotency_bytes(all) >
+		    80 * sizeof(struct idempotency_request));
+	idempotency_age(all, 40 + TTL_MS);
 	assert_int_equal(settled_memory_used() - used_before,
-			 receipts_bytes(all));
+			 idempotency_bytes(all));
 }
 
 static void assert_nothing_is_kept(uint64_t ttl_ms, size_t max_bytes)
@@ -360,10 +362,10 @@ static void assert_nothing_is_kept(uint64_t ttl_ms, size_t max_bytes)
 	assert_int_equal(open_with(ttl_ms, max_bytes), 0);
 	serve("a", 0, "first");
 	assert_false(is_kept("a", 0));
-	receipts_age(all, 1);
-	assert_int_equal(receipts_count(all), 0);
-	assert_int_equal(receipts_bytes(all), 0);
-	assert_int_equal(close_receipts(NULL), 0);
+	idempotency_age(all, 1);
+	assert_int_equal(idempotency_count(all), 0);
+	assert_int_equal(idempotency_bytes(all), 0);
+	assert_int_equal(close_idempotency(NULL), 0);
 }
 
 static void without_time_or_room_nothing_is_kept(void **state)
@@ -382,20 +384,20 @@ static void very_many_are_found_again(void **state)
 		serve_number(i, 0, SPAN("first"));
 	for (unsigned i = 0; i < 20000; i++)
 		assert_true(is_number_kept(i, 0));
-	assert_int_equal(receipts_count(all), 20000);
-	assert_int_equal(close_receipts(NULL), 0);
+	assert_int_equal(idempotency_count(all), 20000);
+	assert_int_equal(close_idempotency(NULL), 0);
 }
 
 /* --- memory ---------------------------------------------------------------*/
 
 static void without_memory_there_is_no_table(void **state)
 {
-	struct receipts *none;
+	struct idempotency *none;
 
 	(void)state;
 	OOM_OR_SKIP();
 	oom_fail_at(1);
-	int rv = receipts_new(&none, TTL_MS, MAX_BYTES);
+	int rv = idempotency_new(&none, TTL_MS, MAX_BYTES);
 	assert_true(oom_end());
 	assert_int_equal(rv, UV_ENOMEM);
 }
@@ -404,9 +406,9 @@ static void without_memory_there_is_no_table(void **state)
  * whether one did. */
 static int begin_without_memory(const char *key, unsigned nth, bool *has_failed)
 {
-	struct receipts_request request = request_of(key, "x");
+	struct idempotency_request request = request_of(key, "x");
 	oom_fail_at(nth);
-	int rv = receipts_begin(all, &request, 0, LEN_MAX, &answer);
+	int rv = idempotency_begin(all, &request, 0, LEN_MAX, &answer);
 	*has_failed = oom_end();
 	return rv;
 }
@@ -423,7 +425,7 @@ static void without_memory_for_its_answer_no_request_begins(void **state)
 				 UV_ENOMEM);
 		assert_true(has_failed);
 		assert_false(is_kept("a", 0));
-		assert_int_equal(receipts_bytes(all), 0);
+		assert_int_equal(idempotency_bytes(all), 0);
 	}
 	assert_int_equal(begin_without_memory("a", 3, &has_failed), 0);
 	assert_false(has_failed);
@@ -436,9 +438,9 @@ static void the_end_of_a_request_needs_no_memory(void **state)
 	(void)state;
 	OOM_OR_SKIP();
 	assert_int_equal(begin("a", "x", 0), 0);
-	struct receipts_request request = request_of("a", "x");
+	struct idempotency_request request = request_of("a", "x");
 	oom_fail_at(1);
-	receipts_end(all, &request, 0, SPAN("first"));
+	idempotency_end(all, &request, 0, SPAN("first"));
 	oom_end();
 	assert_true(is_kept("a", 0));
 	assert_answer("first");
@@ -467,7 +469,7 @@ static void without_memory_for_buckets_chains_are_longer(void **state)
 	assert_true(failed);
 	for (unsigned i = 0; i < 16 * 16 + 1; i++)
 		assert_true(is_number_kept(i, 0));
-	assert_int_equal(close_receipts(NULL), 0);
+	assert_int_equal(close_idempotency(NULL), 0);
 }
 
 static void without_memory_for_a_repeat_it_is_enomem(void **state)
@@ -475,9 +477,9 @@ static void without_memory_for_a_repeat_it_is_enomem(void **state)
 	(void)state;
 	OOM_OR_SKIP();
 	serve("a", 0, "first");
-	struct receipts_request request = request_of("a", "x");
+	struct idempotency_request request = request_of("a", "x");
 	oom_fail_at(1);
-	int rv = receipts_begin(all, &request, 0, LEN_MAX, &answer);
+	int rv = idempotency_begin(all, &request, 0, LEN_MAX, &answer);
 	assert_true(oom_end());
 	assert_int_equal(rv, UV_ENOMEM);
 	assert_true(is_kept("a", 0));
@@ -500,11 +502,11 @@ static void publish_once(struct race *race, unsigned turn)
 
 	snprintf(key, sizeof key, "key %u", turn);
 	snprintf(text, sizeof text, "answer %u", turn);
-	struct receipts_request request = request_of(key, "x");
-	int rv = receipts_begin(all, &request, turn, LEN_MAX, &again);
+	struct idempotency_request request = request_of(key, "x");
+	int rv = idempotency_begin(all, &request, turn, LEN_MAX, &again);
 	if (rv == 0) {
 		atomic_fetch_add(&race->published[turn], 1);
-		receipts_end(all, &request, turn, span_of(text));
+		idempotency_end(all, &request, turn, span_of(text));
 	} else if (rv != UV_EEXIST || again.len != strlen(text) ||
 		   memcmp(again.bytes, text, again.len) != 0) {
 		atomic_fetch_add(&race->wrong, 1);
@@ -545,8 +547,8 @@ static void of_threads_that_begin_with_one_key_exactly_one_publishes(
 	for (unsigned turn = 0; turn < TURNS; turn++)
 		assert_int_equal(race.published[turn], 1);
 	assert_int_equal(race.wrong, 0);
-	assert_int_equal(receipts_count(all), TURNS);
-	assert_int_equal(close_receipts(NULL), 0);
+	assert_int_equal(idempotency_count(all), TURNS);
+	assert_int_equal(close_idempotency(NULL), 0);
 	uv_barrier_destroy(&race.start);
 }
 
@@ -561,12 +563,12 @@ static void keep_many(void *user)
 	for (unsigned turn = 0; turn < TURNS; turn++) {
 		unsigned n = atomic_fetch_add(number, 1);
 		snprintf(key, sizeof key, "key %u", n);
-		struct receipts_request request = request_of(key, "x");
-		if (receipts_begin(all, &request, n, LEN_MAX, &again) != 0)
+		struct idempotency_request request = request_of(key, "x");
+		if (idempotency_begin(all, &request, n, LEN_MAX, &again) != 0)
 			continue;
-		receipts_end(all, &request, n, SPAN("first"));
+		idempotency_end(all, &request, n, SPAN("first"));
 		if (turn % 100 == 0)
-			receipts_age(all, n);
+			idempotency_age(all, n);
 	}
 	buf_fini(&again);
 	memory_settle();
@@ -579,12 +581,12 @@ static void threads_that_make_room_keep_to_the_limit(void **state)
 	(void)state;
 	run_threads(keep_many, &number);
 	assert_int_equal(number, THREADS * TURNS);
-	assert_true(receipts_bytes(all) <= MAX_BYTES);
+	assert_true(idempotency_bytes(all) <= MAX_BYTES);
 	/* What is there is near the limit: not much more than need be went. */
-	assert_true(receipts_bytes(all) > MAX_BYTES / 2);
-	receipts_age(all, number + TTL_MS);
-	assert_int_equal(receipts_count(all), 0);
-	assert_int_equal(receipts_bytes(all), 0);
+	assert_true(idempotency_bytes(all) > MAX_BYTES / 2);
+	idempotency_age(all, number + TTL_MS);
+	assert_int_equal(idempotency_count(all), 0);
+	assert_int_equal(idempotency_bytes(all), 0);
 }
 
 /* A thread whose request is under way until it is told to end it. */
@@ -597,14 +599,14 @@ struct server {
 static void serve_slowly(void *user)
 {
 	struct server *server = user;
-	struct receipts_request request = request_of("a", "x");
+	struct idempotency_request request = request_of("a", "x");
 	struct buf none = {0};
 
-	if (receipts_begin(all, &request, 0, LEN_MAX, &none) != 0)
+	if (idempotency_begin(all, &request, 0, LEN_MAX, &none) != 0)
 		abort();
 	uv_sem_post(&server->has_begun);
 	uv_sem_wait(&server->may_end);
-	receipts_end(all, &request, 0, SPAN("first"));
+	idempotency_end(all, &request, 0, SPAN("first"));
 	memory_settle();
 }
 
@@ -638,13 +640,13 @@ struct asker {
 static void ask(void *user)
 {
 	struct asker *asker = user;
-	struct receipts_request request = request_of(asker->key, "x");
+	struct idempotency_request request = request_of(asker->key, "x");
 	struct buf again = {0};
 
 	uv_sem_post(asker->about_to);
-	asker->rv = receipts_begin(all, &request, 0, LEN_MAX, &again);
+	asker->rv = idempotency_begin(all, &request, 0, LEN_MAX, &again);
 	if (asker->rv == 0)
-		receipts_end(all, &request, 0, SPAN("of the asker"));
+		idempotency_end(all, &request, 0, SPAN("of the asker"));
 	uv_sem_post(asker->has);
 	buf_fini(&again);
 	memory_settle();
@@ -703,7 +705,7 @@ static void a_request_under_way_holds_up_few_others(void **state)
 }
 
 #define TEST(f)                                                                \
-	cmocka_unit_test_setup_teardown(f, open_receipts, close_receipts)
+	cmocka_unit_test_setup_teardown(f, open_idempotency, close_idempotency)
 /* Those that open and close others than the usual. */
 #define TEST_OWN(f) cmocka_unit_test(f)
 

@@ -1,9 +1,9 @@
-/* envelope.h - the isimud.v1 subprotocol: commands in, everything else out.
+/* v1_codec.h - the isimud.v1 subprotocol: commands in, everything else out.
  *
  * Each is a JSON object in one text message, told apart by its member "type".
  * README specifies them. Codec: no socket, thread or clock. Threads: any. */
-#ifndef ISIMUD_CODEC_ENVELOPE_H
-#define ISIMUD_CODEC_ENVELOPE_H
+#ifndef ISIMUD_CODEC_V1_CODEC_H
+#define ISIMUD_CODEC_V1_CODEC_H
 
 #include "base/buf.h"
 #include "base/span.h"
@@ -12,11 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ENVELOPE_REF_MAX_BYTES 128 /* of "ref", as JSON text */
+#define V1_REF_MAX_BYTES 128 /* of "ref", as JSON text */
 
 /* The codes of {"type":"error"}: one table, from which enum and name are made.
  * The sentence is what a client is told where there is nothing better. */
-#define ENVELOPE_ERRORS(X)                                                     \
+#define V1_ERRORS(X)                                                           \
 	X(bad_json, "the message is not JSON")                                 \
 	X(bad_command, "the command is not valid")                             \
 	X(unknown_type, "there is no such command")                            \
@@ -29,17 +29,17 @@
 	X(unknown_outcome, "it may have been published")                       \
 	X(no_memory, "the server is out of memory")
 
-enum envelope_error {
-#define ENVELOPE_ERROR_ENUM(name, text) ENVELOPE_##name,
-	ENVELOPE_ERRORS(ENVELOPE_ERROR_ENUM)
-#undef ENVELOPE_ERROR_ENUM
+enum v1_error {
+#define V1_ERROR_ENUM(name, text) V1_##name,
+	V1_ERRORS(V1_ERROR_ENUM)
+#undef V1_ERROR_ENUM
 };
 
-enum envelope_type {
-	ENVELOPE_SUBSCRIBE,
-	ENVELOPE_UNSUBSCRIBE,
-	ENVELOPE_PUBLISH,
-	ENVELOPE_PING,
+enum v1_type {
+	V1_SUBSCRIBE,
+	V1_UNSUBSCRIBE,
+	V1_PUBLISH,
+	V1_PING,
 };
 
 /* A command. Which members it must have, and may have:
@@ -49,11 +49,11 @@ enum envelope_type {
  *   publish      topic, data (any value); event (json.h)
  *   ping
  * publisher and topic of at most NAME_MAX_BYTES (base/name.h),
- * and "ref" (a string or a number, at most ENVELOPE_REF_MAX_BYTES as JSON text)
+ * and "ref" (a string or a number, at most V1_REF_MAX_BYTES as JSON text)
  * each. Other members are ignored, but none of those named here may be there
  * twice. Zeroed memory may be read into. */
-struct envelope_command {
-	enum envelope_type type;
+struct v1_command {
+	enum v1_type type;
 	struct span ref;       /* its JSON text, to be sent back; or absent */
 	struct span publisher; /* decoded, UTF-8, may hold U+0000; or absent */
 	struct span topic;     /* the same */
@@ -69,8 +69,8 @@ struct envelope_command {
  * usable one, so that the error can name it; the rest of `command` is undefined
  * then. Codes: bad_json; unknown_type; no_memory; bad_command, which is
  * anything else. */
-int envelope_read(struct envelope_command *command, struct span text,
-		  enum envelope_error *code, struct json_error *error);
+int v1_read(struct v1_command *command, struct span text, enum v1_error *code,
+	    struct json_error *error);
 
 /* --- writing: each appends one JSON object to `out`, and returns 0, or
  * UV_ENOMEM with `out` unchanged. `ref` absent: no such member. Ids are text as
@@ -78,46 +78,45 @@ int envelope_read(struct envelope_command *command, struct span text,
 
 /* {"type":"message","publisher":…,"topic":…,"id":…,"event":…,"data":…}; without
  * an event no such member. */
-int envelope_write_message(struct buf *out, struct span publisher,
-			   struct span topic, struct span id,
-			   struct json_data data);
+int v1_write_message(struct buf *out, struct span publisher, struct span topic,
+		     struct span id, struct json_data data);
 
 /* {"type":"gap","publisher":…,"topic":…,"from":ID,"to":ID}: messages that were
  * dropped, first and last. */
-int envelope_write_gap(struct buf *out, struct span publisher,
-		       struct span topic, struct span from, struct span to);
+int v1_write_gap(struct buf *out, struct span publisher, struct span topic,
+		 struct span from, struct span to);
 
 /* {"type":"reset","publisher":…,"topic":…,"id":ID}: the topic has begun anew
  * behind `id`; what was published before may be lost. */
-int envelope_write_reset(struct buf *out, struct span publisher,
-			 struct span topic, struct span id);
+int v1_write_reset(struct buf *out, struct span publisher, struct span topic,
+		   struct span id);
 
 /* {"type":"subscribed","ref":…,"publisher":…,"topic":…,"id":ID,"resumed":bool}:
  * `id` is that of the last message before those to come; `resumed` is left out
  * where `since` was not given. */
-enum envelope_resumed {
-	ENVELOPE_NOT_ASKED,
-	ENVELOPE_RESUMED,
-	ENVELOPE_NOT_RESUMED
+enum v1_resumed {
+	V1_NOT_ASKED,
+	V1_RESUMED,
+	V1_NOT_RESUMED
 };
-int envelope_write_subscribed(struct buf *out, struct span ref,
-			      struct span publisher, struct span topic,
-			      struct span id, enum envelope_resumed resumed);
+int v1_write_subscribed(struct buf *out, struct span ref, struct span publisher,
+			struct span topic, struct span id,
+			enum v1_resumed resumed);
 
 /* {"type":"unsubscribed","ref":…,"publisher":…,"topic":…} */
-int envelope_write_unsubscribed(struct buf *out, struct span ref,
-				struct span publisher, struct span topic);
+int v1_write_unsubscribed(struct buf *out, struct span ref,
+			  struct span publisher, struct span topic);
 
 /* {"type":"published","ref":…,"id":ID,"subscribers":N} */
-int envelope_write_published(struct buf *out, struct span ref, struct span id,
-			     uint64_t subscribers);
+int v1_write_published(struct buf *out, struct span ref, struct span id,
+		       uint64_t subscribers);
 
 /* {"type":"pong","ref":…} */
-int envelope_write_pong(struct buf *out, struct span ref);
+int v1_write_pong(struct buf *out, struct span ref);
 
 /* {"type":"error","ref":…,"code":…,"message":…}; `text` NULL: that of the
  * table. */
-int envelope_write_error(struct buf *out, struct span ref,
-			 enum envelope_error code, const char *text);
+int v1_write_error(struct buf *out, struct span ref, enum v1_error code,
+		   const char *text);
 
 #endif
