@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a small libcurl for the container image, in /opt/curl: Debian's source
 # of it, patches included, with http and https alone. Debian's package brings
-# 25 libraries for protocols and ways to log in that isimud never uses (LDAP,
+# 27 libraries for protocols and ways to log in that isimud never uses (LDAP,
 # Kerberos, SSH, RTMP, HTTP/3, ...); with this one the image is half as large.
 # usage: libcurl.sh [VERSION]                     as root in the build stage
 #
