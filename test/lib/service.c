@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "access/secret.h"
-#include "access/verdicts.h"
+#include "access/auth_cache.h"
+#include "access/password.h"
 #include "api/routes.h"
 #include "service.h"
 
@@ -35,16 +35,16 @@ static void open_shared(struct service *s)
 		.history_ttl_ms = c->history_ttl_ms,
 		.history_bytes = c->history_bytes,
 		.replay_bytes = c->replay_bytes};
-	const struct verdicts_options verdicts = {
+	const struct auth_cache_options auth_cache = {
 		.checks_max = (unsigned)c->auth_checks_max,
 		.queue_max = (unsigned)c->auth_queue,
 		.mailboxes = s->mailboxes};
 
 	assert_int_equal(registry_new(&s->shared.registry, &registry), 0);
-	assert_int_equal(verdicts_new(&s->shared.verdicts, &verdicts), 0);
-	assert_int_equal(receipts_new(&s->shared.receipts,
-				      c->idempotency_ttl_ms,
-				      c->idempotency_bytes),
+	assert_int_equal(auth_cache_new(&s->shared.auth_cache, &auth_cache), 0);
+	assert_int_equal(idempotency_new(&s->shared.idempotency,
+					 c->idempotency_ttl_ms,
+					 c->idempotency_bytes),
 			 0);
 }
 
@@ -57,7 +57,7 @@ void service_open(struct service *s, config_get_cb get)
 	s->memory_used = settled_memory_used();
 	if (config_load(&s->config, get, error) != 0)
 		fail_msg("%s", error);
-	secret_set(SPAN(SERVICE_PASSWORD));
+	password_set(SPAN(SERVICE_PASSWORD));
 	s->config.shares = (struct descriptors_shares){.admin = 2,
 						       .clients = 100,
 						       .subscribers = 90,
@@ -91,8 +91,8 @@ void service_close(struct service *s)
 	for (unsigned w = 0; w < SERVICE_WORKERS; w++)
 		worker_fini(s->workers[w]);
 	registry_free(s->shared.registry);
-	verdicts_free(s->shared.verdicts);
-	receipts_free(s->shared.receipts);
+	auth_cache_free(s->shared.auth_cache);
+	idempotency_free(s->shared.idempotency);
 	for (unsigned w = 0; w < SERVICE_WORKERS; w++)
 		free(s->workers[w]);
 	assert_int_equal(settled_memory_used(), s->memory_used);
