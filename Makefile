@@ -11,7 +11,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := all
 
 # Every flavour has its own objects and programs, in build/FLAVOUR.
-FLAVOURS := release debug asan tsan fuzz cover gcov
+FLAVOURS := release debug asan tsan fuzz cover gcov clang
 FLAVOUR  ?= release
 OUT      := build/$(FLAVOUR)
 PYTHON   ?= /usr/bin/python3
@@ -48,11 +48,14 @@ CFLAGS_cover   := -O0 -g -DISIMUD_DEBUG -fsanitize=fuzzer-no-link \
 # All tests, to see which lines they reach: `make coverage`.
 CFLAGS_gcov    := -O0 -g -DISIMUD_DEBUG --coverage -fprofile-update=atomic
 
+# A second compiler, which warns of other things.
+CFLAGS_clang   := -O2 -g -D_FORTIFY_SOURCE=2
+
 CC := gcc
 # An index of what gcc -flto makes, too.
 AR := gcc-ar
 # The compiler of a flavour.
-CC_OF = $(if $(filter fuzz cover,$(1)),clang,$(CC))
+CC_OF = $(if $(filter fuzz cover clang,$(1)),clang,$(CC))
 
 # V=1 shows the commands.
 Q := $(if $(V),,@)
@@ -164,7 +167,7 @@ AS_IT_IS := all install build/% clean format help
 # Objects of tests need the tests' packages first, too.
 $(foreach flavour,$(FLAVOURS),$(UNIT:%.c=build/$(flavour)/%.o) \
   $(LIB:%.c=build/$(flavour)/%.o)): | deps-test
-$(foreach flavour,fuzz cover,$(FUZZ:%.c=build/$(flavour)/%.o) \
+$(foreach flavour,fuzz cover clang,$(FUZZ:%.c=build/$(flavour)/%.o) \
   $(SRC:%.c=build/$(flavour)/%.o)): | deps-fuzz
 
 .PHONY: deps deps-build deps-test deps-fuzz
@@ -285,7 +288,13 @@ deb-test: deb ## installs it in a clean Debian, starts it, asks it, removes it (
 
 # --- load ---------------------------------------------------------------------
 
-.PHONY: bench bench-plot
+.PHONY: bench bench-plot bench-selftest
+bench-selftest: ## whether the load generator finds what a faulty server does
+	@mkdir -p build/selftest
+	@cp test/bench/*.[ch] test/bench/Makefile test/bench/selftest.py build/selftest
+	@$(MAKE) -s -C build/selftest wsbench
+	@$(PYTHON) build/selftest/selftest.py
+
 bench-plot: ## draws test/bench/figure.svg from what `make bench` measured
 	@scripts/load/bench_plot.py
 

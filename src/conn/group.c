@@ -207,7 +207,7 @@ int conn_open(struct conn_group *g, struct accepted accepted)
 	if (c == NULL)
 		goto err_socket;
 	c->group = g;
-	c->listener = accepted.kind;
+	c->listener = accepted.kind & 3; /* two bits */
 	c->http = g->http_pooled > 0 ? g->http_pool[--g->http_pooled]
 				     : http_new(g->limits.body_max_bytes);
 	if (c->http == NULL)
