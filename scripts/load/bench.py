@@ -1,4 +1,4 @@
-"""Runs the figures of DESIGN section 9 and prints the table; see bench.sh."""
+"""Measures the figures and prints the table; see bench.sh."""
 
 import json
 import os

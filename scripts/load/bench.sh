@@ -20,7 +20,7 @@
 #
 # test/bench is a copy of wsbench as it is (its README says how it measures);
 # it is built in build/bench, where results.jsonl keeps every single figure and
-# the servers' logs lie. The figures and aims are those of DESIGN section 9:
+# the servers' logs lie. The figures are:
 #   - fan-out and many: CPU seconds the server used for a million deliveries,
 #     all threads, kernel included; beside it deliveries/s, which on two CPUs
 #     the generator limits (marked *), for one worker against the default.

@@ -1,9 +1,8 @@
 /* auth.h - asks AUTH_URL whether a client may subscribe.
  *
- * libcurl's multi interface on the worker's own loop: it never blocks the loop,
- * whatever the authority does. One `struct auth` a worker. What several clients
- * want to know at one time is asked once in the process, whichever worker they
- * are on (auth_cache.h).
+ * It runs libcurl's multi interface on the worker's own loop, and never blocks
+ * it. Each worker has one `struct auth`. Equal checks that overlap are one
+ * request in the process, on whatever workers they are (auth_cache.h).
  * Threads: the loop's thread for everything, auth_open() and callbacks
  * included. The process ignores SIGPIPE (TLS writes without MSG_NOSIGNAL). */
 #ifndef ISIMUD_ACCESS_AUTH_H
@@ -35,9 +34,9 @@ struct auth_options {
 	const char *url;     /* http or https; borrowed for life */
 	unsigned timeout_ms; /* > 0; for all of a check, the time in the queue
 			      * and name lookup included */
-	unsigned kept_max;   /* > 0; connections kept while no check needs
-			      * them; a response that nobody waits for gives way
-			      * beyond. The limit on checks under way is that of
+	unsigned kept_max;   /* > 0; idle connections kept. Over it, a
+			      * response that no check waits for is dropped. The
+			      * limit on checks under way is that of
 			      * `auth_cache`. */
 	struct auth_cache *auth_cache; /* borrowed for life */
 	unsigned worker; /* the index of its mailbox in `auth_cache` */
@@ -56,24 +55,25 @@ int auth_open(struct auth **out, uv_loop_t *loop,
  * is found in the mail afterwards is its taker's to free. NULL is fine. */
 void auth_close(struct auth *a);
 
-/* What the authority is asked, and told. All is copied. No CR, LF or NUL may be
- * in it: that is a mistake of the caller's. What is absent is not sent. */
+/* What the authority is told of the client. All is copied. No CR, LF or NUL may
+ * be in it: that is a mistake of the caller's. What is absent is not sent. */
 struct auth_request {
 	struct span token;  /* Authorization: Bearer; token68 */
 	struct span cookie; /* Cookie */
 	struct span method; /* X-Forwarded-Method */
 	struct span host;   /* X-Forwarded-Host */
 	struct span uri; /* X-Forwarded-Uri: request target without its token */
-	/* `uri` without what no authority decides by; not sent. */
+	/* `uri` without the parameters that can't matter to an authority; not
+	 * sent. */
 	struct span key_uri;
 	const char *peer;   /* X-Forwarded-For; "": not sent */
 	const char *scheme; /* X-Forwarded-Proto; NULL: not sent */
 };
 
-/* Wants to know whether the client of `request` may subscribe. Checks whose
- * token, cookie and key_uri are the same, byte for byte, and that overlap, on
- * whatever workers, are one request, which tells what the first of them was
- * given; and a yes may be remembered (auth_cache.h).
+/* Checks whether the client of `request` may subscribe. Checks that overlap and
+ * have the same token, cookie and key_uri, byte for byte, share one request,
+ * which carries the fields of the first; and a yes may be cached
+ * (auth_cache.h).
  *
  * The request is GET url with an empty body. The status code decides as soon as
  * it is certain (the final head has come); what follows is never waited for,
@@ -81,8 +81,8 @@ struct auth_request {
  * can serve another check. A head beyond that fails. No redirect is followed.
  *
  * Returns 0 and `*out`; or, with no callback to come, UV_EALREADY: a yes is
- * remembered; UV_EBUSY: too many are under way in the process, and too many
- * wait for their turn; UV_ENOMEM. */
+ * cached; UV_EBUSY: the limits on checks under way and on the queue are both
+ * reached; UV_ENOMEM. */
 int auth_check_start(struct auth *a, const struct auth_request *request,
 		     auth_cb cb, void *user, struct auth_check **out);
 
@@ -94,12 +94,12 @@ bool auth_was_shared(const struct auth_check *check);
  * dropped. */
 void auth_visit(struct auth *a, bool (*visit)(void *user));
 
-/* Drops a check: its callback will not come. The request is dropped with the
- * last check that waits for it, in the process. */
+/* Cancels a check: its callback will not come. The request is cancelled with
+ * the last check of the process that waits for it. */
 void auth_check_cancel(struct auth_check *check);
 
-/* Takes a note that the worker has found in its mail, a struct auth_cache_note:
- * calls back whoever waited for it. */
+/* Takes a struct auth_cache_note from the worker's mailbox, and calls back the
+ * checks that waited for it. */
 void auth_take_note(struct auth *a, struct mailbox_note *note);
 
 #endif

@@ -1,14 +1,11 @@
-/* auth_cache.h - who may subscribe: what is being asked, and what is
- * remembered.
+/* auth_cache.h - who may subscribe: checks under way, and the cache of yeses.
  *
- * One table for all workers. The first worker that wants to know something asks
- * the authority (auth.h); others that want to know the same meanwhile wait for
- * its answer. A yes can be kept for some time, no other answer is. Bounded by
- * the checks that may be under way, by the queue of those that wait for their
- * turn, and by the yeses that are kept, of which the oldest go first; all of it
- * is charged to memory.h.
- * Threads: any. Its lock is a leaf: no other is taken while it is held, and
- * mailbox_post_note() comes after. */
+ * A cache and single flight for all workers. The first worker that needs an
+ * answer asks the authority (auth.h); workers that need the same answer wait
+ * for it. Only a yes is cached. Three limits bound the table: checks under way,
+ * checks queued, and yeses cached, of which the oldest are evicted first. All
+ * of it is charged to memory.h. Threads: any. Its lock is a leaf: no other is
+ * taken while it is held, and mailbox_post_note() comes after. */
 #ifndef ISIMUD_ACCESS_AUTH_CACHE_H
 #define ISIMUD_ACCESS_AUTH_CACHE_H
 
@@ -33,8 +30,8 @@ struct auth_cache; /* opaque */
 struct auth_cache_options {
 	unsigned checks_max; /* > 0; under way at once */
 	unsigned queue_max;  /* more that wait for their turn */
-	uint64_t ttl_ms;     /* a yes is kept for so long; 0: it is not */
-	size_t entries_max;  /* yeses kept; 0: none */
+	uint64_t ttl_ms;     /* how long a yes is cached; 0: not at all */
+	size_t entries_max;  /* yeses cached; 0: none */
 	/* [w] of worker w; they outlive the table. */
 	struct mailbox *const *mailboxes;
 };
@@ -52,9 +49,9 @@ struct auth_cache_id {
 	uint8_t bytes[DIGEST_SHA256_BYTES];
 };
 
-/* Tells a worker, by its mailbox, what the worker that asked has learnt, or
- * that its turn to ask has come. A heap block, made when the worker began to
- * wait, and the worker's to free() when it finds it in its mail. */
+/* Tells a waiting worker the answer, or that its turn to ask has come. It is a
+ * heap block, made when the worker began to wait; the worker frees it when it
+ * takes it from its mailbox. */
 struct auth_cache_note {
 	struct mailbox_note note; /* the first member */
 	struct auth_cache_id id;
@@ -67,44 +64,44 @@ struct auth_cache_note {
 
 /* Returns
  *   AUTH_CACHE_QUEUED
- *               the caller is to ask, but only once a struct auth_cache_note
- * has come that says so; until then it may auth_cache_leave_queue() or
+ *               the caller must ask once a struct auth_cache_note with
+ * `is_turn` comes; until then it may call auth_cache_leave_queue() or
  *               auth_cache_expire()
- *   0           nobody asks yet: the caller must, and then end it by exactly
- *               one auth_cache_answer(), or a auth_cache_give_up() that is
- * granted UV_EALREADY a yes is remembered UV_EAGAIN   another worker asks: a
- * struct auth_cache_note will be posted to the mailbox of `worker` UV_EBUSY the
+ *   0           the caller must ask now, and end the check by one
+ *               auth_cache_answer(), or by a auth_cache_give_up() that returns
+ * true UV_EALREADY a yes is cached UV_EAGAIN   another worker asks: a struct
+ * auth_cache_note will be posted to the mailbox of `worker` UV_EBUSY    the
  * queue is full UV_ENOMEM A worker that asks or waits must not call this again
- * for the same id before it knows. `now_ms`: uv_hrtime() in ms. */
+ * for the same id before it has the answer. `now_ms`: uv_hrtime() in ms. */
 int auth_cache_ask(struct auth_cache *v, const struct auth_cache_id *id,
 		   unsigned worker, uint64_t now_ms);
 
-/* What came of it; posts to all that wait. The caller may still be queued. */
+/* Ends a check with its answer, and posts it to all workers that wait. The
+ * caller may still be queued. */
 void auth_cache_answer(struct auth_cache *v, const struct auth_cache_id *id,
 		       enum auth_answer answer, uint64_t now_ms);
 
-/* The caller, who asks, would rather not: nobody of its own waits any more.
- * Returns whether it may stop; if not, another worker waits, and it must go on
- * to auth_cache_answer(). */
+/* Cancels a check that the caller has begun. Returns false if another worker
+ * waits for it: then the caller must go on to auth_cache_answer(). */
 bool auth_cache_give_up(struct auth_cache *v, const struct auth_cache_id *id);
 
-/* For one that is queued: the caller would rather not. Returns false, with
- * nothing changed, if another worker waits, or its turn has come and the note
- * is on its way. */
+/* Takes a queued check out of the queue. Returns false, with nothing changed,
+ * if another worker waits for it, or if its turn has come and the note is on
+ * its way. */
 bool auth_cache_leave_queue(struct auth_cache *v,
 			    const struct auth_cache_id *id);
 
-/* The same, but whoever waits is told AUTH_BUSY: false only if its turn has
- * come. */
+/* The same, but other workers that wait are told AUTH_BUSY. Returns false only
+ * if its turn has come. */
 bool auth_cache_expire(struct auth_cache *v, const struct auth_cache_id *id);
 
-/* A hash of `id` that no client can foresee, for a caller's own table: clients
- * can try tokens until the digests' own bytes collide. Takes no lock. */
+/* A keyed hash of `id`, for a caller's own table. Clients can't foresee it, but
+ * could try tokens until bytes of the digests collide. Takes no lock. */
 uint64_t auth_cache_hash(const struct auth_cache *v,
 			 const struct auth_cache_id *id);
 
-/* Checks under way, checks queued, and yeses kept; those that have expired
- * count until they are dropped, a few at each call above. Takes no lock. */
+/* Checks under way, checks queued, and yeses cached. A yes that has expired
+ * counts until it is dropped; each call above drops a few. Takes no lock. */
 size_t auth_cache_asked(const struct auth_cache *v);
 size_t auth_cache_queued(const struct auth_cache *v);
 size_t auth_cache_kept(const struct auth_cache *v);

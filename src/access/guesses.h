@@ -1,11 +1,11 @@
-/* guesses.h - who presents wrong passwords, and how often.
+/* guesses.h - counts wrong passwords by address.
  *
- * One table for the process, of GUESSES_MAX addresses, an IPv6 address counting
- * as its /64: that is one customer's. It is only ever asked about what was
- * wrong: the right password is never delayed, nor refused, wherever it comes
- * from. An address that has been silent for GUESSES_FORGET_MS begins anew;
- * where the table is full, who was silent for longest goes. Threads: any. Takes
- * one lock. */
+ * One table for the process, of GUESSES_MAX addresses; an IPv6 address counts
+ * as its /64, since that is one customer's. Only wrong passwords are looked up:
+ * the right one is never delayed or refused, whatever its address. The count of
+ * an address starts again after GUESSES_FORGET_MS without one; a full table
+ * evicts the address that was silent for longest. Threads: any. Takes one lock.
+ */
 #ifndef ISIMUD_ACCESS_GUESSES_H
 #define ISIMUD_ACCESS_GUESSES_H
 

@@ -1,8 +1,8 @@
-/* password.h - the passwords that publishers may present, as their digests.
+/* password.h - the passwords of publishers, kept as digests.
  *
- * One or two for the process: either is right, so that publishers can be given
- * another one while some have the old. They can be replaced while others
- * compare: each comparison is with all of the old or all of the new ones.
+ * The process has one or two. Either is right, so that a new password can be
+ * rolled out while some publishers still have the old one. A thread may replace
+ * them while others compare: each comparison sees all old or all new ones.
  * Threads: one thread at a time sets; any compares. */
 #ifndef ISIMUD_ACCESS_PASSWORD_H
 #define ISIMUD_ACCESS_PASSWORD_H
@@ -23,23 +23,23 @@ void password_set(struct span password);
  * Returns 0, or the error of config_read_passwords() with the old ones kept. */
 int password_load(const struct config *c, char error[static CONFIG_ERROR_MAX]);
 
-/* Whether `candidate` is a password, in a time that tells nothing of any.
- * Before the first is set, nothing is. Takes no lock. */
+/* Whether `candidate` is one of the passwords, compared in constant time.
+ * Always false before the first is set. Takes no lock. */
 bool password_matches(struct span candidate);
 
-/* The same; which one it is, for password_is_valid(); 0: none. */
+/* The same. Returns which one it is, for password_is_valid(); 0 for none. */
 unsigned password_match(struct span candidate);
 
-/* Whether the password that password_match() named is still one: who had it may
- * go on without being asked again. Takes no lock. */
+/* Whether the password that password_match() returned is still one of them, so
+ * that a client that showed it may go on. Takes no lock. */
 bool password_is_valid(unsigned which);
 
 /* A number that changes whenever the passwords do. Takes no lock. */
 unsigned password_generation(void);
 
-/* What a worker remembers of the password that matched last, so that the next
- * request costs no SHA-256: a hash by a key that nobody else has, never the
- * password. It is of no use once the password changes. Owner: one thread. */
+/* A worker's cache of the password that matched last: a keyed hash, never the
+ * password, so that the next request costs no SHA-256. Void once the passwords
+ * change. Owner: one thread. */
 struct password_memory {
 	struct siphash_key key;
 	uint64_t hash;
@@ -50,8 +50,8 @@ struct password_memory {
 /* Returns 0, or UV_EIO if the kernel gives no random key. */
 int password_memory_init(struct password_memory *m);
 
-/* As password_matches(), and remembers in `m` what does. Neither the time it
- * takes nor `m` tells anything of the password but whether it matched. */
+/* As password_matches(), and caches a match in `m`. Neither the time it takes
+ * nor `m` reveals more of the password than whether it matched. */
 bool password_matches_again(struct password_memory *m, struct span candidate);
 
 #endif

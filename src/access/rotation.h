@@ -1,11 +1,10 @@
-/* rotation.h - PASSWORD_FILE, looked at again and again: whoever changes it
- * need not tell anybody.
+/* rotation.h - reads PASSWORD_FILE again when it has changed.
  *
- * By stat(), not inotify: Kubernetes mounts a Secret as a symbolic link to a
- * file behind a second link, which it swaps, so that folders would have to be
- * watched one behind the other; and some file systems tell nothing. A change is
- * taken once the file has been the same at two looks, so that none is read
- * while it is being written.
+ * It polls with stat() rather than inotify: Kubernetes mounts a Secret as a
+ * symbolic link to a file behind a second link, and swaps that one, so several
+ * folders would have to be watched; and some file systems send no events. A
+ * changed file is read once two polls have found it the same, so that it is not
+ * read while it is being written.
  * Threads: the one that sets secrets. */
 #ifndef ISIMUD_ACCESS_ROTATION_H
 #define ISIMUD_ACCESS_ROTATION_H
@@ -28,19 +27,19 @@ struct rotation_stamp {
 
 /* Zeroed memory is a fresh one, which looks at once. */
 struct rotation {
-	struct rotation_stamp read;    /* what the passwords are of */
+	struct rotation_stamp read;    /* when the passwords were read */
 	struct rotation_stamp seen;    /* at the last look */
-	struct rotation_stamp refused; /* it was said of */
+	struct rotation_stamp refused; /* logged as unusable */
 	bool has_read;
 	bool has_refused; /* since it was read */
 };
 
-/* Looks, and reads the file if it has changed. What can't be read, or has no
- * password, is logged once, and the old ones stay. Does nothing if `c` names no
- * file. */
+/* Polls once, and reads the file if it has changed. A file that can't be read,
+ * or has no password, is logged once, and the old passwords stay. Does nothing
+ * if `c` names no file. */
 void rotation_look(struct rotation *r, const struct config *c);
 
-/* Reads it in any case, and says so. */
+/* Reads the file in any case, and logs that. */
 void rotation_reload(struct rotation *r, const struct config *c);
 
 #endif

@@ -97,7 +97,7 @@ static const struct route table[] = {
 	 .door = DOOR_ALL,
 	 .page_fields = TO_READ,
 	 .on_request = routes_show_library},
-	/* Health tells nothing, and whoever probes it asks by address. */
+	/* Health reveals nothing, and probes ask by address. */
 	{.path = PATH("/healthz"),
 	 .methods = READS,
 	 .door = DOOR_OPERATORS,

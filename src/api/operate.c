@@ -1,4 +1,4 @@
-/* operate.c - GET /healthz, /readyz and /metrics: for whoever operates it. */
+/* operate.c - GET /healthz, /readyz and /metrics: for operators. */
 #include "api/private.h"
 #include "base/memory.h"
 #include "stats/metrics.h"

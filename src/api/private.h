@@ -1,4 +1,4 @@
-/* private.h - the inside of what the server means, for its files:
+/* private.h - what the files of api/ share:
  *
  * routes.c     the application: events of connections, a worker's state
  * dispatch.c   the table of routes: which request goes where
@@ -14,10 +14,10 @@
  * authorize.c  who may subscribe
  * refuse.c     GET /sub that can't be served
  * client.c     what is kept of a client
- * v1_session.c    isimud.v1
+ * v1_session.c isimud.v1
  * raw.c        the original's protocol
  * replicate.c  publishing by way of the log
- * wait.c       clients that are ahead of this node
+ * wait.c       clients whose last id is ahead of this node
  *
  * Owner: everything here belongs to one worker's thread. */
 #ifndef ISIMUD_API_PRIVATE_H
@@ -77,7 +77,7 @@ struct batch {
 	bool is_array;
 };
 
-/* What a worker keeps for all its clients. */
+/* State of one worker, for all its clients. */
 struct routes {
 	struct worker *worker;
 	struct auth *auth; /* NULL without AUTH_URL */
@@ -86,8 +86,8 @@ struct routes {
 	struct buf page;
 	struct buf fields; /* of the answer: origins */
 	struct buf credentials;
-	/* Whose lie there, and the username in them; NULL: nobody's. Another
-	 * client's turn may come while one sends its content. */
+	/* Whose credentials these are, or NULL. Another client may be read
+	 * while this one sends its content. */
 	const struct conn *credentials_of;
 	struct span username;
 	struct password_memory password;
@@ -103,7 +103,7 @@ struct routes {
 	struct v1_command command;
 };
 
-/* Who goes on once something was waited for. */
+/* Continuations: called when what a client waited for is there. */
 typedef void (*routes_request_cb)(struct routes *r, struct conn *c,
 				  const struct http_request *request);
 typedef void (*routes_checked_cb)(struct routes *r, struct conn *c,
@@ -128,7 +128,8 @@ struct log_wait {
 	uint64_t until_ms; /* uv_now() */
 };
 
-/* What a client needs beyond one subscription; most have none. */
+/* State of a client that one subscriber does not hold; most clients have
+ * none. */
 struct session {
 	struct auth_check *check; /* under way, or NULL */
 	uint64_t check_from_ns;
@@ -145,7 +146,8 @@ struct session {
 	struct buf waiting;
 	struct bus_request *publishing; /* waits for the log, or NULL */
 	struct log_wait *wait;          /* the same */
-	/* Who goes on after `check` or `publishing`; one of them at a time. */
+	/* The continuation of `check` or `publishing`, of which only one is
+	 * under way at a time. */
 	union {
 		routes_request_cb allowed;     /* a handshake's check */
 		routes_checked_cb checked;     /* a message's check */
@@ -227,7 +229,7 @@ void routes_show_health(struct routes *r, struct conn *c,
 void routes_show_readiness(struct routes *r, struct conn *c,
 			   const struct http_request *request);
 
-/* NULL: new subscribers are welcome; or why they are not. */
+/* Returns NULL if /readyz answers 200, or why it does not. */
 const char *routes_why_not_ready(const struct routes *r);
 
 /* Whether the request has the password, or came by ADMIN_PORT, which needs
@@ -264,17 +266,16 @@ const char *routes_origin_fields(struct conn *c,
 
 /* caller.c */
 
-/* Finds the username and the password of Basic credentials; they lie in
- * r->credentials, which nobody else writes. Returns 0, UV_EINVAL if there are
- * none, or UV_ENOMEM. */
+/* Decodes Basic credentials into r->credentials. Returns 0, UV_EINVAL if there
+ * are none, or UV_ENOMEM. */
 int routes_decode_credentials(struct routes *r, struct conn *c,
 			      struct span *username, struct span *password);
 
-/* The address of the client whose request is being answered, as TRUSTED_PROXIES
- * say it; "" for a Unix socket's own. */
+/* Writes the address of the client of the current request: what a proxy of
+ * TRUSTED_PROXIES reports, or else the peer's; "" for a Unix socket. */
 void routes_find_client(struct conn *c, char out[static CONN_PEER_MAX]);
 
-/* By which scheme it came: "http" or "https", as TRUSTED_PROXIES say it. */
+/* The scheme of the current request, "http" or "https", by the same rule. */
 const char *routes_find_scheme(struct conn *c);
 
 /* Logs, rate-limited by `limit`, that the request being answered was refused:
@@ -284,7 +285,7 @@ const char *routes_find_scheme(struct conn *c);
 void routes_log_refusal(struct conn *c, struct log_limit *limit,
 			struct span publisher, const char *why);
 
-/* The same, of one that shows no credentials and needs some. */
+/* The same for a request without credentials that needs them. */
 void routes_log_unnamed(struct conn *c);
 
 /* Refuses a client of isimud.v1, whose handshake conn_check_upgrade() has
@@ -299,18 +300,18 @@ bool routes_close_v1(struct conn *c, enum close_reason why, const char *reason);
 void routes_refuse_password(struct routes *r, struct conn *c,
 			    struct span publisher);
 
-/* The same, and answers if there are none: with the status `missing`. Returns
- * false if it has. */
+/* Decodes Basic credentials; where there are none, answers with the status
+ * `missing`. Returns false if it has answered. */
 bool routes_read_credentials(struct routes *r, struct conn *c, int missing,
 			     struct span *username, struct span *password);
 
-/* Whether the request has the password; r->username is then who it is. If not,
- * it has been answered: with the status `missing` where there are no
- * credentials (the original has 400 where one publishes). */
+/* Whether the request has the password; sets r->username. If not, it has been
+ * answered: with the status `missing` where there are no credentials (the
+ * original answers 400 to publishers). */
 bool routes_check_password(struct routes *r, struct conn *c, int missing);
 
-/* Whether it has the password, and its username can be a publisher's name:
- * UTF-8, of at most NAME_MAX_BYTES. If not, it has been answered. */
+/* The same, and the username must be valid as a publisher's name: UTF-8, at
+ * most NAME_MAX_BYTES. */
 bool routes_check_publisher(struct routes *r, struct conn *c, int missing);
 
 /* Whether `name` can be a publisher's. Returns 0, or UV_EINVAL and `*wrong`, a
@@ -319,8 +320,9 @@ int routes_check_name(struct span name, const char **wrong);
 
 /* publish.c */
 
-/* Before the content is read: only a publisher may make us keep any. Answers
- * what can't be served. */
+/* Checks the head of a publishing request before its content is read, so that
+ * content is buffered only for publishers. Answers a request that it refuses.
+ */
 void routes_check_publish(struct routes *r, struct conn *c,
 			  const struct http_request *request);
 void routes_publish(struct routes *r, struct conn *c,
@@ -340,7 +342,7 @@ int routes_replicate(struct routes *r, struct conn *c, const struct batch *b,
 		     const struct idempotency_request *key,
 		     routes_published_cb on_published);
 
-/* The bus is done with a request. */
+/* Takes a request back from the bus, and calls its continuation. */
 void routes_on_replicated(struct routes *r, struct mailbox_note *note);
 
 /* Whether a publication of this connection waits for the log's answer. */
@@ -390,10 +392,10 @@ int routes_keep(struct span s, char **out);
 
 void routes_drop_waiting(struct session *session);
 
-/* It waits for other nodes' messages no longer. */
+/* Ends a wait of wait.c, if there is one. */
 void routes_forget_wait(struct session *session);
 
-/* Cancels what is under way, ends the session's subscriptions, frees it. */
+/* Cancels its check and its wait, removes its subscriptions, and frees it. */
 void routes_forget_session(struct routes *r, struct client *client);
 
 /* Frees one of session.subscribed, by which kind it is (is_lossy). It is not
@@ -432,33 +434,32 @@ void routes_on_raw_message(struct routes *r, struct conn *c,
 
 /* refuse.c: for GET /sub that is PENDING (conn.h) */
 
-/* It can't be served now, but may be later: an event stream is answered 200,
- * told by `retry` to come back after 2 to 5 times SSE_RETRY, and ended with the
- * event `close`, 1013 and `why`; a WebSocket, or HEAD, 503 with Retry-After.
- * Counted as refused. */
+/* Refuses a subscriber for now. An event stream gets 200, `retry` of 2 to 5
+ * times SSE_RETRY, the event `close` with 1013 and `why`, and its end; a
+ * WebSocket or HEAD gets 503 with Retry-After. Counted as refused. */
 void routes_refuse_for_now(struct routes *r, struct conn *c, const char *why);
 
-/* The same, but what is no event stream gets 500. */
+/* The same, with 500 instead of 503. */
 void routes_fail_for_now(struct routes *r, struct conn *c, const char *why);
 
-/* It has shown no credentials, and needs some. */
+/* Refuses a subscriber without credentials. */
 void routes_refuse_unnamed(struct conn *c);
 
-/* The authority has not said yes. */
+/* Refuses a subscriber by what the authority has answered. */
 void routes_refuse_by_answer(struct routes *r, struct conn *c,
 			     enum auth_answer answer);
 
-/* The process ends. Answers an event stream; returns false for any other
- * request. */
+/* conn_hooks.on_leaving: the process ends. Answers an event stream; returns
+ * false for any other request. */
 bool routes_refuse_at_the_end(struct routes *r, struct conn *c);
 
 /* authorize.c */
 
-/* Whether each subscription is asked about by itself. */
+/* Whether the authority is asked about each subscription (AUTH_PER_TOPIC). */
 bool routes_asks_per_topic(const struct routes *r);
 
-/* Asks whether the client may have what r->sub_query says, which is read again
- * then: `on_allowed` follows, now or later, or it is answered. */
+/* Asks the authority about r->sub_query. Calls `on_allowed`, now or later, with
+ * the query read again; or refuses the client. */
 void routes_authorize(struct routes *r, struct conn *c,
 		      const struct http_request *request,
 		      routes_request_cb on_allowed);
@@ -468,12 +469,12 @@ void routes_authorize(struct routes *r, struct conn *c,
  * called now and then. */
 void routes_drop_gone_checks(struct routes *r);
 
-/* Keeps what later checks need, of a client that will subscribe by messages.
- * Returns 0 or UV_ENOMEM. */
+/* Copies token, cookie, host and address into the session, for checks of
+ * subscriptions that come by message. Returns 0 or UV_ENOMEM. */
 int routes_keep_credentials(struct routes *r, struct conn *c,
 			    const struct http_request *request);
 
-/* What came of a check, and of one that is not needed. */
+/* The result of routes_check_topic(). */
 enum routes_check {
 	ROUTES_ALLOWED,
 	ROUTES_CHECKING, /* the callback comes later */

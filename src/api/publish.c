@@ -42,7 +42,7 @@ static void refuse_without_log(struct routes *r, struct conn *c)
 	conn_respond_error(c, 503, "The log can't be reached", RETRY);
 }
 
-/* What a plain body may be called. curl -d says that it is a form's. */
+/* Media types of a plain body; `curl -d` sends that of a form. */
 static bool is_plain_type(struct span type)
 {
 	return type.bytes == NULL ||
@@ -79,7 +79,7 @@ static bool check_content_type(struct routes *r, struct conn *c,
 	return false;
 }
 
-/* Nothing here undoes a coding, and published as it is it would be no text. */
+/* A coded body is refused: it is not decoded here, and is no text as it is. */
 static bool check_coding(struct routes *r, struct conn *c,
 			 const struct http_request *request)
 {
