@@ -319,9 +319,10 @@ format-check: ## fails if `make format` would change anything
 	clang-format --dry-run --Werror $(C_FILES)
 
 .PHONY: lint
-lint: build/isimud build/debug/isimud ## clang-tidy, cppcheck, the layers' includes, circles of files, the binary's hardening
+lint: build/isimud build/debug/isimud ## clang-tidy, cppcheck, the layers' includes, circles of files, names, the binary's hardening
 	@scripts/build/deps.sh build lint
 	@scripts/check/layers.sh
+	@scripts/check/names.py
 	@scripts/check/hardening.sh build/isimud
 	@scripts/check/lint.sh
 

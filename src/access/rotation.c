@@ -6,7 +6,7 @@
 
 #include <sys/stat.h>
 
-static struct rotation_stamp look_at(const char *path)
+static struct rotation_stamp look_at_file(const char *path)
 {
 	struct rotation_stamp stamp = {0};
 	struct stat st;
@@ -53,7 +53,7 @@ void rotation_look(struct rotation *r, const struct config *c)
 
 	if (c->password_file == NULL)
 		return;
-	struct rotation_stamp now = look_at(c->password_file);
+	struct rotation_stamp now = look_at_file(c->password_file);
 	bool is_quiet = is_same_stamp(&now, &r->seen);
 	r->seen = now;
 	bool is_read =
@@ -82,7 +82,7 @@ void rotation_reload(struct rotation *r, const struct config *c)
 	struct rotation_stamp now = {0};
 
 	if (c->password_file != NULL)
-		now = look_at(c->password_file);
+		now = look_at_file(c->password_file);
 	if (read_file(r, c, &now, error))
 		log_event(LOG_INFO, "password_read", LOG_NO_FIELDS,
 			  "the password was read again");

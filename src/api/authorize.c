@@ -69,7 +69,7 @@ static int write_topic_uri(struct routes *r, const struct topic_key *key,
 	return rv != 0 ? rv : add_host(r, host);
 }
 
-static void on_answer(void *user, enum auth_answer answer);
+static void on_authority_answer(void *user, enum auth_answer answer);
 
 /* Finds whose check it is: `peer` receives the address. What an open WebSocket
  * asks for comes from where its handshake came. An authority may decide by the
@@ -105,7 +105,7 @@ static int start_check(struct routes *r, struct conn *c,
 	request->method = SPAN("GET");
 	request->uri = (struct span){r->uri.bytes, r->uri.len};
 	request->key_uri = (struct span){r->key_uri.bytes, r->key_uri.len};
-	int rv = auth_check_start(r->auth, request, on_answer, c,
+	int rv = auth_check_start(r->auth, request, on_authority_answer, c,
 				  &session->check);
 	if (rv == UV_EALREADY)
 		stats_add(routes_stats(r), STATS_auth_known, 1);
@@ -193,7 +193,7 @@ static void ask_all(struct routes *r, struct conn *c,
 		int rv = check_next(r, c, request);
 		if (rv == 0) {
 			routes_session_of(c)->next.allowed = on_allowed;
-			return; /* on_answer() goes on */
+			return; /* on_authority_answer() goes on */
 		}
 		if (rv != UV_EALREADY) {
 			refuse_check(r, c, rv);
@@ -314,7 +314,7 @@ static bool failed_by_our_end(const struct routes *r, enum auth_answer answer)
 				    memory_order_relaxed);
 }
 
-static void on_answer(void *user, enum auth_answer answer)
+static void on_authority_answer(void *user, enum auth_answer answer)
 {
 	static const enum stats_counter counters[] = {
 		[AUTH_YES] = STATS_auth_yes,

@@ -86,7 +86,7 @@ static struct subscriber *add_on_heap(struct conn *c, bool is_lossy)
 }
 
 /* Returns a subscriber that is to be subscribed, or NULL without memory. */
-static struct subscriber *add(struct conn *c, bool is_lossy)
+static struct subscriber *add_subscribed(struct conn *c, bool is_lossy)
 {
 	struct client *client = conn_user(c);
 	struct subscriber *s = &client->only;
@@ -98,7 +98,7 @@ static struct subscriber *add(struct conn *c, bool is_lossy)
 	return s;
 }
 
-/* Gives back what add() gave, once it is subscribed no more. */
+/* Gives back what add_subscribed() gave, once it is subscribed no more. */
 static void give_back(struct client *client, struct subscriber *s)
 {
 	struct session *session = client->session;
@@ -176,7 +176,7 @@ static void subscribe_wish(struct routes *r, struct conn *c,
 	/* A client chooses how long the names are that a topic keeps. */
 	if (!memory_allows(MEMORY_FOR_SUBSCRIBING))
 		goto no_memory;
-	s = add(c, wish->drops);
+	s = add_subscribed(c, wish->drops);
 	if (s == NULL)
 		goto no_memory;
 	int rv = subscribers_add(&r->subscribers, s, c, &wish->key, &wish->from,
@@ -243,8 +243,8 @@ static bool read_wish(struct routes *r, struct conn *c,
 }
 
 /* The place that a subscription goes on from. */
-static struct routes_place place_of(const struct routes *r,
-				    const struct wish *wish)
+static struct routes_place wished_place(const struct routes *r,
+					const struct wish *wish)
 {
 	struct routes_place place = {0};
 
@@ -265,7 +265,7 @@ static void on_awaited(struct routes *r, struct conn *c,
 static void subscribe_when_known(struct routes *r, struct conn *c,
 				 const struct wish *wish, struct span message)
 {
-	const struct routes_place place = place_of(r, wish);
+	const struct routes_place place = wished_place(r, wish);
 
 	switch (routes_await_log(r, c, &place, on_awaited)) {
 	case ROUTES_LOG_KNOWN:
@@ -468,8 +468,8 @@ static void publish_later(struct routes *r, struct conn *c,
 		answer_error(r, c, command->ref, code, NULL);
 }
 
-static void publish(struct routes *r, struct conn *c,
-		    const struct v1_command *command)
+static void publish_command(struct routes *r, struct conn *c,
+			    const struct v1_command *command)
 {
 	const struct session *session = routes_session_of(c);
 	struct registry_receipt receipt;
@@ -530,7 +530,7 @@ void routes_on_command(struct routes *r, struct conn *c, struct span message)
 		unsubscribe(r, c, command);
 		break;
 	case V1_PUBLISH:
-		publish(r, c, command);
+		publish_command(r, c, command);
 		break;
 	case V1_PING:
 		ping(r, c, command);

@@ -38,7 +38,7 @@ static uint64_t read_seconds(struct span text)
 	return seconds;
 }
 
-static void on_answer(void *user, const struct http_answer *answer)
+static void on_ask_answer(void *user, const struct http_answer *answer)
 {
 	struct ask *a = user;
 
@@ -58,7 +58,7 @@ static void on_answer(void *user, const struct http_answer *answer)
 	uv_stop(&a->loop);
 }
 
-static void on_end(void *user, const struct client_end *end)
+static void on_ask_end(void *user, const struct client_end *end)
 {
 	struct ask *a = user;
 
@@ -73,8 +73,8 @@ static void on_end(void *user, const struct client_end *end)
 }
 
 static const struct client_handler handler = {
-	.on_answer = on_answer,
-	.on_end = on_end,
+	.on_answer = on_ask_answer,
+	.on_end = on_ask_end,
 };
 
 static void on_deadline(uv_timer_t *timer)

@@ -98,7 +98,7 @@ static void free_if_over(struct client *c)
 	free(c);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_client_closed(uv_handle_t *handle)
 {
 	struct client *c = handle->data;
 
@@ -114,12 +114,12 @@ void client_abort(struct client *c, int error)
 	c->error = error;
 	if (c->is_looking_up)
 		uv_cancel((uv_req_t *)&c->lookup);
-	uv_close((uv_handle_t *)&c->timer, on_closed);
+	uv_close((uv_handle_t *)&c->timer, on_client_closed);
 	if (c->has_socket && !uv_is_closing(&c->socket.handle))
-		uv_close(&c->socket.handle, on_closed);
+		uv_close(&c->socket.handle, on_client_closed);
 }
 
-static void fail(struct client *c, const char *why)
+static void fail_connection(struct client *c, const char *why)
 {
 	c->why_len = strlen(why);
 	memcpy(c->why, why, c->why_len);
@@ -218,7 +218,7 @@ int client_send(struct client *c, struct span text)
 	return send_frame(c, OPCODE_TEXT, text);
 }
 
-static int add(struct buf *out, const char *text)
+static int client_add(struct buf *out, const char *text)
 {
 	return buf_append(out, text, strlen(text));
 }
@@ -230,15 +230,17 @@ static int start_head(const struct client *c, struct buf *out,
 	char host[URL_TEXT_MAX];
 
 	url_name(&c->url, host);
-	int rv = add(out, method);
-	rv = rv != 0 ? rv : add(out, " ");
+	int rv = client_add(out, method);
+	rv = rv != 0 ? rv : client_add(out, " ");
 	rv = rv != 0 ? rv
 		     : buf_append(out, c->url.prefix.bytes, c->url.prefix.len);
-	rv = rv != 0 ? rv : add(out, path);
-	rv = rv != 0 ? rv : add(out, " HTTP/1.1\r\nHost: ");
-	rv = rv != 0 ? rv : add(out, c->url.is_unix ? "localhost" : host);
+	rv = rv != 0 ? rv : client_add(out, path);
+	rv = rv != 0 ? rv : client_add(out, " HTTP/1.1\r\nHost: ");
+	rv = rv != 0 ? rv
+		     : client_add(out, c->url.is_unix ? "localhost" : host);
 	return rv != 0 ? rv
-		       : add(out, "\r\nUser-Agent: isimud/" VERSION "\r\n");
+		       : client_add(out,
+				    "\r\nUser-Agent: isimud/" VERSION "\r\n");
 }
 
 int client_request(struct client *c, const struct client_request *request)
@@ -253,7 +255,7 @@ int client_request(struct client *c, const struct client_request *request)
 	rv = rv != 0 ? rv
 		     : buf_append(&out, request->fields.bytes,
 				  request->fields.len);
-	rv = rv != 0 ? rv : add(&out, length);
+	rv = rv != 0 ? rv : client_add(&out, length);
 	rv = rv != 0 ? rv
 		     : buf_append(&out, request->content.bytes,
 				  request->content.len);
@@ -277,17 +279,20 @@ int client_upgrade(struct client *c, const char *path, const char *protocol,
 	CHECK(websocket_accept(span_of(key), c->accept) == 0);
 	int rv = start_head(c, &out, "GET", path);
 	rv = rv != 0 ? rv
-		     : add(&out, "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-				 "Sec-WebSocket-Version: 13\r\n"
-				 "Sec-WebSocket-Key: ");
-	rv = rv != 0 ? rv : add(&out, key);
+		     : client_add(
+			       &out,
+			       "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+			       "Sec-WebSocket-Version: 13\r\n"
+			       "Sec-WebSocket-Key: ");
+	rv = rv != 0 ? rv : client_add(&out, key);
 	if (c->protocol[0] != '\0') {
-		rv = rv != 0 ? rv : add(&out, "\r\nSec-WebSocket-Protocol: ");
-		rv = rv != 0 ? rv : add(&out, c->protocol);
+		rv = rv != 0 ? rv
+			     : client_add(&out, "\r\nSec-WebSocket-Protocol: ");
+		rv = rv != 0 ? rv : client_add(&out, c->protocol);
 	}
-	rv = rv != 0 ? rv : add(&out, "\r\n");
+	rv = rv != 0 ? rv : client_add(&out, "\r\n");
 	rv = rv != 0 ? rv : buf_append(&out, fields.bytes, fields.len);
-	rv = rv != 0 ? rv : add(&out, "\r\n");
+	rv = rv != 0 ? rv : client_add(&out, "\r\n");
 	if (rv != 0) {
 		buf_fini(&out);
 		return rv;
@@ -304,15 +309,15 @@ int client_basic(struct buf *out, struct span user, struct span password)
 	size_t before = out->len;
 
 	int rv = buf_append(&pair, user.bytes, user.len);
-	rv = rv != 0 ? rv : add(&pair, ":");
+	rv = rv != 0 ? rv : client_add(&pair, ":");
 	rv = rv != 0 ? rv : buf_append(&pair, password.bytes, password.len);
 	rv = rv != 0 ? rv
 		     : buf_reserve(out, sizeof name + BASE64_LEN(pair.len) + 2);
 	if (rv == 0) {
-		rv = add(out, name);
+		rv = client_add(out, name);
 		base64_encode(pair.bytes, pair.len, out->bytes + out->len);
 		out->len += BASE64_LEN(pair.len);
-		rv = rv != 0 ? rv : add(out, "\r\n");
+		rv = rv != 0 ? rv : client_add(out, "\r\n");
 	}
 	if (rv != 0)
 		out->len = before;
@@ -327,7 +332,8 @@ int client_basic(struct buf *out, struct span user, struct span password)
 
 static void on_timer(uv_timer_t *timer);
 
-static unsigned on_message(void *user, bool is_text, struct span message)
+static unsigned on_websocket_message(void *user, bool is_text,
+				     struct span message)
 {
 	struct client *c = user;
 
@@ -348,7 +354,7 @@ static void on_reply(void *user, struct span frame)
 }
 
 static const struct websocket_handler websocket_handler = {
-	.on_message = on_message,
+	.on_message = on_websocket_message,
 	.on_reply = on_reply,
 };
 
@@ -370,7 +376,7 @@ static void read_websocket(struct client *c, struct span bytes)
 	uint8_t frame[WEBSOCKET_CONTROL_MAX];
 	size_t len = websocket_write_close(frame, r.code, SPAN(""));
 	send_control(c, (struct span){(const char *)frame, len});
-	fail(c, r.reason != NULL ? r.reason : "a binary message");
+	fail_connection(c, r.reason != NULL ? r.reason : "a binary message");
 }
 
 /* The answer to client_upgrade(). */
@@ -381,7 +387,7 @@ static void open_websocket(struct client *c, const struct http_answer *answer)
 
 	if (!span_equal(accept, span_of(c->accept)) ||
 	    !span_equal(protocol, span_of(c->protocol))) {
-		fail(c, "the handshake was answered wrongly");
+		fail_connection(c, "the handshake was answered wrongly");
 		return;
 	}
 	c->websocket = websocket_new_client(CLIENT_MESSAGE_MAX_BYTES);
@@ -415,7 +421,7 @@ static void read_all(struct client *c, struct span bytes)
 		bytes.bytes += used;
 		bytes.len -= used;
 		if (event == HTTP_ANSWER_BAD)
-			fail(c, "it does not answer in HTTP");
+			fail_connection(c, "it does not answer in HTTP");
 		else if (event == HTTP_ANSWER_DONE)
 			take_answer(c);
 	}

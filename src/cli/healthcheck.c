@@ -17,7 +17,7 @@ static struct config_listener choose(const struct config *c)
 	return admin;
 }
 
-static int exchange(const struct url *url, struct ask_answer *answer)
+static int exchange_health(const struct url *url, struct ask_answer *answer)
 {
 	static const struct client_request request = {.method = "GET",
 						      .path = "/healthz"};
@@ -43,7 +43,7 @@ int probe_run(const struct config *c)
 		return 1;
 	}
 	url_of_listener(&url, &l);
-	int rv = exchange(&url, &answer);
+	int rv = exchange_health(&url, &answer);
 	if (rv == UV_EPROTO)
 		log_event(LOG_ERROR, "healthcheck", LOG_NO_FIELDS,
 			  "healthcheck: %s does not answer in HTTP", name);

@@ -39,7 +39,7 @@ struct pub {
 	struct ask_answer answer;
 };
 
-static void fini(struct pub *p)
+static void pub_fini(struct pub *p)
 {
 	ask_free(p->ask);
 	if (p->fields.bytes != NULL)
@@ -51,12 +51,12 @@ static void fini(struct pub *p)
 	ask_answer_fini(&p->answer);
 }
 
-static int add(struct buf *out, const char *text)
+static int pub_add(struct buf *out, const char *text)
 {
 	return buf_append(out, text, strlen(text));
 }
 
-static int fail_memory(void)
+static int pub_fail_memory(void)
 {
 	cli_say(NAME, "out of memory");
 	return EXIT_FAILURE;
@@ -81,10 +81,10 @@ static int make_fields(const struct pub *p, struct buf *out)
 		snprintf(number, sizeof number, "-%" PRIu64, p->first);
 	bool is_given = p->arguments->key != NULL;
 	int rv = buf_append(out, p->fields.bytes, p->fields.len);
-	rv = rv != 0 ? rv : add(out, "Idempotency-Key: ");
-	rv = rv != 0 ? rv : add(out, is_given ? p->arguments->key : key);
-	rv = rv != 0 ? rv : add(out, is_given ? number : "");
-	return rv != 0 ? rv : add(out, "\r\n");
+	rv = rv != 0 ? rv : pub_add(out, "Idempotency-Key: ");
+	rv = rv != 0 ? rv : pub_add(out, is_given ? p->arguments->key : key);
+	rv = rv != 0 ? rv : pub_add(out, is_given ? number : "");
+	return rv != 0 ? rv : pub_add(out, "\r\n");
 }
 
 /* Prints what is in the receipt, or in the array of them. */
@@ -152,7 +152,7 @@ static bool is_passing(const struct pub *p, int rv)
 	       rv != UV_EACCES;
 }
 
-static void pause_for(struct pub *p, uint64_t left_ms)
+static void pub_pause(struct pub *p, uint64_t left_ms)
 {
 	uint64_t ms = p->pause_ms / 2 + cli_random(p->pause_ms / 2);
 
@@ -163,7 +163,8 @@ static void pause_for(struct pub *p, uint64_t left_ms)
 
 /* Sends the batch, again and again until it is answered for good. Returns the
  * exit status. */
-static int exchange(struct pub *p, const struct client_request *request)
+static int exchange_publication(struct pub *p,
+				const struct client_request *request)
 {
 	uint64_t timeout_ms = p->arguments->timeout_ms > 0
 				      ? p->arguments->timeout_ms
@@ -180,7 +181,7 @@ static int exchange(struct pub *p, const struct client_request *request)
 		p->was_answered |= rv == 0;
 		if (!is_passing(p, rv) || left_ms == 0)
 			break;
-		pause_for(p, left_ms);
+		pub_pause(p, left_ms);
 		now = uv_hrtime() / 1000000;
 		left_ms = deadline > now ? deadline - now : 1;
 	}
@@ -202,7 +203,7 @@ static int flush(struct pub *p)
 	if (buf_append(&p->batch, "]", 1) != 0 ||
 	    make_fields(p, &fields) != 0) {
 		buf_fini(&fields);
-		return fail_memory();
+		return pub_fail_memory();
 	}
 	bool is_one = p->count == 1; /* its answer is no array */
 	struct client_request request = {
@@ -212,7 +213,7 @@ static int flush(struct pub *p)
 		.content = {p->batch.bytes + is_one,
 			    p->batch.len - (is_one ? 2 : 0)},
 	};
-	int status = exchange(p, &request);
+	int status = exchange_publication(p, &request);
 	explicit_bzero(fields.bytes, fields.cap);
 	buf_fini(&fields);
 	if (status == 0 && p->arguments->receipts)
@@ -229,7 +230,7 @@ static int flush(struct pub *p)
 
 /* Adds a message to the batch, and publishes it if it is full. Returns the exit
  * status. */
-static int take(struct pub *p, struct span data)
+static int pub_take(struct pub *p, struct span data)
 {
 	struct json_error error;
 	char which[64];
@@ -245,7 +246,7 @@ static int take(struct pub *p, struct span data)
 		p->count = 0;
 		return status != 0 ? status : EXIT_USAGE;
 	}
-	rv = add(&p->batch, p->count == 0 ? "[" : ",");
+	rv = pub_add(&p->batch, p->count == 0 ? "[" : ",");
 	rv = rv != 0 ? rv
 		     : buf_append(&p->batch, p->prefix.bytes, p->prefix.len);
 	if (p->arguments->json)
@@ -255,7 +256,7 @@ static int take(struct pub *p, struct span data)
 	rv = rv != 0 ? rv
 		     : buf_append(&p->batch, p->suffix.bytes, p->suffix.len);
 	if (rv != 0)
-		return fail_memory();
+		return pub_fail_memory();
 	p->count++;
 	if (p->count == BATCH_MAX || p->batch.len >= BATCH_MAX_BYTES ||
 	    p->arguments->key != NULL)
@@ -267,7 +268,7 @@ static int take(struct pub *p, struct span data)
 static int read_input(struct buf *in, ssize_t *n)
 {
 	if (buf_reserve(in, READ_BYTES) != 0)
-		return fail_memory();
+		return pub_fail_memory();
 	do
 		*n = read(STDIN_FILENO, in->bytes + in->len, READ_BYTES);
 	while (*n < 0 && errno == EINTR);
@@ -297,7 +298,7 @@ static int take_lines(struct pub *p, struct buf *in, bool is_end)
 		if (newline != NULL && len > 0 &&
 		    in->bytes[at + len - 1] == '\r')
 			len--;
-		status = take(p, (struct span){in->bytes + at, len});
+		status = pub_take(p, (struct span){in->bytes + at, len});
 		at = end + (newline != NULL);
 	}
 	buf_consume(in, at);
@@ -319,7 +320,7 @@ static int publish_lines(struct pub *p)
 	return status;
 }
 
-static int publish_all(struct pub *p)
+static int publish_input(struct pub *p)
 {
 	struct buf in = {0};
 	ssize_t n = 1;
@@ -333,28 +334,28 @@ static int publish_all(struct pub *p)
 	if (data.len == 0)
 		data = SPAN("");
 	if (status == 0)
-		status = take(p, data);
+		status = pub_take(p, data);
 	buf_fini(&in);
 	return status != 0 ? status : flush(p);
 }
 
-static int publish(struct pub *p)
+static int publish_once(struct pub *p)
 {
 	const struct arguments *a = p->arguments;
 
 	if (a->lines)
 		return publish_lines(p);
 	if (a->words_count == 1)
-		return publish_all(p);
-	int status = take(p, span_of(a->words[1]));
+		return publish_input(p);
+	int status = pub_take(p, span_of(a->words[1]));
 	return status != 0 ? status : flush(p);
 }
 
 /* --- before ---------------------------------------------------------------
  */
 
-static int prepare(struct pub *p, const struct place *place,
-		   char error[static ARGUMENTS_ERROR_MAX])
+static int pub_prepare(struct pub *p, const struct place *place,
+		       char error[static ARGUMENTS_ERROR_MAX])
 {
 	const struct arguments *a = p->arguments;
 	const char *why =
@@ -383,16 +384,17 @@ static int prepare(struct pub *p, const struct place *place,
 	}
 	int rv = place_add_basic(place, NULL, &p->fields, error);
 	rv = rv != 0 ? rv
-		     : add(&p->fields, "Content-Type: application/json\r\n");
-	rv = rv != 0 ? rv : add(&p->prefix, "{\"topic\":");
+		     : pub_add(&p->fields,
+			       "Content-Type: application/json\r\n");
+	rv = rv != 0 ? rv : pub_add(&p->prefix, "{\"topic\":");
 	rv = rv != 0 ? rv : json_write_string(&p->prefix, span_of(a->words[0]));
 	if (a->event != NULL) {
-		rv = rv != 0 ? rv : add(&p->prefix, ",\"event\":");
+		rv = rv != 0 ? rv : pub_add(&p->prefix, ",\"event\":");
 		rv = rv != 0 ? rv
 			     : json_write_string(&p->prefix, span_of(a->event));
 	}
-	rv = rv != 0 ? rv : add(&p->prefix, ",\"data\":");
-	rv = rv != 0 ? rv : add(&p->suffix, "}");
+	rv = rv != 0 ? rv : pub_add(&p->prefix, ",\"data\":");
+	rv = rv != 0 ? rv : pub_add(&p->suffix, "}");
 	p->ask = ask_new(&place->url);
 	return p->ask == NULL ? UV_ENOMEM : rv;
 }
@@ -405,13 +407,13 @@ int pub_run(const struct arguments *a)
 
 	int rv = place_find(&place, a, error);
 	if (rv == 0)
-		rv = prepare(&p, &place, error);
+		rv = pub_prepare(&p, &place, error);
 	int status = EXIT_USAGE;
 	if (rv == 0)
-		status = publish(&p);
+		status = publish_once(&p);
 	else
 		cli_say(NAME, "%s", error[0] != '\0' ? error : uv_strerror(rv));
-	fini(&p);
+	pub_fini(&p);
 	place_fini(&place);
 	return status;
 }

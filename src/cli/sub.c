@@ -59,13 +59,13 @@ enum member {
 	MEMBERS,
 };
 
-static int add(struct buf *out, const char *text)
+static int sub_add(struct buf *out, const char *text)
 {
 	return buf_append(out, text, strlen(text));
 }
 
 /* Ends it with `status`; the first one counts. */
-static void finish(struct sub *s, int status)
+static void sub_finish(struct sub *s, int status)
 {
 	if (s->is_over)
 		return;
@@ -77,10 +77,10 @@ static void finish(struct sub *s, int status)
 		uv_stop(&s->loop);
 }
 
-static void fail_memory(struct sub *s)
+static void sub_fail_memory(struct sub *s)
 {
 	cli_say(NAME, "out of memory");
-	finish(s, EXIT_FAILURE);
+	sub_finish(s, EXIT_FAILURE);
 }
 
 /* --- what comes -----------------------------------------------------------
@@ -98,41 +98,41 @@ static void set_place(struct sub *s, struct topic *t, struct span id)
 {
 	t->place.len = 0;
 	if (buf_append(&t->place, id.bytes, id.len) != 0)
-		fail_memory(s);
+		sub_fail_memory(s);
 }
 
-static void print(struct span text)
+static void print_message(struct span text)
 {
 	fwrite(text.bytes, 1, text.len, stdout);
 	putchar('\n');
 }
 
 /* Messages of `t` were lost. */
-static void tell_loss(struct sub *s, const struct topic *t, struct span text)
+static void print_loss(struct sub *s, const struct topic *t, struct span text)
 {
 	if (s->arguments->json)
-		print(text);
+		print_message(text);
 	cli_say(NAME, "%.*s: messages were lost", (int)t->name.len,
 		t->name.bytes);
 	if (s->arguments->exact)
-		finish(s, EXIT_LOST);
+		sub_finish(s, EXIT_LOST);
 }
 
 static void take_message(struct sub *s, struct topic *t,
 			 const struct json_member *m, struct span text)
 {
 	set_place(s, t, m[ID].value);
-	print(s->arguments->json ? text : m[DATA].value);
+	print_message(s->arguments->json ? text : m[DATA].value);
 	s->received++;
 	if (s->arguments->timeout_ms > 0)
 		uv_timer_again(&s->patience);
 	if (s->arguments->count > 0 && s->received == s->arguments->count)
-		finish(s, EXIT_SUCCESS);
+		sub_finish(s, EXIT_SUCCESS);
 }
 
-static void on_timeout(uv_timer_t *timer)
+static void on_sub_timeout(uv_timer_t *timer)
 {
-	finish(timer->data, EXIT_TIMEOUT);
+	sub_finish(timer->data, EXIT_TIMEOUT);
 }
 
 static void take_subscribed(struct sub *s, struct topic *t,
@@ -142,7 +142,7 @@ static void take_subscribed(struct sub *s, struct topic *t,
 
 	s->pause_ms = PAUSE_MIN_MS;
 	if (span_equal(m[RESUMED].value, SPAN("false")))
-		tell_loss(s, t, text);
+		print_loss(s, t, text);
 	if (is_first || span_equal(m[RESUMED].value, SPAN("false")))
 		set_place(s, t, m[ID].value);
 }
@@ -158,10 +158,11 @@ static void take_error(struct sub *s, const struct json_member *m)
 	    span_equal(code, SPAN("auth_failed")))
 		client_close(s->client); /* it comes back */
 	else
-		finish(s, EXIT_REFUSED);
+		sub_finish(s, EXIT_REFUSED);
 }
 
-static void take(struct sub *s, const struct json_member *m, struct span text)
+static void sub_take(struct sub *s, const struct json_member *m,
+		     struct span text)
 {
 	struct span type = m[TYPE].value;
 	struct topic *t = topic_named(s, m[TOPIC].value);
@@ -176,14 +177,14 @@ static void take(struct sub *s, const struct json_member *m, struct span text)
 		take_subscribed(s, t, m, text);
 	} else if (span_equal(type, SPAN("gap"))) {
 		set_place(s, t, m[TO].value);
-		tell_loss(s, t, text);
+		print_loss(s, t, text);
 	} else if (span_equal(type, SPAN("reset"))) {
 		set_place(s, t, m[ID].value);
-		tell_loss(s, t, text);
+		print_loss(s, t, text);
 	}
 }
 
-static void on_message(void *user, struct span text)
+static void on_sub_message(void *user, struct span text)
 {
 	struct sub *s = user;
 	struct json_error error;
@@ -207,10 +208,10 @@ static void on_message(void *user, struct span text)
 	if (json_read_members(text, m, MEMBERS, &s->command, &error) != 0) {
 		cli_say(NAME, "the server sent what is not isimud.v1: %s",
 			error.text);
-		finish(s, EXIT_FAILURE);
+		sub_finish(s, EXIT_FAILURE);
 		return;
 	}
-	take(s, m, text);
+	sub_take(s, m, text);
 }
 
 /* --- connections ----------------------------------------------------------
@@ -225,19 +226,19 @@ static int write_command(struct sub *s, const struct topic *t)
 	if (s->arguments->last > 0 && t->place.len == 0)
 		snprintf(last, sizeof last, ",\"last\":%" PRIu64,
 			 s->arguments->last);
-	int rv = add(out, "{\"type\":\"subscribe\",\"publisher\":");
+	int rv = sub_add(out, "{\"type\":\"subscribe\",\"publisher\":");
 	rv = rv != 0 ? rv : json_write_string(out, s->place.publisher);
-	rv = rv != 0 ? rv : add(out, ",\"topic\":");
+	rv = rv != 0 ? rv : sub_add(out, ",\"topic\":");
 	rv = rv != 0 ? rv : json_write_string(out, t->name);
-	rv = rv != 0 ? rv : add(out, last);
+	rv = rv != 0 ? rv : sub_add(out, last);
 	if (t->place.len > 0) {
-		rv = rv != 0 ? rv : add(out, ",\"since\":");
+		rv = rv != 0 ? rv : sub_add(out, ",\"since\":");
 		rv = rv != 0 ? rv
 			     : json_write_string(out,
 						 (struct span){t->place.bytes,
 							       t->place.len});
 	}
-	return rv != 0 ? rv : add(out, "}");
+	return rv != 0 ? rv : sub_add(out, "}");
 }
 
 static void on_open(void *user)
@@ -256,11 +257,11 @@ static void on_open(void *user)
 						       s->command.len});
 	}
 	if (rv != 0)
-		fail_memory(s);
+		sub_fail_memory(s);
 }
 
 /* The handshake was refused. */
-static void on_answer(void *user, const struct http_answer *answer)
+static void on_sub_answer(void *user, const struct http_answer *answer)
 {
 	struct sub *s = user;
 	struct buf memory = {0};
@@ -273,7 +274,7 @@ static void on_answer(void *user, const struct http_answer *answer)
 		text.len > 0 ? ": " : "", (int)text.len, text.bytes);
 	buf_fini(&memory);
 	if (is_final)
-		finish(s, EXIT_REFUSED);
+		sub_finish(s, EXIT_REFUSED);
 }
 
 static void connect_again(struct sub *s);
@@ -283,7 +284,7 @@ static void on_retry(uv_timer_t *timer)
 	connect_again(timer->data);
 }
 
-static void on_end(void *user, const struct client_end *end)
+static void on_sub_end(void *user, const struct client_end *end)
 {
 	struct sub *s = user;
 	bool is_refused =
@@ -304,9 +305,9 @@ static void on_end(void *user, const struct client_end *end)
 		cli_say(NAME, "the connection ended: %s",
 			uv_strerror(end->error));
 	if (is_refused)
-		finish(s, EXIT_REFUSED);
+		sub_finish(s, EXIT_REFUSED);
 	else if (s->arguments->no_retry || end->error == UV_EAI_NONAME)
-		finish(s, EXIT_FAILURE);
+		sub_finish(s, EXIT_FAILURE);
 	if (s->is_over)
 		return;
 	/* Not all clients at once. */
@@ -317,10 +318,10 @@ static void on_end(void *user, const struct client_end *end)
 }
 
 static const struct client_handler handler = {
-	.on_answer = on_answer,
+	.on_answer = on_sub_answer,
 	.on_open = on_open,
-	.on_message = on_message,
-	.on_end = on_end,
+	.on_message = on_sub_message,
+	.on_end = on_sub_end,
 };
 
 static void on_patience(uv_timer_t *timer)
@@ -337,7 +338,7 @@ static void connect_again(struct sub *s)
 
 	if (rv != 0) {
 		s->client = NULL;
-		on_end(s, &(struct client_end){.error = rv});
+		on_sub_end(s, &(struct client_end){.error = rv});
 		return;
 	}
 	/* --timeout runs on while the server is away. */
@@ -346,7 +347,7 @@ static void connect_again(struct sub *s)
 	rv = client_upgrade(s->client, s->path.bytes, "isimud.v1",
 			    (struct span){s->fields.bytes, s->fields.len});
 	if (rv != 0)
-		fail_memory(s);
+		sub_fail_memory(s);
 }
 
 /* --- all of it ------------------------------------------------------------
@@ -360,7 +361,7 @@ static void on_flush(uv_check_t *check)
 	/* Who read it has gone: as if SIGPIPE were not ignored. */
 	signal(SIGPIPE, SIG_DFL);
 	raise(SIGPIPE);
-	finish(check->data, EXIT_FAILURE);
+	sub_finish(check->data, EXIT_FAILURE);
 }
 
 /* A field line that a token may stand in. */
@@ -375,9 +376,9 @@ static int add_token(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
 			 "the token has characters that none may have");
 		return UV_EINVAL;
 	}
-	int rv = add(&s->fields, "Authorization: Bearer ");
+	int rv = sub_add(&s->fields, "Authorization: Bearer ");
 	rv = rv != 0 ? rv : buf_append(&s->fields, token.bytes, token.len);
-	return rv != 0 ? rv : add(&s->fields, "\r\n");
+	return rv != 0 ? rv : sub_add(&s->fields, "\r\n");
 }
 
 static int read_topics(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
@@ -409,7 +410,7 @@ static int read_topics(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
 	return rv;
 }
 
-static int prepare(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
+static int sub_prepare(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
 {
 	int rv = place_find(&s->place, s->arguments, error);
 
@@ -425,7 +426,7 @@ static int prepare(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
 	return rv != 0 ? rv : buf_append(&s->path, "/sub", sizeof "/sub");
 }
 
-static void run(struct sub *s)
+static void run_subscription(struct sub *s)
 {
 	CHECK(uv_loop_init(&s->loop) == 0);
 	uv_timer_init(&s->loop, &s->retry);
@@ -435,7 +436,7 @@ static void run(struct sub *s)
 	uv_check_start(&s->flush, on_flush);
 	s->pause_ms = PAUSE_MIN_MS;
 	if (s->arguments->timeout_ms > 0)
-		uv_timer_start(&s->patience, on_timeout,
+		uv_timer_start(&s->patience, on_sub_timeout,
 			       s->arguments->timeout_ms,
 			       s->arguments->timeout_ms);
 	connect_again(s);
@@ -450,7 +451,7 @@ static void run(struct sub *s)
 		s->status = EXIT_FAILURE;
 }
 
-static void fini(struct sub *s)
+static void sub_fini(struct sub *s)
 {
 	for (size_t i = 0; i < s->topics_count; i++)
 		buf_fini(&s->topics[i].place);
@@ -466,11 +467,11 @@ int sub_run(const struct arguments *a)
 	struct sub s = {.arguments = a, .status = EXIT_USAGE};
 	char error[ARGUMENTS_ERROR_MAX] = "";
 
-	int rv = prepare(&s, error);
+	int rv = sub_prepare(&s, error);
 	if (rv == 0)
-		run(&s);
+		run_subscription(&s);
 	else
 		cli_say(NAME, "%s", error[0] != '\0' ? error : uv_strerror(rv));
-	fini(&s);
+	sub_fini(&s);
 	return s.status;
 }

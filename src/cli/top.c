@@ -373,7 +373,7 @@ static void print_reasons(const struct top *t, const char *name,
 	}
 }
 
-static void print(const struct top *t)
+static void print_figures(const struct top *t)
 {
 	print_head(t);
 	print_traffic(t);
@@ -387,14 +387,14 @@ static void print(const struct top *t)
 /* --- all of it ------------------------------------------------------------
  */
 
-static void pause_for(const struct arguments *a)
+static void top_pause(const struct arguments *a)
 {
 	uint64_t ms = a->interval_ms > 0 ? a->interval_ms : INTERVAL_MS;
 
 	uv_sleep((unsigned)ms);
 }
 
-static int run(struct top *t)
+static int run_figures(struct top *t)
 {
 	bool is_terminal = isatty(STDOUT_FILENO) && !t->arguments->once;
 	int status = look(t, &t->before);
@@ -403,13 +403,13 @@ static int run(struct top *t)
 	if (is_terminal && status == 0)
 		fputs("\033[2J", stdout); /* ED: all */
 	while (status == 0) {
-		pause_for(t->arguments);
+		top_pause(t->arguments);
 		status = look(t, &t->now);
 		if (status != 0)
 			break;
 		if (is_terminal)
 			fputs("\033[H", stdout); /* CUP: the top left */
-		print(t);
+		print_figures(t);
 		fputs(is_terminal ? "\033[J" : "", stdout); /* ED: below */
 		if (fflush(stdout) != 0)
 			return EXIT_FAILURE;
@@ -441,7 +441,7 @@ int top_run(const struct arguments *a)
 		cli_say(NAME, "%s",
 			error[0] != '\0' ? error : uv_strerror(UV_ENOMEM));
 	else
-		status = run(&t);
+		status = run_figures(&t);
 	ask_free(t.ask);
 	look_fini(&t.before);
 	look_fini(&t.now);

@@ -30,7 +30,7 @@ enum member {
 	MEMBERS,
 };
 
-static int add(struct buf *out, const char *text)
+static int topics_add(struct buf *out, const char *text)
 {
 	return buf_append(out, text, strlen(text));
 }
@@ -80,7 +80,7 @@ static void on_topic(void *user, struct span text)
 }
 
 /* Asks for `path`. Returns the exit status. */
-static int get(struct topics *t)
+static int get_topics(struct topics *t)
 {
 	struct client_request request = {
 		.method = "GET",
@@ -113,7 +113,7 @@ static struct span content_of(const struct topics *t)
 
 static int show_one(struct topics *t, const char *name)
 {
-	int rv = add(&t->path, "/topics/");
+	int rv = topics_add(&t->path, "/topics/");
 
 	rv = rv != 0 ? rv : http_encode(span_of(name), &t->path);
 	rv = rv != 0 ? rv : buf_append(&t->path, "", 1);
@@ -121,7 +121,7 @@ static int show_one(struct topics *t, const char *name)
 		cli_say(NAME, "out of memory");
 		return EXIT_FAILURE;
 	}
-	int status = get(t);
+	int status = get_topics(t);
 	if (status == 0)
 		on_topic(t, content_of(t));
 	return status;
@@ -139,17 +139,19 @@ static int show_page(struct topics *t, struct buf *after)
 	struct buf memory = {0};
 
 	t->path.len = 0;
-	int rv = add(&t->path, "/topics?limit=1000");
-	rv = rv != 0 ? rv : add(&t->path, t->arguments->all ? "&all=true" : "");
+	int rv = topics_add(&t->path, "/topics?limit=1000");
+	rv = rv != 0 ? rv
+		     : topics_add(&t->path,
+				  t->arguments->all ? "&all=true" : "");
 	if (after->len > 0) {
-		rv = rv != 0 ? rv : add(&t->path, "&after=");
+		rv = rv != 0 ? rv : topics_add(&t->path, "&after=");
 		rv = rv != 0 ? rv
 			     : http_encode(
 				       (struct span){after->bytes, after->len},
 				       &t->path);
 	}
 	rv = rv != 0 ? rv : buf_append(&t->path, "", 1);
-	int status = rv == 0 ? get(t) : EXIT_FAILURE;
+	int status = rv == 0 ? get_topics(t) : EXIT_FAILURE;
 	if (status != 0)
 		return status;
 	after->len = 0;

@@ -10,7 +10,7 @@
 #include <uv.h>
 
 /* Takes `prefix` off the front of `*text`, without regard to case. */
-static bool take(struct span *text, const char *prefix)
+static bool url_take(struct span *text, const char *prefix)
 {
 	size_t len = strlen(prefix);
 
@@ -23,7 +23,7 @@ static bool take(struct span *text, const char *prefix)
 
 /* The part of `*text` before the last or first `c`, which is taken off with
  * it; absent if there is no `c`. */
-static struct span take_until(struct span *text, char c, bool is_last)
+static struct span url_take_until(struct span *text, char c, bool is_last)
 {
 	const char *at = NULL;
 	struct span part = {0};
@@ -75,18 +75,18 @@ static const char *set_authority(struct url *out, struct span text)
 	if (text.len > 0 && text.bytes[0] == '[') {
 		text.bytes++;
 		text.len--;
-		struct span host = take_until(&text, ']', false);
+		struct span host = url_take_until(&text, ']', false);
 		struct in6_addr address;
 		const char *why = set_host(out, host);
 		if (why != NULL)
 			return why;
 		if (inet_pton(AF_INET6, out->host, &address) != 1)
 			return "has no IPv6 address between its brackets";
-		if (text.len > 0 && !take(&text, ":"))
+		if (text.len > 0 && !url_take(&text, ":"))
 			return "has something behind its host";
 		return set_port(out, text);
 	}
-	struct span host = take_until(&text, ':', false);
+	struct span host = url_take_until(&text, ':', false);
 	if (host.bytes == NULL) {
 		host = text;
 		text = (struct span){0};
@@ -98,7 +98,7 @@ static const char *set_authority(struct url *out, struct span text)
 /* The user and the password of `text`. */
 static int set_credentials(struct url *out, struct span text)
 {
-	struct span user = take_until(&text, ':', false);
+	struct span user = url_take_until(&text, ':', false);
 	int rv = 0;
 
 	out->has_password = user.bytes != NULL;
@@ -131,14 +131,14 @@ int url_parse(struct url *out, const char *text, const char **why)
 	int rv = 0;
 
 	*why = NULL;
-	if (take(&rest, "unix:"))
+	if (url_take(&rest, "unix:"))
 		return set_unix(out, rest, why);
-	if (take(&rest, "https://") || take(&rest, "wss://")) {
+	if (url_take(&rest, "https://") || url_take(&rest, "wss://")) {
 		*why = "wants TLS, which is not spoken here: name the server "
 		       "itself, by http://";
 		return UV_EINVAL;
 	}
-	if (!take(&rest, "http://") && !take(&rest, "ws://") &&
+	if (!url_take(&rest, "http://") && !url_take(&rest, "ws://") &&
 	    memmem(rest.bytes, rest.len, "://", 3) != NULL) {
 		*why = "begins with neither http://, ws:// nor unix:";
 		return UV_EINVAL;
@@ -153,7 +153,7 @@ int url_parse(struct url *out, const char *text, const char **why)
 	}
 	while (prefix.len > 0 && prefix.bytes[prefix.len - 1] == '/')
 		prefix.len--;
-	struct span credentials = take_until(&authority, '@', true);
+	struct span credentials = url_take_until(&authority, '@', true);
 	if (credentials.bytes != NULL)
 		rv = set_credentials(out, credentials);
 	*why = rv == UV_EINVAL ? "has a malformed % in its user or password"

@@ -77,7 +77,7 @@ static void try_connect(struct bus *b)
 
 /* --- the loop ------------------------------------------------------------- */
 
-static void handle(struct bus *b, struct nats_mail *m)
+static void handle_mail(struct bus *b, struct nats_mail *m)
 {
 	enum bus_join doubt;
 
@@ -114,7 +114,7 @@ static void take_mail(struct bus *b)
 				backlog_add(b, m, consumer);
 			} else {
 				if (b->nats == from)
-					handle(b, m);
+					handle_mail(b, m);
 				nats_mail_free(m);
 			}
 			m = next;
@@ -122,7 +122,7 @@ static void take_mail(struct bus *b)
 	}
 }
 
-static void on_room(uv_timer_t *timer);
+static void on_window_room(uv_timer_t *timer);
 
 /* What has come, what is to be sent, and what follows from it. */
 static void work(struct bus *b)
@@ -135,7 +135,7 @@ static void work(struct bus *b)
 		uv_async_send(&b->wake);
 		break;
 	case BACKLOG_STALLED:
-		uv_timer_start(&b->room, on_room, BUS_ROOM_MS, 0);
+		uv_timer_start(&b->room, on_window_room, BUS_ROOM_MS, 0);
 		break;
 	}
 	if (b->nats != NULL)
@@ -143,7 +143,7 @@ static void work(struct bus *b)
 	window_fill(b);
 }
 
-static void on_room(uv_timer_t *timer)
+static void on_window_room(uv_timer_t *timer)
 {
 	work(timer->data);
 }
@@ -406,7 +406,7 @@ int bus_publish(struct bus *b, struct bus_request *r)
 	return 0;
 }
 
-static uint64_t get(const _Atomic uint64_t *counter)
+static uint64_t get_counter(const _Atomic uint64_t *counter)
 {
 	return atomic_load_explicit(counter, memory_order_relaxed);
 }
@@ -434,7 +434,7 @@ bool bus_knows_epoch(const struct bus *b, uint64_t ticket)
 
 uint64_t bus_lag_ms(const struct bus *b)
 {
-	uint64_t behind_ms = get(&b->behind_ms);
+	uint64_t behind_ms = get_counter(&b->behind_ms);
 	uint64_t now = uv_hrtime() / NS_A_MS;
 
 	return behind_ms == 0 || now < behind_ms ? 0 : now - behind_ms;
@@ -456,19 +456,19 @@ void bus_status(const struct bus *b, struct metrics_bus *out)
 	*out = (struct metrics_bus){
 		.is_up = atomic_load(&b->is_up),
 		.lag_ms = bus_lag_ms(b),
-		.sequence = get(&b->sequence),
+		.sequence = get_counter(&b->sequence),
 		.pending_bytes = atomic_load_explicit(&b->pending_bytes,
 						      memory_order_relaxed),
-		.records_in = get(&b->records_in),
-		.publications_in = get(&b->publications_in),
-		.records_out = get(&b->records_out),
-		.publications_out = get(&b->publications_out),
-		.epochs = get(&b->epochs),
-		.lost_records = get(&b->lost_records),
-		.divergences = get(&b->divergences),
-		.unknown = get(&b->unknown),
-		.resends = get(&b->resends),
-		.warm_up_ms = get(&b->warm_up_ms),
+		.records_in = get_counter(&b->records_in),
+		.publications_in = get_counter(&b->publications_in),
+		.records_out = get_counter(&b->records_out),
+		.publications_out = get_counter(&b->publications_out),
+		.epochs = get_counter(&b->epochs),
+		.lost_records = get_counter(&b->lost_records),
+		.divergences = get_counter(&b->divergences),
+		.unknown = get_counter(&b->unknown),
+		.resends = get_counter(&b->resends),
+		.warm_up_ms = get_counter(&b->warm_up_ms),
 		.nodes = bus_nodes(b),
 		.acks = &b->acks,
 		.joins = b->joins,

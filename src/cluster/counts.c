@@ -279,7 +279,7 @@ static size_t entries_in(const struct counts *c)
 	return (c->out.len - HEAD) / ENTRY;
 }
 
-static void send_message(struct counts *c, counts_send_cb send, void *user)
+static void send_changes(struct counts *c, counts_send_cb send, void *user)
 {
 	little_endian_write(c->out.bytes + 2, entries_in(c), 2);
 	send(user, (struct span){c->out.bytes, c->out.len});
@@ -289,7 +289,7 @@ static int add_entry(struct counts *c, const struct entry *e,
 		     counts_send_cb send, void *user)
 {
 	if (entries_in(c) == COUNTS_TOPICS_MAX) {
-		send_message(c, send, user);
+		send_changes(c, send, user);
 		if (begin_message(c, KIND_CHANGES) != 0)
 			return UV_ENOMEM;
 	}
@@ -348,7 +348,7 @@ void counts_end(struct counts *c, counts_send_cb send, void *user)
 		e->count = told.count;
 	}
 	c->is_asked = false;
-	send_message(c, send, user);
+	send_changes(c, send, user);
 }
 
 /* --- hearing -------------------------------------------------------------- */
@@ -453,5 +453,5 @@ void counts_hear(struct counts *c, struct span m, uint64_t now_ms,
 	bool must_ask = hear_locked(c, m, kind, now_ms);
 	rwlock_write_release(&c->lock);
 	if (must_ask && begin_message(c, KIND_ASK) == 0)
-		send_message(c, send, user);
+		send_changes(c, send, user);
 }

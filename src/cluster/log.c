@@ -15,7 +15,7 @@
 #define NS_A_MS   1000000ULL
 #define NAME_MAX_ 64
 
-static uint64_t now_ms(const struct bus *b)
+static uint64_t log_now_ms(const struct bus *b)
 {
 	return uv_now(&b->loop);
 }
@@ -188,7 +188,7 @@ static void try_later(struct bus *b, int rv, const char *error)
 		log_event(LOG_WARN, "bus_down", LOG_NO_FIELDS, "bus: %s",
 			  error);
 	b->has_complained = true;
-	b->join_ms = now_ms(b) + BUS_AGAIN_MS - BUS_JOIN_MS;
+	b->join_ms = log_now_ms(b) + BUS_AGAIN_MS - BUS_JOIN_MS;
 }
 
 /* --- reading -------------------------------------------------------------- */
@@ -213,8 +213,8 @@ static int consume(struct bus *b, struct nats_from from, uint64_t *server_ns)
 	b->proof.ticket = 0;
 	b->log.consumer_sequence = 0;
 	b->log.clock_ns = (int64_t)(uv_hrtime() - *server_ns);
-	b->heard_ms = now_ms(b);
-	b->log.marker_ms = now_ms(b);
+	b->heard_ms = log_now_ms(b);
+	b->log.marker_ms = log_now_ms(b);
 	return 0;
 }
 
@@ -341,7 +341,7 @@ static void watch(struct bus *b, const struct nats_stream *s,
 			return;
 		}
 		b->wait_marker = m->sequence;
-		b->wait_until_ms = now_ms(b) + BUS_WAIT_MS;
+		b->wait_until_ms = log_now_ms(b) + BUS_WAIT_MS;
 		log_event(LOG_INFO, "bus_waits", LOG_NO_FIELDS,
 			  "bus: the log was not renewed for %llu s: waiting "
 			  "for who can vouch for it",
@@ -354,7 +354,7 @@ static void watch(struct bus *b, const struct nats_stream *s,
 	if (m->sequence != b->wait_marker && !m->is_none) {
 		b->wait_until_ms = 0;
 		begin(b, s, m, "joined");
-	} else if (now_ms(b) >= b->wait_until_ms) {
+	} else if (log_now_ms(b) >= b->wait_until_ms) {
 		b->wait_until_ms = 0;
 		make_epoch(b, m->sequence);
 	}
@@ -399,7 +399,7 @@ void log_join(struct bus *b, enum bus_join why)
 		  join_texts[why]);
 	if (b->wait_until_ms == 0)
 		bus_count(&b->joins[why], 1);
-	b->join_ms = now_ms(b);
+	b->join_ms = log_now_ms(b);
 	bus_set_state(b, BUS_STATE_JOIN);
 	int rv = find_stream(b, &stream, error);
 	if (rv == 0) {
@@ -483,7 +483,7 @@ static bool on_marker(struct bus *b, const struct nats_mail *m,
 	log->sum_behind = 0;
 	log->marker = sequence;
 	log->marker_last = sequence;
-	log->marker_ms = now_ms(b);
+	log->marker_ms = log_now_ms(b);
 	/* It has just come, so the clock of the server that wrote it says now:
 	 * another one than told the birth of the consumer, maybe. */
 	if (b->state == BUS_STATE_LIVE && b->backlog.first == NULL)
@@ -531,7 +531,7 @@ static void on_hole(struct bus *b, uint64_t sequence)
 /* The heartbeats of a server that is cut off prove nothing: markers do. */
 static bool is_fresh(const struct bus *b)
 {
-	return now_ms(b) - b->log.marker_ms < BUS_DOWN_MS;
+	return log_now_ms(b) - b->log.marker_ms < BUS_DOWN_MS;
 }
 
 static void fall_behind(struct bus *b)
@@ -548,7 +548,7 @@ static void caught_up(struct bus *b)
 		atomic_store(&b->behind_ms, 0);
 	if (b->state != BUS_STATE_WARMING)
 		return;
-	took = now_ms(b) - b->warm_from_ms;
+	took = log_now_ms(b) - b->warm_from_ms;
 	atomic_store(&b->warm_up_ms, took);
 	log_event(LOG_INFO, "bus_live", LOG_NO_FIELDS,
 		  "bus: live, at record %llu, after %llu ms",
@@ -608,7 +608,7 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 		/* What was acknowledged may be gone from the log: servers that
 		 * were cut off did that. All subscribers are to be told. */
 		bus_set_state(b, BUS_STATE_JOIN);
-		b->join_ms = now_ms(b);
+		b->join_ms = log_now_ms(b);
 		make_epoch(b, log->marker);
 		return;
 	}
@@ -644,7 +644,7 @@ static void renew_marker(struct bus *b, uint64_t age_ms)
 
 void log_tick(struct bus *b)
 {
-	uint64_t now = now_ms(b);
+	uint64_t now = log_now_ms(b);
 	struct bus_log *log = &b->log;
 
 	if (b->state == BUS_STATE_JOIN &&
@@ -685,11 +685,11 @@ void log_prove(struct bus *b)
 	struct last_marker m;
 
 	if (b->state != BUS_STATE_LIVE || b->proof.ticket != 0 ||
-	    asked == atomic_load(&b->proved) || now_ms(b) < b->proof.due_ms)
+	    asked == atomic_load(&b->proved) || log_now_ms(b) < b->proof.due_ms)
 		return;
 	int rv = read_last_marker(b, &m);
 	uv_update_time(&b->loop); /* that may have taken seconds */
-	b->proof.due_ms = now_ms(b) + BUS_PROOF_MS;
+	b->proof.due_ms = log_now_ms(b) + BUS_PROOF_MS;
 	if (rv != 0)
 		return;
 	if (m.is_none)

@@ -81,8 +81,8 @@ static void free_all(struct nats_mail *m)
 }
 
 /* Takes `m`. `from`: the subscription that it came by, or NULL. */
-static void append(struct nats *n, struct nats_mail *m,
-		   const natsSubscription *from)
+static void append_json(struct nats *n, struct nats_mail *m,
+			const natsSubscription *from)
 {
 	bool was_empty;
 	bool is_stale;
@@ -141,18 +141,18 @@ static struct nats_mail *mail_of(natsMsg *message, enum nats_event event)
 	return m;
 }
 
-static void on_closed(natsConnection *connection, void *user)
+static void on_nats_closed(natsConnection *connection, void *user)
 {
 	struct nats *n = user;
 	struct nats_mail *m = mail_of(NULL, NATS_LOST);
 	(void)connection;
 
 	if (m != NULL)
-		append(n, m, NULL);
+		append_json(n, m, NULL);
 	nats_unref(n);
 }
 
-static void on_complete(void *user)
+static void on_nats_complete(void *user)
 {
 	nats_unref(user);
 }
@@ -216,14 +216,14 @@ static void on_record(natsConnection *connection, natsSubscription *from,
 	if (m == NULL)
 		return;
 	if (read_place(m, natsMsg_GetReply(message))) {
-		append(n, m, from);
+		append_json(n, m, from);
 	} else if (natsMsgHeader_Get(message, "Status", &status) == NATS_OK) {
 		m->event = natsMsg_GetReply(message) != NULL ? NATS_FLOW
 							     : NATS_HEARTBEAT;
 		m->consumer_sequence =
 			header_number(message, "Nats-Last-Consumer");
 		m->sequence = header_number(message, "Nats-Last-Stream");
-		append(n, m, from);
+		append_json(n, m, from);
 	} else {
 		nats_mail_free(m);
 	}
@@ -236,7 +236,7 @@ static void on_node(natsConnection *connection, natsSubscription *from,
 	(void)connection;
 
 	if (m != NULL)
-		append(user, m, from);
+		append_json(user, m, from);
 }
 
 /* The number behind `name` in an ack: {"stream":"S","seq":5,"duplicate":true},
@@ -310,7 +310,7 @@ static void on_ack(natsConnection *connection, natsSubscription *from,
 	/* NOLINTNEXTLINE(clang-analyzer-core.*) */
 	m->token = strtoull(m->subject.bytes + strlen(n->inbox) + 1, NULL, 16);
 	read_ack(m, message);
-	append(n, m, from);
+	append_json(n, m, from);
 }
 
 /* --- connecting ----------------------------------------------------------- */
@@ -334,7 +334,7 @@ static int to_uv(natsStatus s)
 }
 
 /* nats.c keeps more of the thread's last error than its status. */
-static int fail(natsStatus s, char *error)
+static int fail_nats(natsStatus s, char *error)
 {
 	const char *more = nats_GetLastError(NULL);
 
@@ -371,7 +371,7 @@ static natsStatus fill_options(natsOptions *to, struct nats *n,
 	if (s == NATS_OK)
 		s = natsOptions_SetWriteDeadline(to, WRITE_DEADLINE_MS);
 	if (s == NATS_OK)
-		s = natsOptions_SetClosedCB(to, on_closed, n);
+		s = natsOptions_SetClosedCB(to, on_nats_closed, n);
 	if (s == NATS_OK && from->creds != NULL)
 		s = natsOptions_SetUserCredentialsFromFiles(to, from->creds,
 							    NULL);
@@ -391,7 +391,7 @@ static natsStatus subscribe(struct nats *n, natsSubscription **sub,
 	if (s != NATS_OK)
 		return s;
 	atomic_fetch_add(&n->refs, 1);
-	s = natsSubscription_SetOnCompleteCB(*sub, on_complete, n);
+	s = natsSubscription_SetOnCompleteCB(*sub, on_nats_complete, n);
 	if (s != NATS_OK)
 		nats_unref(n);
 	if (s == NATS_OK)
@@ -407,7 +407,7 @@ static natsStatus open_connection(struct nats *n, natsOptions *options)
 	natsStatus s = natsConnection_Connect(&n->connection, options);
 	if (s != NATS_OK)
 		return s;
-	atomic_fetch_add(&n->refs, 1); /* on_closed() */
+	atomic_fetch_add(&n->refs, 1); /* on_nats_closed() */
 	s = jsOptions_Init(&js);
 	js.Wait = (int64_t)n->timeout_ms;
 	if (s == NATS_OK)
@@ -427,7 +427,7 @@ int nats_connect(struct nats **out, const struct nats_options *options,
 	struct nats *n = calloc(1, sizeof *n);
 
 	if (n == NULL)
-		return fail(NATS_NO_MEMORY, error);
+		return fail_nats(NATS_NO_MEMORY, error);
 	atomic_init(&n->refs, 1);
 	n->end = &n->first;
 	n->timeout_ms = options->timeout_ms;
@@ -435,7 +435,7 @@ int nats_connect(struct nats **out, const struct nats_options *options,
 	n->user = options->user;
 	if (lock_init(&n->lock, LOCK_LEAF) != 0) {
 		free(n);
-		return fail(NATS_NO_MEMORY, error);
+		return fail_nats(NATS_NO_MEMORY, error);
 	}
 	natsStatus s = natsOptions_Create(&native);
 	if (s == NATS_OK)
@@ -444,7 +444,7 @@ int nats_connect(struct nats **out, const struct nats_options *options,
 		s = open_connection(n, native);
 	natsOptions_Destroy(native);
 	if (s != NATS_OK) {
-		int rv = fail(s, error);
+		int rv = fail_nats(s, error);
 		/* The caller has a reference of its own. */
 		/* NOLINTNEXTLINE(clang-analyzer-unix.*) */
 		nats_close(n);
@@ -579,7 +579,7 @@ int nats_find_stream(struct nats *n, const char *stream,
 		js_GetStreamInfo(&info, n->jetstream, stream, NULL, NULL);
 
 	if (s != NATS_OK)
-		return fail(s, error);
+		return fail_nats(s, error);
 	read_stream(out, info);
 	jsStreamInfo_Destroy(info);
 	return 0;
@@ -610,7 +610,7 @@ int nats_make_stream(struct nats *n, const char *stream,
 	config.MaxMsgSize = (int32_t)want->message_max_bytes;
 	config.Replicas = want->replicas;
 	natsStatus s = js_AddStream(NULL, n->jetstream, &config, NULL, &code);
-	return s == NATS_OK ? 0 : fail(s, error);
+	return s == NATS_OK ? 0 : fail_nats(s, error);
 }
 
 static int read_message(natsStatus s, natsMsg *message, uint64_t *sequence,
@@ -686,7 +686,7 @@ int nats_consume(struct nats *n, const char *stream, const char *name,
 		 ++n->consumers);
 	natsStatus s = subscribe(n, &n->records, subject, on_record);
 	if (s != NATS_OK)
-		return fail(s, error);
+		return fail_nats(s, error);
 	lock_acquire(&n->lock);
 	n->current = n->records;
 	lock_release(&n->lock);
@@ -708,7 +708,7 @@ int nats_consume(struct nats *n, const char *stream, const char *name,
 	}
 	s = js_AddConsumer(&info, n->jetstream, stream, &config, NULL, &code);
 	if (s != NATS_OK)
-		return fail(s, error);
+		return fail_nats(s, error);
 	*now_ns = (uint64_t)info->Created;
 	jsConsumerInfo_Destroy(info);
 	return 0;

@@ -9,12 +9,12 @@
 #define TELL_MS       1000
 #define TELL_SLICE_NS 10000000ULL /* of each tick, for looking at topics */
 
-static uint64_t now_ms(const struct bus *b)
+static uint64_t tell_now_ms(const struct bus *b)
 {
 	return uv_now(&b->loop);
 }
 
-static void subject_of(const struct bus *b, char out[static BUS_SUBJECT_MAX])
+static void node_subject(const struct bus *b, char out[static BUS_SUBJECT_MAX])
 {
 	snprintf(out, BUS_SUBJECT_MAX, "isimud.counts.%s", b->options.stream);
 }
@@ -23,19 +23,19 @@ int tell_listen(struct bus *b)
 {
 	char subject[BUS_SUBJECT_MAX];
 
-	subject_of(b, subject);
+	node_subject(b, subject);
 	return nats_listen(b->nats, subject);
 }
 
 /* counts_send_cb. What is lost is told once it is asked for. */
-static void send_message(void *user, struct span message)
+static void send_counts(void *user, struct span message)
 {
 	struct bus *b = user;
 	char subject[BUS_SUBJECT_MAX];
 
 	if (b->nats == NULL)
 		return;
-	subject_of(b, subject);
+	node_subject(b, subject);
 	nats_send(b->nats, subject, message);
 }
 
@@ -52,7 +52,7 @@ void tell_on_node(struct bus *b, const struct nats_mail *m)
 {
 	static struct log_limit limit = LOG_LIMIT("bus_counts_full");
 
-	counts_hear(b->counts, m->data, now_ms(b), send_message, b);
+	counts_hear(b->counts, m->data, tell_now_ms(b), send_counts, b);
 	if (counts_take_full(b->counts) && log_limit_allows(&limit))
 		log_event(LOG_WARN, "bus_counts_full", LOG_NO_FIELDS,
 			  "bus: the other nodes tell of more topics than are "
@@ -65,13 +65,13 @@ void tell_tick(struct bus *b)
 	const struct bus_sink *sink = &b->options.sink;
 	uint64_t until_ns = uv_hrtime() + TELL_SLICE_NS;
 
-	counts_age(b->counts, now_ms(b));
+	counts_age(b->counts, tell_now_ms(b));
 	if (b->nats == NULL || b->log.epoch == 0)
 		return;
 	if (!b->is_telling) {
-		if (now_ms(b) < b->tell_ms)
+		if (tell_now_ms(b) < b->tell_ms)
 			return;
-		b->tell_ms = now_ms(b) + TELL_MS;
+		b->tell_ms = tell_now_ms(b) + TELL_MS;
 		b->tell_at = 0;
 		b->is_telling = true;
 		counts_begin(b->counts);
@@ -82,5 +82,5 @@ void tell_tick(struct bus *b)
 	if (b->tell_at != 0)
 		return;
 	b->is_telling = false;
-	counts_end(b->counts, send_message, b);
+	counts_end(b->counts, send_counts, b);
 }

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static uint64_t now_ms(const struct bus *b)
+static uint64_t window_now_ms(const struct bus *b)
 {
 	return uv_now(&b->loop);
 }
@@ -60,7 +60,8 @@ static void succeed(struct bus *b, struct window_slot *s, uint64_t sequence,
 	release(b, s);
 }
 
-static void fail(struct bus *b, struct window_slot *s, enum bus_outcome outcome)
+static void fail_record(struct bus *b, struct window_slot *s,
+			enum bus_outcome outcome)
 {
 	while (s->first != NULL) {
 		struct bus_request *r = s->first;
@@ -83,7 +84,7 @@ static void send_slot(struct bus *b, struct window_slot *s)
 		s->applied = b->log.applied;
 		s->first_ns = uv_hrtime();
 	}
-	s->sent_ms = now_ms(b);
+	s->sent_ms = window_now_ms(b);
 	struct span bytes = {s->bytes.bytes, s->bytes.len};
 	int rv = nats_publish(b->nats, s->is_marker ? BUS_MARKERS : BUS_RECORDS,
 			      bytes, s->token,
@@ -133,7 +134,7 @@ void window_mark(struct bus *b, uint64_t epoch, uint32_t flags,
 			   .begins = flags & RECORD_IS_NEW ? 0 : b->log.begins};
 	s->is_marker = true;
 	s->expected = expected;
-	s->due_ms = now_ms(b) + BUS_CONNECT_MS;
+	s->due_ms = window_now_ms(b) + BUS_CONNECT_MS;
 	if (record_begin(&s->bytes, &r) != 0) {
 		release(b, s);
 		return;
@@ -230,7 +231,7 @@ void window_fill(struct bus *b)
 		int rv = fill_record(b, s, count);
 		memory_charge(s->bytes.cap);
 		if (rv != 0) {
-			fail(b, s, BUS_REFUSED);
+			fail_record(b, s, BUS_REFUSED);
 			continue;
 		}
 		name_record(b, s);
@@ -285,19 +286,19 @@ enum bus_join window_on_ack(struct bus *b, const struct nats_mail *m)
 			break;
 		}
 		/* In a log that begins anew, it has a number that was given. */
-		fail(b, s, BUS_UNKNOWN);
+		fail_record(b, s, BUS_UNKNOWN);
 		return BUS_JOIN_back;
 	case NATS_ACK_DUPLICATE:
 		on_duplicate(b, s, m->sequence);
 		break;
 	case NATS_ACK_UNCERTAIN:
 		s->is_uncertain = true;
-		s->retry_ms = now_ms(b) + BUS_RETRY_MS;
+		s->retry_ms = window_now_ms(b) + BUS_RETRY_MS;
 		break;
 	case NATS_ACK_NOBODY:
 	case NATS_ACK_SEQUENCE:
 	case NATS_ACK_ERROR:
-		s->retry_ms = now_ms(b) + BUS_RETRY_MS;
+		s->retry_ms = window_now_ms(b) + BUS_RETRY_MS;
 		break;
 	}
 	return BUS_JOIN_NONE;
@@ -321,7 +322,7 @@ static void give_up(struct bus *b, struct window_slot *s)
 {
 	bool is_refused =
 		s->sent_ms == 0 || (s->retry_ms != 0 && !s->is_uncertain);
-	fail(b, s, is_refused ? BUS_REFUSED : BUS_UNKNOWN);
+	fail_record(b, s, is_refused ? BUS_REFUSED : BUS_UNKNOWN);
 }
 
 /* Requests that never got into the window. */
@@ -346,7 +347,7 @@ static void refuse_overdue(struct bus *b, uint64_t now)
 
 void window_tick(struct bus *b)
 {
-	uint64_t now = now_ms(b);
+	uint64_t now = window_now_ms(b);
 
 	for (unsigned i = 0; i < WINDOW_RECORDS; i++) {
 		struct window_slot *s = &b->window.slots[i];
@@ -381,7 +382,7 @@ void window_void(struct bus *b)
 	for (unsigned i = 0; i < WINDOW_RECORDS; i++) {
 		struct window_slot *s = &b->window.slots[i];
 		if (s->token != 0 && s->sent_ms != 0 && !s->is_marker)
-			fail(b, s, BUS_UNKNOWN);
+			fail_record(b, s, BUS_UNKNOWN);
 	}
 }
 

@@ -114,7 +114,7 @@ static int on_content(llhttp_t *parser, const char *bytes, size_t len)
 	return HPE_OK;
 }
 
-static int on_complete(llhttp_t *parser)
+static int on_answer_complete(llhttp_t *parser)
 {
 	struct http_answers *a = parser->data;
 
@@ -129,7 +129,7 @@ static const llhttp_settings_t settings = {
 	.on_header_value = on_value,
 	.on_headers_complete = on_head,
 	.on_body = on_content,
-	.on_message_complete = on_complete,
+	.on_message_complete = on_answer_complete,
 };
 
 struct http_answers *http_answers_new(size_t content_max_bytes)
@@ -167,7 +167,7 @@ static void start(struct http_answers *a)
 }
 
 /* What it found, as a struct http_answer. */
-static enum http_answer_event finish(struct http_answers *a)
+static enum http_answer_event finish_answer(struct http_answers *a)
 {
 	struct http_answer *answer = &a->answer;
 
@@ -199,7 +199,7 @@ enum http_answer_event http_answers_read(struct http_answers *a,
 	if (!a->is_complete || (rv != HPE_PAUSED && rv != HPE_PAUSED_UPGRADE))
 		return HTTP_ANSWER_BAD;
 	*used = (size_t)(llhttp_get_error_pos(&a->parser) - bytes.bytes);
-	return finish(a);
+	return finish_answer(a);
 }
 
 enum http_answer_event http_answers_finish(struct http_answers *a)
@@ -207,7 +207,7 @@ enum http_answer_event http_answers_finish(struct http_answers *a)
 	if (a->is_complete || !a->is_started)
 		return HTTP_ANSWER_BAD;
 	llhttp_finish(&a->parser);
-	return a->is_complete ? finish(a) : HTTP_ANSWER_BAD;
+	return a->is_complete ? finish_answer(a) : HTTP_ANSWER_BAD;
 }
 
 const struct http_answer *http_answers_last(const struct http_answers *a)
