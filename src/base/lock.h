@@ -14,7 +14,7 @@
 /* The lock order: under a lock, a thread takes only locks of a higher rank. Of
  * LOCK_SHARD it may take several, in the order of their addresses. */
 enum lock_rank {
-	LOCK_STRIPE, /* of receipts (receipts.c) */
+	LOCK_STRIPE, /* of receipts (idempotency.c) */
 	LOCK_SHARD,  /* of the registry */
 	LOCK_TOPIC,  /* of the registry */
 	LOCK_LEAF,   /* any other: no lock is taken under it */
