@@ -50,4 +50,5 @@ cd source
 make -C lib -j "$(nproc)" install
 make -C include install
 make install-pkgconfigDATA
+echo "$version" > "$prefix/source-version" # for records.sh
 rm -rf "$work"

@@ -34,12 +34,19 @@ for file in os-release debian_version; do
 	cat "/etc/$file" > "$root/etc/$file"
 done
 
-# NAME VERSION LICENCE PACKAGE: what the program has within it, and which
-# package it is of.
+# NAME VERSION LICENCE PACKAGE [SOURCE_VERSION]: what the program has within it,
+# and which package it is of. The purl is that of Debian's source, for which
+# Debian tells what is vulnerable, its own patches reckoned in.
 static() {
+	source=$(dpkg-query -W -f '${source:Package}' "$4")
+	of=${5:-$(dpkg-query -W -f '${source:Version}' "$4")}
+	purl="pkg:deb/debian/$source@$(echo "$of" | sed 's/+/%2B/g')"
 	licence "$4" "$1"
-	printf '%s\n    {"type": "library", "name": "%s", "version": "%s",\n     "purl": "pkg:generic/%s@%s", "licenses": [{"license": {"id": "%s"}}]}' \
-		"$comma" "$1" "$2" "$1" "$2" "$3"
+	printf '%s\n    {"type": "library", "name": "%s", "version": "%s",\n' \
+		"$comma" "$1" "$2"
+	printf '     "purl": "%s?arch=source&distro=debian-%s",\n' "$purl" \
+		"$(. /etc/os-release && echo "$VERSION_ID")"
+	printf '     "licenses": [{"license": {"id": "%s"}}]}' "$3"
 	comma=,
 }
 comma=
@@ -52,6 +59,6 @@ comma=
 	# Debian's libcurl is a package of the image, with a record of its own.
 	ldd "$program" | grep -q libcurl ||
 		static curl "$(pkg-config --modversion libcurl)" curl \
-			libcurl4-openssl-dev
+			libcurl4-openssl-dev "$(cat /opt/curl/source-version)"
 	printf '\n  ]\n}\n'
 } > "$root/usr/share/doc/isimud/sbom.cdx.json"
