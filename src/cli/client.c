@@ -332,8 +332,7 @@ int client_basic(struct buf *out, struct span user, struct span password)
 
 static void on_timer(uv_timer_t *timer);
 
-static unsigned on_websocket_message(void *user, bool is_text,
-				     struct span message)
+static unsigned on_server_message(void *user, bool is_text, struct span message)
 {
 	struct client *c = user;
 
@@ -354,7 +353,7 @@ static void on_reply(void *user, struct span frame)
 }
 
 static const struct websocket_handler websocket_handler = {
-	.on_message = on_websocket_message,
+	.on_message = on_server_message,
 	.on_reply = on_reply,
 };
 

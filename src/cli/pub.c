@@ -339,7 +339,7 @@ static int publish_input(struct pub *p)
 	return status != 0 ? status : flush(p);
 }
 
-static int publish_once(struct pub *p)
+static int publish_request(struct pub *p)
 {
 	const struct arguments *a = p->arguments;
 
@@ -410,7 +410,7 @@ int pub_run(const struct arguments *a)
 		rv = pub_prepare(&p, &place, error);
 	int status = EXIT_USAGE;
 	if (rv == 0)
-		status = publish_once(&p);
+		status = publish_request(&p);
 	else
 		cli_say(NAME, "%s", error[0] != '\0' ? error : uv_strerror(rv));
 	pub_fini(&p);

@@ -77,7 +77,7 @@ static void try_connect(struct bus *b)
 
 /* --- the loop ------------------------------------------------------------- */
 
-static void handle_mail(struct bus *b, struct nats_mail *m)
+static void handle_nats_mail(struct bus *b, struct nats_mail *m)
 {
 	enum bus_join doubt;
 
@@ -114,7 +114,7 @@ static void take_mail(struct bus *b)
 				backlog_add(b, m, consumer);
 			} else {
 				if (b->nats == from)
-					handle_mail(b, m);
+					handle_nats_mail(b, m);
 				nats_mail_free(m);
 			}
 			m = next;

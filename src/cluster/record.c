@@ -92,7 +92,7 @@ int record_append(struct buf *out, size_t start, unsigned count,
 }
 
 /* Takes `len` bytes off; false if there are not so many. */
-static bool take_bytes(struct span *from, size_t len, struct span *taken)
+static bool take_record_bytes(struct span *from, size_t len, struct span *taken)
 {
 	if (from->len < len)
 		return false;
@@ -106,18 +106,18 @@ bool record_next(struct span *body, struct record_publication *p)
 {
 	struct span head;
 
-	if (!take_bytes(body, RECORD_PUBLICATION_HEAD, &head) ||
+	if (!take_record_bytes(body, RECORD_PUBLICATION_HEAD, &head) ||
 	    (uint8_t)head.bytes[0] > 1)
 		return false;
 	p->is_json = head.bytes[0] == 1;
-	return take_bytes(body, little_endian_read(head.bytes + 2, 2),
-			  &p->publisher) &&
-	       take_bytes(body, little_endian_read(head.bytes + 4, 2),
-			  &p->topic) &&
-	       take_bytes(body, little_endian_read(head.bytes + 1, 1),
-			  &p->event) &&
-	       take_bytes(body, little_endian_read(head.bytes + 6, 4),
-			  &p->data);
+	return take_record_bytes(body, little_endian_read(head.bytes + 2, 2),
+				 &p->publisher) &&
+	       take_record_bytes(body, little_endian_read(head.bytes + 4, 2),
+				 &p->topic) &&
+	       take_record_bytes(body, little_endian_read(head.bytes + 1, 1),
+				 &p->event) &&
+	       take_record_bytes(body, little_endian_read(head.bytes + 6, 4),
+				 &p->data);
 }
 
 /* What no node that is asked to publish it would have put there: a subscriber's
@@ -155,10 +155,10 @@ static int parse_publications(struct record *r, struct span rest)
 	    r->flags & ~(RECORD_KEYED | RECORD_IS_ARRAY))
 		return UV_EINVAL;
 	if (r->flags & RECORD_KEYED) {
-		if (!take_bytes(&rest, DIGEST_SHA256_BYTES, &digest))
+		if (!take_record_bytes(&rest, DIGEST_SHA256_BYTES, &digest))
 			return UV_EINVAL;
 		r->id = (const uint8_t *)digest.bytes;
-		if (!take_bytes(&rest, DIGEST_SHA256_BYTES, &digest))
+		if (!take_record_bytes(&rest, DIGEST_SHA256_BYTES, &digest))
 			return UV_EINVAL;
 		r->content = (const uint8_t *)digest.bytes;
 	}
@@ -175,7 +175,8 @@ int record_parse(struct record *r, struct span bytes)
 	struct span head;
 
 	*r = (struct record){0};
-	if (!take_bytes(&rest, FIXED, &head) || head.bytes[0] != RECORD_VERSION)
+	if (!take_record_bytes(&rest, FIXED, &head) ||
+	    head.bytes[0] != RECORD_VERSION)
 		return UV_EINVAL;
 	r->count = (unsigned)little_endian_read(head.bytes + COUNT_AT, 2);
 	r->flags = (uint32_t)little_endian_read(head.bytes + 4, 4);
