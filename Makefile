@@ -281,10 +281,10 @@ image-test: ## builds the image, and tries it read-only, in 64 MB
 
 .PHONY: deb deb-test
 deb: ## the Debian package of the committed tree, in build/deb
-	@scripts/deb.sh
+	@scripts/package/deb.sh
 
 deb-test: deb ## installs it in a clean Debian, starts it, asks it, removes it (as root)
-	@scripts/deb_test.sh
+	@scripts/package/deb_test.sh
 
 # --- load ---------------------------------------------------------------------
 

@@ -492,7 +492,7 @@ def test_zsh_takes_its_script():
 @pytest.mark.skipif(not shutil.which("scdoc"), reason="no scdoc here")
 def test_the_man_page_has_every_command_and_setting():
     source = subprocess.run(
-        [os.path.join(ROOT, "scripts", "man.sh"), ISIMUD], text=True,
+        [os.path.join(ROOT, "scripts", "package", "man.sh"), ISIMUD], text=True,
         capture_output=True, timeout=DEADLINE, check=True).stdout
     page = subprocess.run(["scdoc"], input=source, text=True, check=True,
                           capture_output=True, timeout=DEADLINE).stdout

@@ -14,7 +14,7 @@ from test_browser import chromium  # noqa: F401, a fixture
 
 pytestmark = [
     pytest.mark.skipif(not browser.path(), reason="chromium is not installed:"
-                       " scripts/deps.sh browser"),
+                       " scripts/build/deps.sh browser"),
     pytest.mark.skipif(os.environ.get("FLAVOUR") == "valgrind",
                        reason="it waits for nobody that is so slow"),
 ]

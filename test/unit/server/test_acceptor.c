@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "oom.h"
 #include "server/acceptor.h"
 
 #define WORKERS     2
@@ -196,6 +197,23 @@ static void accepted_sockets_are_nonblocking_and_watch_over_their_peer(
 	assert_int_equal(value, 60000);
 }
 
+static void without_memory_a_client_is_closed_and_the_next_is_accepted(
+	void **state)
+{
+	char byte;
+
+	(void)state;
+	OOM_OR_SKIP();
+	oom_fail_elsewhere(1);
+	connect_to(ports[0]);
+	assert_int_equal(recv(clients[0], &byte, 1, 0), 0);
+	assert_true(oom_end());
+	assert_int_equal(take_all(), 0);
+	connect_to(ports[0]);
+	await_given(1);
+	assert_int_equal(atomic_load(&shared.connections[LISTENER_TCP]), 1);
+}
+
 /* Leaves the process no descriptor but those that are open. */
 static struct rlimit take_descriptors_away(void)
 {
@@ -272,6 +290,9 @@ int main(void)
 			set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			without_descriptors_an_admin_is_accepted_and_others_wait,
+			set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			without_memory_a_client_is_closed_and_the_next_is_accepted,
 			set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			who_has_connected_is_accepted_before_the_end, set_up,

@@ -3,7 +3,7 @@
 # must find nothing.
 # usage: deb.sh
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 scripts/build/deps.sh build deb
 version=$(sed -n 's/^#define VERSION "\(.*\)"/\1/p' src/base/version.h)
 out=$PWD/build/deb

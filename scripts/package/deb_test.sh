@@ -5,7 +5,7 @@
 # systemd itself does not run in a chroot: its part (notify socket, credential,
 # state folder) is played here, and systemd-analyze judges the unit.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 deb=$(ls build/deb/isimud_*.deb)
 suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 base=${BARE_DIR:-/tmp/isimud-bare}/$suite
