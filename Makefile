@@ -260,8 +260,8 @@ coverage: programs-gcov ## lines of each folder that the unit tests reach, and a
 	@find build/gcov -name '*.gcda' -delete
 	@scripts/build/test.sh gcov "" unit $(call UNIT_BIN,gcov)
 	@$(PYTHON) scripts/check/coverage.py build/gcov "by unit tests"
-	@$(if $(filter unit,$(W)),,scripts/build/test.sh gcov "" integration && \
-	  $(PYTHON) scripts/check/coverage.py build/gcov "by all tests")
+	@$(if $(filter unit,$(W)),,scripts/build/test.sh gcov "" integration; status=$$?; \
+	  $(PYTHON) scripts/check/coverage.py build/gcov "by all tests" && exit $$status)
 
 .PHONY: fuzz-coverage
 fuzz-coverage: $(FUZZ:test/fuzz/%.c=build/cover/fuzz/%) ## how many lines of each parser the kept inputs reach; fails below 95 %

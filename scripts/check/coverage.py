@@ -42,7 +42,9 @@ def add_up(objects):
     total = collections.defaultdict(dict)
     for note in notes_below(objects):
         for name, lines in lines_of(note).items():
-            if not name.startswith("src/"):
+            # An object may be left of a file that has another name now.
+            if not name.startswith("src/") or not os.path.exists(
+                    os.path.join(ROOT, name)):
                 continue
             for number, is_reached in lines.items():
                 total[name][number] = total[name].get(number, False) or is_reached
