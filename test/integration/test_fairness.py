@@ -126,11 +126,19 @@ def test_a_bystander_is_answered_soon_while_a_crowd_comes_and_goes(start):
 @pytest.mark.parametrize("count", [50, 513])
 def test_probes_are_answered_while_others_knock_at_the_admin_port(start, count):
     """Each probe has a connection of its own, for which room has to be made; one
-    that has just come is not the one to go."""
+    that has just come is not the one to go. Where more than 64 others come
+    between it and its request it may go all the same, and asks again: in the
+    same time."""
     server = start(ADMIN_PORT=0, WORKERS=2)
 
     def probe():
-        assert server.ask_admin("GET", "/readyz").status == 200
+        for _ in range(20):
+            try:
+                assert server.ask_admin("GET", "/readyz").status == 200
+                return
+            except (ConnectionError, EOFError):
+                pass
+        raise AssertionError("never answered")
 
     with Hostile(server, "knocks", count, to=server.admin):
         took = waits(server, probe)
