@@ -5,15 +5,6 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define OOM_SANITIZED
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define OOM_SANITIZED
-#endif
-
 /* Volatile, since a compiler knows malloc() and that it changes no variable. */
 static _Thread_local volatile unsigned oom_left; /* 0: none will fail */
 static _Thread_local volatile bool oom_failed;

@@ -10,6 +10,16 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+/* Defined in programs that a sanitizer watches. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define OOM_SANITIZED
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define OOM_SANITIZED
+#endif
+
 /* From now on the `nth` allocation (1: the next) fails, once. */
 void oom_fail_at(unsigned nth);
 
