@@ -569,7 +569,9 @@ int json_read_array(struct span text,
 	bool is_entry;
 
 	json_scan_start(&s, text);
-	if (s.at < s.end && *s.at != '[')
+	if (s.at == s.end)
+		return json_check(text, error);
+	if (*s.at != '[')
 		return json_fail(error, 422, "it is not an array");
 	bool is_right = json_scan_enter(&s, &is_entry);
 	while (is_right && is_entry) {
