@@ -129,7 +129,7 @@ build/$(1)/fuzz/%: build/$(1)/test/fuzz/%.o build/$(1)/test/fuzz/alloc.o \
 	@mkdir -p $$(@D)
 	@$$(call SAY,LD $$@)
 	$$(Q)$$(LD_OF_$(1)) -fsanitize=fuzzer -Wl,--wrap=malloc,--wrap=calloc \
-	  -Wl,--wrap=realloc -o $$@ $$^ $$(PKG_LIBS) -pthread
+	  -Wl,--wrap=realloc -o $$@ $$^ $$(PKG_LIBS) -lcmocka -pthread
 
 # All that a run of the tests needs.
 .PHONY: programs-$(1)
