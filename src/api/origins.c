@@ -49,11 +49,6 @@ void routes_refuse_origin(struct routes *r, struct conn *c)
 	conn_respond_error(c, 403, "Origin is not allowed", NULL);
 }
 
-static int append_literal(struct buf *out, const char *text)
-{
-	return buf_append(out, text, strlen(text));
-}
-
 const char *routes_origin_fields(struct conn *c,
 				 const struct http_request *request,
 				 struct span origin)
@@ -72,9 +67,9 @@ const char *routes_origin_fields(struct conn *c,
 	if (!origin_is_allowed(routes_config(r)->allowed_origins, origin))
 		return "Vary: Origin\r\n";
 	out->len = 0;
-	if (append_literal(out, "Access-Control-Allow-Origin: ") != 0 ||
+	if (buf_append_text(out, "Access-Control-Allow-Origin: ") != 0 ||
 	    buf_append(out, origin.bytes, origin.len) != 0 ||
-	    append_literal(
+	    buf_append_text(
 		    out, "\r\nAccess-Control-Allow-Credentials: true\r\n"
 			 "Access-Control-Expose-Headers: Idempotency-Replayed, "
 			 "Retry-After\r\n"

@@ -49,6 +49,11 @@ int buf_append(struct buf *b, const void *bytes, size_t len)
 	return 0;
 }
 
+int buf_append_text(struct buf *b, const char *text)
+{
+	return buf_append(b, text, strlen(text));
+}
+
 void buf_consume(struct buf *b, size_t len)
 {
 	CHECK(len <= b->len);

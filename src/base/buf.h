@@ -21,6 +21,9 @@ int buf_reserve(struct buf *b, size_t extra);
  * UV_ENOMEM with the buffer unchanged. */
 int buf_append(struct buf *b, const void *bytes, size_t len);
 
+/* The same with a text, but for its NUL. */
+int buf_append_text(struct buf *b, const char *text);
+
 /* Drops the first `len` bytes, which must be there; keeps the memory. */
 void buf_consume(struct buf *b, size_t len);
 

@@ -218,11 +218,6 @@ int client_send(struct client *c, struct span text)
 	return send_frame(c, OPCODE_TEXT, text);
 }
 
-static int client_add(struct buf *out, const char *text)
-{
-	return buf_append(out, text, strlen(text));
-}
-
 /* Writes a request line and the fields of all requests. */
 static int start_head(const struct client *c, struct buf *out,
 		      const char *method, const char *path)
@@ -230,17 +225,18 @@ static int start_head(const struct client *c, struct buf *out,
 	char host[URL_TEXT_MAX];
 
 	url_name(&c->url, host);
-	int rv = client_add(out, method);
-	rv = rv != 0 ? rv : client_add(out, " ");
+	int rv = buf_append_text(out, method);
+	rv = rv != 0 ? rv : buf_append_text(out, " ");
 	rv = rv != 0 ? rv
 		     : buf_append(out, c->url.prefix.bytes, c->url.prefix.len);
-	rv = rv != 0 ? rv : client_add(out, path);
-	rv = rv != 0 ? rv : client_add(out, " HTTP/1.1\r\nHost: ");
+	rv = rv != 0 ? rv : buf_append_text(out, path);
+	rv = rv != 0 ? rv : buf_append_text(out, " HTTP/1.1\r\nHost: ");
 	rv = rv != 0 ? rv
-		     : client_add(out, c->url.is_unix ? "localhost" : host);
+		     : buf_append_text(out,
+				       c->url.is_unix ? "localhost" : host);
 	return rv != 0 ? rv
-		       : client_add(out,
-				    "\r\nUser-Agent: isimud/" VERSION "\r\n");
+		       : buf_append_text(out, "\r\nUser-Agent: isimud/" VERSION
+					      "\r\n");
 }
 
 int client_request(struct client *c, const struct client_request *request)
@@ -255,7 +251,7 @@ int client_request(struct client *c, const struct client_request *request)
 	rv = rv != 0 ? rv
 		     : buf_append(&out, request->fields.bytes,
 				  request->fields.len);
-	rv = rv != 0 ? rv : client_add(&out, length);
+	rv = rv != 0 ? rv : buf_append_text(&out, length);
 	rv = rv != 0 ? rv
 		     : buf_append(&out, request->content.bytes,
 				  request->content.len);
@@ -279,20 +275,21 @@ int client_upgrade(struct client *c, const char *path, const char *protocol,
 	CHECK(websocket_accept(span_of(key), c->accept) == 0);
 	int rv = start_head(c, &out, "GET", path);
 	rv = rv != 0 ? rv
-		     : client_add(
+		     : buf_append_text(
 			       &out,
 			       "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 			       "Sec-WebSocket-Version: 13\r\n"
 			       "Sec-WebSocket-Key: ");
-	rv = rv != 0 ? rv : client_add(&out, key);
+	rv = rv != 0 ? rv : buf_append_text(&out, key);
 	if (c->protocol[0] != '\0') {
 		rv = rv != 0 ? rv
-			     : client_add(&out, "\r\nSec-WebSocket-Protocol: ");
-		rv = rv != 0 ? rv : client_add(&out, c->protocol);
+			     : buf_append_text(&out,
+					       "\r\nSec-WebSocket-Protocol: ");
+		rv = rv != 0 ? rv : buf_append_text(&out, c->protocol);
 	}
-	rv = rv != 0 ? rv : client_add(&out, "\r\n");
+	rv = rv != 0 ? rv : buf_append_text(&out, "\r\n");
 	rv = rv != 0 ? rv : buf_append(&out, fields.bytes, fields.len);
-	rv = rv != 0 ? rv : client_add(&out, "\r\n");
+	rv = rv != 0 ? rv : buf_append_text(&out, "\r\n");
 	if (rv != 0) {
 		buf_fini(&out);
 		return rv;
@@ -309,15 +306,15 @@ int client_basic(struct buf *out, struct span user, struct span password)
 	size_t before = out->len;
 
 	int rv = buf_append(&pair, user.bytes, user.len);
-	rv = rv != 0 ? rv : client_add(&pair, ":");
+	rv = rv != 0 ? rv : buf_append_text(&pair, ":");
 	rv = rv != 0 ? rv : buf_append(&pair, password.bytes, password.len);
 	rv = rv != 0 ? rv
 		     : buf_reserve(out, sizeof name + BASE64_LEN(pair.len) + 2);
 	if (rv == 0) {
-		rv = client_add(out, name);
+		rv = buf_append_text(out, name);
 		base64_encode(pair.bytes, pair.len, out->bytes + out->len);
 		out->len += BASE64_LEN(pair.len);
-		rv = rv != 0 ? rv : client_add(out, "\r\n");
+		rv = rv != 0 ? rv : buf_append_text(out, "\r\n");
 	}
 	if (rv != 0)
 		out->len = before;

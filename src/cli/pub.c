@@ -51,11 +51,6 @@ static void pub_fini(struct pub *p)
 	ask_answer_fini(&p->answer);
 }
 
-static int pub_add(struct buf *out, const char *text)
-{
-	return buf_append(out, text, strlen(text));
-}
-
 static int pub_fail_memory(void)
 {
 	cli_say(NAME, "out of memory");
@@ -81,10 +76,11 @@ static int make_fields(const struct pub *p, struct buf *out)
 		snprintf(number, sizeof number, "-%" PRIu64, p->first);
 	bool is_given = p->arguments->key != NULL;
 	int rv = buf_append(out, p->fields.bytes, p->fields.len);
-	rv = rv != 0 ? rv : pub_add(out, "Idempotency-Key: ");
-	rv = rv != 0 ? rv : pub_add(out, is_given ? p->arguments->key : key);
-	rv = rv != 0 ? rv : pub_add(out, is_given ? number : "");
-	return rv != 0 ? rv : pub_add(out, "\r\n");
+	rv = rv != 0 ? rv : buf_append_text(out, "Idempotency-Key: ");
+	rv = rv != 0 ? rv
+		     : buf_append_text(out, is_given ? p->arguments->key : key);
+	rv = rv != 0 ? rv : buf_append_text(out, is_given ? number : "");
+	return rv != 0 ? rv : buf_append_text(out, "\r\n");
 }
 
 /* Prints what is in the receipt, or in the array of them. */
@@ -246,7 +242,7 @@ static int pub_take(struct pub *p, struct span data)
 		p->count = 0;
 		return status != 0 ? status : EXIT_USAGE;
 	}
-	rv = pub_add(&p->batch, p->count == 0 ? "[" : ",");
+	rv = buf_append_text(&p->batch, p->count == 0 ? "[" : ",");
 	rv = rv != 0 ? rv
 		     : buf_append(&p->batch, p->prefix.bytes, p->prefix.len);
 	if (p->arguments->json)
@@ -384,17 +380,17 @@ static int pub_prepare(struct pub *p, const struct place *place,
 	}
 	int rv = place_add_basic(place, NULL, &p->fields, error);
 	rv = rv != 0 ? rv
-		     : pub_add(&p->fields,
-			       "Content-Type: application/json\r\n");
-	rv = rv != 0 ? rv : pub_add(&p->prefix, "{\"topic\":");
+		     : buf_append_text(&p->fields,
+				       "Content-Type: application/json\r\n");
+	rv = rv != 0 ? rv : buf_append_text(&p->prefix, "{\"topic\":");
 	rv = rv != 0 ? rv : json_write_string(&p->prefix, span_of(a->words[0]));
 	if (a->event != NULL) {
-		rv = rv != 0 ? rv : pub_add(&p->prefix, ",\"event\":");
+		rv = rv != 0 ? rv : buf_append_text(&p->prefix, ",\"event\":");
 		rv = rv != 0 ? rv
 			     : json_write_string(&p->prefix, span_of(a->event));
 	}
-	rv = rv != 0 ? rv : pub_add(&p->prefix, ",\"data\":");
-	rv = rv != 0 ? rv : pub_add(&p->suffix, "}");
+	rv = rv != 0 ? rv : buf_append_text(&p->prefix, ",\"data\":");
+	rv = rv != 0 ? rv : buf_append_text(&p->suffix, "}");
 	p->ask = ask_new(&place->url);
 	return p->ask == NULL ? UV_ENOMEM : rv;
 }

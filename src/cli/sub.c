@@ -59,11 +59,6 @@ enum member {
 	MEMBERS,
 };
 
-static int sub_add(struct buf *out, const char *text)
-{
-	return buf_append(out, text, strlen(text));
-}
-
 /* Ends it with `status`; the first one counts. */
 static void sub_finish(struct sub *s, int status)
 {
@@ -226,19 +221,19 @@ static int write_command(struct sub *s, const struct topic *t)
 	if (s->arguments->last > 0 && t->place.len == 0)
 		snprintf(last, sizeof last, ",\"last\":%" PRIu64,
 			 s->arguments->last);
-	int rv = sub_add(out, "{\"type\":\"subscribe\",\"publisher\":");
+	int rv = buf_append_text(out, "{\"type\":\"subscribe\",\"publisher\":");
 	rv = rv != 0 ? rv : json_write_string(out, s->place.publisher);
-	rv = rv != 0 ? rv : sub_add(out, ",\"topic\":");
+	rv = rv != 0 ? rv : buf_append_text(out, ",\"topic\":");
 	rv = rv != 0 ? rv : json_write_string(out, t->name);
-	rv = rv != 0 ? rv : sub_add(out, last);
+	rv = rv != 0 ? rv : buf_append_text(out, last);
 	if (t->place.len > 0) {
-		rv = rv != 0 ? rv : sub_add(out, ",\"since\":");
+		rv = rv != 0 ? rv : buf_append_text(out, ",\"since\":");
 		rv = rv != 0 ? rv
 			     : json_write_string(out,
 						 (struct span){t->place.bytes,
 							       t->place.len});
 	}
-	return rv != 0 ? rv : sub_add(out, "}");
+	return rv != 0 ? rv : buf_append_text(out, "}");
 }
 
 static void on_open(void *user)
@@ -376,9 +371,9 @@ static int add_token(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
 			 "the token has characters that none may have");
 		return UV_EINVAL;
 	}
-	int rv = sub_add(&s->fields, "Authorization: Bearer ");
+	int rv = buf_append_text(&s->fields, "Authorization: Bearer ");
 	rv = rv != 0 ? rv : buf_append(&s->fields, token.bytes, token.len);
-	return rv != 0 ? rv : sub_add(&s->fields, "\r\n");
+	return rv != 0 ? rv : buf_append_text(&s->fields, "\r\n");
 }
 
 static int read_topics(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])

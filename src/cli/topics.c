@@ -30,11 +30,6 @@ enum member {
 	MEMBERS,
 };
 
-static int topics_add(struct buf *out, const char *text)
-{
-	return buf_append(out, text, strlen(text));
-}
-
 /* A name as one line: what would move the cursor is shown as \xNN. */
 static void print_name(struct span name)
 {
@@ -113,7 +108,7 @@ static struct span content_of(const struct topics *t)
 
 static int show_one(struct topics *t, const char *name)
 {
-	int rv = topics_add(&t->path, "/topics/");
+	int rv = buf_append_text(&t->path, "/topics/");
 
 	rv = rv != 0 ? rv : http_encode(span_of(name), &t->path);
 	rv = rv != 0 ? rv : buf_append(&t->path, "", 1);
@@ -139,12 +134,12 @@ static int show_page(struct topics *t, struct buf *after)
 	struct buf memory = {0};
 
 	t->path.len = 0;
-	int rv = topics_add(&t->path, "/topics?limit=1000");
+	int rv = buf_append_text(&t->path, "/topics?limit=1000");
 	rv = rv != 0 ? rv
-		     : topics_add(&t->path,
-				  t->arguments->all ? "&all=true" : "");
+		     : buf_append_text(&t->path,
+				       t->arguments->all ? "&all=true" : "");
 	if (after->len > 0) {
-		rv = rv != 0 ? rv : topics_add(&t->path, "&after=");
+		rv = rv != 0 ? rv : buf_append_text(&t->path, "&after=");
 		rv = rv != 0 ? rv
 			     : http_encode(
 				       (struct span){after->bytes, after->len},

@@ -18,7 +18,7 @@ enum {
 
 /* clang-format off */
 /*  name, close code, reason for the client (Close) or the log */
-#define CLOSE_REASONS(X)                                                             \
+#define CLOSE_REASONS(X)                                                       \
 	X(done, 0, "the last response is sent")                                \
 	X(peer_gone, 0, "the peer is gone")                                    \
 	X(peer_closed, 0, "the peer sent Close")                               \
@@ -44,14 +44,15 @@ enum {
 	  "the authority did not answer")                                      \
 	X(auth_away, WEBSOCKET_TRY_AGAIN_LATER,                                \
 	  "the authority is out of order, connect again")                      \
-	X(auth_timeout, CLOSE_REASON_CODE_TIMEOUT,                                   \
+	X(auth_timeout, CLOSE_REASON_CODE_TIMEOUT,                             \
 	  "the authority did not answer, connect again")                       \
-	X(unauthorized, CLOSE_REASON_CODE_UNAUTHORIZED, "wrong credentials")         \
-	X(denied, CLOSE_REASON_CODE_FORBIDDEN, "the authority does not allow it")    \
+	X(unauthorized, CLOSE_REASON_CODE_UNAUTHORIZED, "wrong credentials")   \
+	X(denied, CLOSE_REASON_CODE_FORBIDDEN,                                 \
+	  "the authority does not allow it")                                   \
 	X(refused, WEBSOCKET_TRY_AGAIN_LATER, "not now, connect again later")  \
 	X(busy, WEBSOCKET_TRY_AGAIN_LATER,                                     \
 	  "too many clients are being checked, connect again")                 \
-	X(not_resumed, CLOSE_REASON_CODE_GONE, "messages were lost since then")      \
+	X(not_resumed, CLOSE_REASON_CODE_GONE, "messages were lost since then")\
 	X(renewed, WEBSOCKET_SERVICE_RESTART,                                  \
 	  "messages may be lost, connect again")                               \
 	X(too_big, WEBSOCKET_TOO_BIG, "the message is too big")                \

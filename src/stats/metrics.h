@@ -21,9 +21,9 @@
 	  "Checks that wait for their turn.")                                  \
 	X(auth_kept, "auth_kept", "gauge",                                     \
 	  "Yeses of the authority that are kept.")                             \
-	X(idempotency_count, "idempotency_keys", "gauge",                         \
+	X(idempotency_count, "idempotency_keys", "gauge",                      \
 	  "Answers kept for such repeats.")                                    \
-	X(idempotency_bytes, "idempotency_bytes", "gauge", "What they take.")     \
+	X(idempotency_bytes, "idempotency_bytes", "gauge", "What they take.")  \
 	X(topics, "topics", "gauge",                                           \
 	  "Topics that have a subscriber or history.")                         \
 	X(history_bytes, "history_bytes", "gauge",                             \

@@ -26,7 +26,7 @@ static void what_is_appended_stands_behind_what_was_there(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(buf_append(&b, "news", 4), 0);
+	assert_int_equal(buf_append_text(&b, "news"), 0);
 	assert_int_equal(buf_append(&b, "\0paper", 6), 0);
 	assert_int_equal(b.len, 10);
 	assert_memory_equal(b.bytes, "news\0paper", 10);
@@ -110,7 +110,7 @@ static void a_length_that_overflows_is_enomem_and_changes_nothing(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(buf_append(&b, "news", 4), 0);
+	assert_int_equal(buf_append_text(&b, "news"), 0);
 	assert_int_equal(buf_reserve(&b, SIZE_MAX), UV_ENOMEM);
 	assert_int_equal(buf_reserve(&b, SIZE_MAX - 3), UV_ENOMEM);
 	assert_int_equal(b.len, 4);
@@ -139,7 +139,7 @@ static void memory_that_does_not_exist_is_enomem_and_changes_nothing(
 	size_t cap;
 
 	(void)state;
-	assert_int_equal(buf_append(&b, "news", 4), 0);
+	assert_int_equal(buf_append_text(&b, "news"), 0);
 	cap = b.cap;
 	assert_int_equal(buf_reserve(&b, SIZE_MAX / 4), UV_ENOMEM);
 	assert_int_equal(b.cap, cap);
@@ -153,7 +153,7 @@ static void a_buffer_is_usable_after_its_memory_was_freed(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(buf_append(&b, "news", 4), 0);
+	assert_int_equal(buf_append_text(&b, "news"), 0);
 	buf_fini(&b);
 	assert_null(b.bytes);
 	assert_int_equal(b.len, 0);
