@@ -288,22 +288,29 @@ static void subscribe_when_known(struct routes *r, struct conn *c,
 	conn_pause(c);
 }
 
+/* Reads a command that has waited. It was read before, so only memory can be
+ * missing now. Returns whether it could be read; if not, it has been answered.
+ */
+static bool read_again(struct routes *r, struct conn *c, struct span message)
+{
+	enum v1_error code;
+	struct json_error error;
+
+	if (v1_read(&r->command, message, &code, &error) == 0)
+		return true;
+	answer_error(r, c, r->command.ref, code, error.text);
+	return false;
+}
+
 /* Returns whether it waits on. */
 static bool try_again(struct routes *r, struct conn *c, struct span message)
 {
-	struct v1_command *command = &r->command;
-	enum v1_error code;
-	struct json_error error;
 	struct wish wish;
 
-	/* It was read before: only memory can be missing now. */
-	if (v1_read(command, message, &code, &error) != 0)
-		answer_error(r, c, command->ref, code, error.text);
-	else if (read_wish(r, c, command, &wish)) {
-		subscribe_when_known(r, c, &wish, message);
-		return routes_is_waiting(c);
-	}
-	return false;
+	if (!read_again(r, c, message) || !read_wish(r, c, &r->command, &wish))
+		return false;
+	subscribe_when_known(r, c, &wish, message);
+	return routes_is_waiting(c);
 }
 
 /* routes_request_cb, of a message */
@@ -327,14 +334,11 @@ static void on_command_checked(struct routes *r, struct conn *c,
 			       struct span message, enum auth_answer answer)
 {
 	struct v1_command *command = &r->command;
-	enum v1_error code;
-	struct json_error error;
 	struct wish wish;
 
-	/* It was read before: only memory can be missing now. */
-	if (v1_read(command, message, &code, &error) != 0)
-		answer_error(r, c, command->ref, code, error.text);
-	else if (answer == AUTH_NO || answer == AUTH_FORBIDDEN)
+	if (!read_again(r, c, message))
+		return;
+	if (answer == AUTH_NO || answer == AUTH_FORBIDDEN)
 		answer_error(r, c, command->ref, V1_forbidden, NULL);
 	else if (answer != AUTH_YES)
 		answer_error(r, c, command->ref,
