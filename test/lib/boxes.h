@@ -3,9 +3,20 @@
 #ifndef ISIMUD_TEST_BOXES_H
 #define ISIMUD_TEST_BOXES_H
 
+#include "oom.h"
 #include "topics/registry.h"
 
 #define WORKERS 4
+
+/* What many topics, and many turns of a thread, are to a program of its kind: a
+ * sanitizer makes each about ten times as slow. */
+#ifdef OOM_SANITIZED
+#define MANY_TOPICS 100000
+#define TURNS       3000
+#else
+#define MANY_TOPICS 1000000
+#define TURNS       20000
+#endif
 
 extern uv_loop_t loop;
 extern struct mailbox boxes[WORKERS];

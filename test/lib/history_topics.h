@@ -28,14 +28,6 @@
 
 #define OLD (TTL * UINT64_C(1000000))
 
-#ifdef OOM_SANITIZED
-#define MANY_TOPICS 100000
-#define TURNS       3000
-#else
-#define MANY_TOPICS 1000000
-#define TURNS       20000
-#endif
-
 extern uint64_t start; /* of the test, by uv_hrtime() */
 ;
 

@@ -21,40 +21,9 @@
 
 #define RANDOM_ROUNDS 20
 
-static const char *const method_names[] = {
-	[HTTP_METHOD_GET] = "GET",         [HTTP_METHOD_HEAD] = "HEAD",
-	[HTTP_METHOD_POST] = "POST",       [HTTP_METHOD_PUT] = "PUT",
-	[HTTP_METHOD_OPTIONS] = "OPTIONS", [HTTP_METHOD_CONNECT] = "CONNECT",
-	[HTTP_METHOD_OTHER] = "OTHER",
-};
-
-static const char *const field_names[HTTP_FIELD_COUNT] = {
-	[HTTP_ACCEPT] = "accept",
-	[HTTP_ACCEPT_ENCODING] = "accept-encoding",
-	[HTTP_ACCESS_CONTROL_REQUEST_HEADERS] =
-		"access-control-request-headers",
-	[HTTP_ACCESS_CONTROL_REQUEST_METHOD] = "access-control-request-method",
-	[HTTP_AUTHORIZATION] = "authorization",
-	[HTTP_CONNECTION] = "connection",
-	[HTTP_CONTENT_ENCODING] = "content-encoding",
-	[HTTP_CONTENT_TYPE] = "content-type",
-	[HTTP_COOKIE] = "cookie",
-	[HTTP_EXPECT] = "expect",
-	[HTTP_FORWARDED] = "forwarded",
-	[HTTP_HOST] = "host",
-	[HTTP_IDEMPOTENCY_KEY] = "idempotency-key",
-	[HTTP_IF_NONE_MATCH] = "if-none-match",
-	[HTTP_LAST_EVENT_ID] = "last-event-id",
-	[HTTP_ORIGIN] = "origin",
-	[HTTP_SEC_FETCH_SITE] = "sec-fetch-site",
-	[HTTP_SEC_WEBSOCKET_EXTENSIONS] = "sec-websocket-extensions",
-	[HTTP_SEC_WEBSOCKET_KEY] = "sec-websocket-key",
-	[HTTP_SEC_WEBSOCKET_PROTOCOL] = "sec-websocket-protocol",
-	[HTTP_SEC_WEBSOCKET_VERSION] = "sec-websocket-version",
-	[HTTP_UPGRADE] = "upgrade",
-	[HTTP_X_FORWARDED_FOR] = "x-forwarded-for",
-	[HTTP_X_FORWARDED_PROTO] = "x-forwarded-proto",
-};
+/* Of a method, and of a field in small letters, as the story has them. */
+extern const char *const method_names[];
+extern const char *const field_names[HTTP_FIELD_COUNT];
 
 void add(struct buf *log, const char *text);
 

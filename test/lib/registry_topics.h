@@ -20,14 +20,6 @@
 #include "oom.h"
 #include "topics/registry.h"
 
-#ifdef OOM_SANITIZED
-#define MANY_TOPICS 100000
-#define TURNS       3000
-#else
-#define MANY_TOPICS 1000000
-#define TURNS       20000
-#endif
-
 int bare_open_with(size_t mailbox_max_bytes);
 
 int bare_open_registry(void **state);
