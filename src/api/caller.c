@@ -185,9 +185,9 @@ int routes_check_name(struct span name, const char **wrong)
 {
 	if (name.len <= NAME_MAX_BYTES && utf8_is_valid(name))
 		return 0;
-	*wrong = name.len > NAME_MAX_BYTES ? NAME_TOO_LONG
-					   : "The username is not UTF-8";
-	return UV_EINVAL;
+	return refuse(wrong, name.len > NAME_MAX_BYTES
+				     ? NAME_TOO_LONG
+				     : "The username is not UTF-8");
 }
 
 bool routes_check_publisher(struct routes *r, struct conn *c, int missing)

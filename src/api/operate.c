@@ -26,33 +26,40 @@ void routes_show_health(struct routes *r, struct conn *c,
 	respond_state(c, is_fine, is_fine ? "ok\n" : "a worker is stuck\n");
 }
 
-const char *routes_why_not_ready(const struct routes *r)
+bool routes_is_ready(const struct routes *r, const char **state)
 {
 	struct worker_shared *shared = r->worker->shared;
 
+	bool is_ready = false;
+
 	if (atomic_load_explicit(&shared->is_draining, memory_order_relaxed))
-		return "draining";
-	if (!worker_has_place(shared))
-		return "too many connections";
-	if (!memory_allows(MEMORY_FOR_SUBSCRIBING))
-		return "memory is tight";
-	if (shared->bus != NULL && !bus_is_warm(shared->bus))
-		return "joining the log";
-	if (shared->bus != NULL &&
-	    bus_lag_ms(shared->bus) > shared->config->bus_lag_ms)
-		return "behind the log";
-	return NULL;
+		*state = "draining";
+	else if (!worker_has_place(shared))
+		*state = "too many connections";
+	else if (!memory_allows(MEMORY_FOR_SUBSCRIBING))
+		*state = "memory is tight";
+	else if (shared->bus != NULL && !bus_is_warm(shared->bus))
+		*state = "joining the log";
+	else if (shared->bus != NULL &&
+		 bus_lag_ms(shared->bus) > shared->config->bus_lag_ms)
+		*state = "behind the log";
+	else
+		is_ready = true;
+	if (is_ready)
+		*state = "ready";
+	return is_ready;
 }
 
 void routes_show_readiness(struct routes *r, struct conn *c,
 			   const struct http_request *request)
 {
-	const char *lacks = routes_why_not_ready(r);
+	const char *state;
+	bool is_ready = routes_is_ready(r, &state);
 	char text[64];
 
 	(void)request;
-	snprintf(text, sizeof text, "%s\n", lacks == NULL ? "ready" : lacks);
-	respond_state(c, lacks == NULL, text);
+	snprintf(text, sizeof text, "%s\n", state);
+	respond_state(c, is_ready, text);
 }
 
 bool routes_check_operator(struct routes *r, struct conn *c)

@@ -27,6 +27,7 @@
 #include "access/password.h"
 #include "api/routes.h"
 #include "base/name.h"
+#include "base/refuse.h"
 #include "cluster/bus.h"
 #include "codec/cursor.h"
 #include "codec/json/json.h"
@@ -229,8 +230,9 @@ void routes_show_health(struct routes *r, struct conn *c,
 void routes_show_readiness(struct routes *r, struct conn *c,
 			   const struct http_request *request);
 
-/* Returns NULL if /readyz answers 200, or why it does not. */
-const char *routes_why_not_ready(const struct routes *r);
+/* Whether /readyz answers 200. `*state` is "ready", or what keeps it from being
+ * so. */
+bool routes_is_ready(const struct routes *r, const char **state);
 
 /* Whether the request has the password, or came by ADMIN_PORT, which needs
  * none. If not, it has been answered. */

@@ -39,19 +39,19 @@ static int write_setting(void *user, const char *name, const char *value)
 static int write_status(struct routes *r)
 {
 	const struct worker_shared *shared = r->worker->shared;
-	const char *lacks = routes_why_not_ready(r);
+	const char *state;
 	struct settings settings = {.out = &r->page};
 	char numbers[NUMBER_MAX];
 
 	r->page.len = 0;
+	routes_is_ready(r, &state);
 	snprintf(numbers, sizeof numbers,
 		 ",\"started\":%" PRIu64 ",\"epoch\":\"%016" PRIx64 "\"",
 		 shared->started_s, registry_epoch(shared->registry));
 	int rv = append(&r->page, SPAN("{\"version\":\"" VERSION "\""
 				       ",\"state\":"));
 	if (rv == 0)
-		rv = json_write_string(
-			&r->page, span_of(lacks == NULL ? "ready" : lacks));
+		rv = json_write_string(&r->page, span_of(state));
 	if (rv == 0)
 		rv = append(&r->page, span_of(numbers));
 	if (rv == 0)

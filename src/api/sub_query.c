@@ -15,12 +15,6 @@ struct query {
 	struct span token; /* ?access_token, or absent */
 };
 
-static int refuse_query(const char **wrong, const char *text)
-{
-	*wrong = text;
-	return UV_EINVAL;
-}
-
 /* Decodes a value behind those that r->query has; it has room for all. */
 static int decode_value(struct routes *r, struct span value, struct span *out,
 			const char **wrong)
@@ -28,8 +22,7 @@ static int decode_value(struct routes *r, struct span value, struct span *out,
 	size_t start = r->query.len;
 
 	if (http_decode(value, true, &r->query) != 0)
-		return refuse_query(wrong,
-				    "The query is not percent-encoded UTF-8");
+		return refuse(wrong, "The query is not percent-encoded UTF-8");
 	*out = (struct span){r->query.bytes + start, r->query.len - start};
 	return 0;
 }
@@ -40,7 +33,7 @@ static int decode_name(struct routes *r, struct span value, struct span *out,
 	int rv = decode_value(r, value, out, wrong);
 
 	if (rv == 0 && out->len > NAME_MAX_BYTES)
-		return refuse_query(wrong, NAME_TOO_LONG);
+		return refuse(wrong, NAME_TOO_LONG);
 	return rv;
 }
 
@@ -50,13 +43,13 @@ static int add_query_topic(struct routes *r, struct sub_query *sub_query,
 	struct span *topic = &sub_query->topics[sub_query->topics_count];
 
 	if (sub_query->topics_count == routes_config(r)->subscriptions_max)
-		return refuse_query(wrong, "There are too many topics");
+		return refuse(wrong, "There are too many topics");
 	int rv = decode_name(r, value, topic, wrong);
 	if (rv != 0)
 		return rv;
 	for (unsigned i = 0; i < sub_query->topics_count; i++)
 		if (span_equal(sub_query->topics[i], *topic))
-			return refuse_query(wrong, "A topic is there twice");
+			return refuse(wrong, "A topic is there twice");
 	sub_query->topics_count++;
 	return 0;
 }
@@ -71,7 +64,7 @@ static int read_sub_parameter(struct routes *r, struct query *query,
 		return add_query_topic(r, sub_query, value, wrong);
 	if (http_query_is_name(name, "publisher")) {
 		if (sub_query->publisher.bytes != NULL)
-			return refuse_query(wrong, "publisher is there twice");
+			return refuse(wrong, "publisher is there twice");
 		return decode_name(r, value, &sub_query->publisher, wrong);
 	}
 	if (http_query_is_name(name, "since") && value.len > 0)
@@ -80,8 +73,7 @@ static int read_sub_parameter(struct routes *r, struct query *query,
 		sub_query->has_last = true;
 		if (cursor_parse_last(value, &sub_query->last) == 0)
 			return 0;
-		return refuse_query(wrong,
-				    "last must be a number, at most 65536");
+		return refuse(wrong, "last must be a number, at most 65536");
 	}
 	if (http_query_is_name(name, "lastEventId") && value.len > 0)
 		return decode_value(r, value, &query->seen[0], wrong);
@@ -118,16 +110,16 @@ static int check_query(struct sub_query *sub_query, const struct query *query,
 
 	if ((sub_query->publisher.bytes != NULL) !=
 	    (sub_query->topics_count > 0))
-		return refuse_query(wrong, "publisher and topic go together");
+		return refuse(wrong, "publisher and topic go together");
 	if (sub_query->has_last && sub_query->topics_count == 0)
-		return refuse_query(wrong, "last needs a topic");
+		return refuse(wrong, "last needs a topic");
 	if (query->since.bytes == NULL)
 		return 0;
 	if (sub_query->topics_count == 0)
-		return refuse_query(wrong, "since needs a topic");
+		return refuse(wrong, "since needs a topic");
 	if (cursor_parse(query->since, sub_query->topics_count, &epoch,
 			 sub_query->resume.positions) != 0)
-		return refuse_query(
+		return refuse(
 			wrong,
 			"since must be an id, with a number for each topic");
 	return 0;

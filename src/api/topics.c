@@ -112,19 +112,18 @@ static int read_wanted(struct span query, struct wanted *wanted,
 	uint64_t limit = LIMIT_DEFAULT;
 
 	*wanted = (struct wanted){0};
-	*wrong = NULL;
 	while (http_query_next(&query, &name, &value)) {
 		if (http_query_is_name(name, "all"))
 			wanted->all = span_equal(value, SPAN("true"));
 		else if (http_query_is_name(name, "limit") &&
 			 (!read_digits(value, 10, 4, &limit) || limit == 0 ||
 			  limit > LIMIT_MAX))
-			*wrong = "limit must be a number from 1 to 1000";
+			return refuse(wrong,
+				      "limit must be a number from 1 to 1000");
 		else if (http_query_is_name(name, "after") &&
 			 !read_digits(value, 16, 16, &wanted->after))
-			*wrong = "after must be the `next` of a page";
-		if (*wrong != NULL)
-			return UV_EINVAL;
+			return refuse(wrong,
+				      "after must be the `next` of a page");
 	}
 	wanted->limit = (unsigned)limit;
 	return 0;

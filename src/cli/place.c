@@ -120,13 +120,13 @@ static int find_url(struct place *p, const struct arguments *a, char *error)
 {
 	const char *name = a->url != NULL ? "--url" : "ISIMUD_URL";
 	const char *text = a->url != NULL ? a->url : variable("ISIMUD_URL");
-	const char *why;
+	const char *wrong;
 
 	if (text == NULL)
 		return find_beside(p, error);
-	int rv = url_parse(&p->url, text, &why);
+	int rv = url_parse(&p->url, text, &wrong);
 	if (rv != 0)
-		snprintf(error, ARGUMENTS_ERROR_MAX, "%s %s", name, why);
+		snprintf(error, ARGUMENTS_ERROR_MAX, "%s %s", name, wrong);
 	return rv;
 }
 

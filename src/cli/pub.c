@@ -354,13 +354,13 @@ static int pub_prepare(struct pub *p, const struct place *place,
 		       char error[static ARGUMENTS_ERROR_MAX])
 {
 	const struct arguments *a = p->arguments;
-	const char *why =
-		a->event == NULL ? NULL : sse_refuse_type(span_of(a->event));
+	const char *wrong = "it is empty";
 
 	error[0] = '\0';
-	if (why != NULL || (a->event != NULL && a->event[0] == '\0')) {
-		snprintf(error, ARGUMENTS_ERROR_MAX, "--event: %s",
-			 why != NULL ? why : "it is empty");
+	if (a->event != NULL &&
+	    (a->event[0] == '\0' ||
+	     sse_check_type(span_of(a->event), &wrong) != 0)) {
+		snprintf(error, ARGUMENTS_ERROR_MAX, "--event: %s", wrong);
 		return UV_EINVAL;
 	}
 	for (const char *k = a->key; k != NULL && *k != '\0'; k++)

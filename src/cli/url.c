@@ -1,6 +1,7 @@
 /* url.c - URLs into parts. */
 #include "cli/url.h"
 
+#include "base/refuse.h"
 #include "codec/http/http.h"
 
 #include <arpa/inet.h>
@@ -39,64 +40,68 @@ static struct span url_take_until(struct span *text, char c, bool is_last)
 	return part;
 }
 
-static const char *set_host(struct url *out, struct span host)
+static int set_host(struct url *out, struct span host, const char **wrong)
 {
 	if (host.len == 0)
-		return "has no host";
+		return refuse(wrong, "has no host");
 	if (host.len >= sizeof out->host)
-		return "has a host of more than 255 bytes";
+		return refuse(wrong, "has a host of more than 255 bytes");
 	for (size_t i = 0; i < host.len; i++)
 		if ((unsigned char)host.bytes[i] <= ' ')
-			return "has a space in its host";
+			return refuse(wrong, "has a space in its host");
 	memcpy(out->host, host.bytes, host.len);
-	return NULL;
+	return 0;
 }
 
-static const char *set_port(struct url *out, struct span text)
+static int set_port(struct url *out, struct span text, const char **wrong)
 {
 	unsigned long port = 0;
 
 	out->port = 80;
 	if (text.bytes == NULL || text.len == 0)
-		return NULL;
+		return 0;
 	for (size_t i = 0; i < text.len && port <= UINT16_MAX; i++) {
 		if (text.bytes[i] < '0' || text.bytes[i] > '9')
-			return "has a port that is no number";
+			return refuse(wrong, "has a port that is no number");
 		port = port * 10 + (unsigned long)(text.bytes[i] - '0');
 	}
 	if (port == 0 || port > UINT16_MAX)
-		return "has a port that is not between 1 and 65535";
+		return refuse(wrong,
+			      "has a port that is not between 1 and 65535");
 	out->port = (unsigned)port;
-	return NULL;
+	return 0;
 }
 
-static const char *set_authority(struct url *out, struct span text)
+static int set_authority(struct url *out, struct span text, const char **wrong)
 {
 	if (text.len > 0 && text.bytes[0] == '[') {
 		text.bytes++;
 		text.len--;
 		struct span host = url_take_until(&text, ']', false);
 		struct in6_addr address;
-		const char *why = set_host(out, host);
-		if (why != NULL)
-			return why;
+		int rv = set_host(out, host, wrong);
+		if (rv != 0)
+			return rv;
 		if (inet_pton(AF_INET6, out->host, &address) != 1)
-			return "has no IPv6 address between its brackets";
+			return refuse(
+				wrong,
+				"has no IPv6 address between its brackets");
 		if (text.len > 0 && !url_take(&text, ":"))
-			return "has something behind its host";
-		return set_port(out, text);
+			return refuse(wrong, "has something behind its host");
+		return set_port(out, text, wrong);
 	}
 	struct span host = url_take_until(&text, ':', false);
 	if (host.bytes == NULL) {
 		host = text;
 		text = (struct span){0};
 	}
-	const char *why = set_host(out, host);
-	return why != NULL ? why : set_port(out, text);
+	int rv = set_host(out, host, wrong);
+	return rv != 0 ? rv : set_port(out, text, wrong);
 }
 
 /* The user and the password of `text`. */
-static int set_credentials(struct url *out, struct span text)
+static int set_credentials(struct url *out, struct span text,
+			   const char **wrong)
 {
 	struct span user = url_take_until(&text, ':', false);
 	int rv = 0;
@@ -108,62 +113,57 @@ static int set_credentials(struct url *out, struct span text)
 	rv = http_decode(user, false, &out->user);
 	if (rv == 0 && out->has_password)
 		rv = http_decode(text, false, &out->password);
+	if (rv == UV_EINVAL)
+		return refuse(wrong,
+			      "has a malformed % in its user or password");
 	return rv;
 }
 
-static int set_unix(struct url *out, struct span path, const char **why)
+static int set_unix(struct url *out, struct span path, const char **wrong)
 {
 	struct config_listener l;
 
 	out->is_unix = true;
-	*why = path.len == 0                  ? "has no path"
-	       : path.len >= sizeof l.address ? "has a path of over 107 bytes"
-					      : NULL;
-	if (*why != NULL)
-		return UV_EINVAL;
+	if (path.len == 0)
+		return refuse(wrong, "has no path");
+	if (path.len >= sizeof l.address)
+		return refuse(wrong, "has a path of over 107 bytes");
 	memcpy(out->host, path.bytes, path.len);
 	return 0;
 }
 
-int url_parse(struct url *out, const char *text, const char **why)
+int url_parse(struct url *out, const char *text, const char **wrong)
 {
 	struct span rest = span_of(text);
 	int rv = 0;
 
-	*why = NULL;
 	if (url_take(&rest, "unix:"))
-		return set_unix(out, rest, why);
-	if (url_take(&rest, "https://") || url_take(&rest, "wss://")) {
-		*why = "wants TLS, which is not spoken here: name the server "
-		       "itself, by http://";
-		return UV_EINVAL;
-	}
+		return set_unix(out, rest, wrong);
+	if (url_take(&rest, "https://") || url_take(&rest, "wss://"))
+		return refuse(wrong,
+			      "wants TLS, which is not spoken here: name the "
+			      "server itself, by http://");
 	if (!url_take(&rest, "http://") && !url_take(&rest, "ws://") &&
-	    memmem(rest.bytes, rest.len, "://", 3) != NULL) {
-		*why = "begins with neither http://, ws:// nor unix:";
-		return UV_EINVAL;
-	}
+	    memmem(rest.bytes, rest.len, "://", 3) != NULL)
+		return refuse(wrong,
+			      "begins with neither http://, ws:// nor unix:");
 	size_t len = strcspn(rest.bytes, "/?#");
 	struct span authority = {rest.bytes, len};
 	struct span prefix = {rest.bytes + len, rest.len - len};
 	if (memchr(prefix.bytes, '?', prefix.len) != NULL ||
-	    memchr(prefix.bytes, '#', prefix.len) != NULL) {
-		*why = "has a query or a fragment";
-		return UV_EINVAL;
-	}
+	    memchr(prefix.bytes, '#', prefix.len) != NULL)
+		return refuse(wrong, "has a query or a fragment");
 	while (prefix.len > 0 && prefix.bytes[prefix.len - 1] == '/')
 		prefix.len--;
 	struct span credentials = url_take_until(&authority, '@', true);
 	if (credentials.bytes != NULL)
-		rv = set_credentials(out, credentials);
-	*why = rv == UV_EINVAL ? "has a malformed % in its user or password"
-			       : set_authority(out, authority);
-	if (*why != NULL)
-		return UV_EINVAL;
+		rv = set_credentials(out, credentials, wrong);
+	if (rv == 0)
+		rv = set_authority(out, authority, wrong);
 	if (rv == 0)
 		rv = buf_append(&out->prefix, prefix.bytes, prefix.len);
-	if (rv != 0)
-		*why = "can't be read: out of memory";
+	if (rv == UV_ENOMEM)
+		*wrong = "can't be read: out of memory";
 	return rv;
 }
 

@@ -29,9 +29,9 @@ struct url {
 };
 
 /* Reads `text`. `out` is zeroed memory. Returns 0; or UV_EINVAL or UV_ENOMEM
- * with `*why` what is wrong: static text, which goes on after the name of what
- * was read. In any case url_fini() is due. */
-int url_parse(struct url *out, const char *text, const char **why);
+ * and `*wrong`, a text that goes on after the name of what was read. In any
+ * case url_fini() is due. */
+int url_parse(struct url *out, const char *text, const char **wrong);
 
 /* Where a listener is reached from the machine it is on: what is bound to all
  * addresses, by loopback. Port 0 stays 0. The same memory rules. */

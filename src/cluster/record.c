@@ -130,7 +130,7 @@ static bool is_sound(const struct record_publication *p)
 	       p->topic.len <= NAME_MAX_BYTES && utf8_is_valid(p->publisher) &&
 	       utf8_is_valid(p->topic) &&
 	       (p->event.len == 0 || (utf8_is_valid(p->event) &&
-				      sse_refuse_type(p->event) == NULL)) &&
+				      sse_check_type(p->event, NULL) == 0)) &&
 	       (p->is_json ? json_check(p->data, &error) == 0
 			   : utf8_is_valid(p->data));
 }

@@ -1,6 +1,7 @@
 /* forwarded.c - whose request a proxy passes on. */
 #include "codec/forwarded.h"
 
+#include "base/refuse.h"
 #include "codec/http/http.h"
 
 #include <arpa/inet.h>
@@ -136,8 +137,8 @@ static bool read_net(struct forwarded_proxies *p, struct span text)
 	return true;
 }
 
-const char *forwarded_read_proxies(struct forwarded_proxies *p,
-				   const char *list)
+int forwarded_read_proxies(struct forwarded_proxies *p, const char *list,
+			   const char **wrong)
 {
 	struct span rest = span_of(list);
 
@@ -149,13 +150,15 @@ const char *forwarded_read_proxies(struct forwarded_proxies *p,
 			continue;
 		}
 		if (p->count == FORWARDED_PROXIES_MAX)
-			return "names more than 64 networks";
+			return refuse(wrong, "names more than 64 networks");
 		if (one.len == 0 || !read_net(p, one))
-			return "must name addresses and networks, such as "
-			       "10.0.0.0/8 or fd00::/8, or unix, separated by "
-			       "commas";
+			return refuse(
+				wrong,
+				"must name addresses and networks, such as "
+				"10.0.0.0/8 or fd00::/8, or unix, separated by "
+				"commas");
 	}
-	return NULL;
+	return 0;
 }
 
 bool forwarded_trusts(const struct forwarded_proxies *p, const char *peer)

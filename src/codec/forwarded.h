@@ -32,10 +32,10 @@ struct forwarded_proxies {
 };
 
 /* Reads addresses and networks (10.0.0.0/8, fd00::/8), and the word `unix`,
- * separated by commas, with space around them or not. Returns NULL, or what is
- * wrong: a sentence that goes on after the setting's name. */
-const char *forwarded_read_proxies(struct forwarded_proxies *p,
-				   const char *list);
+ * separated by commas, with space around them or not. Returns 0; or -EINVAL and
+ * `*wrong`, a text that goes on after the setting's name. */
+int forwarded_read_proxies(struct forwarded_proxies *p, const char *list,
+			   const char **wrong);
 
 /* Reads an address as it stands in these fields: IPv4, or IPv6 in brackets or
  * not, each with a port or not (an IPv6 one only in brackets). Returns false if

@@ -1,6 +1,7 @@
 /* host.c - for which names a request may be. */
 #include "codec/host.h"
 
+#include "base/refuse.h"
 #include "codec/http/http.h"
 
 #include <ctype.h>
@@ -34,22 +35,24 @@ static bool is_wildcard(struct span s)
 	return s.len > 2 && s.bytes[0] == '*' && s.bytes[1] == '.';
 }
 
-const char *host_check_list(const char *list)
+int host_check_list(const char *list, const char **wrong)
 {
 	struct span rest = span_of(list);
 
 	if (is_any(list))
-		return NULL;
+		return 0;
 	while (rest.bytes != NULL) {
 		struct span one = http_list_take(&rest);
 		if (is_wildcard(one))
 			one = (struct span){one.bytes + 2, one.len - 2};
 		if (!is_host_name(one))
-			return "must be *, or hosts without scheme and port, "
-			       "such as push.example.com, *.example.com, "
-			       "127.0.0.1 or [::1], separated by commas";
+			return refuse(
+				wrong,
+				"must be *, or hosts without scheme and port, "
+				"such as push.example.com, *.example.com, "
+				"127.0.0.1 or [::1], separated by commas");
 	}
-	return NULL;
+	return 0;
 }
 
 static struct span without_port(struct span host)

@@ -13,9 +13,9 @@
 
 #include <stdbool.h>
 
-/* NULL, or what is wrong with `list`: a sentence that goes on after the
- * setting's name. A NULL list is fine. */
-const char *host_check_list(const char *list);
+/* Returns 0; or -EINVAL and `*wrong`, a text that goes on after the setting's
+ * name. A NULL list is fine. */
+int host_check_list(const char *list, const char **wrong);
 
 /* Whether `host`, a value of Host, is in the list, which has passed
  * host_check_list(), or that is "*" or NULL. Its port does not matter. An

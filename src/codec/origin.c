@@ -1,6 +1,8 @@
 /* origin.c - from which web origins browsers may come. */
 #include "codec/origin.h"
 
+#include "base/refuse.h"
+
 #include <ctype.h>
 #include <string.h>
 
@@ -80,34 +82,41 @@ static bool divide_authority(struct span s, struct span *host, int *port)
 	       read_port((struct span){colon + 1, s.len - host->len - 1}, port);
 }
 
-/* Returns NULL, or what is wrong: see origin_check_list(). */
-static const char *divide(struct span s, struct origin *o)
+/* Returns 0; or -EINVAL and `*wrong`, as origin_check_list() does. */
+static int divide(struct span s, struct origin *o, const char **wrong)
 {
 	const char *mark = s.len == 0 ? NULL : memmem(s.bytes, s.len, "://", 3);
 	struct span authority;
 
 	*o = (struct origin){.scheme = s, .port = PORT_NONE};
 	if (span_equal_nocase(s, SPAN("null")))
-		return NULL;
+		return 0;
 	if (mark != NULL)
 		o->scheme.len = (size_t)(mark - s.bytes);
 	if (mark == NULL || !is_scheme(o->scheme) ||
 	    memchr(s.bytes, ' ', s.len) != NULL)
-		return "must be *, or origins with their scheme, such as "
-		       "https://example.com, separated by commas";
+		return refuse(
+			wrong,
+			"must be *, or origins with their scheme, such as "
+			"https://example.com, separated by commas");
 	authority = (struct span){mark + 3, s.len - o->scheme.len - 3};
 	if (memchr(authority.bytes, '/', authority.len) != NULL)
-		return "must name origins without a path, and without a / at "
-		       "the end, such as https://example.com";
+		return refuse(
+			wrong,
+			"must name origins without a path, and without a / at "
+			"the end, such as https://example.com");
 	if (memchr(authority.bytes, '@', authority.len) != NULL)
-		return "must name origins without a user, such as "
-		       "https://example.com";
+		return refuse(wrong,
+			      "must name origins without a user, such as "
+			      "https://example.com");
 	o->port = default_port(o->scheme);
 	if (!divide_authority(authority, &o->host, &o->port))
-		return "must name hosts as browsers do: a name in ASCII or an "
-		       "address, and the port if any, such as "
-		       "https://example.com:8443 or http://[::1]:3000";
-	return NULL;
+		return refuse(
+			wrong,
+			"must name hosts as browsers do: a name in ASCII or an "
+			"address, and the port if any, such as "
+			"https://example.com:8443 or http://[::1]:3000");
+	return 0;
 }
 
 static bool is_equal(const struct origin *a, const struct origin *b)
@@ -147,22 +156,23 @@ static struct span take_element(struct span *list)
 	return element;
 }
 
-const char *origin_check_list(const char *list)
+int origin_check_list(const char *list, const char **wrong)
 {
 	struct span rest = span_of(list);
 	struct origin origin;
-	const char *wrong = NULL;
+	int rv = 0;
 
 	if (origin_allows_any(list))
-		return NULL;
-	while (wrong == NULL && rest.bytes != NULL) {
+		return 0;
+	while (rv == 0 && rest.bytes != NULL) {
 		struct span element = take_element(&rest);
 
 		if (span_equal(element, SPAN("*")))
-			return "must be * alone, or origins without *";
-		wrong = divide(element, &origin);
+			return refuse(wrong,
+				      "must be * alone, or origins without *");
+		rv = divide(element, &origin, wrong);
 	}
-	return wrong;
+	return rv;
 }
 
 bool origin_allows_any(const char *list)
@@ -181,10 +191,10 @@ bool origin_is_allowed(const char *list, struct span origin)
 
 	if (origin_allows_any(list))
 		return true;
-	if (divide(origin, &asked) != NULL)
+	if (divide(origin, &asked, NULL) != 0)
 		return false;
 	while (rest.bytes != NULL) {
-		if (divide(take_element(&rest), &listed) == NULL &&
+		if (divide(take_element(&rest), &listed, NULL) == 0 &&
 		    is_equal(&asked, &listed))
 			return true;
 	}
@@ -196,7 +206,7 @@ bool origin_is_same(struct span origin, struct span host)
 	struct origin from;
 	struct origin to;
 
-	if (divide(origin, &from) != NULL ||
+	if (divide(origin, &from, NULL) != 0 ||
 	    default_port(from.scheme) == PORT_NONE)
 		return false;
 	to = (struct origin){.scheme = from.scheme,

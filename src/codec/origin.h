@@ -14,12 +14,11 @@
 
 #include <stdbool.h>
 
-/* NULL, or what is wrong with `list`: a sentence that goes on after the
- * setting's name ("must be …"), static text. A NULL list is fine. Wrong are "*"
- * beside origins, an empty element, and an origin without scheme or host, or
- * with a path (be it only "/"), a user, or anything else that no browser sends.
- */
-const char *origin_check_list(const char *list);
+/* Returns 0; or -EINVAL and `*wrong`, a text that goes on after the setting's
+ * name ("must be …"). A NULL list is fine. Wrong are "*" beside origins, an
+ * empty element, and an origin without scheme or host, or with a path (be it
+ * only "/"), a user, or anything else that no browser sends. */
+int origin_check_list(const char *list, const char **wrong);
 
 /* In the following two, `list` has passed origin_check_list(), or is NULL,
  * which has no origin. */

@@ -1,6 +1,8 @@
 /* sse.c - see sse.h. */
 #include "codec/sse.h"
 
+#include "base/refuse.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -158,19 +160,20 @@ int sse_write_type(struct buf *out, struct span type)
 	return 0;
 }
 
-const char *sse_refuse_type(struct span type)
+int sse_check_type(struct span type, const char **wrong)
 {
 	if (type.len > SSE_TYPE_MAX_BYTES)
-		return "`event` has more than 128 bytes";
+		return refuse(wrong, "`event` has more than 128 bytes");
 	for (size_t i = 0; i < type.len; i++)
 		if (type.bytes[i] == '\r' || type.bytes[i] == '\n' ||
 		    type.bytes[i] == '\0')
-			return "`event` has a line end or U+0000";
+			return refuse(wrong,
+				      "`event` has a line end or U+0000");
 	if (span_equal(type, SPAN(SSE_RESET)) ||
 	    span_equal(type, SPAN(SSE_CLOSE)))
-		return "`event` must not be `reset` or `close`, which are the "
-		       "server's";
-	return NULL;
+		return refuse(wrong, "`event` must not be `reset` or `close`, "
+				     "which are the server's");
+	return 0;
 }
 
 int sse_write_event(struct buf *out, struct span type, struct span data)

@@ -46,9 +46,10 @@ int sse_write_type(struct buf *out, struct span type);
 
 #define SSE_TYPE_MAX_BYTES 128 /* of a publication's */
 
-/* NULL if a publication may have `type`, in UTF-8: at most SSE_TYPE_MAX_BYTES,
- * no line end or U+0000, and none of our own; else why not, as a sentence. */
-const char *sse_refuse_type(struct span type);
+/* Whether a publication may have `type`, in UTF-8: at most SSE_TYPE_MAX_BYTES,
+ * no line end or U+0000, and none of our own. Returns 0; or -EINVAL and
+ * `*wrong`, a sentence. */
+int sse_check_type(struct span type, const char **wrong);
 
 /* Appends a whole event of the given type without an id: what a client knows as
  * the last event's id stays. `type` has no line end. Returns 0, or -ENOMEM

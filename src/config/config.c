@@ -98,28 +98,26 @@ static int share_descriptors(struct config *c,
 static int check_together(const struct config *c, const char **wrong)
 {
 	if (c->auth_per_topic && c->auth_url == NULL)
-		return config_refuse(wrong, "AUTH_PER_TOPIC needs AUTH_URL");
+		return refuse(wrong, "AUTH_PER_TOPIC needs AUTH_URL");
 	if (c->nats_url != NULL && c->history_file != NULL)
-		return config_refuse(
+		return refuse(
 			wrong,
 			"HISTORY_FILE and NATS_URL exclude each other: with "
 			"NATS_URL the history is in the log");
 	if (c->retain && (c->history_size == 0 || c->history_ttl_ms == 0 ||
 			  c->history_bytes == 0))
-		return config_refuse(
-			wrong, "RETAIN needs HISTORY_SIZE, HISTORY_TTL and "
-			       "HISTORY_BYTES above 0");
+		return refuse(wrong,
+			      "RETAIN needs HISTORY_SIZE, HISTORY_TTL and "
+			      "HISTORY_BYTES above 0");
 	if (c->nats_url == NULL &&
 	    (c->nats_creds != NULL || c->nats_ca != NULL))
-		return config_refuse(wrong,
-				     "NATS_CREDS and NATS_CA need NATS_URL");
+		return refuse(wrong, "NATS_CREDS and NATS_CA need NATS_URL");
 	if (c->auth_cookie &&
 	    (c->auth_url == NULL ||
 	     origin_is_allowed(c->allowed_origins, SPAN("null"))))
-		return config_refuse(
-			wrong,
-			"AUTH_COOKIE needs AUTH_URL, and ALLOWED_ORIGINS "
-			"without * and null");
+		return refuse(wrong,
+			      "AUTH_COOKIE needs AUTH_URL, and ALLOWED_ORIGINS "
+			      "without * and null");
 	return 0;
 }
 

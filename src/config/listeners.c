@@ -39,12 +39,12 @@ static int read_tcp_listener(struct config_listener *l, char *text,
 		numeric = is_v6 ? ip : config_numeric_address(ip);
 	if (numeric == NULL ||
 	    inet_pton(is_v6 ? AF_INET6 : AF_INET, numeric, address) != 1)
-		return config_refuse(wrong, "must name IP:PORT, [IPV6]:PORT or "
-					    "unix:/PATH, separated"
-					    " by commas");
+		return refuse(wrong, "must name IP:PORT, [IPV6]:PORT or "
+				     "unix:/PATH, separated"
+				     " by commas");
 	if (config_read_whole_number(port, &port_number, wrong) != 0 ||
 	    port_number > 65535)
-		return config_refuse(
+		return refuse(
 			wrong,
 			"has a port that is not a number from 0 to 65535");
 	snprintf(l->address, sizeof l->address, "%s", numeric);
@@ -59,12 +59,12 @@ static int read_unix_listener(struct config_listener *l, const char *path,
 			      const char **wrong)
 {
 	if (path[0] != '/' || path[1] == '\0')
-		return config_refuse(
+		return refuse(
 			wrong,
 			"has a Unix socket whose path does not start with /");
 	size_t len = strlen(path);
 	if (len >= sizeof l->address)
-		return config_refuse(wrong, path_too_long);
+		return refuse(wrong, path_too_long);
 	l->is_unix = true;
 	memcpy(l->address, path, len + 1);
 	return 0;
@@ -80,10 +80,9 @@ int config_read_listeners(struct config *c, const char *text,
 		size_t len = strcspn(text, ",");
 		int rv;
 		if (c->listeners_count == CONFIG_LISTENERS_MAX)
-			return config_refuse(wrong,
-					     "names more than 8 listeners");
+			return refuse(wrong, "names more than 8 listeners");
 		if (len >= sizeof one)
-			return config_refuse(wrong, path_too_long);
+			return refuse(wrong, path_too_long);
 		memcpy(one, text, len);
 		one[len] = '\0';
 		struct config_listener *l = &c->listeners[c->listeners_count++];

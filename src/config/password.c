@@ -77,13 +77,12 @@ static int find_lines(struct config_passwords *p, const char **wrong)
 		if (line.len == 0)
 			continue;
 		if (line.len > CONFIG_PASSWORD_MAX_BYTES)
-			return config_refuse(wrong,
-					     "has a password that " TOO_LONG);
+			return refuse(wrong, "has a password that " TOO_LONG);
 		if (p->count == CONFIG_PASSWORDS_MAX)
-			return config_refuse(wrong, "has more than two lines");
+			return refuse(wrong, "has more than two lines");
 		p->each[p->count++] = line;
 	}
-	return p->count == 0 ? config_refuse(wrong, "has no password") : 0;
+	return p->count == 0 ? refuse(wrong, "has no password") : 0;
 }
 
 static int read_password_file(const char *path, struct config_passwords *out,

@@ -3,11 +3,11 @@
 #ifndef ISIMUD_CONFIG_PRIVATE_H
 #define ISIMUD_CONFIG_PRIVATE_H
 
+#include "base/refuse.h"
 #include "config/config.h"
 
 #include <stddef.h>
 #include <stdint.h>
-#include <uv.h>
 
 enum config_kind {
 	SECRET, /* text that is never shown */
@@ -51,16 +51,8 @@ extern const size_t config_settings_count;
  * Returns false if there is none, or it is too large. */
 bool config_read_number(const char *text, uint64_t *out, char **end);
 
-/* Says what is wrong with a value: a text that goes on after the setting's
- * name. Returns UV_EINVAL. */
-static inline int config_refuse(const char **wrong, const char *text)
-{
-	*wrong = text;
-	return UV_EINVAL;
-}
-
-/* Reads digits, and nothing else. Returns 0, or UV_EINVAL and `*wrong`; so do
- * the other readers. */
+/* Reads digits, and nothing else. Returns 0, or UV_EINVAL and `*wrong`, a text
+ * that goes on after the setting's name; so do the other readers. */
 int config_read_whole_number(const char *text, uint64_t *out,
 			     const char **wrong);
 

@@ -20,18 +20,18 @@ static int read_bytes(const char *text, uint64_t *out, const char **wrong)
 		"must be a number of bytes, such as 65536, 64K, 1M, 64MiB";
 	char *end;
 	if (!config_read_number(text, out, &end))
-		return config_refuse(wrong, problem);
+		return refuse(wrong, problem);
 	if (*end == '\0')
 		return 0;
 	const char *suffix = strchr(suffixes, toupper((unsigned char)*end));
 	if (suffix == NULL)
-		return config_refuse(wrong, problem);
+		return refuse(wrong, problem);
 	size_t i = 0;
 	while (i < 4 && strcasecmp(end + 1, behind[i]) != 0)
 		i++;
 	unsigned shift = 10 * (unsigned)(suffix - suffixes + 1);
 	if (i == 4 || *out > UINT64_MAX >> shift)
-		return config_refuse(wrong, problem);
+		return refuse(wrong, problem);
 	*out <<= shift;
 	return 0;
 }
@@ -56,14 +56,14 @@ static int read_milliseconds(const char *text, uint64_t *out,
 
 	/* strtod() also knows signs, exponents, hex and names. */
 	if (!isdigit((unsigned char)text[0]) || end != text + digits)
-		return config_refuse(wrong, problem);
+		return refuse(wrong, problem);
 	while (i < sizeof units / sizeof units[0] &&
 	       strcasecmp(end, units[i].name) != 0)
 		i++;
 	if (i == sizeof units / sizeof units[0])
-		return config_refuse(wrong, problem);
+		return refuse(wrong, problem);
 	if (number * units[i].ms > (double)CONFIG_DURATION_MAX_MS)
-		return config_refuse(wrong, "is out of range");
+		return refuse(wrong, "is out of range");
 	*out = (uint64_t)(number * units[i].ms + 0.5);
 	return 0;
 }
@@ -72,12 +72,11 @@ static int read_mode(const char *text, uint64_t *out, const char **wrong)
 {
 	if (text[0] == '\0' || strlen(text) > 4 ||
 	    text[strspn(text, "01234567")] != '\0')
-		return config_refuse(wrong,
-				     "must be a mode in octal, such as 0660");
+		return refuse(wrong, "must be a mode in octal, such as 0660");
 	*out = strtoull(text, NULL, 8);
 	/* Its owner may always connect: isimud healthcheck does. */
 	if (*out > 0777 || (*out & 0600) != 0600)
-		return config_refuse(
+		return refuse(
 			wrong,
 			"must be from 0600 to 0777, for its owner at least");
 	return 0;
@@ -94,7 +93,7 @@ static int read_flag(const char *text, bool *out, const char **wrong)
 			return 0;
 		}
 	}
-	return config_refuse(wrong, "must be true, t, 1, false, f or 0");
+	return refuse(wrong, "must be true, t, 1, false, f or 0");
 }
 
 static int read_numeric_address(const char *text, const char **out,
@@ -105,15 +104,15 @@ static int read_numeric_address(const char *text, const char **out,
 	if (inet_pton(AF_INET, *out, address) == 1 ||
 	    inet_pton(AF_INET6, *out, address) == 1)
 		return 0;
-	return config_refuse(
-		wrong, "must be a numeric IPv4 or IPv6 address, or localhost");
+	return refuse(wrong,
+		      "must be a numeric IPv4 or IPv6 address, or localhost");
 }
 
 static int read_format(const char *text, bool *is_json, const char **wrong)
 {
 	*is_json = strcasecmp(text, "json") == 0;
 	if (!*is_json && strcasecmp(text, "text") != 0)
-		return config_refuse(wrong, "must be text or json");
+		return refuse(wrong, "must be text or json");
 	return 0;
 }
 
@@ -142,9 +141,9 @@ static int check_servers(const char *text, const char **wrong)
 			return 0;
 		text += len + 1;
 	}
-	return config_refuse(
-		wrong, "must be 1 to 16 URLs with commas between, such as "
-		       "nats://10.0.0.1:4222,tls://nats.example:4222");
+	return refuse(wrong,
+		      "must be 1 to 16 URLs with commas between, such as "
+		      "nats://10.0.0.1:4222,tls://nats.example:4222");
 }
 
 /* What JetStream takes for a stream's name. */
@@ -158,8 +157,8 @@ static int check_name(const char *text, const char **wrong)
 			len = 0;
 	if (len > 0 && len <= 64)
 		return 0;
-	return config_refuse(wrong, "must be 1 to 64 letters, digits, - and "
-				    "_");
+	return refuse(wrong, "must be 1 to 64 letters, digits, - and "
+			     "_");
 }
 
 int config_read_setting(struct config *c, const struct config_setting *s,
@@ -186,16 +185,13 @@ int config_read_setting(struct config *c, const struct config_setting *s,
 		return read_numeric_address(text, member, wrong);
 	case ORIGINS:
 		*(const char **)member = text;
-		*wrong = origin_check_list(text);
-		return *wrong == NULL ? 0 : UV_EINVAL;
+		return origin_check_list(text, wrong);
 	case HOSTS:
 		*(const char **)member = text;
-		*wrong = host_check_list(text);
-		return *wrong == NULL ? 0 : UV_EINVAL;
+		return host_check_list(text, wrong);
 	case PROXIES:
 		*(const char **)member = text;
-		*wrong = forwarded_read_proxies(&c->proxies, text);
-		return *wrong == NULL ? 0 : UV_EINVAL;
+		return forwarded_read_proxies(&c->proxies, text, wrong);
 	case LISTENERS:
 		*(const char **)member = text;
 		return config_read_listeners(c, text, wrong);
@@ -207,8 +203,8 @@ int config_read_setting(struct config *c, const struct config_setting *s,
 		level = log_level_of(text);
 		*number = level < 0 ? 0 : (uint64_t)level;
 		if (level < 0)
-			return config_refuse(
-				wrong, "must be debug, info, warn or error");
+			return refuse(wrong,
+				      "must be debug, info, warn or error");
 		return 0;
 	case PORT_OR_NONE:
 		c->has_admin_port = true;
@@ -227,6 +223,6 @@ int config_read_setting(struct config *c, const struct config_setting *s,
 		break;
 	}
 	if (rv == 0 && (*number < s->min || *number > s->max))
-		return config_refuse(wrong, "is out of range");
+		return refuse(wrong, "is out of range");
 	return rv;
 }

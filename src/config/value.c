@@ -21,7 +21,7 @@ int config_read_whole_number(const char *text, uint64_t *out,
 {
 	char *end;
 	if (!config_read_number(text, out, &end) || *end != '\0')
-		return config_refuse(wrong, "must be a whole number");
+		return refuse(wrong, "must be a whole number");
 	return 0;
 }
 

@@ -459,7 +459,7 @@ static struct span get_event(struct file *f, char memory[static UINT8_MAX])
 	get_exactly(f, memory, len);
 	struct span event = {memory, len};
 	if (f->error == 0 &&
-	    (!utf8_is_valid(event) || sse_refuse_type(event) != NULL))
+	    (!utf8_is_valid(event) || sse_check_type(event, NULL) != 0))
 		fail_as_foreign(f);
 	return event;
 }

@@ -69,7 +69,7 @@ struct message {
  * MESSAGE_MAX_BYTES. Threads: any. */
 struct message *message_new(struct span data, bool is_json, unsigned workers);
 
-/* The same with the type of its event: absent, or what sse_refuse_type() lets
+/* The same with the type of its event: absent, or what sse_check_type() lets
  * pass, which is copied as well. */
 struct message *message_new_event(struct span data, bool is_json,
 				  struct span event, unsigned workers);

@@ -175,7 +175,7 @@ static void check_list(struct span list, struct span prefix)
 
 static void check_origins(const char *list, struct span origin)
 {
-	bool is_fine = origin_check_list(list) == NULL;
+	bool is_fine = origin_check_list(list, NULL) == 0;
 	bool is_allowed = origin_is_allowed(list, origin);
 
 	if (origin_allows_any(list))
@@ -223,8 +223,8 @@ static void check_proxies(const char *list, struct span value)
 	struct forwarded_proxies p;
 	char client[FORWARDED_TEXT_MAX];
 
-	if (forwarded_read_proxies(&p, list) != NULL)
-		CHECK(forwarded_read_proxies(&p, "10.0.0.0/8,unix") == NULL);
+	if (forwarded_read_proxies(&p, list, NULL) != 0)
+		CHECK(forwarded_read_proxies(&p, "10.0.0.0/8,unix", NULL) == 0);
 	for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
 		for (size_t f = 0; f < sizeof fields / sizeof fields[0]; f++) {
 			forwarded_find_client(&p, peers[i], &fields[f], client);
@@ -239,7 +239,7 @@ static void check_proxies(const char *list, struct span value)
 
 static void check_hosts(const char *list, struct span host)
 {
-	if (host_check_list(list) != NULL)
+	if (host_check_list(list, NULL) != 0)
 		return;
 	CHECK(host_is_allowed("*", host));
 	if (host_is_allowed(list, host) && host.bytes != NULL)

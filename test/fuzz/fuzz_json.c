@@ -242,7 +242,8 @@ static bool is_publication(const cJSON *item)
 		} else if (strcmp(item->string, "event") == 0) {
 			events++;
 			if (!cJSON_IsString(item) ||
-			    sse_refuse_type(span_of(item->valuestring)) != NULL)
+			    sse_check_type(span_of(item->valuestring), NULL) !=
+				    0)
 				return false;
 		} else if (strcmp(item->string, "data") == 0) {
 			data++;

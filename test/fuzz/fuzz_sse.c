@@ -193,7 +193,7 @@ static void check_type(struct span type)
 	struct buf out = {0};
 	struct client c = {0};
 
-	if (sse_refuse_type(type) != NULL)
+	if (sse_check_type(type, NULL) != 0)
 		return;
 	CHECK(memchr(type.bytes, '\n', type.len) == NULL);
 	CHECK(memchr(type.bytes, '\r', type.len) == NULL);

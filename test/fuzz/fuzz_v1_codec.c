@@ -64,7 +64,7 @@ static void check_command(const struct v1_command *c)
 	check_span(c->data.event, false, &c->memory);
 	CHECK(c->data.event.bytes == NULL ||
 	      (publishes && c->data.event.len > 0 &&
-	       sse_refuse_type(c->data.event) == NULL));
+	       sse_check_type(c->data.event, NULL) == 0));
 	if (c->data.is_json)
 		CHECK(json_check(c->data.text, &error) == 0);
 }

@@ -38,7 +38,7 @@ struct json_data {
 			      numbers and escapes as they were written */
 	bool is_json;      /* the latter: it stands for itself in an envelope,
 			      without quotes */
-	struct span event; /* the type of its event (sse_refuse_type()), not
+	struct span event; /* the type of its event (sse_check_type()), not
 			      empty; or absent */
 };
 
@@ -79,7 +79,7 @@ int json_read_array(struct span text,
 
 /* A publication: {"topic": string, "data": any value, "event": string}. The
  * topic has at most NAME_MAX_BYTES (base/name.h); a longer one is refused
- * (422), as is an event that sse_refuse_type() refuses. It may be missing, or
+ * (422), as is an event that sse_check_type() refuses. It may be missing, or
  * empty, which is the same. */
 struct json_publication {
 	struct span topic;

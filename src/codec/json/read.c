@@ -505,10 +505,12 @@ static bool read_publications(struct reader *r, struct json_publications *p)
 int json_take_event(struct json_data *data, struct span event,
 		    struct json_error *error)
 {
-	const char *wrong = sse_refuse_type(event);
+	const char *wrong;
 
 	data->event = event.len > 0 ? event : (struct span){0};
-	return wrong == NULL ? 0 : json_fail(error, 422, "%s", wrong);
+	if (sse_check_type(event, &wrong) != 0)
+		return json_fail(error, 422, "%s", wrong);
+	return 0;
 }
 
 static int decode_publication(struct json_publications *p,

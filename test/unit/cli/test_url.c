@@ -15,9 +15,9 @@ static void expect(const char *text, const char *name, const char *prefix,
 {
 	struct url url = {0};
 	char found[URL_TEXT_MAX];
-	const char *why;
+	const char *wrong;
 
-	assert_int_equal(url_parse(&url, text, &why), 0);
+	assert_int_equal(url_parse(&url, text, &wrong), 0);
 	url_name(&url, found);
 	assert_string_equal(found, name);
 	assert_true(span_equal((struct span){url.prefix.bytes, url.prefix.len},
@@ -66,9 +66,9 @@ static void what_is_none_is_refused(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
 		struct url url = {0};
-		const char *why = NULL;
-		assert_true(url_parse(&url, texts[i], &why) < 0);
-		assert_non_null(why);
+		const char *wrong = NULL;
+		assert_true(url_parse(&url, texts[i], &wrong) < 0);
+		assert_non_null(wrong);
 		url_fini(&url);
 	}
 }

@@ -1,4 +1,5 @@
 /* test_forwarded.c - what src/codec/forwarded.c promises. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,9 +14,9 @@
 static struct forwarded_proxies proxies_of(const char *list)
 {
 	struct forwarded_proxies p;
-	const char *wrong = forwarded_read_proxies(&p, list);
+	const char *wrong;
 
-	if (wrong != NULL)
+	if (forwarded_read_proxies(&p, list, &wrong) != 0)
 		fail_msg("%s: %s", list, wrong);
 	return p;
 }
@@ -37,9 +38,9 @@ static void lists_of_networks_are_read(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
-		assert_null(forwarded_read_proxies(&p, good[i]));
+		assert_int_equal(forwarded_read_proxies(&p, good[i], NULL), 0);
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-		if (forwarded_read_proxies(&p, bad[i]) == NULL)
+		if (forwarded_read_proxies(&p, bad[i], NULL) == 0)
 			fail_msg("\"%s\" was taken", bad[i]);
 }
 
@@ -51,9 +52,9 @@ static void no_more_than_64_networks_are_read(void **state)
 	(void)state;
 	for (int i = 0; i < 64; i++)
 		strcat(list, i == 0 ? "10.0.0.1" : ",10.0.0.1");
-	assert_null(forwarded_read_proxies(&p, list));
+	assert_int_equal(forwarded_read_proxies(&p, list, NULL), 0);
 	strcat(list, ",::1");
-	assert_non_null(forwarded_read_proxies(&p, list));
+	assert_int_equal(forwarded_read_proxies(&p, list, NULL), -EINVAL);
 }
 
 static void a_network_has_its_addresses_and_no_others(void **state)

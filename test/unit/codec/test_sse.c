@@ -166,9 +166,19 @@ static void a_publication_may_have_any_type_of_one_line(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-		assert_null(sse_refuse_type(types[i]));
+		assert_int_equal(sse_check_type(types[i], NULL), 0);
 	memset(longest, 'x', sizeof longest);
-	assert_null(sse_refuse_type((struct span){longest, sizeof longest}));
+	assert_int_equal(
+		sse_check_type((struct span){longest, sizeof longest}, NULL),
+		0);
+}
+
+static void expect_refused(struct span type, const char *words)
+{
+	const char *wrong;
+
+	assert_int_equal(sse_check_type(type, &wrong), -EINVAL);
+	assert_non_null(strstr(wrong, words));
 }
 
 static void other_types_are_refused_with_the_reason(void **state)
@@ -177,15 +187,13 @@ static void other_types_are_refused_with_the_reason(void **state)
 
 	(void)state;
 	memset(longer, 'x', sizeof longer);
-	assert_string_equal(
-		sse_refuse_type((struct span){longer, sizeof longer}),
-		"`event` has more than 128 bytes");
-	assert_string_equal(sse_refuse_type(SPAN("a\nb")),
-			    "`event` has a line end or U+0000");
-	assert_non_null(sse_refuse_type(SPAN("a\r")));
-	assert_non_null(sse_refuse_type(SPAN("\0")));
-	assert_non_null(strstr(sse_refuse_type(SPAN("reset")), "server's"));
-	assert_non_null(strstr(sse_refuse_type(SPAN("close")), "server's"));
+	expect_refused((struct span){longer, sizeof longer},
+		       "`event` has more than 128 bytes");
+	expect_refused(SPAN("a\nb"), "`event` has a line end or U+0000");
+	expect_refused(SPAN("a\r"), "line end");
+	expect_refused(SPAN("\0"), "U+0000");
+	expect_refused(SPAN("reset"), "server's");
+	expect_refused(SPAN("close"), "server's");
 }
 
 static int write_one(struct buf *out, unsigned which)
