@@ -32,7 +32,14 @@ enum state {
 
 struct write {
 	uv_write_t request;
-	struct buf bytes;
+	size_t len;
+	char bytes[];
+};
+
+/* What the clients of a loop share. Freed with the last of them. */
+struct shared_input {
+	size_t clients;
+	char input[READ_BYTES];
 };
 
 /* Owner: the thread of its loop. Freed once all three handles are closed. */
@@ -56,8 +63,12 @@ struct client {
 	const struct client_handler *handler;
 	void *user;
 
-	struct addrinfo *addresses; /* all; `address`: the one tried now */
+	/* All; `address`: the one tried next. Where the host is a number,
+	 * `numeric`, which leads to `number`. */
+	struct addrinfo *addresses;
 	struct addrinfo *address;
+	struct addrinfo numeric;
+	struct sockaddr_storage number;
 	int error; /* of the last attempt; then of the end */
 	unsigned code;
 	char why[REASON_MAX_BYTES];
@@ -66,15 +77,44 @@ struct client {
 	struct buf pending; /* given before it was connected */
 	size_t unsent;
 	struct http_answers *answers;
-	struct websocket *websocket;
+	struct websocket *websocket;           /* NULL: it is none */
+	bool is_stream;                        /* it is one, or asks to be */
 	char accept[WEBSOCKET_ACCEPT_LEN + 1]; /* what must be answered */
 	char protocol[32];                     /* the same; "" for none */
 	uint64_t watch_ms;                     /* 0: it is not watched */
 	bool is_pinged;                        /* and nothing has come since */
-	char input[READ_BYTES];
 };
 
 static void try_next(struct client *c);
+
+/* --- what a loop's clients share ------------------------------------------
+ */
+
+/* Returns 0 or UV_ENOMEM. */
+static int hold_input(uv_loop_t *loop)
+{
+	struct shared_input *s = loop->data;
+
+	if (s == NULL) {
+		s = malloc(sizeof *s);
+		if (s == NULL)
+			return UV_ENOMEM;
+		s->clients = 0;
+		loop->data = s;
+	}
+	s->clients++;
+	return 0;
+}
+
+static void release_input(uv_loop_t *loop)
+{
+	struct shared_input *s = loop->data;
+
+	if (--s->clients > 0)
+		return;
+	free(s);
+	loop->data = NULL;
+}
 
 /* --- the end --------------------------------------------------------------
  */
@@ -89,12 +129,13 @@ static void free_if_over(struct client *c)
 	if (c->state != ENDED || c->handles > 0 || c->is_looking_up)
 		return;
 	c->handler->on_end(c->user, &end);
-	if (c->addresses != NULL)
+	if (c->addresses != &c->numeric)
 		uv_freeaddrinfo(c->addresses);
 	http_answers_free(c->answers);
 	websocket_free(c->websocket);
 	buf_fini(&c->pending);
 	url_fini(&c->url);
+	release_input(c->loop);
 	free(c);
 }
 
@@ -134,55 +175,54 @@ static void on_written(uv_write_t *request, int status)
 	struct write *w = (struct write *)request;
 	struct client *c = request->handle->data;
 
-	c->unsent -= w->bytes.len;
-	buf_fini(&w->bytes);
+	c->unsent -= w->len;
 	free(w);
 	if (status != 0 && status != UV_ECANCELED)
 		client_abort(c, status);
 }
 
-/* Takes `bytes` and writes them; what the kernel takes at once needs no
- * request. On errors they are freed. */
-static int write_now(struct client *c, struct buf *bytes)
+/* Writes `bytes`; what the kernel does not take at once is copied. */
+static int write_now(struct client *c, struct span bytes)
 {
-	uv_buf_t all = uv_buf_init(bytes->bytes, (unsigned)bytes->len);
+	uv_buf_t all = {.base = (char *)(uintptr_t)bytes.bytes,
+			.len = bytes.len};
 	int sent = c->unsent > 0 ? UV_EAGAIN
 				 : uv_try_write(&c->socket.stream, &all, 1);
 
-	if (sent == (int)bytes->len) {
-		buf_fini(bytes);
+	if (sent > 0) {
+		bytes.bytes += sent;
+		bytes.len -= (size_t)sent;
+	}
+	if (bytes.len == 0)
 		return 0;
-	}
-	struct write *w = calloc(1, sizeof *w);
-	if (w == NULL) {
-		buf_fini(bytes);
+	struct write *w = malloc(sizeof *w + bytes.len);
+	if (w == NULL)
 		return UV_ENOMEM;
-	}
-	if (sent > 0)
-		buf_consume(bytes, (size_t)sent);
-	w->bytes = *bytes;
-	*bytes = (struct buf){0};
-	all = uv_buf_init(w->bytes.bytes, (unsigned)w->bytes.len);
-	c->unsent += w->bytes.len;
+	memcpy(w->bytes, bytes.bytes, bytes.len);
+	w->len = bytes.len;
+	all = uv_buf_init(w->bytes, (unsigned)w->len);
+	c->unsent += w->len;
 	int rv = uv_write(&w->request, &c->socket.stream, &all, 1, on_written);
 	if (rv == 0)
 		return 0;
-	c->unsent -= w->bytes.len;
-	buf_fini(&w->bytes);
+	c->unsent -= w->len;
 	free(w);
 	return rv;
 }
 
-/* Takes `bytes`. */
-static int send_bytes(struct client *c, struct buf *bytes)
+int client_write(struct client *c, struct span bytes)
 {
-	int rv = 0;
-
 	if (c->state == CONNECTING)
-		rv = buf_append(&c->pending, bytes->bytes, bytes->len);
-	else if (c->state != ENDED)
-		return write_now(c, bytes);
-	buf_fini(bytes);
+		return buf_append(&c->pending, bytes.bytes, bytes.len);
+	return c->state == ENDED ? 0 : write_now(c, bytes);
+}
+
+/* Sends what was appended to `out` with the result `rv`, and frees it. */
+static int send_all(struct client *c, struct buf *out, int rv)
+{
+	if (rv == 0)
+		rv = client_write(c, (struct span){out->bytes, out->len});
+	buf_fini(out);
 	return rv;
 }
 
@@ -199,7 +239,7 @@ static int send_frame(struct client *c, unsigned opcode, struct span payload)
 
 	random_bytes(mask, sizeof mask);
 	int rv = websocket_append_masked(&frame, opcode, payload, mask);
-	return rv != 0 ? rv : send_bytes(c, &frame);
+	return send_all(c, &frame, rv);
 }
 
 /* A control frame as a server writes it: its header has two bytes. */
@@ -239,26 +279,34 @@ static int start_head(const struct client *c, struct buf *out,
 					      "\r\n");
 }
 
-int client_request(struct client *c, const struct client_request *request)
+int client_append_request(const struct client *c,
+			  const struct client_request *request, struct buf *out)
 {
-	struct buf out = {0};
+	size_t before = out->len;
 	char length[48] = "\r\n";
 
 	if (request->content.bytes != NULL)
 		snprintf(length, sizeof length, "Content-Length: %zu\r\n\r\n",
 			 request->content.len);
-	int rv = start_head(c, &out, request->method, request->path);
+	int rv = start_head(c, out, request->method, request->path);
 	rv = rv != 0 ? rv
-		     : buf_append(&out, request->fields.bytes,
+		     : buf_append(out, request->fields.bytes,
 				  request->fields.len);
-	rv = rv != 0 ? rv : buf_append_text(&out, length);
+	rv = rv != 0 ? rv : buf_append_text(out, length);
 	rv = rv != 0 ? rv
-		     : buf_append(&out, request->content.bytes,
+		     : buf_append(out, request->content.bytes,
 				  request->content.len);
-	if (rv == 0)
-		return send_bytes(c, &out);
-	buf_fini(&out);
+	if (rv != 0)
+		out->len = before;
 	return rv;
+}
+
+int client_request(struct client *c, const struct client_request *request)
+{
+	struct buf out = {0};
+	int rv = client_append_request(c, request, &out);
+
+	return send_all(c, &out, rv);
 }
 
 int client_upgrade(struct client *c, const char *path, const char *protocol,
@@ -290,13 +338,47 @@ int client_upgrade(struct client *c, const char *path, const char *protocol,
 	rv = rv != 0 ? rv : buf_append_text(&out, "\r\n");
 	rv = rv != 0 ? rv : buf_append(&out, fields.bytes, fields.len);
 	rv = rv != 0 ? rv : buf_append_text(&out, "\r\n");
-	if (rv != 0) {
-		buf_fini(&out);
+	if (rv == 0 && c->state == HTTP)
+		c->state = HANDSHAKE;
+	return send_all(c, &out, rv);
+}
+
+static void on_stream_head(void *user)
+{
+	struct client *c = user;
+
+	if (c->state != HANDSHAKE)
+		return;
+	c->state = OPEN;
+	c->handler->on_open(c->user);
+}
+
+static void on_stream_content(void *user, struct span bytes)
+{
+	struct client *c = user;
+
+	if (c->state == OPEN)
+		c->handler->on_content(c->user, bytes);
+}
+
+static const struct http_answers_stream stream_handler = {
+	.on_head = on_stream_head,
+	.on_content = on_stream_content,
+};
+
+int client_stream(struct client *c, const char *path, struct span fields)
+{
+	const struct client_request request = {
+		.method = "GET", .path = path, .fields = fields};
+	int rv = client_request(c, &request);
+
+	if (rv != 0)
 		return rv;
-	}
+	http_answers_stream(c->answers, &stream_handler, c);
+	c->is_stream = true;
 	if (c->state == HTTP)
 		c->state = HANDSHAKE;
-	return send_bytes(c, &out);
+	return 0;
 }
 
 int client_basic(struct buf *out, struct span user, struct span password)
@@ -333,10 +415,12 @@ static unsigned on_server_message(void *user, bool is_text, struct span message)
 {
 	struct client *c = user;
 
-	if (!is_text)
+	if (!is_text && c->handler->on_binary == NULL)
 		return WEBSOCKET_UNSUPPORTED_DATA;
-	if (c->state == OPEN)
+	if (c->state == OPEN && is_text)
 		c->handler->on_message(c->user, message);
+	else if (c->state == OPEN)
+		c->handler->on_binary(c->user, message);
 	return 0;
 }
 
@@ -399,7 +483,11 @@ static void take_answer(struct client *c)
 {
 	const struct http_answer *answer = http_answers_last(c->answers);
 
-	if (c->state == HANDSHAKE && answer->status == 101) {
+	if (c->state == OPEN) { /* a stream that is complete */
+		client_abort(c, UV_EOF);
+		return;
+	}
+	if (c->state == HANDSHAKE && !c->is_stream && answer->status == 101) {
 		open_websocket(c, answer);
 		return;
 	}
@@ -408,9 +496,15 @@ static void take_answer(struct client *c)
 		client_abort(c, UV_EOF);
 }
 
+static bool speaks_http(const struct client *c)
+{
+	return c->state == HTTP || c->state == HANDSHAKE ||
+	       (c->state == OPEN && c->is_stream);
+}
+
 static void read_all(struct client *c, struct span bytes)
 {
-	while (bytes.len > 0 && (c->state == HTTP || c->state == HANDSHAKE)) {
+	while (bytes.len > 0 && speaks_http(c)) {
 		size_t used;
 		enum http_answer_event event =
 			http_answers_read(c->answers, bytes, &used);
@@ -430,7 +524,9 @@ static void on_alloc(uv_handle_t *handle, size_t wanted, uv_buf_t *out)
 	struct client *c = handle->data;
 
 	(void)wanted;
-	*out = uv_buf_init(c->input, sizeof c->input);
+	struct shared_input *s = c->loop->data;
+
+	*out = uv_buf_init(s->input, sizeof s->input);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
@@ -440,7 +536,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	if (c->state == ENDED || n == 0)
 		return;
 	if (n < 0) {
-		if (n == UV_EOF && c->state == HTTP &&
+		if (n == UV_EOF && speaks_http(c) &&
 		    http_answers_finish(c->answers) == HTTP_ANSWER_DONE)
 			take_answer(c);
 		client_abort(c, (int)n);
@@ -515,12 +611,14 @@ static void on_connected(uv_connect_t *request, int status)
 		return;
 	}
 	c->error = 0;
-	c->state = c->accept[0] == '\0' ? HTTP : HANDSHAKE;
+	c->state = c->accept[0] != '\0' || c->is_stream ? HANDSHAKE : HTTP;
 	if (!c->url.is_unix)
 		uv_tcp_nodelay(&c->socket.tcp, 1);
 	int rv = uv_read_start(&c->socket.stream, on_alloc, on_read);
 	if (rv == 0 && c->pending.len > 0)
-		rv = write_now(c, &c->pending);
+		rv = write_now(c,
+			       (struct span){c->pending.bytes, c->pending.len});
+	buf_fini(&c->pending);
 	if (rv != 0)
 		client_abort(c, rv);
 }
@@ -538,6 +636,23 @@ static int connect_unix(struct client *c)
 	return 0;
 }
 
+/* Makes the handle and its socket. Returns 0, or UV_E… with the handle alone.
+ */
+static int open_socket(struct client *c, const struct sockaddr *to)
+{
+	uv_os_fd_t fd;
+	int rv = uv_tcp_init_ex(c->loop, &c->socket.tcp, to->sa_family);
+
+	if (rv != 0) {
+		CHECK(uv_tcp_init(c->loop, &c->socket.tcp) == 0);
+		return rv;
+	}
+	if (c->handler->on_socket != NULL &&
+	    uv_fileno(&c->socket.handle, &fd) == 0)
+		c->handler->on_socket(c->user, fd, to);
+	return 0;
+}
+
 /* Tries the address that is next; the last one's error is the end. */
 static void try_next(struct client *c)
 {
@@ -549,12 +664,14 @@ static void try_next(struct client *c)
 	}
 	const struct addrinfo *address = c->address;
 	c->address = address->ai_next;
-	CHECK(uv_tcp_init(c->loop, &c->socket.tcp) == 0);
+	/* On an error there is a handle all the same, without a socket. */
+	c->error = open_socket(c, address->ai_addr);
 	c->socket.handle.data = c;
 	c->has_socket = true;
 	c->handles++;
-	c->error = uv_tcp_connect(&c->connect, &c->socket.tcp, address->ai_addr,
-				  on_connected);
+	if (c->error == 0)
+		c->error = uv_tcp_connect(&c->connect, &c->socket.tcp,
+					  address->ai_addr, on_connected);
 	if (c->error != 0)
 		give_up_attempt(c);
 }
@@ -565,17 +682,31 @@ static void on_looked_up(uv_getaddrinfo_t *lookup, int status,
 	struct client *c = lookup->data;
 
 	c->is_looking_up = false;
+	c->addresses = found;
 	if (c->state == ENDED) {
-		uv_freeaddrinfo(found);
 		free_if_over(c);
 		return;
 	}
-	c->addresses = found;
 	c->address = found;
 	if (status != 0)
 		client_abort(c, status);
 	else
 		try_next(c);
+}
+
+/* A host that is a number needs no looking up. Returns whether it is. */
+static bool read_number_host(struct client *c)
+{
+	struct sockaddr *to = (struct sockaddr *)&c->number;
+	int port = (int)c->url.port;
+
+	if (uv_ip4_addr(c->url.host, port, (struct sockaddr_in *)to) != 0 &&
+	    uv_ip6_addr(c->url.host, port, (struct sockaddr_in6 *)to) != 0)
+		return false;
+	c->numeric.ai_addr = to;
+	c->address = &c->numeric;
+	c->addresses = &c->numeric;
+	return true;
 }
 
 static int look_up(struct client *c)
@@ -610,20 +741,27 @@ int client_open(struct client **out, uv_loop_t *loop, const struct url *to,
 	c->loop = loop;
 	c->handler = handler;
 	c->user = user;
+	int rv = hold_input(loop);
+	if (rv != 0) {
+		free(c);
+		return rv;
+	}
 	c->answers = http_answers_new(CLIENT_CONTENT_MAX_BYTES);
-	int rv = c->answers == NULL ? UV_ENOMEM : copy_url(&c->url, to);
-	if (rv == 0 && !to->is_unix)
+	rv = c->answers == NULL ? UV_ENOMEM : copy_url(&c->url, to);
+	bool is_at_hand = rv == 0 && (to->is_unix || read_number_host(c));
+	if (rv == 0 && !is_at_hand)
 		rv = look_up(c);
 	if (rv != 0) {
 		http_answers_free(c->answers);
 		url_fini(&c->url);
+		release_input(loop);
 		free(c);
 		return rv;
 	}
 	uv_timer_init(loop, &c->timer);
 	c->timer.data = c;
 	c->handles = 1;
-	if (to->is_unix)
+	if (is_at_hand)
 		/* Not now: callbacks come later. */
 		uv_timer_start(&c->timer, on_timer, 0, 0);
 	*out = c;
@@ -635,7 +773,7 @@ int client_open(struct client **out, uv_loop_t *loop, const struct url *to,
 
 void client_watch(struct client *c, uint64_t interval_ms)
 {
-	if (c->state != OPEN)
+	if (c->state != OPEN || c->is_stream)
 		return;
 	c->watch_ms = interval_ms;
 	uv_timer_start(&c->timer, on_timer, interval_ms, 0);
@@ -650,7 +788,7 @@ void client_close(struct client *c)
 {
 	uint8_t frame[WEBSOCKET_CONTROL_MAX];
 
-	if (c->state != OPEN) {
+	if (c->state != OPEN || c->is_stream) {
 		if (c->state != CLOSING)
 			client_abort(c, 0);
 		return;

@@ -1,5 +1,5 @@
 /* client.h - the client side of one connection: HTTP/1.1 requests, and then, if
- * it asks for that, a WebSocket (RFC 6455).
+ * it asks for that, a WebSocket (RFC 6455) or an answer without end.
  *
  * All that isimud's own commands say to a server goes through here. It is a
  * connection, not a policy: it neither comes back nor repeats anything. Plain
@@ -8,17 +8,22 @@
  *   CONNECTING ---> HTTP ---> HANDSHAKE ---> OPEN ---> CLOSING
  *        from any state: on_end(), once, and the memory is freed behind it
  *
+ * A stream is OPEN from the head of its answer on, and has no CLOSING.
+ *
  * Threads: the one of its loop; SIGPIPE must be ignored. No callback is called
- * within client_open(). Callbacks may call everything here. */
+ * within client_open(). Callbacks may call everything here. The `data` of a
+ * loop is what its clients share. */
 #ifndef ISIMUD_CLI_CLIENT_H
 #define ISIMUD_CLI_CLIENT_H
 
+#include "base/buf.h"
 #include "base/span.h"
 #include "cli/url.h"
 #include "codec/http/answer.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <uv.h>
 
 #define CLIENT_CONTENT_MAX_BYTES (64u << 20) /* of an answer */
@@ -42,10 +47,18 @@ struct client_handler {
 	/* The answers to client_request(), in the order of the requests; and
 	 * that to client_upgrade(), if it is another than 101. Borrowed. */
 	void (*on_answer)(void *user, const struct http_answer *answer);
-	/* It is a WebSocket now, of the subprotocol that was asked for. */
+	/* It is a WebSocket now, of the subprotocol that was asked for; or a
+	 * stream. */
 	void (*on_open)(void *user);
-	/* A text message; borrowed. A binary one ends the connection. */
+	/* A text message; borrowed. A binary one ends the connection, */
 	void (*on_message)(void *user, struct span text);
+	/* unless this is not NULL. */
+	void (*on_binary)(void *user, struct span bytes);
+	/* Some content of a stream; borrowed. */
+	void (*on_content)(void *user, struct span bytes);
+	/* Not NULL: a TCP socket that is about to connect to `to`; what it does
+	 * not have yet may be set, its own address too. */
+	void (*on_socket)(void *user, int fd, const struct sockaddr *to);
 	/* The last call. `end` is borrowed; the client is freed behind it. */
 	void (*on_end)(void *user, const struct client_end *end);
 };
@@ -71,17 +84,34 @@ struct client_request {
  * answers. Returns 0, or UV_ENOMEM with nothing sent. */
 int client_request(struct client *c, const struct client_request *request);
 
+/* Appends such a request, as client_request() sends it, to `out`, for
+ * client_write(). Returns 0, or UV_ENOMEM with `out` unchanged. */
+int client_append_request(const struct client *c,
+			  const struct client_request *request,
+			  struct buf *out);
+
+/* Sends bytes as they are: whole requests, each to be answered, or, when it is
+ * a WebSocket, masked frames. Borrowed. Returns 0, or UV_ENOMEM with nothing
+ * sent. */
+int client_write(struct client *c, struct span bytes);
+
 /* Sends the opening handshake for `path`, with the subprotocol `protocol` if
  * that is not NULL; `fields` as above. Nothing may be sent until on_open().
  * Returns 0, or UV_ENOMEM with nothing sent. */
 int client_upgrade(struct client *c, const char *path, const char *protocol,
 		   struct span fields);
 
+/* Asks for `path`, an answer whose content goes to on_content(), if its status
+ * is 200. Its end in good order is UV_EOF. Nothing may be sent any more; else
+ * as client_upgrade(). */
+int client_stream(struct client *c, const char *path, struct span fields);
+
 /* Sends a text message. Returns 0, or UV_ENOMEM with nothing sent. */
 int client_send(struct client *c, struct span text);
 
-/* From on_open() on: sends a ping whenever nothing has come for `interval_ms`,
- * and ends with UV_ETIMEDOUT if nothing comes for as long again. */
+/* From on_open() on, for a WebSocket: sends a ping whenever nothing has come
+ * for `interval_ms`, and ends with UV_ETIMEDOUT if nothing comes for as long
+ * again. */
 void client_watch(struct client *c, uint64_t interval_ms);
 
 /* Bytes that were given to it and not yet taken by the kernel. */

@@ -475,6 +475,55 @@ static struct websocket_result take_chunk(struct websocket *ws,
 	return chunk->fin ? finish_message(ws) : open_result;
 }
 
+/* The length of the payload of the next frame, if that is a whole message, not
+ * masked, and all of it is there; `*header` receives the length of its header.
+ * Else 0: wslay looks at it. */
+static size_t whole_payload(struct span unread, size_t *header)
+{
+	const uint8_t *f = (const uint8_t *)unread.bytes;
+	size_t len;
+
+	if (unread.len < 4 || (f[0] != (FIN | WSLAY_TEXT_FRAME) &&
+			       f[0] != (FIN | WSLAY_BINARY_FRAME)))
+		return 0;
+	len = f[1];
+	*header = 2;
+	if (len == 126) {
+		len = (size_t)f[2] << 8 | f[3];
+		*header = 4;
+	}
+	bool is_shortest =
+		*header == 2 ? len <= PAYLOAD_MAX : len > PAYLOAD_MAX;
+	return is_shortest && len <= unread.len - *header ? len : 0;
+}
+
+/* A server's message that has come whole is not copied: a client of many
+ * connections spends its time here. Returns whether there was one. */
+static bool read_whole_message(struct websocket *ws,
+			       struct websocket_result *result)
+{
+	size_t header = 0;
+	size_t len = whole_payload(ws->unread, &header);
+	struct span message = {ws->unread.bytes + header, len};
+	bool is_text = (uint8_t)ws->unread.bytes[0] == (FIN | WSLAY_TEXT_FRAME);
+
+	if (len == 0 || len > ws->message_max_bytes)
+		return false;
+	ws->unread.bytes += header + len;
+	ws->unread.len -= header + len;
+	if (is_text && !utf8_is_valid(message)) {
+		*result = failed(WEBSOCKET_INVALID_DATA, "Text is not UTF-8");
+		return true;
+	}
+	unsigned code = ws->handler->on_message(ws->user, is_text, message);
+	if (code == WEBSOCKET_PAUSE)
+		*result = (struct websocket_result){.outcome = WEBSOCKET_PAUSED,
+						    .unread = ws->unread};
+	else if (code != 0)
+		*result = failed(code, NULL);
+	return true;
+}
+
 struct websocket_result websocket_read(struct websocket *ws, struct span bytes,
 				       const struct websocket_handler *handler,
 				       void *user)
@@ -486,6 +535,9 @@ struct websocket_result websocket_read(struct websocket *ws, struct span bytes,
 	ws->user = user;
 	ws->unread = bytes;
 	while (result.outcome == WEBSOCKET_OPEN) {
+		if (ws->is_client && websocket_is_idle(ws) &&
+		    ws->unread.len > 0 && read_whole_message(ws, &result))
+			continue;
 		ssize_t rv = wslay_frame_recv(ws->frames, &chunk);
 
 		if (rv == WSLAY_ERR_WANT_READ)

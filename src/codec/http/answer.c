@@ -19,6 +19,9 @@ struct http_answers {
 	size_t head_bytes;
 	bool is_complete;
 	bool is_started;
+	bool is_streamed; /* its content goes to `stream` */
+	const struct http_answers_stream *stream; /* NULL: none */
+	void *user;
 
 	/* The field line being read. */
 	char name[NAME_MAX_BYTES];
@@ -100,14 +103,24 @@ static int on_value(llhttp_t *parser, const char *bytes, size_t len)
 /* 1xx, 204 and 304 have no content, which llhttp knows (RFC 9110 6.4.1). */
 static int on_head(llhttp_t *parser)
 {
-	return parser->http_major == 1 && parser->status_code >= 100 ? HPE_OK
-								     : HPE_USER;
+	struct http_answers *a = parser->data;
+
+	if (parser->http_major != 1 || parser->status_code < 100)
+		return HPE_USER;
+	a->is_streamed = a->stream != NULL && parser->status_code == 200;
+	if (a->is_streamed)
+		a->stream->on_head(a->user);
+	return HPE_OK;
 }
 
 static int on_content(llhttp_t *parser, const char *bytes, size_t len)
 {
 	struct http_answers *a = parser->data;
 
+	if (a->is_streamed) {
+		a->stream->on_content(a->user, (struct span){bytes, len});
+		return HPE_OK;
+	}
 	if (len > a->content_max_bytes - a->content.len ||
 	    buf_append(&a->content, bytes, len) != 0)
 		return HPE_USER;
@@ -153,6 +166,13 @@ void http_answers_free(struct http_answers *a)
 	free(a);
 }
 
+void http_answers_stream(struct http_answers *a,
+			 const struct http_answers_stream *stream, void *user)
+{
+	a->stream = stream;
+	a->user = user;
+}
+
 static void start(struct http_answers *a)
 {
 	llhttp_reset(&a->parser);
@@ -160,6 +180,7 @@ static void start(struct http_answers *a)
 	a->head_bytes = 0;
 	a->is_complete = false;
 	a->is_started = false;
+	a->is_streamed = false;
 	a->name_len = 0;
 	a->values.len = 0;
 	a->content.len = 0;

@@ -51,6 +51,20 @@ enum http_answer_event http_answers_read(struct http_answers *a,
  * response's content (RFC 9112 6.3, item 8), else HTTP_ANSWER_BAD. */
 enum http_answer_event http_answers_finish(struct http_answers *a);
 
+/* What a stream's reader is told, during http_answers_read(). No callback may
+ * free the reader. */
+struct http_answers_stream {
+	/* The head of an answer 200 is complete. */
+	void (*on_head)(void *user);
+	/* Some of its content, decoded; borrowed. */
+	void (*on_content)(void *user, struct span bytes);
+};
+
+/* From now on the content of answers 200 is not kept, and not limited, but
+ * given to `stream`; other answers are read as ever. */
+void http_answers_stream(struct http_answers *a,
+			 const struct http_answers_stream *stream, void *user);
+
 /* After HTTP_ANSWER_DONE. */
 const struct http_answer *http_answers_last(const struct http_answers *a);
 

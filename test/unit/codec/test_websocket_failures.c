@@ -779,6 +779,93 @@ static void a_client_reads_what_a_server_writes(void **state)
 	}
 }
 
+static void a_client_reads_messages_in_the_pieces_they_come_in(void **state)
+{
+	struct buf in = {0};
+	struct buf events = {0};
+
+	(void)state;
+	for (size_t len = 0; len < 300; len += 25) {
+		char payload[300];
+		uint8_t header[WEBSOCKET_HEADER_MAX];
+		uint8_t *end = header + sizeof header;
+		unsigned opcode = len % 50 == 0 ? TEXT : BINARY;
+		size_t n = websocket_write_header(end, opcode, len);
+
+		memset(payload, (int)('a' + len / 25), len);
+		put(&in, (const char *)end - n, n);
+		put(&in, payload, len);
+		put_event(&events, opcode == TEXT ? "text:" : "binary:",
+			  (struct span){payload, len});
+	}
+	for (size_t step = 1; step <= in.len; step++) {
+		struct websocket *ws;
+		struct record r = read_as_client(
+			(struct span){in.bytes, in.len}, step, &ws);
+
+		assert_int_equal(r.result.outcome, WEBSOCKET_OPEN);
+		assert_true(websocket_is_idle(ws));
+		assert_true(
+			span_equal((struct span){r.events.bytes, r.events.len},
+				   (struct span){events.bytes, events.len}));
+		buf_fini(&r.events);
+		websocket_free(ws);
+	}
+	buf_fini(&in);
+	buf_fini(&events);
+}
+
+/* Whole or in pieces: the same is wrong. */
+static void a_client_is_as_strict_with_what_comes_whole(void **state)
+{
+	static const struct {
+		struct span in;
+		unsigned code;
+	} rows[] = {
+		{SPAN("\x81\x02\xc3\x28"), 1007},
+		{SPAN("\x81\x02\xed\xa0"), 1007},
+		{SPAN("\x81\x7e\x00\x02hi"), 1002}, /* not the shortest */
+		{SPAN("\xc1\x02hi"), 1002},         /* RSV1 */
+		{SPAN("\x83\x02hi"), 1002},         /* reserved opcode */
+		{SPAN("\x01\x01"
+		      "a"
+		      "\x81\x02hi"),
+		 1002}, /* inside another */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		for (size_t step = 1; step <= rows[i].in.len; step++) {
+			struct websocket *ws;
+			struct record r = read_as_client(rows[i].in, step, &ws);
+
+			assert_int_equal(r.result.outcome, WEBSOCKET_FAILED);
+			assert_int_equal(r.result.code, rows[i].code);
+			assert_int_equal(r.events.len, 0);
+			websocket_free(ws);
+		}
+}
+
+static void a_message_over_the_limit_fails_a_client_with_1009(void **state)
+{
+	uint8_t header[WEBSOCKET_HEADER_MAX];
+	uint8_t *end = header + sizeof header;
+	size_t n = websocket_write_header(end, TEXT, LIMIT + 1);
+	struct buf in = {0};
+	struct websocket *ws;
+
+	(void)state;
+	put(&in, (const char *)end - n, n);
+	for (size_t i = 0; i <= LIMIT; i++)
+		put(&in, "x", 1);
+	struct record r =
+		read_as_client((struct span){in.bytes, in.len}, in.len, &ws);
+	assert_int_equal(r.result.outcome, WEBSOCKET_FAILED);
+	assert_int_equal(r.result.code, 1009);
+	websocket_free(ws);
+	buf_fini(&in);
+}
+
 static void a_masked_frame_fails_a_client_with_1002(void **state)
 {
 	struct buf in = {0};
@@ -854,6 +941,11 @@ int main(void)
 		cmocka_unit_test(reading_nothing_changes_nothing),
 		cmocka_unit_test(what_a_client_writes_a_server_reads),
 		cmocka_unit_test(a_client_reads_what_a_server_writes),
+		cmocka_unit_test(
+			a_client_reads_messages_in_the_pieces_they_come_in),
+		cmocka_unit_test(a_client_is_as_strict_with_what_comes_whole),
+		cmocka_unit_test(
+			a_message_over_the_limit_fails_a_client_with_1009),
 		cmocka_unit_test(a_masked_frame_fails_a_client_with_1002),
 		cmocka_unit_test(freeing_null_is_fine),
 	};

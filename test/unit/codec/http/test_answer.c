@@ -148,6 +148,51 @@ static void what_is_behind_a_101_is_left(void **state)
 	}
 }
 
+static void note_head(void *user)
+{
+	strcat(user, "head;");
+}
+
+static void note_content(void *user, struct span bytes)
+{
+	strncat(user, bytes.bytes, bytes.len);
+}
+
+static void the_content_of_a_stream_is_told_as_it_comes(void **state)
+{
+	static const struct http_answers_stream stream = {
+		.on_head = note_head, .on_content = note_content};
+	static const char bytes[] =
+		"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno"
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+		"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+
+	(void)state;
+	for (size_t step = 1; step < sizeof bytes; step++) {
+		struct http_answers *a = http_answers_new(LIMIT);
+		char told[256] = "";
+		char answers[256] = "";
+		size_t used;
+
+		http_answers_stream(a, &stream, told);
+		for (size_t at = 0; at < sizeof bytes - 1; at += used) {
+			size_t left = sizeof bytes - 1 - at;
+			struct span piece = {bytes + at,
+					     left < step ? left : step};
+			if (http_answers_read(a, piece, &used) !=
+			    HTTP_ANSWER_DONE)
+				continue;
+			const struct http_answer *answer = http_answers_last(a);
+			sprintf(answers + strlen(answers), "%u:%.*s;",
+				answer->status, (int)answer->content.len,
+				answer->content.bytes);
+		}
+		assert_string_equal(told, "head;abcde");
+		assert_string_equal(answers, "503:no;200:;");
+		http_answers_free(a);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -158,6 +203,7 @@ int main(void)
 		cmocka_unit_test(content_over_the_limit_is_bad),
 		cmocka_unit_test(fields_are_found_in_any_case),
 		cmocka_unit_test(what_is_behind_a_101_is_left),
+		cmocka_unit_test(the_content_of_a_stream_is_told_as_it_comes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
