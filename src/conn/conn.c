@@ -191,6 +191,16 @@ void conn_set_request_deadline(struct conn *c)
 	}
 }
 
+void conn_check_deadline(const struct conn *c)
+{
+#ifdef ISIMUD_DEBUG
+	CHECK(c->state == CONN_CLOSED || c->state == CONN_PENDING ||
+	      deadline_is_set(&c->deadline));
+#else
+	(void)c;
+#endif
+}
+
 void conn_mark_dirty(struct conn *c)
 {
 	struct conn_group *g = c->group;

@@ -95,3 +95,8 @@ void deadline_clear(struct deadline *d)
 	if (d->link.next != NULL)
 		list_remove(&d->link);
 }
+
+bool deadline_is_set(const struct deadline *d)
+{
+	return d->link.next != NULL && !list_is_empty(&d->link);
+}

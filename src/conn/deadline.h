@@ -8,6 +8,7 @@
 
 #include "base/list.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -59,5 +60,7 @@ void deadline_set(struct deadlines *all, struct deadline *d,
 
 /* Nothing happens if none is set. */
 void deadline_clear(struct deadline *d);
+
+bool deadline_is_set(const struct deadline *d);
 
 #endif

@@ -50,6 +50,7 @@ static void flush_one(struct conn *c)
 		c->wants_room = false;
 		c->group->hooks->on_room(c);
 	}
+	conn_check_deadline(c);
 }
 
 /* Looks at the clock only now and then: it costs as much as queueing. */

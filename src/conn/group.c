@@ -96,6 +96,7 @@ static void on_conn_deadline(struct deadlines *all, struct deadline *d,
 	case DEADLINE_KINDS:
 		CHECK(false);
 	}
+	conn_check_deadline(c);
 }
 
 /* --- the group ---------------------------------------------------------- */

@@ -187,6 +187,10 @@ void conn_move(struct conn *c, enum conn_state to);
 void conn_set_deadline(struct conn *c, enum deadline_kind kind);
 /* Sets the deadline that a connection with requests needs now, or none. */
 void conn_set_request_deadline(struct conn *c);
+/* Debug builds check that the connection has an end: outside of its turns and
+ * flushes each has a deadline, unless it is PENDING, which the hooks end, or
+ * CLOSED. */
+void conn_check_deadline(const struct conn *c);
 void conn_mark_dirty(struct conn *c);
 /* Charges what it holds now. */
 void conn_account(struct conn *c);

@@ -137,6 +137,7 @@ void conn_end_turn(struct conn *c)
 		return;
 	conn_drop_stash(c);
 	move_reading(c, READING_FLOWING);
+	conn_check_deadline(c);
 }
 
 /* --- waiting -------------------------------------------------------------- */
@@ -158,8 +159,12 @@ static bool may_read_on(const struct conn *c)
 
 void conn_unblock(struct conn *c)
 {
-	if (c->reading == READING_BLOCKED && may_read_on(c))
-		conn_get_in_line(c);
+	if (c->reading != READING_BLOCKED || !may_read_on(c))
+		return;
+	/* There was none while the answer was pending. */
+	if (conn_reads_requests(c))
+		conn_set_request_deadline(c);
+	conn_get_in_line(c);
 }
 
 void conn_pause(struct conn *c)

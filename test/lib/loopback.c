@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "conn/private.h"
 #include "loopback.h"
 
 uint64_t totals[STATS_COUNT];
@@ -315,12 +316,33 @@ void skip_upgrade(struct client *c)
 	c->at = place_of(c, "\r\n\r\n") + 4;
 }
 
+/* For whoever looks for the reason why connections do not end. */
+static void describe_connections(const struct loopback *l)
+{
+	LIST_FOR_EACH_SAFE (it, after, &l->group->conns) {
+		const struct conn *c = CONTAINER_OF(it, struct conn, link);
+		print_error("conn %p: state %u, reading %u, deadline %u (%s), "
+			    "doomed %u, why %u, %zu bytes queued, a write %s, "
+			    "%zu bytes unread\n",
+			    (const void *)c, c->state, c->reading,
+			    c->deadline_kind,
+			    deadline_is_set(&c->deadline) ? "set" : "not set",
+			    c->doomed, c->why, c->outq.bytes,
+			    c->writing != NULL ? "waits" : "does not wait",
+			    c->stash != NULL ? c->stash->len : 0);
+	}
+}
+
 void loopback_close(struct loopback *l)
 {
 	for (unsigned i = 0; i < l->clients_count; i++)
 		close_client(&l->clients[i]);
 	conn_group_end_all(l->group);
-	WAIT_UNTIL(l, l->group->count == 0);
+	uint64_t until = uv_hrtime() + WAIT_MS * 1000000ULL;
+	while (l->group->count > 0 && uv_hrtime() < until)
+		turn(l);
+	describe_connections(l);
+	assert_int_equal(l->group->count, 0);
 	assert_true(list_is_empty(&l->group->conns));
 	assert_true(list_is_empty(&l->group->dirty));
 	conn_group_close(l->group);

@@ -137,6 +137,23 @@ static void a_request_after_a_pending_one_has_its_deadline(void **state)
 	conn_app_free(a);
 }
 
+static void a_connection_without_further_requests_is_closed_after_a_late_answer(
+	void **state)
+{
+	struct app *a = conn_app_with_duration(DEADLINE_IDLE, 30);
+	struct client *c = connect_client(&a->l);
+	(void)state;
+
+	send_text(c, GET("/later"));
+	WAIT_UNTIL(&a->l, a->pending_count == 1);
+	turn_for(&a->l, 60);
+	respond_with(a->pending[0], SPAN("/first"));
+	WAIT_UNTIL(&a->l, c->is_over);
+	assert_int_equal(responses(c), 1);
+	app_expect_ending(a, STATS_closed_idle_timeout);
+	conn_app_free(a);
+}
+
 static void each_request_has_a_deadline_of_its_own(void **state)
 {
 	struct app *a = conn_app_with_duration(DEADLINE_HEAD, 500);
@@ -867,6 +884,8 @@ int main(void)
 		cmocka_unit_test(no_deadline_passes_while_an_answer_is_pending),
 		cmocka_unit_test(
 			a_request_after_a_pending_one_has_its_deadline),
+		cmocka_unit_test(
+			a_connection_without_further_requests_is_closed_after_a_late_answer),
 		cmocka_unit_test(each_request_has_a_deadline_of_its_own),
 		cmocka_unit_test(a_peer_that_does_not_end_its_side_is_closed),
 		WITH_APP(a_websocket_is_accepted),
