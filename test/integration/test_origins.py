@@ -273,8 +273,8 @@ def test_a_preflight_is_answered(server, listed, target, allowed):
     ("GET /sub HTTP/1.1\r\nNo field\r\n\r\n", 400),
     ("GET /sub HTTP/1.1\r\nHost: x\r\n", 408)])
 def test_a_page_may_read_why_its_head_was_not(start, unread, status):
-    """Where any page may: of a list, nobody knows yet which it is, unless its
-    Origin came before."""
+    """Where any page may: of a list, nobody knows yet which it is, as its
+    Origin has not come."""
     for allowed, expected in (("*", TO_ANYBODY), ("https://a.example", {})):
         server = start(ALLOWED_ORIGINS=allowed, HEADER_TIMEOUT=0.5)
         client = server.http()
@@ -301,6 +301,23 @@ def test_a_page_of_the_list_may_read_it_if_its_origin_came_before(
         assert response.status == status
         is_seen = origin == OURS and not unread.startswith("Origin")
         assert cors(response) == (to_page(OURS) if is_seen else {})
+
+
+@pytest.mark.parametrize("start_line, status", [
+    ("GET /sub?" + "x" * 40000 + " HTTP/1.1\r\n", 414),
+    ("GET /sub HTTP/1.1\r\nCookie: " + "x" * 20000 + "\r\n", 431),
+    ("GET /sub HTTP/1.1\r\nNo field\r\n", 400),
+    ("GET /sub HTTP/3.1\r\n", 505)])
+def test_a_page_of_the_list_may_read_it_if_its_origin_comes_with_it(
+        start, start_line, status):
+    server = start(ALLOWED_ORIGINS=OURS)
+    for origin in (OURS, EVIL):
+        client = server.http()
+        client.send_while_open(
+            f"{start_line}Host: x\r\nOrigin: {origin}\r\n\r\n".encode())
+        response = client.response()
+        assert response.status == status
+        assert cors(response) == (to_page(OURS) if origin == OURS else {})
 
 
 def test_a_page_that_asked_before_may_not_read_what_is_no_request(start):

@@ -256,6 +256,44 @@ struct span http_head_find(const struct http_head *head, enum http_field field)
 	return found;
 }
 
+/* Takes the first line off `*bytes`, without its CR LF. Returns false if there
+ * is no whole one, or it is none of a head. */
+static bool take_line(struct span *bytes, struct span *line)
+{
+	const char *end =
+		bytes->len == 0 ? NULL : memchr(bytes->bytes, '\r', bytes->len);
+
+	if (end == NULL || end + 1 == bytes->bytes + bytes->len ||
+	    end[1] != '\n')
+		return false;
+	*line = (struct span){bytes->bytes, (size_t)(end - bytes->bytes)};
+	bytes->len -= line->len + 2;
+	bytes->bytes = end + 2;
+	return memchr(line->bytes, '\n', line->len) == NULL &&
+	       memchr(line->bytes, '\0', line->len) == NULL;
+}
+
+void http_head_look_ahead(struct http_head *head, struct span rest)
+{
+	struct span line;
+
+	while (take_line(&rest, &line) && line.len > 0) {
+		const char *colon = memchr(line.bytes, ':', line.len);
+		size_t name_len =
+			colon == NULL ? 0 : (size_t)(colon - line.bytes);
+
+		if (name_len == 0 || head->lines_len == HTTP_FIELDS_MAX ||
+		    find_field(line.bytes, name_len) != HTTP_ORIGIN)
+			continue;
+		head->field = HTTP_ORIGIN;
+		head->lines[head->lines_len].at = (uint32_t)head->bytes.len;
+		if (buf_append(&head->bytes, colon + 1,
+			       line.len - name_len - 1) != 0)
+			return;
+		http_head_end_value(head);
+	}
+}
+
 /* --- fields ----------------------------------------------------------------
  */
 

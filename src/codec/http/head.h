@@ -76,6 +76,10 @@ void http_head_end_value(struct http_head *head);
  * there is none, or there are several. */
 struct span http_head_find(const struct http_head *head, enum http_field field);
 
+/* The head is bad: looks for Origin in what was not read of it, `rest`, which
+ * begins with a line, up to the empty line. Only whole lines count. */
+void http_head_look_ahead(struct http_head *head, struct span rest);
+
 /* Whether what comes next belongs to the value of Content-Length or
  * Transfer-Encoding. */
 bool http_head_is_in_framing(const struct http_head *head);

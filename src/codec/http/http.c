@@ -259,7 +259,8 @@ static void remember_tail(struct http *h, const char *bytes, size_t len)
 }
 
 /* Lets llhttp read; `*used` receives how many bytes it did. Returns HPE_OK if
- * all, HPE_PAUSED at the end of head or content; else the request is bad. */
+ * all, HPE_PAUSED at the end of head or content; else the request is bad, about
+ * there. */
 static llhttp_errno_t feed(struct http *h, const char *bytes, size_t len,
 			   size_t *used)
 {
@@ -268,7 +269,7 @@ static llhttp_errno_t feed(struct http *h, const char *bytes, size_t len,
 	h->slice = bytes;
 	rv = llhttp_execute(&h->parser, bytes, len);
 	*used = len;
-	if (rv == HPE_PAUSED)
+	if (rv != HPE_OK)
 		*used = (size_t)(llhttp_get_error_pos(&h->parser) - bytes);
 	if (rv == HPE_OK || rv == HPE_PAUSED)
 		remember_tail(h, bytes, *used);
@@ -433,9 +434,9 @@ static int read_head(struct http *h, const char *bytes, size_t len,
 		if (n == 0)
 			return refuse_request(h, 431, "the head is too large");
 		rv = feed_head(h, bytes + *used, &n);
+		*used += n;
 		if (h->answer.status != 0)
 			return -1;
-		*used += n;
 		h->head_bytes += n;
 		if (rv == HPE_PAUSED)
 			return finish_head(h);
@@ -518,9 +519,33 @@ static int read_phase(struct http *h, const char *bytes, size_t len,
 	return -1;
 }
 
+/* A head is bad at byte `at` of `read`. What is at hand of its rest may have
+ * the Origin; more is not waited for, as it may never come. `has_begun`: in an
+ * earlier read. */
+static void look_ahead(struct http *h, struct span read, size_t at,
+		       bool has_begun)
+{
+	const char *line = read.bytes + at;
+	const char *end = read.bytes + read.len;
+
+	while (line > read.bytes && line[-1] != '\n')
+		line--;
+	if (line == read.bytes && has_begun) {
+		line = memchr(line, '\n', read.len);
+		if (line == NULL)
+			return;
+		line++;
+	}
+	if (line - read.bytes >= 4 && memcmp(line - 4, "\r\n\r\n", 4) == 0)
+		return; /* what follows is content */
+	http_head_look_ahead(&h->head,
+			     (struct span){line, (size_t)(end - line)});
+}
+
 enum http_event http_read(struct http *h, const char *bytes, size_t len,
 			  size_t *used)
 {
+	bool has_begun = h->phase == PHASE_HEAD;
 	int event;
 
 	*used = 0;
@@ -529,6 +554,9 @@ enum http_event http_read(struct http *h, const char *bytes, size_t len,
 		return (enum http_event)event;
 	if (h->phase == PHASE_START)
 		http_head_clear(&h->head); /* that of the request before */
+	else if (h->phase == PHASE_HEAD &&
+		 llhttp_get_errno(&h->parser) != HPE_PAUSED) /* at its end */
+		look_ahead(h, (struct span){bytes, len}, *used, has_begun);
 	h->phase = PHASE_BAD;
 	return HTTP_BAD;
 }

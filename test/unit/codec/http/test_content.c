@@ -370,9 +370,76 @@ static void expect_origin_so_far(const char *text, const char *expected)
 	http_free(h);
 }
 
+#define START "GET / HTTP/1.1\r\nHost: a\r\n"
+static void an_origin_at_hand_behind_a_fault_counts(void **state)
+{
+	struct buf b = {0};
+
+	(void)state;
+	expect_origin_so_far(START "No field\r\nORIGIN: \thttp://a \r\n",
+			     "http://a");
+	expect_origin_so_far(START "No field\r\nOrigin: a\r\n\r\nOrigin: b\r\n",
+			     "a");
+	expect_origin_so_far("GET /\x01 HTTP/1.1\r\nOrigin: a\r\n\r\n", "a");
+	expect_origin_so_far("GET / HTTP/9.1\r\nOrigin: a\r\n\r\n", "a");
+	/* Not a whole line, no Origin, or two. */
+	expect_origin_so_far(START "No field\r\nOrigin: http://a", "");
+	expect_origin_so_far(START "No field\r\nOrigin: http://a\n\r\n", "");
+	expect_origin_so_far(START "No field\r\nX\nOrigin: a\r\n\r\n", "");
+	expect_origin_so_far(START "No field\r\nOrigin: a\rb\r\n\r\n", "");
+	expect_origin_so_far(START "No field\r\nX-Origin: a\r\n: b\r\n", "");
+	expect_origin_so_far(START "No field\r\n\r\nOrigin: a\r\n", "");
+	expect_origin_so_far(START "No field\r\nOrigin: a\r\nOrigin: b\r\n\r\n",
+			     "");
+	expect_origin_so_far(START "Origin: a\r\nNo field\r\nOrigin: b\r\n\r\n",
+			     "");
+	/* The head was read: what follows is content. */
+	expect_origin_so_far("GET / HTTP/1.1\r\n\r\nOrigin: a\r\n", "");
+	expect_origin_so_far(START "Transfer-Encoding: x\r\n\r\n"
+				   "Origin: a\r\n",
+			     "");
+
+	add(&b, "GET /");
+	add_run(&b, 'x', HTTP_TARGET_MAX_BYTES);
+	add(&b, " HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\n\r\n");
+	add_run(&b, '\0', 1);
+	expect_origin_so_far(b.bytes, "http://a");
+	b.len = 0;
+	add(&b, START "X: ");
+	add_run(&b, 'x', HTTP_HEAD_MAX_BYTES);
+	add(&b, "\r\nOrigin: http://a\r\n");
+	add_run(&b, '\0', 1);
+	expect_origin_so_far(b.bytes, "http://a");
+	b.len = 0;
+	add(&b, START);
+	for (int i = 1; i < HTTP_FIELDS_MAX; i++)
+		add(&b, "X: y\r\n");
+	add(&b, "Origin: http://a\r\n");
+	add_run(&b, '\0', 1);
+	expect_origin_so_far(b.bytes, "http://a");
+	buf_fini(&b);
+}
+
+static void what_a_read_begins_with_may_be_the_end_of_a_line(void **state)
+{
+	const struct span first = SPAN(START "X-");
+	const struct span second = SPAN("Origin: a\x01\r\nOrigin: b\r\n");
+	struct http *h = http_new(CONTENT_MAX_BYTES);
+	size_t used;
+
+	(void)state;
+	assert_non_null(h);
+	assert_int_equal(http_read(h, first.bytes, first.len, &used),
+			 HTTP_MORE);
+	assert_int_equal(http_read(h, second.bytes, second.len, &used),
+			 HTTP_BAD);
+	struct span origin = http_origin_so_far(h);
+	assert_true(span_equal(origin, SPAN("b")));
+	http_free(h);
+}
+
 static void an_origin_is_known_once_its_line_is_complete(void **state)
 {
-#define START "GET / HTTP/1.1\r\nHost: a\r\n"
 	(void)state;
 	expect_origin_so_far(START "Origin: http://a\r\nX: ", "http://a");
 	expect_origin_so_far(START "Origin: http://a\r\nNo field\r\n",
@@ -382,8 +449,8 @@ static void an_origin_is_known_once_its_line_is_complete(void **state)
 	expect_origin_so_far(START "X: y\r\n", "");
 	expect_origin_so_far("\r\n\r\n\r\n\r\n\r\n\r\n", "");
 	expect_origin_so_far("\r\n", "");
-#undef START
 }
+#undef START
 
 static void a_longer_id_counts_as_head(void **state)
 {
@@ -707,6 +774,9 @@ int main(void)
 		cmocka_unit_test(an_id_of_ours_does_not_count_as_head),
 		cmocka_unit_test(a_longer_id_counts_as_head),
 		cmocka_unit_test(an_origin_is_known_once_its_line_is_complete),
+		cmocka_unit_test(an_origin_at_hand_behind_a_fault_counts),
+		cmocka_unit_test(
+			what_a_read_begins_with_may_be_the_end_of_a_line),
 		cmocka_unit_test(
 			the_limit_of_a_head_counts_neither_content_nor_empty_lines),
 		cmocka_unit_test(a_target_over_its_limit_is_refused_with_414),
