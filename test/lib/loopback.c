@@ -215,6 +215,12 @@ void send_text(struct client *c, const char *text)
 	send_bytes(c, text, strlen(text));
 }
 
+void send_buf(struct client *c, struct buf *b)
+{
+	send_bytes(c, b->bytes, b->len);
+	buf_fini(b);
+}
+
 void put_frame(struct buf *b, unsigned opcode, struct span text)
 {
 	char header[8] = {(char)(0x80 | opcode)};
@@ -234,12 +240,16 @@ void put_frame(struct buf *b, unsigned opcode, struct span text)
 	assert_int_equal(buf_append(b, text.bytes, text.len), 0);
 }
 
+void put_text(struct buf *b, const char *text)
+{
+	put_frame(b, OP_TEXT, span_of(text));
+}
+
 void send_frame(struct client *c, unsigned opcode, struct span text)
 {
 	struct buf b = {0};
 	put_frame(&b, opcode, text);
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 }
 
 void close_client(struct client *c)

@@ -113,8 +113,14 @@ void send_bytes(struct client *c, const void *bytes, size_t len);
 
 void send_text(struct client *c, const char *text);
 
+/* Sends what is in `b`, and frees it. */
+void send_buf(struct client *c, struct buf *b);
+
 /* Appends a masked frame; the mask is 0, which masks nothing. */
 void put_frame(struct buf *b, unsigned opcode, struct span text);
+
+/* The same of a text message. */
+void put_text(struct buf *b, const char *text);
 
 void send_frame(struct client *c, unsigned opcode, struct span text);
 

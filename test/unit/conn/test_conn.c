@@ -1,18 +1,5 @@
 /* test_conn.c - requests, peers that end or do not read (conn.h) */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "base/memory.h"
-#include "conn/private.h"
-#include "loopback.h"
-#include "oom.h"
-
-#include "conn_app.h"
+#include "app.h"
 
 /* --- requests ------------------------------------------------------------- */
 
@@ -80,11 +67,11 @@ static void a_pending_request_holds_back_those_behind_it(void **state)
 	turn_for(&a->l, 20);
 	assert_int_equal(c->in.len, 0);
 	assert_int_equal(a->requests, 1);
-	respond_with(a->pending[0], SPAN("/first"));
+	app_respond(a->pending[0], SPAN("/first"));
 	WAIT_UNTIL(&a->l, a->pending_count == 2);
 	WAIT_UNTIL(&a->l, responses(c) == 2);
 	assert_int_equal(a->requests, 3);
-	respond_with(a->pending[1], SPAN("/second"));
+	app_respond(a->pending[1], SPAN("/second"));
 	WAIT_UNTIL(&a->l, responses(c) == 4);
 	assert_true(place_of(c, "/first") < place_of(c, "/one"));
 	assert_true(place_of(c, "/one") < place_of(c, "/second"));
@@ -101,7 +88,7 @@ static void what_comes_while_pending_is_read_after_the_answer(void **state)
 	send_text(c, "ne HTTP/1.1\r\nHost: x\r\n\r\n" GET("/two"));
 	turn_for(&a->l, 20);
 	assert_int_equal(a->requests, 1);
-	respond_with(a->pending[0], SPAN("/first"));
+	app_respond(a->pending[0], SPAN("/first"));
 	WAIT_UNTIL(&a->l, responses(c) == 3);
 	assert_true(place_of(c, "/first") < place_of(c, "/one"));
 	assert_true(place_of(c, "/one") < place_of(c, "/two"));
@@ -235,7 +222,7 @@ static void a_last_answer_may_come_later(void **state)
 
 	send_text(c, "GET /later HTTP/1.0\r\n\r\n" GET("/two"));
 	WAIT_UNTIL(&a->l, a->pending_count == 1);
-	respond_with(a->pending[0], SPAN("/first"));
+	app_respond(a->pending[0], SPAN("/first"));
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_false(c->is_reset);
 	assert_int_equal(responses(c), 1);
@@ -289,7 +276,7 @@ static void a_peer_that_has_shut_its_side_is_answered_later(void **state)
 	shutdown(c->fd, SHUT_WR);
 	WAIT_UNTIL(&a->l, a->pending_count == 1);
 	turn_for(&a->l, 20);
-	respond_with(a->pending[0], SPAN("/first"));
+	app_respond(a->pending[0], SPAN("/first"));
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_false(c->is_reset);
 	assert_int_equal(responses(c), 2);
@@ -362,7 +349,7 @@ static void a_reset_while_pending_is_seen_at_the_answer(void **state)
 	reset_client(c);
 	turn_for(&a->l, 20);
 	assert_non_null(a->pending[0]);
-	respond_with(a->pending[0], SPAN("/first"));
+	app_respond(a->pending[0], SPAN("/first"));
 	app_expect_ending(a, STATS_closed_peer_gone);
 }
 
@@ -433,8 +420,7 @@ static void a_pipeline_whose_answers_are_not_read_waits(void **state)
 	for (unsigned i = 0; i < all; i++)
 		assert_int_equal(
 			buf_append(&b, GET("/big"), sizeof GET("/big") - 1), 0);
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 	turn_for(&a->l, 20);
 	assert_in_range(queued_bytes(&a->l), 1,
 			CONN_HIGH_WATER_BYTES + BIG_BYTES + 1000);
@@ -447,7 +433,7 @@ static void a_pipeline_whose_answers_are_not_read_waits(void **state)
 
 static void a_peer_that_never_reads_is_given_up(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_WRITE, 30);
+	struct app *a = app_with_duration(DEADLINE_WRITE, 30);
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
@@ -456,23 +442,23 @@ static void a_peer_that_never_reads_is_given_up(void **state)
 	c->reads = true;
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_true(c->is_reset);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_peer_that_never_reads_its_last_answer_is_given_up(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_WRITE, 30);
+	struct app *a = app_with_duration(DEADLINE_WRITE, 30);
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
 	send_text(c, GET("/big") "nonsense\r\n\r\n");
 	app_expect_ending(a, STATS_closed_bad_request);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_peer_that_never_reads_is_given_up_while_pending(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_WRITE, 30);
+	struct app *a = app_with_duration(DEADLINE_WRITE, 30);
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
@@ -481,25 +467,25 @@ static void a_peer_that_never_reads_is_given_up_while_pending(void **state)
 	turn(&a->l);
 	send_text(c, GET("/later"));
 	app_expect_ending(a, STATS_closed_write_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_write_that_starts_while_pending_has_its_time_too(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_WRITE, 30);
+	struct app *a = app_with_duration(DEADLINE_WRITE, 30);
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
 	send_text(c, GET("/big") GET("/later"));
 	app_expect_ending(a, STATS_closed_write_timeout);
 	assert_int_equal(a->requests, 2);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_peer_that_never_reads_is_given_up_after_a_pending_request(
 	void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_WRITE, 100);
+	struct app *a = app_with_duration(DEADLINE_WRITE, 100);
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
@@ -508,9 +494,9 @@ static void a_peer_that_never_reads_is_given_up_after_a_pending_request(
 	turn(&a->l);
 	send_text(c, GET("/later"));
 	WAIT_UNTIL(&a->l, a->pending_count == 1);
-	respond_with_filling(a->pending[0], HUGE_BYTES);
+	app_respond_filling(a->pending[0], HUGE_BYTES);
 	app_expect_ending(a, STATS_closed_write_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void the_time_to_write_ends_when_all_is_written(void **state)
@@ -518,7 +504,7 @@ static void the_time_to_write_ends_when_all_is_written(void **state)
 	struct conn_limits limits = roomy_limits;
 	limits.durations_ms[DEADLINE_WRITE] = 200;
 	limits.durations_ms[DEADLINE_IDLE] = 400;
-	struct app *a = conn_app_new(&limits);
+	struct app *a = app_new(&limits);
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
@@ -530,13 +516,13 @@ static void the_time_to_write_ends_when_all_is_written(void **state)
 	c->reads = true;
 	WAIT_UNTIL(&a->l, responses(c) == 2);
 	app_expect_ending(a, STATS_closed_idle_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void the_time_to_write_ends_when_all_is_written_while_pending(
 	void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_WRITE, 100);
+	struct app *a = app_with_duration(DEADLINE_WRITE, 100);
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
@@ -546,15 +532,15 @@ static void the_time_to_write_ends_when_all_is_written_while_pending(
 	WAIT_UNTIL(&a->l, c->in.len > BIG_BYTES);
 	turn_for(&a->l, 200);
 	assert_non_null(a->pending[0]);
-	respond_with(a->pending[0], SPAN("/first"));
+	app_respond(a->pending[0], SPAN("/first"));
 	WAIT_UNTIL(&a->l, responses(c) == 2);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void content_that_comes_beside_a_slow_write_has_its_own_time(
 	void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_HEAD, 100);
+	struct app *a = app_with_duration(DEADLINE_HEAD, 100);
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
@@ -573,7 +559,7 @@ static void content_that_comes_beside_a_slow_write_has_its_own_time(
 	send_text(c, "c");
 	WAIT_UNTIL(&a->l, responses(c) == 2);
 	place_of(c, "\r\n\r\n/two");
-	conn_app_free(a);
+	app_free(a);
 }
 
 int main(void)

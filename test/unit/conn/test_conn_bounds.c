@@ -1,18 +1,6 @@
 /* test_conn_bounds.c - slow peers, the budget, the group (conn.h) */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "base/memory.h"
-#include "conn/private.h"
-#include "loopback.h"
+#include "app.h"
 #include "oom.h"
-
-#include "conn_app.h"
 
 /* --- a WebSocket that is too slow ----------------------------------------- */
 
@@ -41,11 +29,11 @@ static unsigned take_up_to_close(struct app *a, struct client *c, size_t len,
 static void one_over_the_limit_gets_whole_frames_and_then_1013(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_lazy_websocket(a);
+	struct client *c = app_open_lazy_websocket(a);
 	unsigned sent = 0;
 
-	while (a->websocket != NULL && sent < 10000) {
-		app_send_filling(a->websocket, 1000, 'a' + (char)(sent++ % 26));
+	while (a->conn != NULL && sent < 10000) {
+		app_send_filling(a->conn, 1000, 'a' + (char)(sent++ % 26));
 		if (sent % 7 == 0)
 			turn(&a->l);
 	}
@@ -65,50 +53,50 @@ static void one_over_the_limit_behind_what_is_in_flight_gets_1013(void **state)
 {
 	struct conn_limits limits = roomy_limits;
 	limits.buffered_max_bytes = 10000;
-	struct app *a = conn_app_new(&limits);
-	struct client *c = open_lazy_websocket(a);
+	struct app *a = app_new(&limits);
+	struct client *c = app_open_lazy_websocket(a);
 	(void)state;
 
 	/* Behind a frame that is being written, however long that is. */
-	app_send_filling(a->websocket, 300000, 'a');
+	app_send_filling(a->conn, 300000, 'a');
 	turn(&a->l);
-	app_send_filling(a->websocket, 9000, 'b');
+	app_send_filling(a->conn, 9000, 'b');
 	turn(&a->l);
-	assert_non_null(a->websocket);
-	app_send_filling(a->websocket, 9000, 'c');
+	assert_non_null(a->conn);
+	app_send_filling(a->conn, 9000, 'c');
 	turn(&a->l);
-	assert_null(a->websocket);
+	assert_null(a->conn);
 	c->reads = true;
 	assert_int_equal(take_up_to_close(a, c, 300000, 1013), 1);
 	assert_int_equal(ended(&a->l, STATS_closed_slow), 1);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_burst_over_the_limit_is_fine_for_one_that_reads(void **state)
 {
 	struct conn_limits limits = roomy_limits;
 	limits.buffered_max_bytes = 10000;
-	struct app *a = conn_app_new(&limits);
+	struct app *a = app_new(&limits);
 	struct client *c = app_open_websocket(a);
 	struct frame frame;
 	(void)state;
 
 	for (int i = 0; i < 20; i++)
-		app_send_filling(a->websocket, 1000, 'x');
-	app_send_filling(a->websocket, 30000, 'x');
+		app_send_filling(a->conn, 1000, 'x');
+	app_send_filling(a->conn, 30000, 'x');
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
 	for (int i = 0; i < 21; i++)
 		app_wait_for_frame(a, c, &frame);
 	assert_int_equal(frame.payload.len, 30000);
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_burst_of_pings_is_fine_for_one_that_reads(void **state)
 {
 	struct conn_limits limits = roomy_limits;
 	limits.buffered_max_bytes = 1000;
-	struct app *a = conn_app_new(&limits);
+	struct app *a = app_new(&limits);
 	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 	char payload[100] = {0};
@@ -117,26 +105,25 @@ static void a_burst_of_pings_is_fine_for_one_that_reads(void **state)
 
 	for (int i = 0; i < 100; i++)
 		put_frame(&b, OP_PING, (struct span){payload, sizeof payload});
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 	for (int i = 0; i < 100; i++) {
 		app_wait_for_frame(a, c, &frame);
 		assert_int_equal(frame.opcode, OP_PONG);
 	}
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void many_small_frames_count_for_more_than_their_bytes(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_lazy_websocket(a);
+	struct client *c = app_open_lazy_websocket(a);
 	unsigned sent = 1;
 
-	app_send_filling(a->websocket, 60000, 'a');
+	app_send_filling(a->conn, 60000, 'a');
 	turn(&a->l);
-	while (a->websocket != NULL && sent < 10000) {
-		app_send_filling(a->websocket, 1, 'b');
+	while (a->conn != NULL && sent < 10000) {
+		app_send_filling(a->conn, 1, 'b');
 		turn(&a->l);
 		sent++;
 	}
@@ -149,13 +136,13 @@ static void many_small_frames_count_for_more_than_their_bytes(void **state)
 static void pongs_that_are_not_read_count_too(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_lazy_websocket(a);
+	struct client *c = app_open_lazy_websocket(a);
 	struct buf b = {0};
 	char payload[100] = {0};
 
 	for (int i = 0; i < 100; i++)
 		put_frame(&b, OP_PING, (struct span){payload, sizeof payload});
-	for (int i = 0; i < WAIT_MS && a->websocket != NULL; i++) {
+	for (int i = 0; i < WAIT_MS && a->conn != NULL; i++) {
 		send_bytes(c, b.bytes, b.len);
 		turn(&a->l);
 	}
@@ -172,8 +159,8 @@ static void pongs_that_are_not_read_count_too(void **state)
 static void one_that_is_doomed_as_slow_ends_as_slow(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_lazy_websocket(a);
-	struct conn *conn = a->websocket;
+	struct client *c = app_open_lazy_websocket(a);
+	struct conn *conn = a->conn;
 
 	for (int i = 0; i < 1000; i++)
 		app_send_filling(conn, 1000, 'a' + (char)(i % 26));
@@ -209,15 +196,15 @@ static void large_content_does_not_stay_with_the_connection(void **state)
 static void memory_is_relieved_of_the_worst_laggards(void **state)
 {
 	static const size_t lens[] = {60000, 200000, 60000};
-	struct app *a = conn_app_new(&roomy_limits);
+	struct app *a = app_new(&roomy_limits);
 	struct client *clients[3];
 	struct conn *conns[3];
 	size_t used;
 	(void)state;
 
 	for (int i = 0; i < 3; i++) {
-		clients[i] = open_lazy_websocket(a);
-		conns[i] = a->websocket;
+		clients[i] = app_open_lazy_websocket(a);
+		conns[i] = a->conn;
 		app_send_filling(conns[i], 50000, 'a');
 		turn(&a->l);
 		app_send_filling(conns[i], lens[i], 'b');
@@ -232,12 +219,12 @@ static void memory_is_relieved_of_the_worst_laggards(void **state)
 	assert_int_equal(conn_state(conns[2]), CONN_WEBSOCKET);
 	clients[1]->reads = true;
 	assert_int_equal(take_up_to_close(a, clients[1], 50000, 1013), 1);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void where_memory_is_full_none_may_begin_a_message(void **state)
 {
-	struct app *a = conn_app_new(&roomy_limits);
+	struct app *a = app_new(&roomy_limits);
 	struct client *modest = app_open_websocket(a);
 	struct client *greedy = app_open_websocket(a);
 	struct frame frame;
@@ -254,7 +241,7 @@ static void where_memory_is_full_none_may_begin_a_message(void **state)
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
 	assert_int_equal(settled_memory_used(), used);
 	set_memory_limit(0);
-	conn_app_free(a);
+	app_free(a);
 }
 
 /* --- the group ------------------------------------------------------------ */
@@ -268,7 +255,7 @@ static void ending_all_ends_each_in_its_way(void **state)
 	struct client *writing = connect_lazy_client(&a->l);
 	struct client *closing = app_open_websocket(a);
 
-	conn_end(a->websocket, CLOSE_REASON_policy, NULL);
+	conn_end(a->conn, CLOSE_REASON_policy, NULL);
 	send_text(pending, GET("/later"));
 	send_text(writing, GET("/big"));
 	WAIT_UNTIL(&a->l, a->requests == 4);
@@ -346,7 +333,7 @@ static bool requests_with_failing_allocation(struct app *a, unsigned nth)
 	for (int i = 0; i < 50; i++) {
 		uv_run(&a->l.loop, UV_RUN_NOWAIT);
 		if (i == 10 && a->pending_count > 0 && a->pending[0] != NULL)
-			respond_with(a->pending[0], SPAN("/first"));
+			app_respond(a->pending[0], SPAN("/first"));
 	}
 	return oom_end();
 }
@@ -354,8 +341,8 @@ static bool requests_with_failing_allocation(struct app *a, unsigned nth)
 /* Messages in and out, and Close. */
 static bool frames_with_failing_allocation(struct app *a, unsigned nth)
 {
-	struct client *c = open_lazy_websocket(a);
-	struct chunk *chunk = frame_of(OP_TEXT, 50000, 'x');
+	struct client *c = app_open_lazy_websocket(a);
+	struct chunk *chunk = app_frame(OP_TEXT, 50000, 'x');
 	struct buf frames = {0};
 
 	put_frame(&frames, OP_TEXT, SPAN("one"));
@@ -366,31 +353,15 @@ static bool frames_with_failing_allocation(struct app *a, unsigned nth)
 	oom_fail_at(nth);
 	for (int i = 0; i < 50; i++) {
 		uv_run(&a->l.loop, UV_RUN_NOWAIT);
-		if (i >= 10 && i < 14 && a->websocket != NULL)
-			conn_send(a->websocket, chunk);
-		if (i == 30 && a->websocket != NULL)
-			conn_end(a->websocket, CLOSE_REASON_policy, NULL);
+		if (i >= 10 && i < 14 && a->conn != NULL)
+			conn_send(a->conn, chunk);
+		if (i == 30 && a->conn != NULL)
+			conn_end(a->conn, CLOSE_REASON_policy, NULL);
 	}
 	bool has_failed = oom_end();
 	chunk_unref(chunk);
 	buf_fini(&frames);
 	return has_failed;
-}
-
-/* One with a high descriptor: the loop has made room for those below, which it
- * can't do without memory (libuv: uv__io_start aborts). */
-static struct client *connect_high_client(struct loopback *l)
-{
-	int server;
-	int client;
-
-	tcp_pair(0, &server, &client);
-	int high = fcntl(server, F_DUPFD_CLOEXEC, 200);
-	assert_true(high >= 200);
-	close(server);
-	assert_int_equal(
-		conn_open(l->group, (struct accepted){high, LISTENER_TCP}), 0);
-	return add_client(l, client);
 }
 
 static void fail_each_allocation_of(bool (*live)(struct app *, unsigned))
@@ -399,15 +370,13 @@ static void fail_each_allocation_of(bool (*live)(struct app *, unsigned))
 	bool has_failed;
 
 	do {
-		struct app *a = conn_app_new(&roomy_limits);
-		struct client *other = connect_high_client(&a->l);
-		send_text(other, GET("/one"));
-		WAIT_UNTIL(&a->l, responses(other) == 1);
+		struct app *a = app_new(&roomy_limits);
+		struct client *other = app_connect_high(a);
 		has_failed = live(a, ++nth);
 		send_text(other, GET("/two"));
 		WAIT_UNTIL(&a->l, responses(other) == 2);
 		a->has_no_memory = true;
-		conn_app_free(a);
+		app_free(a);
 	} while (has_failed);
 	assert_true(nth > 3);
 }

@@ -1,31 +1,18 @@
 /* test_handshake.c - the opening handshake, pausing, lack of memory (conn.h) */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "base/memory.h"
-#include "codec/sse.h"
-#include "conn/private.h"
-#include "loopback.h"
+#include "app.h"
 #include "oom.h"
-
-#include "stream_app.h"
 
 /* --- the opening handshake, the peer -------------------------------------- */
 
 static void a_subprotocol_is_named_if_there_is_one(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 
 	c->at = 0;
 	assert_int_equal(count_of(c, "Sec-WebSocket-Protocol"), 0);
 	a->subprotocol = SPAN("isimud.v1");
-	c = open_websocket(a);
+	c = app_open_websocket(a);
 	place_of(c, "\r\nSec-WebSocket-Protocol: isimud.v1\r\n");
 	assert_int_equal(a->asked, 0);
 }
@@ -37,7 +24,7 @@ static void a_subprotocol_may_be_as_long_as_a_token(void **state)
 
 	memset(name, 'p', HTTP_BEARER_MAX_BYTES);
 	a->subprotocol = span_of(name);
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	place_of(c, name);
 	assert_int_equal(place_of(c, "\r\n\r\n") + 4, c->in.len);
 }
@@ -47,7 +34,7 @@ static void the_peer_is_told_by_its_address(void **state)
 	struct app *a = *state;
 	char peer[CONN_PEER_MAX];
 
-	open_stream(a);
+	app_open_stream(a);
 	conn_peer(a->conn, peer);
 	assert_string_equal(peer, "127.0.0.1");
 }
@@ -63,7 +50,7 @@ static void a_peer_at_a_unix_socket_has_no_address(void **state)
 	assert_int_equal(
 		conn_open(a->l.group, (struct accepted){fds[0], LISTENER_UNIX}),
 		0);
-	ask(a, add_client(&a->l, fds[1]), GET_OLD("/stream"));
+	app_ask(a, add_client(&a->l, fds[1]), GET_OLD("/stream"));
 	conn_peer(a->conn, peer);
 	assert_string_equal(peer, "");
 }
@@ -94,7 +81,7 @@ static bool connect_over_ipv6(struct app *a, const char *to)
 			conn_open(a->l.group,
 				  (struct accepted){server, LISTENER_TCP}),
 			0);
-		ask(a, add_client(&a->l, client), GET_OLD("/stream"));
+		app_ask(a, add_client(&a->l, client), GET_OLD("/stream"));
 	} else if (client >= 0) {
 		close(client);
 	}
@@ -119,23 +106,6 @@ static void a_peer_over_ipv6_is_told_as_what_it_is(void **state)
 
 /* --- pausing -------------------------------------------------------------- */
 
-static void put_text(struct buf *b, const char *text)
-{
-	put_frame(b, OP_TEXT, span_of(text));
-}
-
-static void send_all(struct client *c, struct buf *b)
-{
-	send_bytes(c, b->bytes, b->len);
-	buf_fini(b);
-}
-
-static bool has_read(const struct app *a, const char *texts)
-{
-	struct span got = {a->texts.bytes, a->texts.len};
-	return span_equal(got, span_of(texts));
-}
-
 /* "one", a Ping, "two", "three". */
 static struct buf three_messages(void)
 {
@@ -152,34 +122,34 @@ static void a_paused_websocket_is_handed_nothing_until_it_is_resumed(
 	void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = three_messages();
 	struct frame frame;
 
 	a->pauses = true;
-	send_all(c, &b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->messages == 1);
 	turn_for(&a->l, 20);
-	assert_true(has_read(a, "one;"));
+	assert_true(app_has_read(a, "one;"));
 	assert_false(next_frame(c, &frame));
 	/* Not in the call, but at its turn. */
 	conn_resume(a->conn);
 	assert_int_equal(a->messages, 1);
 	WAIT_UNTIL(&a->l, a->messages == 2);
-	wait_for_frame(a, c, &frame);
+	app_wait_for_frame(a, c, &frame);
 	assert_int_equal(frame.opcode, OP_PONG);
 	turn_for(&a->l, 20);
-	assert_true(has_read(a, "one;two;"));
+	assert_true(app_has_read(a, "one;two;"));
 	a->pauses = false;
 	conn_resume(a->conn);
-	WAIT_UNTIL(&a->l, has_read(a, "one;two;three;"));
+	WAIT_UNTIL(&a->l, app_has_read(a, "one;two;three;"));
 	assert_null(a->conn->websocket);
 }
 
 static void pausing_is_the_same_byte_by_byte(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = three_messages();
 	struct frame frame;
 
@@ -198,15 +168,15 @@ static void pausing_is_the_same_byte_by_byte(void **state)
 		WAIT_UNTIL(&a->l, a->messages == n);
 		turn(&a->l);
 	}
-	wait_for_frame(a, c, &frame);
+	app_wait_for_frame(a, c, &frame);
 	assert_int_equal(frame.opcode, OP_PONG);
-	assert_true(has_read(a, "one;two;three;"));
+	assert_true(app_has_read(a, "one;two;three;"));
 }
 
 static void a_pause_may_come_anywhere_in_the_next_frame(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 	unsigned n = 0;
 
@@ -223,7 +193,7 @@ static void a_pause_may_come_anywhere_in_the_next_frame(void **state)
 		WAIT_UNTIL(&a->l, a->messages == n + 2);
 		conn_resume(a->conn);
 		turn(&a->l);
-		assert_true(has_read(a, "one;two;"));
+		assert_true(app_has_read(a, "one;two;"));
 		assert_null(a->conn->websocket);
 		n += 2;
 	}
@@ -233,7 +203,7 @@ static void a_pause_may_come_anywhere_in_the_next_frame(void **state)
 static void many_messages_pause_one_after_another(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf sent = {0};
 	struct buf expected = {0};
 
@@ -262,7 +232,7 @@ static void many_messages_pause_one_after_another(void **state)
 static void one_that_is_paused_between_frames_holds_nothing(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 
 	a->pauses = true;
@@ -272,7 +242,7 @@ static void one_that_is_paused_between_frames_holds_nothing(void **state)
 	assert_null(a->conn->stash);
 	put_text(&b, "two");
 	put_text(&b, "three");
-	send_all(c, &b);
+	send_buf(c, &b);
 	turn_for(&a->l, 20);
 	conn_resume(a->conn);
 	WAIT_UNTIL(&a->l, a->messages == 2);
@@ -283,7 +253,7 @@ static void one_that_is_paused_between_frames_holds_nothing(void **state)
 static void what_is_kept_while_paused_is_charged(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 	char text[20000] = {0};
 
@@ -292,7 +262,7 @@ static void what_is_kept_while_paused_is_charged(void **state)
 	a->pauses = true;
 	put_text(&b, "one");
 	put_frame(&b, OP_TEXT, (struct span){text, sizeof text});
-	send_all(c, &b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->messages == 1);
 	assert_true(settled_memory_used() > before + 15000);
 	a->pauses = false;
@@ -304,13 +274,13 @@ static void what_is_kept_while_paused_is_charged(void **state)
 static void a_pause_that_is_over_at_once_is_none(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = three_messages();
 
 	a->pauses = true;
 	a->resumes = true;
-	send_all(c, &b);
-	WAIT_UNTIL(&a->l, has_read(a, "one;two;three;"));
+	send_buf(c, &b);
+	WAIT_UNTIL(&a->l, app_has_read(a, "one;two;three;"));
 	a->resumes = false;
 	send_frame(c, OP_TEXT, SPAN("four"));
 	send_frame(c, OP_TEXT, SPAN("five"));
@@ -322,12 +292,12 @@ static void a_pause_that_is_over_at_once_is_none(void **state)
 static void the_last_of_pause_and_resume_counts(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = three_messages();
 
 	conn_resume(a->conn);
 	a->pauses = true;
-	send_all(c, &b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->messages == 1);
 	conn_resume(a->conn);
 	conn_pause(a->conn);
@@ -342,14 +312,14 @@ static void the_last_of_pause_and_resume_counts(void **state)
 static void one_that_is_paused_is_sent_to(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct frame frame;
 
 	a->pauses = true;
 	send_frame(c, OP_TEXT, SPAN("one"));
 	WAIT_UNTIL(&a->l, a->messages == 1);
 	conn_send_text(a->conn, SPAN("hello"));
-	wait_for_frame(a, c, &frame);
+	app_wait_for_frame(a, c, &frame);
 	assert_true(span_equal(frame.payload, SPAN("hello")));
 }
 
@@ -357,15 +327,16 @@ static void one_that_is_paused_is_sent_to(void **state)
 static void one_is_resumed_however_much_is_queued(void **state)
 {
 	struct app *a = *state;
-	struct client *c = ask(a, connect_lazy_client(&a->l), UPGRADE);
+	struct client *c =
+		app_ask(a, connect_lazy_client(&a->l), UPGRADE("/ws"));
 	struct buf b = three_messages();
 
 	a->pauses = true;
-	send_all(c, &b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->messages == 1);
-	send_filling(a->conn, 100000);
+	app_send_text(a->conn, 100000);
 	turn(&a->l);
-	send_filling(a->conn, 100000);
+	app_send_text(a->conn, 100000);
 	conn_resume(a->conn);
 	WAIT_UNTIL(&a->l, a->messages == 2);
 	assert_true(conn_unsent_bytes(a->conn) > CONN_HIGH_WATER_BYTES);
@@ -374,7 +345,7 @@ static void one_is_resumed_however_much_is_queued(void **state)
 static void pings_that_are_not_answered_while_paused_do_not_count(void **state)
 {
 	struct app *a = app_with_duration(DEADLINE_PING, 30);
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 	struct frame frame;
 	(void)state;
@@ -386,7 +357,7 @@ static void pings_that_are_not_answered_while_paused_do_not_count(void **state)
 	send_bytes(c, b.bytes, b.len - 1);
 	WAIT_UNTIL(&a->l, a->messages == 1);
 	for (int i = 0; i < 6; i++) {
-		wait_for_frame(a, c, &frame);
+		app_wait_for_frame(a, c, &frame);
 		assert_int_equal(frame.opcode, OP_PING);
 	}
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
@@ -396,9 +367,9 @@ static void pings_that_are_not_answered_while_paused_do_not_count(void **state)
 	conn_resume(a->conn);
 	WAIT_UNTIL(&a->l, a->messages == 2);
 	/* From now on they do. */
-	wait_for_frame(a, c, &frame);
+	app_wait_for_frame(a, c, &frame);
 	while (frame.opcode == OP_PING)
-		wait_for_frame(a, c, &frame);
+		app_wait_for_frame(a, c, &frame);
 	assert_int_equal(frame.code, 1011);
 	app_free(a);
 }
@@ -406,53 +377,53 @@ static void pings_that_are_not_answered_while_paused_do_not_count(void **state)
 static void a_close_behind_a_pause_is_answered_afterwards(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 
 	a->pauses = true;
 	put_text(&b, "one");
 	put_frame(&b, OP_CLOSE, SPAN("\x03\xe8"));
-	send_all(c, &b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->messages == 1);
 	turn_for(&a->l, 20);
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
 	conn_resume(a->conn);
-	expect_close(a, c, 1000);
-	expect_ending(a, STATS_closed_peer_closed);
+	app_expect_close(a, c, 1000);
+	app_expect_ending(a, STATS_closed_peer_closed);
 }
 
 static void an_end_behind_a_pause_is_seen_afterwards(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = three_messages();
 
 	a->pauses = true;
-	send_all(c, &b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->messages == 1);
 	shutdown(c->fd, SHUT_WR);
 	turn_for(&a->l, 20);
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
 	a->pauses = false;
 	conn_resume(a->conn);
-	expect_ending(a, STATS_closed_peer_gone);
-	assert_true(has_read(a, "one;two;three;"));
+	app_expect_ending(a, STATS_closed_peer_gone);
+	assert_true(app_has_read(a, "one;two;three;"));
 }
 
 static void a_paused_one_is_ended_with_close(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = three_messages();
 
 	a->pauses = true;
-	send_all(c, &b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->messages == 1);
 	conn_end(a->conn, CLOSE_REASON_forbidden, NULL);
-	expect_close(a, c, 1008);
+	app_expect_close(a, c, 1008);
 	/* The peer's Close comes behind what was not read. */
 	send_frame(c, OP_CLOSE, SPAN("\x03\xf0"));
-	expect_ending(a, STATS_closed_forbidden);
+	app_expect_ending(a, STATS_closed_forbidden);
 	assert_int_equal(a->messages, 1);
 }
 
@@ -464,13 +435,13 @@ static void a_paused_one_may_be_ended_in_the_same_message(void **state)
 	(void)state;
 	for (size_t i = 0; i < 2; i++) {
 		struct app *a = app_new(&roomy_limits);
-		struct client *c = open_websocket(a);
+		struct client *c = app_open_websocket(a);
 		struct buf b = three_messages();
 
 		a->pauses = true;
-		a->then_ends = close_reasons[i];
+		a->ends_with = close_reasons[i];
 		put_frame(&b, OP_CLOSE, SPAN("\x03\xe8"));
-		send_all(c, &b);
+		send_buf(c, &b);
 		WAIT_UNTIL(&a->l, a->l.group->count == 0);
 		assert_int_equal(a->messages, 1);
 		app_free(a);
@@ -480,47 +451,28 @@ static void a_paused_one_may_be_ended_in_the_same_message(void **state)
 static void a_paused_one_is_aborted_with_all_others(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = three_messages();
 
 	a->pauses = true;
-	send_all(c, &b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->messages == 1);
 	conn_group_abort_all(a->l.group);
-	expect_ending(a, STATS_closed_going_away);
+	app_expect_ending(a, STATS_closed_going_away);
 }
 
 static void what_is_no_websocket_is_not_paused(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_stream(a);
+	struct client *c = app_open_stream(a);
 
 	conn_pause(a->conn);
 	conn_resume(a->conn);
 	shutdown(c->fd, SHUT_WR);
-	expect_ending(a, STATS_closed_peer_gone);
+	app_expect_ending(a, STATS_closed_peer_gone);
 }
 
 /* --- without memory ------------------------------------------------------- */
-
-/* One with a high descriptor: see test_conn.c. */
-static void connect_high_client(struct app *a)
-{
-	int server;
-	int client;
-
-	tcp_pair(0, &server, &client);
-	int high = fcntl(server, F_DUPFD_CLOEXEC, 200);
-	assert_true(high >= 200);
-	close(server);
-	assert_int_equal(
-		conn_open(a->l.group, (struct accepted){high, LISTENER_TCP}),
-		0);
-	struct client *c = add_client(&a->l, client);
-	send_text(c, GET("/one"));
-	WAIT_UNTIL(&a->l, responses(c) == 1);
-	a->conn = NULL;
-}
 
 /* A stream, events in parts and whole, and its end. */
 static bool stream_with_failing_allocation(struct app *a, unsigned nth)
@@ -529,7 +481,7 @@ static bool stream_with_failing_allocation(struct app *a, unsigned nth)
 
 	send_text(c, GET_OLD("/later"));
 	WAIT_UNTIL(&a->l, a->conn != NULL);
-	struct chunk *chunk = chunk_of("data: y\n\n");
+	struct chunk *chunk = app_chunk("data: y\n\n");
 	/* By the library, not by what is tested. */
 	buf_reserve(&c->in, 100000);
 	oom_fail_at(nth);
@@ -582,7 +534,7 @@ static void without_memory_a_stream_ends_and_nothing_else(void **state)
 	OOM_OR_SKIP();
 	do {
 		struct app *a = app_new(&roomy_limits);
-		connect_high_client(a);
+		app_connect_high(a);
 		has_failed = stream_with_failing_allocation(a, ++nth);
 		struct client *c = &a->l.clients[1];
 		buf_append(&c->in, "", 1);
@@ -595,7 +547,7 @@ static void without_memory_a_stream_ends_and_nothing_else(void **state)
 
 static bool pause_with_failing_allocation(struct app *a, unsigned nth)
 {
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 	char text[8000] = {0};
 
@@ -603,7 +555,7 @@ static bool pause_with_failing_allocation(struct app *a, unsigned nth)
 		put_frame(&b, OP_TEXT, (struct span){text, sizeof text});
 	buf_reserve(&a->texts, 30000);
 	a->pauses = true;
-	send_all(c, &b);
+	send_buf(c, &b);
 	oom_fail_at(nth);
 	for (int i = 0; i < 50; i++) {
 		uv_run(&a->l.loop, UV_RUN_NOWAIT);
@@ -625,7 +577,7 @@ static void without_memory_a_paused_websocket_ends_and_nothing_else(
 	OOM_OR_SKIP();
 	do {
 		struct app *a = app_new(&roomy_limits);
-		connect_high_client(a);
+		app_connect_high(a);
 		has_failed = pause_with_failing_allocation(a, ++nth);
 		app_free(a);
 	} while (has_failed);

@@ -1,21 +1,7 @@
 /* test_progress.c - whoever takes what it is sent has the time it needs, and
  * whoever does not is given up (src/conn/progress.c, and the deadlines). */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "app.h"
 
-#include <cmocka.h>
-
-#include "conn/private.h"
-#include "loopback.h"
-
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
-#define UPGRADE                                                                \
-	"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"               \
-	"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"                  \
-	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 #define LONG_BYTES 300000 /* what kernel buffers of SMALL_BYTES don't hold */
 #define SIP_BYTES  4000
 #define SIP_MS     5
@@ -25,72 +11,7 @@
 #define SHORT_MS 150
 #define LONG_MS  600 /* several deadlines */
 
-struct app {
-	struct loopback l;
-	struct conn *conn; /* the last that was let in */
-	bool is_last;      /* answers end their connection */
-};
-
-static struct app *app_of(const struct conn *c)
-{
-	return CONTAINER_OF(conn_group_of(c)->context, struct app, l);
-}
-
-static char filling[LONG_BYTES];
-
-static void on_head(struct conn *c, const struct http_request *request)
-{
-	(void)c;
-	(void)request;
-}
-
-static void on_request(struct conn *c, const struct http_request *request)
-{
-	struct app *a = app_of(c);
-
-	a->conn = c;
-	if (span_equal(request->path, SPAN("/stream")))
-		conn_stream(c, SPAN(""));
-	else if (span_equal(request->path, SPAN("/long")))
-		conn_respond(c, &(struct http_response){
-					.status = 200,
-					.content_type = "text/plain",
-					.close = a->is_last,
-					.content = {filling, LONG_BYTES}});
-	else if (conn_check_upgrade(c))
-		conn_upgrade(c, (struct span){0});
-}
-
-static void on_message(struct conn *c, bool is_text, struct span message)
-{
-	(void)c;
-	(void)is_text;
-	(void)message;
-}
-
-static void on_end(struct conn *c)
-{
-	if (app_of(c)->conn == c)
-		app_of(c)->conn = NULL;
-}
-
-static const struct conn_hooks hooks = {
-	.on_head = on_head,
-	.on_request = on_request,
-	.on_message = on_message,
-	.on_end = on_end,
-};
-
-static struct app *app_new(const struct conn_limits *limits)
-{
-	struct app *a = calloc(1, sizeof *a);
-	assert_non_null(a);
-	memset(filling, 'x', sizeof filling);
-	loopback_open(&a->l, &hooks, limits);
-	return a;
-}
-
-static struct app *app_with_duration(enum deadline_kind kind, uint64_t ms)
+static struct app *with_duration(enum deadline_kind kind, uint64_t ms)
 {
 	struct conn_limits limits = roomy_limits;
 	limits.buffered_max_bytes = 1000000;
@@ -98,28 +19,15 @@ static struct app *app_with_duration(enum deadline_kind kind, uint64_t ms)
 	return app_new(&limits);
 }
 
-static void app_free(struct app *a)
-{
-	loopback_close(&a->l);
-	free(a);
-}
-
 /* One that has stopped reading, behind the head of the answer. */
 static struct client *open_lazy(struct app *a, const char *request)
 {
-	struct client *c = connect_lazy_client(&a->l);
-
-	c->reads = true;
-	send_text(c, request);
-	WAIT_UNTIL(&a->l, responses(c) == 1);
-	skip_upgrade(c);
-	c->reads = false;
-	return c;
+	return app_ask(a, connect_lazy_client(&a->l), request);
 }
 
 static void send_long(struct app *a)
 {
-	conn_send_text(a->conn, (struct span){filling, LONG_BYTES});
+	app_send_text(a->conn, LONG_BYTES);
 }
 
 /* Reads a little; returns whether anything came. */
@@ -151,21 +59,15 @@ static uint64_t sip_all(struct app *a, struct client *c, size_t bytes)
 	return (uv_hrtime() - from_ns) / 1000000;
 }
 
-static void expect_ending(struct app *a, enum stats_counter how)
-{
-	WAIT_UNTIL(&a->l, a->l.group->count == 0);
-	assert_int_equal(ended(&a->l, how), 1);
-}
-
 /* --- time ----------------------------------------------------------------- */
 
 static void an_answer_that_is_read_slowly_arrives(void **state)
 {
-	struct app *a = app_with_duration(DEADLINE_WRITE, SHORT_MS);
+	struct app *a = with_duration(DEADLINE_WRITE, SHORT_MS);
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
-	send_text(c, GET("/long"));
+	send_text(c, GET("/huge"));
 	assert_true(sip_all(a, c, LONG_BYTES) > LONG_MS);
 	assert_int_equal(count_in(&a->l, CONN_REQUEST), 1);
 	app_free(a);
@@ -173,19 +75,19 @@ static void an_answer_that_is_read_slowly_arrives(void **state)
 
 static void the_last_answer_of_a_connection_too(void **state)
 {
-	struct app *a = app_with_duration(DEADLINE_WRITE, SHORT_MS);
+	struct app *a = with_duration(DEADLINE_WRITE, SHORT_MS);
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
 	a->is_last = true;
-	send_text(c, GET("/long"));
+	send_text(c, GET("/huge"));
 	assert_true(sip_all(a, c, LONG_BYTES) > LONG_MS);
 	app_free(a);
 }
 
 static void a_stream_that_is_read_slowly_goes_on(void **state)
 {
-	struct app *a = app_with_duration(DEADLINE_PING, SHORT_MS);
+	struct app *a = with_duration(DEADLINE_PING, SHORT_MS);
 	struct client *c = open_lazy(a, GET("/stream"));
 	(void)state;
 
@@ -197,8 +99,8 @@ static void a_stream_that_is_read_slowly_goes_on(void **state)
 
 static void a_websocket_that_is_behind_need_not_answer_pings(void **state)
 {
-	struct app *a = app_with_duration(DEADLINE_PING, SHORT_MS);
-	struct client *c = open_lazy(a, UPGRADE);
+	struct app *a = with_duration(DEADLINE_PING, SHORT_MS);
+	struct client *c = open_lazy(a, UPGRADE("/ws"));
 	(void)state;
 
 	send_long(a);
@@ -212,10 +114,10 @@ static void a_websocket_that_is_behind_need_not_answer_pings(void **state)
 
 static void a_websocket_that_stops_reading_is_given_up(void **state)
 {
-	struct app *a = app_with_duration(DEADLINE_PING, 40);
+	struct app *a = with_duration(DEADLINE_PING, 40);
 	(void)state;
 
-	open_lazy(a, UPGRADE);
+	open_lazy(a, UPGRADE("/ws"));
 	send_long(a);
 	WAIT_UNTIL(&a->l, ended(&a->l, STATS_closed_ping_timeout) == 1);
 	app_free(a);
@@ -223,8 +125,8 @@ static void a_websocket_that_stops_reading_is_given_up(void **state)
 
 static void close_arrives_behind_what_is_read_slowly(void **state)
 {
-	struct app *a = app_with_duration(DEADLINE_CLOSE, SHORT_MS);
-	struct client *c = open_lazy(a, UPGRADE);
+	struct app *a = with_duration(DEADLINE_CLOSE, SHORT_MS);
+	struct client *c = open_lazy(a, UPGRADE("/ws"));
 	struct frame frame;
 	(void)state;
 
@@ -243,7 +145,7 @@ static void close_arrives_behind_what_is_read_slowly(void **state)
 
 static void the_last_block_arrives_behind_what_is_read_slowly(void **state)
 {
-	struct app *a = app_with_duration(DEADLINE_CLOSE, SHORT_MS);
+	struct app *a = with_duration(DEADLINE_CLOSE, SHORT_MS);
 	struct client *c = open_lazy(a, GET("/stream"));
 	(void)state;
 
@@ -260,10 +162,10 @@ static void the_last_block_arrives_behind_what_is_read_slowly(void **state)
 
 static void whoever_stops_reading_is_not_waited_for(void **state)
 {
-	struct app *a = app_with_duration(DEADLINE_CLOSE, 50);
+	struct app *a = with_duration(DEADLINE_CLOSE, 50);
 	(void)state;
 
-	open_lazy(a, UPGRADE);
+	open_lazy(a, UPGRADE("/ws"));
 	send_long(a);
 	turn(&a->l);
 	uint64_t from_ms = uv_now(&a->l.loop);
@@ -277,7 +179,7 @@ static void whoever_stops_reading_is_not_waited_for(void **state)
 
 static void one_message_alone_is_never_too_much(void **state)
 {
-	static const char *const requests[] = {UPGRADE, GET("/stream")};
+	static const char *const requests[] = {UPGRADE("/ws"), GET("/stream")};
 	struct conn_limits limits = roomy_limits;
 	(void)state;
 
@@ -319,7 +221,7 @@ static void sip_and_be_judged(struct app *a, struct client *c)
 static void one_that_is_slower_than_the_floor_ends(void **state)
 {
 	struct app *a = app_with_floor(100000000);
-	struct client *c = open_lazy(a, UPGRADE);
+	struct client *c = open_lazy(a, UPGRADE("/ws"));
 	(void)state;
 
 	send_long(a);
@@ -332,7 +234,7 @@ static void one_that_is_slower_than_the_floor_ends(void **state)
 static void one_that_is_faster_does_not(void **state)
 {
 	struct app *a = app_with_floor(1000);
-	struct client *c = open_lazy(a, UPGRADE);
+	struct client *c = open_lazy(a, UPGRADE("/ws"));
 	(void)state;
 
 	send_long(a);
@@ -345,7 +247,7 @@ static void one_that_is_faster_does_not(void **state)
 static void nor_does_one_that_has_taken_all(void **state)
 {
 	struct app *a = app_with_floor(100000000);
-	struct client *c = open_lazy(a, UPGRADE);
+	struct client *c = open_lazy(a, UPGRADE("/ws"));
 	(void)state;
 
 	c->reads = true;
@@ -364,11 +266,11 @@ static void an_answer_that_is_read_too_slowly_ends_too(void **state)
 	struct client *c = connect_lazy_client(&a->l);
 	(void)state;
 
-	send_text(c, GET("/long"));
+	send_text(c, GET("/huge"));
 	WAIT_UNTIL(&a->l, a->conn != NULL);
 	sip_and_be_judged(a, c);
 	assert_null(a->conn);
-	expect_ending(a, STATS_closed_slow);
+	app_expect_ending(a, STATS_closed_slow);
 	app_free(a);
 }
 

@@ -1,127 +1,10 @@
 /* test_read.c - that every connection has its turn (src/conn/read.c): how much
  * of one is read and used before the others are served. What is read, and how
  * it is paused, is in test_conn.c and test_stream.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "conn/private.h"
-#include "loopback.h"
+#include "app.h"
 #include "oom.h"
 
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
-#define UPGRADE                                                                \
-	"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"               \
-	"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"                  \
-	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 #define A_TURN 64 /* requests or messages */
-
-struct app {
-	struct loopback l;
-	struct conn *conn; /* the last that was let in, or that waits */
-	unsigned messages; /* in all */
-	size_t text_bytes; /* of them */
-	unsigned requests; /* as messages */
-	uint64_t slow_ns;  /* how long each message takes */
-	unsigned ends;
-};
-
-static struct app *app_of(const struct conn *c)
-{
-	return CONTAINER_OF(conn_group_of(c)->context, struct app, l);
-}
-
-static void on_head(struct conn *c, const struct http_request *request)
-{
-	(void)c;
-	(void)request;
-}
-
-static void on_request(struct conn *c, const struct http_request *request)
-{
-	struct app *a = app_of(c);
-
-	a->requests++;
-	if (span_equal(request->path, SPAN("/ws"))) {
-		a->conn = c;
-		if (conn_check_upgrade(c))
-			conn_upgrade(c, (struct span){0});
-	} else if (span_equal(request->path, SPAN("/stream"))) {
-		a->conn = c;
-		conn_stream(c, SPAN("first"));
-	} else if (span_equal(request->path, SPAN("/later"))) {
-		a->conn = c;
-	} else {
-		conn_respond(c, &(struct http_response){.status = 204});
-	}
-}
-
-static void on_message(struct conn *c, bool is_text, struct span message)
-{
-	struct app *a = app_of(c);
-	uint64_t until_ns = uv_hrtime() + a->slow_ns;
-
-	assert_true(is_text);
-	a->messages++;
-	a->text_bytes += message.len;
-	while (uv_hrtime() < until_ns)
-		;
-}
-
-static void on_end(struct conn *c)
-{
-	struct app *a = app_of(c);
-
-	a->ends++;
-	if (a->conn == c)
-		a->conn = NULL;
-}
-
-static const struct conn_hooks hooks = {
-	.on_head = on_head,
-	.on_request = on_request,
-	.on_message = on_message,
-	.on_end = on_end,
-};
-
-static int set_up(void **state)
-{
-	struct app *a = calloc(1, sizeof *a);
-	assert_non_null(a);
-	loopback_open(&a->l, &hooks, &roomy_limits);
-	*state = a;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct app *a = *state;
-
-	loopback_close(&a->l);
-	free(a);
-	return 0;
-}
-
-static struct client *open_websocket(struct app *a)
-{
-	struct client *c = connect_client(&a->l);
-
-	send_text(c, UPGRADE);
-	WAIT_UNTIL(&a->l, responses(c) == 1);
-	skip_upgrade(c);
-	turn(&a->l);
-	return c;
-}
-
-static void send_all(struct client *c, struct buf *b)
-{
-	send_bytes(c, b->bytes, b->len);
-	buf_fini(b);
-}
 
 static struct buf many(const char *text, unsigned count)
 {
@@ -145,14 +28,14 @@ static struct buf many_messages(const char *text, unsigned count)
 static void at_most_one_read_a_connection_and_iteration(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	char text[50000] = {0};
 	struct buf b = {0};
 
 	for (int i = 0; i < 8; i++)
 		put_frame(&b, OP_TEXT, (struct span){text, sizeof text});
 	size_t all = ended(&a->l, STATS_bytes_in) + b.len;
-	send_all(c, &b);
+	send_buf(c, &b);
 	while (ended(&a->l, STATS_bytes_in) < all) {
 		uint64_t before = ended(&a->l, STATS_bytes_in);
 		turn(&a->l);
@@ -160,7 +43,7 @@ static void at_most_one_read_a_connection_and_iteration(void **state)
 			    before + CONN_READ_BYTES);
 	}
 	WAIT_UNTIL(&a->l, a->messages == 8);
-	assert_int_equal(a->text_bytes, 8 * sizeof text);
+	assert_int_equal(a->texts.len, 8 * (sizeof text + 1));
 	assert_int_equal(a->conn->reading, READING_FLOWING);
 	assert_null(a->conn->stash);
 }
@@ -174,7 +57,7 @@ static void the_same_where_what_comes_is_dropped(void **state)
 	send_text(c, GET("/stream"));
 	WAIT_UNTIL(&a->l, responses(c) == 1);
 	size_t all = ended(&a->l, STATS_bytes_in) + b.len;
-	send_all(c, &b);
+	send_buf(c, &b);
 	while (ended(&a->l, STATS_bytes_in) < all) {
 		uint64_t before = ended(&a->l, STATS_bytes_in);
 		turn(&a->l);
@@ -188,7 +71,7 @@ static void the_same_where_what_comes_is_dropped(void **state)
 static void much_that_was_read_waits_for_its_turn(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	char text[40000] = {0};
 
 	send_frame(c, OP_TEXT, (struct span){text, sizeof text});
@@ -209,7 +92,7 @@ static void much_that_was_read_waits_for_its_turn(void **state)
 static void the_rest_of_much_waits_too(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	char text[40000] = {0};
 	struct buf b = {0};
 
@@ -235,7 +118,7 @@ static void after_many_requests_it_is_the_others_turn(void **state)
 	struct buf b = many(GET("/"), 3 * A_TURN);
 
 	turn(&a->l);
-	send_all(greedy, &b);
+	send_buf(greedy, &b);
 	send_text(modest, GET("/"));
 	WAIT_UNTIL(&a->l, responses(modest) == 1);
 	assert_in_range(responses(greedy), A_TURN, 2 * A_TURN);
@@ -249,11 +132,11 @@ static void after_many_requests_it_is_the_others_turn(void **state)
 static void after_many_messages_it_is_the_others_turn(void **state)
 {
 	struct app *a = *state;
-	struct client *greedy = open_websocket(a);
-	struct client *modest = open_websocket(a);
+	struct client *greedy = app_open_websocket(a);
+	struct client *modest = app_open_websocket(a);
 	struct buf b = many_messages("greedy", 3 * A_TURN);
 
-	send_all(greedy, &b);
+	send_buf(greedy, &b);
 	WAIT_UNTIL(&a->l, a->messages > 0);
 	assert_int_equal(a->messages, A_TURN);
 	send_frame(modest, OP_TEXT, SPAN("modest"));
@@ -267,14 +150,14 @@ static void after_many_messages_it_is_the_others_turn(void **state)
 static void few_that_take_long_end_a_turn_as_well(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct buf b = many_messages("slow", 40);
 
-	a->slow_ns = 1000000;
-	send_all(c, &b);
+	a->message_ns = 1000000;
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->messages > 0);
 	assert_true(a->messages <= 16);
-	a->slow_ns = 0;
+	a->message_ns = 0;
 	WAIT_UNTIL(&a->l, a->messages == 40);
 }
 
@@ -285,8 +168,8 @@ static void many_that_send_little_do_not_make_a_poll_long(void **state)
 	const unsigned count = 60; /* each of 2 ms, in a poll of 10 ms */
 
 	for (unsigned i = 0; i < count; i++)
-		clients[i] = open_websocket(a);
-	a->slow_ns = 2000000;
+		clients[i] = app_open_websocket(a);
+	a->message_ns = 2000000;
 	for (unsigned i = 0; i < count; i++)
 		send_frame(clients[i], OP_TEXT, SPAN("x"));
 	turn(&a->l);
@@ -301,8 +184,8 @@ static void all_in_line_have_a_turn(void **state)
 	char text[60000] = {0};
 
 	for (int i = 0; i < 8; i++)
-		clients[i] = open_websocket(a);
-	a->slow_ns = 2 * (uint64_t)CONN_ROUND_NS;
+		clients[i] = app_open_websocket(a);
+	a->message_ns = 2 * (uint64_t)CONN_ROUND_NS;
 	for (int i = 0; i < 8; i++)
 		send_frame(clients[i], OP_TEXT,
 			   (struct span){text, sizeof text});
@@ -311,13 +194,13 @@ static void all_in_line_have_a_turn(void **state)
 		turn(&a->l);
 		assert_in_range(a->messages, n, n + 1);
 	}
-	assert_int_equal(a->text_bytes, 8 * sizeof text);
+	assert_int_equal(a->texts.len, 8 * (sizeof text + 1));
 }
 
 static void one_that_ends_in_line_leaves_it(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	char text[60000] = {0};
 
 	send_frame(c, OP_TEXT, (struct span){text, sizeof text});
@@ -332,7 +215,7 @@ static void one_that_ends_in_line_leaves_it(void **state)
 static void one_that_is_told_to_go_in_line_is_closed_in_order(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	struct frame frame;
 	char text[60000] = {0};
 
@@ -354,7 +237,7 @@ static void the_peers_end_comes_behind_what_waits(void **state)
 	struct client *c = connect_client(&a->l);
 	struct buf b = many(GET("/"), 2 * A_TURN);
 
-	send_all(c, &b);
+	send_buf(c, &b);
 	shutdown(c->fd, SHUT_WR);
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(responses(c), 2 * A_TURN);
@@ -364,7 +247,7 @@ static void the_peers_end_comes_behind_what_waits(void **state)
 static void what_waits_in_line_is_charged(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	char text[60000] = {0};
 	size_t before = settled_memory_used();
 
@@ -378,8 +261,8 @@ static void what_waits_in_line_is_charged(void **state)
 static void without_memory_for_the_line_it_ends_and_nothing_else(void **state)
 {
 	struct app *a = *state;
-	struct client *other = open_websocket(a);
-	struct client *c = open_websocket(a);
+	struct client *other = app_open_websocket(a);
+	struct client *c = app_open_websocket(a);
 	char text[60000] = {0};
 
 	OOM_OR_SKIP();
@@ -403,7 +286,7 @@ static void answers_do_not_wait_for_subscribers(void **state)
 	struct client *c = connect_client(&a->l);
 	struct conn *subscriber;
 
-	open_websocket(a);
+	app_open_websocket(a);
 	subscriber = a->conn;
 	send_text(c, GET("/later"));
 	WAIT_UNTIL(&a->l, a->conn != subscriber);
@@ -413,8 +296,6 @@ static void answers_do_not_wait_for_subscribers(void **state)
 	assert_ptr_equal(a->l.group->answering.next, &a->conn->dirty);
 	WAIT_UNTIL(&a->l, responses(c) == 1);
 }
-
-#define WITH_APP(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {

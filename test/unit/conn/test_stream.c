@@ -1,30 +1,17 @@
 /* test_stream.c - event streams: start, end, sending, fields (conn.h) */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "base/memory.h"
+#include "app.h"
 #include "codec/sse.h"
-#include "conn/private.h"
-#include "loopback.h"
-#include "oom.h"
-
-#include "stream_app.h"
 
 /* --- set-up --------------------------------------------------------------- */
 
 static struct client *open_lazy_stream(struct app *a)
 {
-	return ask(a, connect_lazy_client(&a->l), GET_OLD("/stream"));
+	return app_ask(a, connect_lazy_client(&a->l), GET_OLD("/stream"));
 }
 
 static void send_block(struct conn *c, const char *text)
 {
-	struct chunk *chunk = chunk_of(text);
+	struct chunk *chunk = app_chunk(text);
 	conn_send(c, chunk);
 	chunk_unref(chunk);
 }
@@ -41,7 +28,7 @@ static bool has_got(const struct client *c, const char *text)
 static void an_event_stream_is_an_answer_that_goes_on(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_stream(a);
+	struct client *c = app_open_stream(a);
 
 	assert_int_equal(place_of(c, "HTTP/1.1 200 OK\r\n"), 0);
 	place_of(c, "\r\nContent-Type: text/event-stream\r\n");
@@ -63,7 +50,7 @@ static void an_event_stream_is_an_answer_that_goes_on(void **state)
 
 static struct client *open_chunked_stream(struct app *a)
 {
-	return ask(a, connect_client(&a->l), GET("/stream"));
+	return app_ask(a, connect_client(&a->l), GET("/stream"));
 }
 
 static void a_stream_of_http_1_1_is_in_chunks(void **state)
@@ -119,9 +106,9 @@ static void a_stream_in_chunks_shows_life_in_chunks(void **state)
 static void a_client_of_http_1_0_gets_the_same(void **state)
 {
 	struct app *a = *state;
-	struct client *c =
-		ask(a, connect_client(&a->l),
-		    "GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+	struct client *c = app_ask(
+		a, connect_client(&a->l),
+		"GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
 
 	place_of(c, "\r\nConnection: close\r\n");
 	send_block(a->conn, "data: 1\n\n");
@@ -142,14 +129,14 @@ static void a_head_request_gets_the_head_of_a_stream(void **state)
 	place_of(c, "\r\nContent-Type: text/event-stream\r\n");
 	assert_int_equal(place_of(c, "\r\n\r\n") + 4, c->in.len);
 	close_client(c);
-	expect_ending(a, STATS_closed_done);
+	app_expect_ending(a, STATS_closed_done);
 }
 
 static void an_open_stream_holds_no_parser(void **state)
 {
 	struct app *a = *state;
 
-	open_stream(a);
+	app_open_stream(a);
 	assert_null(a->conn->http);
 	assert_null(a->conn->websocket);
 	assert_int_equal(a->l.group->http_pooled, 1);
@@ -160,7 +147,7 @@ static void what_a_streams_client_sends_is_dropped(void **state)
 	struct app *a = *state;
 	struct client *c = connect_client(&a->l);
 
-	ask(a, c, GET_OLD("/stream") GET("/one"));
+	app_ask(a, c, GET_OLD("/stream") GET("/one"));
 	send_text(c, GET("/two") "nonsense");
 	turn_for(&a->l, 20);
 	send_block(a->conn, "data: 1\n\n");
@@ -184,7 +171,7 @@ static void a_stream_may_be_the_answer_to_a_request_that_waited(void **state)
 	WAIT_UNTIL(&a->l, a->conn->stash == NULL);
 	shutdown(c->fd, SHUT_WR);
 	WAIT_UNTIL(&a->l, c->is_over);
-	expect_ending(a, STATS_closed_peer_gone);
+	app_expect_ending(a, STATS_closed_peer_gone);
 }
 
 /* Behind more answers than it reads: its end must be seen all the same. */
@@ -203,17 +190,17 @@ static void a_stream_is_read_however_much_is_queued(void **state)
 	turn(&a->l);
 	assert_int_equal(a->conn->reading, READING_FLOWING);
 	shutdown(c->fd, SHUT_WR);
-	expect_ending(a, STATS_closed_peer_gone);
+	app_expect_ending(a, STATS_closed_peer_gone);
 }
 
 static void a_streams_client_that_shuts_its_side_is_gone(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_stream(a);
+	struct client *c = app_open_stream(a);
 
 	shutdown(c->fd, SHUT_WR);
 	WAIT_UNTIL(&a->l, c->is_over);
-	expect_ending(a, STATS_closed_peer_gone);
+	app_expect_ending(a, STATS_closed_peer_gone);
 	assert_int_equal(a->ends, 1);
 }
 
@@ -221,14 +208,14 @@ static void a_reset_ends_a_stream(void **state)
 {
 	struct app *a = *state;
 
-	reset_client(open_stream(a));
-	expect_ending(a, STATS_closed_peer_gone);
+	reset_client(app_open_stream(a));
+	app_expect_ending(a, STATS_closed_peer_gone);
 }
 
 static void a_stream_shows_life_and_needs_no_answer(void **state)
 {
 	struct app *a = app_with_duration(DEADLINE_PING, 20);
-	struct client *c = open_stream(a);
+	struct client *c = app_open_stream(a);
 	(void)state;
 
 	WAIT_UNTIL(&a->l, count_of(c, SSE_KEEP_ALIVE) == 6);
@@ -245,14 +232,14 @@ static void a_stream_whose_client_does_not_read_is_given_up(void **state)
 
 	turn_for(&a->l, 80);
 	for (int i = 0; i < 4; i++) {
-		send_filling(a->conn, 50000);
+		app_send_text(a->conn, 50000);
 		turn(&a->l);
 	}
 	assert_non_null(a->conn->writing);
 	uint64_t since_ms = a->conn->writing->since_ms;
 	WAIT_UNTIL(&a->l, a->conn == NULL);
 	assert_true(uv_now(&a->l.loop) >= since_ms + 100);
-	expect_ending(a, STATS_closed_write_timeout);
+	app_expect_ending(a, STATS_closed_write_timeout);
 	c->reads = true;
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(count_of(c, "event: close"), 0);
@@ -278,7 +265,7 @@ static void a_stream_is_told_every_ending_with_a_code(void **state)
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		struct app *a = app_new(&roomy_limits);
-		struct client *c = open_stream(a);
+		struct client *c = app_open_stream(a);
 		char expected[256] = FIRST;
 
 		if (rows[i].code != 0)
@@ -295,7 +282,7 @@ static void a_stream_is_told_every_ending_with_a_code(void **state)
 		assert_int_equal(count_in(&a->l, CONN_LINGERING),
 				 rows[i].code != 0);
 		close_client(c);
-		expect_ending(a, rows[i].counter);
+		app_expect_ending(a, rows[i].counter);
 		app_free(a);
 	}
 }
@@ -303,7 +290,7 @@ static void a_stream_is_told_every_ending_with_a_code(void **state)
 static void the_reason_of_an_end_is_escaped(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_stream(a);
+	struct client *c = app_open_stream(a);
 
 	conn_end(a->conn, CLOSE_REASON_policy, "no \"x\\y\"\n");
 	WAIT_UNTIL(&a->l, c->is_over);
@@ -313,7 +300,7 @@ static void the_reason_of_an_end_is_escaped(void **state)
 static void what_was_sent_before_comes_before_the_last_block(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_stream(a);
+	struct client *c = app_open_stream(a);
 
 	send_block(a->conn, "data: 1\n\n");
 	conn_end_later(a->conn, CLOSE_REASON_forbidden);
@@ -330,23 +317,23 @@ static void a_client_that_does_not_read_its_last_block_is_closed(void **state)
 	(void)state;
 
 	open_lazy_stream(a);
-	send_filling(a->conn, 200000);
+	app_send_text(a->conn, 200000);
 	turn(&a->l);
 	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	assert_int_equal(count_in(&a->l, CONN_FINISHING), 1);
-	expect_ending(a, STATS_closed_going_away);
+	app_expect_ending(a, STATS_closed_going_away);
 	app_free(a);
 }
 
 static void a_client_that_keeps_its_side_open_is_closed(void **state)
 {
 	struct app *a = app_with_duration(DEADLINE_LINGER, 30);
-	struct client *c = open_stream(a);
+	struct client *c = app_open_stream(a);
 	(void)state;
 
 	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	WAIT_UNTIL(&a->l, c->is_over);
-	expect_ending(a, STATS_closed_going_away);
+	app_expect_ending(a, STATS_closed_going_away);
 	app_free(a);
 }
 
@@ -415,7 +402,7 @@ static void one_over_the_limit_gets_whole_events_and_then_1013(void **state)
 		buf_append(&c->in, "", 1);
 		assert_in_range(read_events(c), 1, sent - 1);
 		close_client(c);
-		expect_ending(a, STATS_closed_slow);
+		app_expect_ending(a, STATS_closed_slow);
 		app_free(a);
 	}
 }
@@ -423,7 +410,7 @@ static void one_over_the_limit_gets_whole_events_and_then_1013(void **state)
 static void an_unfinished_block_is_not_told(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_stream(a);
+	struct client *c = app_open_stream(a);
 
 	send_block(a->conn, "data: 1\n\n");
 	conn_send_part(a->conn, SPAN("id: 2\n"));
@@ -440,9 +427,9 @@ static void memory_is_relieved_of_streams_that_are_stuck(void **state)
 	struct client *c = open_lazy_stream(a);
 	size_t used;
 
-	send_filling(a->conn, 50000);
+	app_send_text(a->conn, 50000);
 	turn(&a->l);
-	send_filling(a->conn, 200000);
+	app_send_text(a->conn, 200000);
 	used = settled_memory_used();
 	set_memory_limit(used / 91 * 100);
 	conn_group_relieve(a->l.group);
@@ -457,12 +444,12 @@ static void memory_is_relieved_of_streams_that_are_stuck(void **state)
 static void some_are_ended_in_the_order_they_came(void **state)
 {
 	struct app *a = *state;
-	struct client *stream = open_stream(a);
-	struct client *websocket = open_websocket(a);
-	struct client *last = open_stream(a);
+	struct client *stream = app_open_stream(a);
+	struct client *websocket = app_open_websocket(a);
+	struct client *last = app_open_stream(a);
 
 	assert_int_equal(conn_group_end_some(a->l.group, 2), 2);
-	expect_close(a, websocket, 1001);
+	app_expect_close(a, websocket, 1001);
 	WAIT_UNTIL(&a->l, stream->is_over);
 	place_of(stream, "\"code\":1001");
 	assert_false(last->is_over);
@@ -474,14 +461,14 @@ static void some_are_ended_in_the_order_they_came(void **state)
 static void ending_all_ends_streams_too(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_stream(a);
+	struct client *c = app_open_stream(a);
 
 	conn_group_end_all(a->l.group);
 	conn_group_end_all(a->l.group);
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(count_of(c, "event: close"), 1);
 	close_client(c);
-	expect_ending(a, STATS_closed_going_away);
+	app_expect_ending(a, STATS_closed_going_away);
 }
 
 /* --- sending -------------------------------------------------------------- */
@@ -490,12 +477,12 @@ static void a_text_to_a_websocket_is_one_message(void **state)
 {
 	static const size_t lens[] = {0, 1, 125, 126, 65535, 65536};
 	struct app *a = *state;
-	struct client *c = open_websocket(a);
+	struct client *c = app_open_websocket(a);
 
 	for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
 		struct frame frame;
-		send_filling(a->conn, lens[i]);
-		wait_for_frame(a, c, &frame);
+		app_send_text(a->conn, lens[i]);
+		app_wait_for_frame(a, c, &frame);
 		assert_int_equal(frame.opcode, OP_TEXT);
 		assert_int_equal(frame.payload.len, lens[i]);
 		for (size_t k = 0; k < lens[i]; k++)
@@ -507,7 +494,7 @@ static void a_part_to_a_websocket_is_nothing(void **state)
 {
 	struct app *a = *state;
 
-	open_websocket(a);
+	app_open_websocket(a);
 	conn_send_part(a->conn, SPAN("id: 1\n"));
 	assert_int_equal(conn_unsent_bytes(a->conn), 0);
 }
@@ -538,7 +525,7 @@ static void one_that_is_doomed_has_no_room(void **state)
 {
 	struct app *a = *state;
 
-	open_stream(a);
+	app_open_stream(a);
 	conn_wait_for_room(a->conn);
 	conn_end_later(a->conn, CLOSE_REASON_policy);
 	assert_false(conn_has_room(a->conn));
@@ -552,10 +539,10 @@ static void room_is_told_once_when_it_is_there(void **state)
 	struct client *c = open_lazy_stream(a);
 
 	while (conn_has_room(a->conn))
-		send_filling(a->conn, 40000);
+		app_send_text(a->conn, 40000);
 	assert_true(conn_unsent_bytes(a->conn) >= CONN_ROOM_BYTES);
 	turn(&a->l);
-	send_filling(a->conn, 100000);
+	app_send_text(a->conn, 100000);
 	assert_false(conn_has_room(a->conn));
 	conn_wait_for_room(a->conn);
 	turn_for(&a->l, 20);
@@ -585,7 +572,7 @@ static void bytes_are_unsent_until_the_kernel_has_them(void **state)
 {
 	struct app *a = *state;
 
-	open_stream(a);
+	app_open_stream(a);
 	send_block(a->conn, "data: 1\n\n");
 	conn_send_text(a->conn, SPAN("data: 2\n\n"));
 	conn_send_part(a->conn, SPAN("id: 1\n"));

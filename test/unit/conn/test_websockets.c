@@ -1,25 +1,12 @@
 /* test_websockets.c - WebSockets, pings, deadlines, whatever a peer does
  * (conn.h) */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "base/memory.h"
-#include "conn/private.h"
-#include "loopback.h"
-#include "oom.h"
-
-#include "conn_app.h"
+#include "app.h"
 
 /* --- deadlines of requests ------------------------------------------------ */
 
 static void a_head_that_takes_too_long_is_answered_408(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_HEAD, 30);
+	struct app *a = app_with_duration(DEADLINE_HEAD, 30);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
@@ -29,12 +16,12 @@ static void a_head_that_takes_too_long_is_answered_408(void **state)
 	place_of(c, "HTTP/1.1 408 ");
 	close_client(c);
 	app_expect_ending(a, STATS_closed_header_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_byte_now_and_then_does_not_help(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_HEAD, 50);
+	struct app *a = app_with_duration(DEADLINE_HEAD, 50);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
@@ -44,24 +31,24 @@ static void a_byte_now_and_then_does_not_help(void **state)
 		turn_for(&a->l, 10);
 	}
 	place_of(c, "HTTP/1.1 408 ");
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_peer_that_says_nothing_is_closed_without_a_word(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_HEAD, 30);
+	struct app *a = app_with_duration(DEADLINE_HEAD, 30);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(c->in.len, 0);
 	app_expect_ending(a, STATS_closed_header_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void content_that_takes_too_long_is_answered_408(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_BODY, 30);
+	struct app *a = app_with_duration(DEADLINE_BODY, 30);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
@@ -71,13 +58,13 @@ static void content_that_takes_too_long_is_answered_408(void **state)
 	place_of(c, "HTTP/1.1 408 ");
 	close_client(c);
 	app_expect_ending(a, STATS_closed_header_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void refused_content_that_takes_too_long_gets_no_second_answer(
 	void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_BODY, 30);
+	struct app *a = app_with_duration(DEADLINE_BODY, 30);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
@@ -86,12 +73,12 @@ static void refused_content_that_takes_too_long_gets_no_second_answer(
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(responses(c), 1);
 	app_expect_ending(a, STATS_closed_header_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_connection_without_further_requests_is_closed(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_IDLE, 30);
+	struct app *a = app_with_duration(DEADLINE_IDLE, 30);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
@@ -99,7 +86,7 @@ static void a_connection_without_further_requests_is_closed(void **state)
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(responses(c), 1);
 	app_expect_ending(a, STATS_closed_idle_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void no_deadline_passes_while_an_answer_is_pending(void **state)
@@ -108,7 +95,7 @@ static void no_deadline_passes_while_an_answer_is_pending(void **state)
 	for (int kind = 0; kind < DEADLINE_KINDS; kind++)
 		limits.durations_ms[kind] = 20;
 	limits.durations_ms[DEADLINE_IDLE] = 60000;
-	struct app *a = conn_app_new(&limits);
+	struct app *a = app_new(&limits);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
@@ -116,47 +103,47 @@ static void no_deadline_passes_while_an_answer_is_pending(void **state)
 	WAIT_UNTIL(&a->l, a->pending_count == 1);
 	turn_for(&a->l, 100);
 	assert_non_null(a->pending[0]);
-	respond_with(a->pending[0], SPAN("/first"));
+	app_respond(a->pending[0], SPAN("/first"));
 	WAIT_UNTIL(&a->l, responses(c) == 1);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_request_after_a_pending_one_has_its_deadline(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_HEAD, 30);
+	struct app *a = app_with_duration(DEADLINE_HEAD, 30);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
 	send_text(c, GET("/later") "GET /tw");
 	WAIT_UNTIL(&a->l, a->pending_count == 1);
 	turn_for(&a->l, 60);
-	respond_with(a->pending[0], SPAN("/first"));
+	app_respond(a->pending[0], SPAN("/first"));
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(responses(c), 2);
 	place_of(c, "HTTP/1.1 408 ");
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_connection_without_further_requests_is_closed_after_a_late_answer(
 	void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_IDLE, 30);
+	struct app *a = app_with_duration(DEADLINE_IDLE, 30);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
 	send_text(c, GET("/later"));
 	WAIT_UNTIL(&a->l, a->pending_count == 1);
 	turn_for(&a->l, 60);
-	respond_with(a->pending[0], SPAN("/first"));
+	app_respond(a->pending[0], SPAN("/first"));
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(responses(c), 1);
 	app_expect_ending(a, STATS_closed_idle_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void each_request_has_a_deadline_of_its_own(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_HEAD, 500);
+	struct app *a = app_with_duration(DEADLINE_HEAD, 500);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
@@ -168,19 +155,19 @@ static void each_request_has_a_deadline_of_its_own(void **state)
 	WAIT_UNTIL(&a->l, responses(c) == 5);
 	assert_int_equal(responses(c), 5);
 	assert_int_equal(count_of(c, "\r\n\r\n/one"), 5);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_peer_that_does_not_end_its_side_is_closed(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_LINGER, 30);
+	struct app *a = app_with_duration(DEADLINE_LINGER, 30);
 	struct client *c = connect_client(&a->l);
 	(void)state;
 
 	send_text(c, "nonsense\r\n\r\n");
 	WAIT_UNTIL(&a->l, c->is_over);
 	app_expect_ending(a, STATS_closed_bad_request);
-	conn_app_free(a);
+	app_free(a);
 }
 
 /* --- WebSockets ----------------------------------------------------------- */
@@ -197,7 +184,7 @@ static void a_websocket_is_accepted(void **state)
 	place_of(c, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n");
 	skip_upgrade(c);
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
-	app_send_filling(a->websocket, 3, 'x');
+	app_send_filling(a->conn, 3, 'x');
 	app_wait_for_frame(a, c, &frame);
 	assert_int_equal(frame.opcode, OP_TEXT);
 	assert_true(span_equal(frame.payload, SPAN("xxx")));
@@ -241,8 +228,7 @@ static void frames_may_follow_the_handshake_at_once(void **state)
 	put_frame(&b, OP_TEXT, SPAN("one"));
 	put_frame(&b, OP_PING, SPAN("p"));
 	put_frame(&b, OP_TEXT, SPAN("two"));
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->messages == 2);
 	assert_memory_equal(a->texts.bytes, "one;two;", 8);
 	WAIT_UNTIL(&a->l, responses(c) == 1);
@@ -260,13 +246,12 @@ static void frames_may_follow_a_handshake_that_is_pending(void **state)
 	buf_append(&b, GET("/one") UPGRADE("/ws-later"),
 		   strlen(GET("/one") UPGRADE("/ws-later")));
 	put_frame(&b, OP_TEXT, SPAN("one"));
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, a->pending_count == 1);
 	send_frame(c, OP_TEXT, SPAN("two"));
 	turn_for(&a->l, 20);
 	assert_int_equal(a->messages, 0);
-	upgrade(a->pending[0]);
+	conn_upgrade(a->pending[0], (struct span){0});
 	WAIT_UNTIL(&a->l, a->messages == 2);
 	assert_memory_equal(a->texts.bytes, "one;two;", 8);
 }
@@ -284,15 +269,14 @@ static void a_websocket_behind_unread_answers_is_read_once_they_are(
 		buf_append(&b, GET("/huge"), strlen(GET("/huge")));
 	buf_append(&b, UPGRADE("/ws-later"), strlen(UPGRADE("/ws-later")));
 	put_frame(&b, OP_TEXT, SPAN("one"));
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, !list_is_empty(&a->l.group->stalled));
 	turn_for(&a->l, 20);
 	assert_true(queued_bytes(&a->l) > 0);
 	assert_int_equal(a->pending_count, 0);
 	c->reads = true;
 	WAIT_UNTIL(&a->l, a->pending_count == 1);
-	upgrade(a->pending[0]);
+	conn_upgrade(a->pending[0], (struct span){0});
 	WAIT_UNTIL(&a->l, a->messages == 1);
 }
 
@@ -321,8 +305,7 @@ static void a_close_of_the_peer_is_answered(void **state)
 
 	put_frame(&b, OP_CLOSE, SPAN("\x03\xe8"));
 	put_frame(&b, OP_TEXT, SPAN("not read any more"));
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 	app_expect_close(a, c, 1000);
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_false(c->is_reset);
@@ -338,15 +321,15 @@ static void a_peer_that_leaves_without_close_is_gone(void **state)
 
 	close_client(c);
 	app_expect_ending(a, STATS_closed_peer_gone);
-	assert_null(a->websocket);
+	assert_null(a->conn);
 }
 
 static void a_reset_of_a_websocket_with_a_write_in_flight_ends_it(void **state)
 {
 	struct app *a = *state;
-	struct client *c = open_lazy_websocket(a);
+	struct client *c = app_open_lazy_websocket(a);
 
-	app_send_filling(a->websocket, 200000, 'x');
+	app_send_filling(a->conn, 200000, 'x');
 	turn_for(&a->l, 20);
 	assert_true(queued_bytes(&a->l) > 0);
 	reset_client(c);
@@ -369,10 +352,10 @@ static void every_ending_with_a_code_says_it_and_why(void **state)
 	(void)state;
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		struct app *a = conn_app_new(&roomy_limits);
+		struct app *a = app_new(&roomy_limits);
 		struct client *c = app_open_websocket(a);
-		conn_end(a->websocket, rows[i].why, NULL);
-		assert_null(a->websocket);
+		conn_end(a->conn, rows[i].why, NULL);
+		assert_null(a->conn);
 		if (rows[i].code != 0) {
 			struct frame frame;
 			app_wait_for_frame(a, c, &frame);
@@ -389,7 +372,7 @@ static void every_ending_with_a_code_says_it_and_why(void **state)
 		assert_int_equal(c->at, c->in.len);
 		close_client(c);
 		app_expect_ending(a, rows[i].counter);
-		conn_app_free(a);
+		app_free(a);
 	}
 }
 
@@ -399,12 +382,11 @@ static void a_hook_may_end_the_connection_at_a_message(void **state)
 	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 
-	a->on_message = CLOSE_REASON_policy;
+	a->ends_with = CLOSE_REASON_policy;
 	put_frame(&b, OP_TEXT, SPAN("one"));
 	put_frame(&b, OP_TEXT, SPAN("two"));
 	put_frame(&b, OP_PING, SPAN("p"));
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 	app_expect_close(a, c, 1008);
 	assert_int_equal(a->state_after_end, CONN_CLOSING);
 	assert_int_equal(a->messages, 1);
@@ -424,12 +406,11 @@ static void a_hook_may_abort_the_connection_at_a_message(void **state)
 	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 
-	a->on_message = CLOSE_REASON_peer_gone;
+	a->ends_with = CLOSE_REASON_peer_gone;
 	put_frame(&b, OP_TEXT, SPAN("one"));
 	put_frame(&b, OP_TEXT, SPAN("two"));
 	put_frame(&b, OP_CLOSE, SPAN(""));
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(a->state_after_end, CONN_CLOSED);
 	app_expect_ending(a, STATS_closed_peer_gone);
@@ -441,7 +422,7 @@ static void an_ending_for_later_waits_for_the_flush(void **state)
 	struct app *a = *state;
 	struct client *c = app_open_websocket(a);
 
-	a->on_message = CLOSE_REASON_binary;
+	a->ends_with = CLOSE_REASON_binary;
 	a->is_later = true;
 	send_frame(c, OP_BINARY, SPAN("one"));
 	WAIT_UNTIL(&a->l, a->messages == 1);
@@ -457,12 +438,11 @@ static void one_that_will_be_ended_hears_nothing_more(void **state)
 	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 
-	a->on_message = CLOSE_REASON_policy;
+	a->ends_with = CLOSE_REASON_policy;
 	a->is_later = true;
 	put_frame(&b, OP_TEXT, SPAN("one"));
 	put_frame(&b, OP_TEXT, SPAN("two"));
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 	app_expect_close(a, c, 1008);
 	assert_int_equal(a->messages, 1);
 	close_client(c);
@@ -474,10 +454,10 @@ static void the_first_ending_for_later_decides(void **state)
 	struct app *a = *state;
 	struct client *c = app_open_websocket(a);
 
-	conn_end_later(a->websocket, CLOSE_REASON_policy);
-	conn_end_later(a->websocket, CLOSE_REASON_too_big);
-	app_send_filling(a->websocket, 3, 'x'); /* too late */
-	conn_end(a->websocket, CLOSE_REASON_going_away, NULL);
+	conn_end_later(a->conn, CLOSE_REASON_policy);
+	conn_end_later(a->conn, CLOSE_REASON_too_big);
+	app_send_filling(a->conn, 3, 'x'); /* too late */
+	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
 	app_expect_close(a, c, 1008);
 	close_client(c);
 	app_expect_ending(a, STATS_closed_policy);
@@ -491,7 +471,7 @@ static void many_are_ended_while_they_are_walked_over(void **state)
 
 	for (int i = 0; i < 40; i++) {
 		c[i] = app_open_websocket(a);
-		conns[i] = a->websocket;
+		conns[i] = a->conn;
 	}
 	for (int i = 0; i < 40; i++)
 		conn_end_later(conns[i], CLOSE_REASON_policy);
@@ -521,7 +501,7 @@ static void bad_frames_are_answered_with_close(void **state)
 	(void)state;
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		struct app *a = conn_app_new(&roomy_limits);
+		struct app *a = app_new(&roomy_limits);
 		struct client *c = app_open_websocket(a);
 		send_bytes(c, rows[i].bytes.bytes, rows[i].bytes.len);
 		app_expect_close(a, c, rows[i].code);
@@ -531,7 +511,7 @@ static void bad_frames_are_answered_with_close(void **state)
 		assert_int_equal(c->at, c->in.len);
 		close_client(c);
 		app_expect_ending(a, rows[i].counter);
-		conn_app_free(a);
+		app_free(a);
 	}
 }
 
@@ -541,11 +521,10 @@ static void close_is_sent_once_even_if_bad_frames_follow(void **state)
 	struct client *c = app_open_websocket(a);
 	struct buf b = {0};
 
-	a->on_message = CLOSE_REASON_binary;
+	a->ends_with = CLOSE_REASON_binary;
 	put_frame(&b, OP_BINARY, SPAN("one"));
 	buf_append(&b, "\xff\xff\xff\xff", 4);
-	send_bytes(c, b.bytes, b.len);
-	buf_fini(&b);
+	send_buf(c, &b);
 	app_expect_close(a, c, 1003);
 	WAIT_UNTIL(&a->l, c->is_over);
 	assert_int_equal(c->at, c->in.len);
@@ -555,15 +534,15 @@ static void close_is_sent_once_even_if_bad_frames_follow(void **state)
 
 static void a_peer_that_does_not_answer_close_is_closed(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_CLOSE, 30);
+	struct app *a = app_with_duration(DEADLINE_CLOSE, 30);
 	struct client *c = app_open_websocket(a);
 	(void)state;
 
-	conn_end(a->websocket, CLOSE_REASON_policy, NULL);
+	conn_end(a->conn, CLOSE_REASON_policy, NULL);
 	app_expect_close(a, c, 1008);
 	WAIT_UNTIL(&a->l, c->is_over);
 	app_expect_ending(a, STATS_closed_policy);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void nothing_is_sent_to_one_that_is_no_websocket(void **state)
@@ -576,7 +555,7 @@ static void nothing_is_sent_to_one_that_is_no_websocket(void **state)
 	struct conn *conn = a->pending[0];
 	app_send_filling(conn, 3, 'x');
 	assert_int_equal(queued_bytes(&a->l), 0);
-	upgrade(conn);
+	conn_upgrade(conn, (struct span){0});
 	WAIT_UNTIL(&a->l, responses(c) == 1);
 	skip_upgrade(c);
 	conn_end(conn, CLOSE_REASON_policy, NULL);
@@ -601,7 +580,7 @@ static void a_ping_of_the_peer_is_answered(void **state)
 
 static void a_peer_that_is_not_heard_is_closed(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_PING, 30);
+	struct app *a = app_with_duration(DEADLINE_PING, 30);
 	struct client *c = app_open_websocket(a);
 	struct frame frame;
 	(void)state;
@@ -613,12 +592,12 @@ static void a_peer_that_is_not_heard_is_closed(void **state)
 	app_expect_close(a, c, 1011);
 	close_client(c);
 	app_expect_ending(a, STATS_closed_ping_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_message_that_is_never_finished_ends_it(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_PING, 100);
+	struct app *a = app_with_duration(DEADLINE_PING, 100);
 	struct client *c = app_open_websocket(a);
 	struct frame frame = {0};
 	(void)state;
@@ -633,12 +612,12 @@ static void a_message_that_is_never_finished_ends_it(void **state)
 	assert_int_equal(a->messages, 0);
 	close_client(c);
 	app_expect_ending(a, STATS_closed_message_timeout);
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void each_message_has_a_time_of_its_own(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_PING, 60);
+	struct app *a = app_with_duration(DEADLINE_PING, 60);
 	struct client *c = app_open_websocket(a);
 	struct frame frame;
 	(void)state;
@@ -651,12 +630,12 @@ static void each_message_has_a_time_of_its_own(void **state)
 		send_bytes(c, "\0\0x\x81\x81\0\0", 7);
 		WAIT_UNTIL(&a->l, a->messages == i);
 	}
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void a_peer_that_answers_pings_is_kept(void **state)
 {
-	struct app *a = conn_app_with_duration(DEADLINE_PING, 60);
+	struct app *a = app_with_duration(DEADLINE_PING, 60);
 	struct client *c = app_open_websocket(a);
 	struct frame frame;
 	(void)state;
@@ -667,10 +646,14 @@ static void a_peer_that_answers_pings_is_kept(void **state)
 		send_frame(c, OP_PONG, SPAN(""));
 	}
 	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
-	conn_app_free(a);
+	app_free(a);
 }
 
 /* --- whatever a peer does ------------------------------------------------- */
+
+#ifndef STORM_ROUNDS
+#define STORM_ROUNDS 20
+#endif
 
 static unsigned storm_state;
 
@@ -776,7 +759,7 @@ static void answer_pending(struct app *a, unsigned i)
 	else if (random_below(4) == 0)
 		conn_stream(c, SPAN("later"));
 	else if (random_below(4) > 0)
-		respond_with(c, SPAN("later"));
+		app_respond(c, SPAN("later"));
 	else if (random_below(2) > 0)
 		conn_respond_error(c, 500, "later", NULL);
 	else
@@ -792,7 +775,7 @@ static void act_on_all(struct app *a)
 
 	LIST_FOR_EACH_SAFE (it, after, &a->l.group->conns)
 		conns[count++] = CONTAINER_OF(it, struct conn, link);
-	struct chunk *chunk = frame_of(OP_TEXT, 1 + random_below(60000), 'x');
+	struct chunk *chunk = app_frame(OP_TEXT, 1 + random_below(60000), 'x');
 	for (unsigned i = 0; i < count; i++) {
 		enum close_reason why =
 			(enum close_reason)random_below(CLOSE_REASON_COUNT);
@@ -802,8 +785,10 @@ static void act_on_all(struct app *a)
 			conn_send(conns[i], chunk);
 		if (random_below(4) == 0)
 			conn_send_text(conns[i], SPAN("text"));
-		if (random_below(4) == 0)
+		if (random_below(4) == 0) {
+			a->to_feed = random_below(30000);
 			conn_wait_for_room(conns[i]);
+		}
 		if (random_below(3) > 0)
 			conn_resume(conns[i]);
 		if (random_below(40) == 0)
@@ -822,16 +807,16 @@ static void storm(unsigned seed)
 	for (int kind = 0; kind < DEADLINE_KINDS; kind++)
 		limits.durations_ms[kind] = 2 + random_below(30);
 	limits.buffered_max_bytes = 1 + random_below(200000);
-	struct app *a = conn_app_new(&limits);
+	struct app *a = app_new(&limits);
 	for (int i = 0; i < 400; i++) {
 		if (i % 20 == 0) {
 			struct client *c = connect_lazy_client(&a->l);
 			c->reads = random_below(2) > 0;
 		}
-		a->on_message = random_below(3) > 0
-					? CLOSE_REASON_NONE
-					: (enum close_reason)random_below(
-						  CLOSE_REASON_COUNT);
+		a->ends_with = random_below(3) > 0
+				       ? CLOSE_REASON_NONE
+				       : (enum close_reason)random_below(
+						 CLOSE_REASON_COUNT);
 		a->is_later = random_below(2) > 0;
 		a->pauses = random_below(2) > 0;
 		act_as_peer(&a->l.clients[random_below(a->l.clients_count)]);
@@ -848,7 +833,7 @@ static void storm(unsigned seed)
 			a->pending_count = 0;
 		}
 	}
-	conn_app_free(a);
+	app_free(a);
 }
 
 static void nothing_that_peers_do_breaks_the_server(void **state)
