@@ -206,6 +206,13 @@ def test_a_key_of_another_request_is_answered_422(server, other):
     assert [subscriber.receive() for _ in range(2)] == ["hello", "after"]
 
 
+def test_a_request_is_another_one_by_its_query(server):
+    goal, foul = "/pub/once?event=goal", "/pub/once?event=foul"
+    assert not replayed(repeat(server, key="query", target=goal))
+    assert repeat(server, key="query", target=foul).status == 422
+    assert replayed(repeat(server, key="query", target=goal))
+
+
 def test_a_key_means_nothing_to_another_publisher(server):
     answers = [repeat(server, key="mine", publisher=publisher)
                for publisher in ("alice", "bob", "alice", "bob", "")]
