@@ -175,6 +175,7 @@ struct conn_group {
 				      * 0: not yet known */
 	unsigned poll_reads;         /* small reads in this poll */
 	bool is_poll_over;           /* all reads wait for a turn */
+	bool has_used_much;          /* large reads wait for a turn */
 	struct list stalled;         /* writes that wait for the kernel, by
 				      * conn_write->link */
 	struct list answering; /* those with something to write, or to end */
@@ -221,7 +222,8 @@ void conn_group_close(struct conn_group *g);
 /* Gives each connection in line a turn, for CONN_ROUND_NS in all. Call it once
  * an iteration, before conn_group_flush(). No client makes the others wait:
  * from the poll comes at most one read a connection and iteration; a small one
- * is used at once, a large one waits for its turn. */
+ * is used at once, a large one waits for its turn if another has come before it
+ * or waits already. */
 void conn_group_take_turns(struct conn_group *g);
 
 /* Writes what is queued, with one gathered write a connection, and carries out

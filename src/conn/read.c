@@ -9,12 +9,14 @@
 #include "base/memory.h"
 #include "conn/private.h"
 
-/* A read waits for its turn if, together with an unfinished request or message
- * of the connection, it is more than */
+/* A read is large if, together with an unfinished request or message of the
+ * connection, it is more than this. It waits for its turn, unless it is the
+ * first of the poll and nobody is in line: one publisher's burst is neither
+ * copied nor put off. */
 #define MUCH_BYTES 32768
-/* or, once the poll has taken CONN_ROUND_NS, more than */
+/* Once the poll has taken CONN_ROUND_NS, a read waits if it is more than */
 #define LITTLE_BYTES 4096
-/* or, after as long again, in any case. The clock is read for one of so many
+/* and, after as long again, in any case. The clock is read for one of so many
  * small reads. */
 #define LITTLE_CLOCK 8
 
@@ -298,6 +300,7 @@ void conn_group_take_turns(struct conn_group *g)
 
 	CHECK_ON_THREAD(g->owner);
 	g->has_read = NULL;
+	g->has_used_much = false;
 	g->poll_until_ns = 0;
 	g->poll_reads = 0;
 	g->is_poll_over = false;
@@ -328,19 +331,22 @@ static bool is_poll_over_for(struct conn_group *g, size_t len)
 	return g->is_poll_over || (!is_little && now_ns > g->poll_until_ns);
 }
 
-/* Whether a read waits for its turn: a large one does, so that small ones are
- * handled soon, however many clients send much. Small ones do, too, if there
- * are so many that the poll would take long. */
+/* Whether a read waits for its turn: all large ones but one do, so that small
+ * ones are handled soon, however many clients send much. Small ones do, too, if
+ * there are so many that the poll would take long. */
 static bool must_wait(const struct conn *c, size_t len)
 {
-	const struct conn_group *g = c->group;
+	struct conn_group *g = c->group;
 	size_t idle = sizeof *c + g->hooks->user_bytes;
 
 	if (!conn_reads_requests(c) && !conn_reads_frames(c))
 		return false; /* it is dropped */
-	if (len + (c->charged - idle) > MUCH_BYTES)
-		return true;
-	return is_poll_over_for(c->group, len);
+	if (len + (c->charged - idle) > MUCH_BYTES) {
+		if (g->has_used_much || !list_is_empty(&g->line))
+			return true;
+		g->has_used_much = true;
+	}
+	return is_poll_over_for(g, len);
 }
 
 static void take_bytes(struct conn *c, struct span bytes)

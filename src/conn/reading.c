@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 /* A turn ends after so many requests and messages, */
-#define TURN_UNITS 64
+#define TURN_UNITS 128
 /* or after so long; the clock is read only now and then, since short turns are
  * many. */
 #define TURN_NS    1000000

@@ -119,6 +119,8 @@ static void on_message(struct conn *c, bool is_text, struct span message)
 	struct app *a = app_of(c);
 
 	assert_int_equal(conn_state(c), CONN_WEBSOCKET);
+	if (c == a->unheard)
+		return;
 	a->messages++;
 	if (is_text) {
 		buf_append(&a->texts, message.bytes, message.len);

@@ -61,6 +61,7 @@ struct app {
 	enum conn_state state_after_end; /* by `ends_with` */
 
 	/* What they are to do. */
+	const struct conn *unheard; /* whose messages are not recorded */
 	struct span subprotocol;
 	bool is_last;                /* answers end their connection */
 	bool pauses;                 /* at each message */

@@ -4,7 +4,24 @@
 #include "app.h"
 #include "oom.h"
 
-#define A_TURN 64 /* requests or messages */
+#define A_TURN 128 /* requests or messages */
+
+static struct client *open_ahead(struct app *a)
+{
+	struct client *c = app_open_websocket(a);
+
+	a->unheard = a->conn;
+	return c;
+}
+
+/* Takes the poll's one large read that is used at once: a large read behind it
+ * waits. */
+static void send_ahead(struct client *ahead)
+{
+	static const char text[40000];
+
+	send_frame(ahead, OP_TEXT, (struct span){text, sizeof text});
+}
 
 static struct buf many(const char *text, unsigned count)
 {
@@ -67,13 +84,29 @@ static void the_same_where_what_comes_is_dropped(void **state)
 	assert_int_equal(count_in(&a->l, CONN_EVENT_STREAM), 1);
 }
 
-/* Not in the poll, where all that are ready come one after another. */
-static void much_that_was_read_waits_for_its_turn(void **state)
+static void much_of_one_is_used_at_once(void **state)
 {
 	struct app *a = *state;
 	struct client *c = app_open_websocket(a);
 	char text[40000] = {0};
 
+	for (unsigned n = 1; n <= 2; n++) {
+		send_frame(c, OP_TEXT, (struct span){text, sizeof text});
+		WAIT_UNTIL(&a->l, a->messages == n);
+		assert_null(a->conn->stash);
+		assert_false(conn_group_is_busy(a->l.group));
+	}
+}
+
+/* Not in the poll, where all that are ready come one after another. */
+static void much_of_others_waits_for_its_turn(void **state)
+{
+	struct app *a = *state;
+	struct client *ahead = open_ahead(a);
+	struct client *c = app_open_websocket(a);
+	char text[40000] = {0};
+
+	send_ahead(ahead);
 	send_frame(c, OP_TEXT, (struct span){text, sizeof text});
 	WAIT_UNTIL(&a->l, a->conn->stash != NULL);
 	assert_int_equal(a->messages, 0);
@@ -88,10 +121,27 @@ static void much_that_was_read_waits_for_its_turn(void **state)
 	assert_false(conn_group_is_busy(a->l.group));
 }
 
+/* Both come in one poll. */
+static void of_two_that_send_much_one_waits(void **state)
+{
+	struct app *a = *state;
+	struct client *clients[2] = {app_open_websocket(a),
+				     app_open_websocket(a)};
+	char text[40000] = {0};
+
+	for (unsigned i = 0; i < 2; i++)
+		send_frame(clients[i], OP_TEXT,
+			   (struct span){text, sizeof text});
+	WAIT_UNTIL(&a->l, a->messages > 0 || conn_group_is_busy(a->l.group));
+	assert_true(a->messages <= 1);
+	WAIT_UNTIL(&a->l, a->messages == 2);
+}
+
 /* The end of a long message costs as much as all of it. */
 static void the_rest_of_much_waits_too(void **state)
 {
 	struct app *a = *state;
+	struct client *ahead = open_ahead(a);
 	struct client *c = app_open_websocket(a);
 	char text[40000] = {0};
 	struct buf b = {0};
@@ -101,6 +151,8 @@ static void the_rest_of_much_waits_too(void **state)
 	send_bytes(c, b.bytes, b.len - 1);
 	WAIT_UNTIL(&a->l, ended(&a->l, STATS_bytes_in) == before + b.len - 1 &&
 				  a->conn->reading == READING_FLOWING);
+	turn(&a->l); /* the poll knows now that it has read all */
+	send_ahead(ahead);
 	send_bytes(c, b.bytes + b.len - 1, 1);
 	WAIT_UNTIL(&a->l, a->conn->stash != NULL);
 	assert_int_equal(a->messages, 0);
@@ -200,14 +252,16 @@ static void all_in_line_have_a_turn(void **state)
 static void one_that_ends_in_line_leaves_it(void **state)
 {
 	struct app *a = *state;
+	struct client *ahead = open_ahead(a);
 	struct client *c = app_open_websocket(a);
 	char text[60000] = {0};
 
+	send_ahead(ahead);
 	send_frame(c, OP_TEXT, (struct span){text, sizeof text});
 	WAIT_UNTIL(&a->l, a->conn->stash != NULL);
 	conn_end(a->conn, CLOSE_REASON_peer_gone, NULL);
 	assert_true(list_is_empty(&a->l.group->line));
-	WAIT_UNTIL(&a->l, a->l.group->count == 0);
+	WAIT_UNTIL(&a->l, a->l.group->count == 1);
 	assert_int_equal(a->messages, 0);
 }
 
@@ -215,10 +269,12 @@ static void one_that_ends_in_line_leaves_it(void **state)
 static void one_that_is_told_to_go_in_line_is_closed_in_order(void **state)
 {
 	struct app *a = *state;
+	struct client *ahead = open_ahead(a);
 	struct client *c = app_open_websocket(a);
 	struct frame frame;
 	char text[60000] = {0};
 
+	send_ahead(ahead);
 	send_frame(c, OP_TEXT, (struct span){text, sizeof text});
 	send_frame(c, OP_CLOSE, SPAN("\x03\xe8"));
 	WAIT_UNTIL(&a->l, a->conn->stash != NULL);
@@ -247,10 +303,12 @@ static void the_peers_end_comes_behind_what_waits(void **state)
 static void what_waits_in_line_is_charged(void **state)
 {
 	struct app *a = *state;
+	struct client *ahead = open_ahead(a);
 	struct client *c = app_open_websocket(a);
 	char text[60000] = {0};
 	size_t before = settled_memory_used();
 
+	send_ahead(ahead);
 	send_frame(c, OP_TEXT, (struct span){text, sizeof text});
 	WAIT_UNTIL(&a->l, a->conn->stash != NULL);
 	assert_true(settled_memory_used() > before + sizeof text);
@@ -262,17 +320,19 @@ static void without_memory_for_the_line_it_ends_and_nothing_else(void **state)
 {
 	struct app *a = *state;
 	struct client *other = app_open_websocket(a);
+	struct client *ahead = open_ahead(a);
 	struct client *c = app_open_websocket(a);
 	char text[60000] = {0};
 
 	OOM_OR_SKIP();
+	send_ahead(ahead);
 	send_frame(c, OP_TEXT, (struct span){text, sizeof text});
 	oom_fail_at(1);
 	for (int i = 0; i < 10 && !oom_has_failed(); i++)
 		uv_run(&a->l.loop, UV_RUN_ONCE);
 	assert_true(oom_end());
 	turn(&a->l);
-	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 1);
+	assert_int_equal(count_in(&a->l, CONN_WEBSOCKET), 2);
 	send_frame(other, OP_TEXT, SPAN("fine"));
 	WAIT_UNTIL(&a->l, a->messages == 1);
 }
@@ -302,7 +362,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_APP(at_most_one_read_a_connection_and_iteration),
 		WITH_APP(the_same_where_what_comes_is_dropped),
-		WITH_APP(much_that_was_read_waits_for_its_turn),
+		WITH_APP(much_of_one_is_used_at_once),
+		WITH_APP(much_of_others_waits_for_its_turn),
+		WITH_APP(of_two_that_send_much_one_waits),
 		WITH_APP(the_rest_of_much_waits_too),
 		WITH_APP(after_many_requests_it_is_the_others_turn),
 		WITH_APP(after_many_messages_it_is_the_others_turn),
