@@ -39,7 +39,7 @@ unsigned password_generation(void);
 
 /* A worker's cache of the password that matched last: a keyed hash, never the
  * password, so that the next request costs no SHA-256. Void once the passwords
- * change. Owner: one thread. */
+ * change. Part of a worker's state, which checks its thread. */
 struct password_memory {
 	struct siphash_key key;
 	uint64_t hash;

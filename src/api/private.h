@@ -19,13 +19,15 @@
  * replicate.c  publishing by way of the log
  * wait.c       clients whose last id is ahead of this node
  *
- * Owner: everything here belongs to one worker's thread. */
+ * Owner: everything here belongs to one worker's thread; routes_of() and
+ * routes_stats() check it. */
 #ifndef ISIMUD_API_PRIVATE_H
 #define ISIMUD_API_PRIVATE_H
 
 #include "access/auth.h"
 #include "access/password.h"
 #include "api/routes.h"
+#include "base/check.h"
 #include "base/name.h"
 #include "base/refuse.h"
 #include "cluster/bus.h"
@@ -205,6 +207,7 @@ static inline struct session *routes_session_of(struct conn *c)
 
 static inline struct routes *routes_of(const struct conn *c)
 {
+	CHECK_ON_THREAD(conn_group_of(c)->owner);
 	return conn_group_of(c)->context;
 }
 
@@ -215,6 +218,7 @@ static inline const struct config *routes_config(const struct routes *r)
 
 static inline struct stats *routes_stats(struct routes *r)
 {
+	CHECK_ON_THREAD(r->worker->owner);
 	return &r->worker->stats;
 }
 

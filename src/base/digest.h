@@ -21,7 +21,7 @@ void digest_sha256(const void *bytes, size_t len,
 		   uint8_t out[static DIGEST_SHA256_BYTES]);
 
 /* The same of bytes that come in pieces: init, any number of adds, end. There
- * is nothing to free. Owner: one thread at a time. */
+ * is nothing to free. Threads: any, but one at a time for each. */
 struct digest_stream {
 	uint32_t state[28]; /* libcrypto's, which digest.c alone looks into */
 };

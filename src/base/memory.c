@@ -37,7 +37,7 @@ static _Atomic ptrdiff_t excess;      /* occupied beyond what is charged; >=
 				       * 0 */
 static _Atomic uint64_t trim_from_ns; /* when the next trim may start */
 /* The peak of what was charged since the last trim, and the value at the last
- * call. Owner: the thread that calls memory_give_back(). */
+ * call. Only memory_give_back() uses them, which one thread calls. */
 static ptrdiff_t highest;
 static ptrdiff_t latest;
 static _Thread_local ptrdiff_t untold;

@@ -42,8 +42,10 @@ struct shared_input {
 	char input[READ_BYTES];
 };
 
-/* Owner: the thread of its loop. Freed once all three handles are closed. */
+/* Owner: the thread of its loop, `owner`. Freed once all three handles are
+ * closed. */
 struct client {
+	uv_thread_t owner;
 	uv_loop_t *loop;
 	union {
 		uv_handle_t handle;
@@ -149,6 +151,7 @@ static void on_client_closed(uv_handle_t *handle)
 
 void client_abort(struct client *c, int error)
 {
+	CHECK_ON_THREAD(c->owner);
 	if (c->state == ENDED)
 		return;
 	c->state = ENDED;
@@ -212,6 +215,7 @@ static int write_now(struct client *c, struct span bytes)
 
 int client_write(struct client *c, struct span bytes)
 {
+	CHECK_ON_THREAD(c->owner);
 	if (c->state == CONNECTING)
 		return buf_append(&c->pending, bytes.bytes, bytes.len);
 	return c->state == ENDED ? 0 : write_now(c, bytes);
@@ -255,6 +259,7 @@ static void send_control(struct client *c, struct span frame)
 
 int client_send(struct client *c, struct span text)
 {
+	CHECK_ON_THREAD(c->owner);
 	return send_frame(c, OPCODE_TEXT, text);
 }
 
@@ -306,6 +311,7 @@ int client_request(struct client *c, const struct client_request *request)
 	struct buf out = {0};
 	int rv = client_append_request(c, request, &out);
 
+	CHECK_ON_THREAD(c->owner);
 	return send_all(c, &out, rv);
 }
 
@@ -316,6 +322,7 @@ int client_upgrade(struct client *c, const char *path, const char *protocol,
 	char key[BASE64_LEN(KEY_BYTES) + 1];
 	struct buf out = {0};
 
+	CHECK_ON_THREAD(c->owner);
 	snprintf(c->protocol, sizeof c->protocol, "%s",
 		 protocol == NULL ? "" : protocol);
 	random_bytes(bytes, sizeof bytes);
@@ -738,6 +745,7 @@ int client_open(struct client **out, uv_loop_t *loop, const struct url *to,
 
 	if (c == NULL)
 		return UV_ENOMEM;
+	c->owner = uv_thread_self();
 	c->loop = loop;
 	c->handler = handler;
 	c->user = user;
@@ -773,6 +781,7 @@ int client_open(struct client **out, uv_loop_t *loop, const struct url *to,
 
 void client_watch(struct client *c, uint64_t interval_ms)
 {
+	CHECK_ON_THREAD(c->owner);
 	if (c->state != OPEN || c->is_stream)
 		return;
 	c->watch_ms = interval_ms;
@@ -788,6 +797,7 @@ void client_close(struct client *c)
 {
 	uint8_t frame[WEBSOCKET_CONTROL_MAX];
 
+	CHECK_ON_THREAD(c->owner);
 	if (c->state != OPEN || c->is_stream) {
 		if (c->state != CLOSING)
 			client_abort(c, 0);

@@ -23,6 +23,7 @@ static void pop(struct bus *b)
 
 void backlog_drop(struct bus *b)
 {
+	CHECK_ON_THREAD(b->owner);
 	while (b->backlog.first != NULL) {
 		struct nats_mail *m = b->backlog.first;
 		pop(b);
@@ -38,6 +39,7 @@ static bool is_stale(const struct bus *b)
 
 void backlog_add(struct bus *b, struct nats_mail *m, uint64_t consumer)
 {
+	CHECK_ON_THREAD(b->owner);
 	CHECK(m->event <= NATS_FLOW);
 	if (is_stale(b))
 		backlog_drop(b);
@@ -86,6 +88,7 @@ enum backlog_work backlog_work(struct bus *b)
 {
 	uint64_t until_ns = uv_hrtime() + TURN_NS;
 
+	CHECK_ON_THREAD(b->owner);
 	for (unsigned n = 1; b->backlog.first != NULL && b->nats != NULL; n++) {
 		struct nats_mail *m = b->backlog.first;
 		if (is_stale(b))

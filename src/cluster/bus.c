@@ -122,11 +122,12 @@ static void take_mail(struct bus *b)
 	}
 }
 
-static void on_window_room(uv_timer_t *timer);
+static void on_mailbox_room(uv_timer_t *timer);
 
 /* What has come, what is to be sent, and what follows from it. */
 static void work(struct bus *b)
 {
+	CHECK_ON_THREAD(b->owner);
 	take_mail(b);
 	switch (backlog_work(b)) {
 	case BACKLOG_DONE:
@@ -135,7 +136,7 @@ static void work(struct bus *b)
 		uv_async_send(&b->wake);
 		break;
 	case BACKLOG_STALLED:
-		uv_timer_start(&b->room, on_window_room, BUS_ROOM_MS, 0);
+		uv_timer_start(&b->room, on_mailbox_room, BUS_ROOM_MS, 0);
 		break;
 	}
 	if (b->nats != NULL)
@@ -143,13 +144,14 @@ static void work(struct bus *b)
 	window_fill(b);
 }
 
-static void on_window_room(uv_timer_t *timer)
+static void on_mailbox_room(uv_timer_t *timer)
 {
 	work(timer->data);
 }
 
 static void stop(struct bus *b)
 {
+	CHECK_ON_THREAD(b->owner);
 	b->is_stopping = true;
 	atomic_store(&b->is_up, false);
 	lock_acquire(&b->lock);
@@ -168,6 +170,7 @@ static void on_async(uv_async_t *async)
 {
 	struct bus *b = async->data;
 
+	CHECK_ON_THREAD(b->owner);
 	if (b->is_stopping)
 		return;
 	work(b);
@@ -180,6 +183,7 @@ static void on_tick(uv_timer_t *timer)
 	struct bus *b = timer->data;
 	uint64_t now = uv_now(&b->loop);
 
+	CHECK_ON_THREAD(b->owner);
 	work(b);
 	if (b->nats == NULL && now >= b->connect_ms)
 		try_connect(b);
@@ -201,6 +205,9 @@ static void bus_main(void *arg)
 	struct bus *b = arg;
 
 	prctl(PR_SET_NAME, "isi-bus");
+	b->owner = uv_thread_self();
+	counts_adopt(b->counts);
+	nats_adopt(b->nats);
 	uv_update_time(&b->loop);
 	log_join(b, BUS_JOIN_start);
 	uv_run(&b->loop, UV_RUN_DEFAULT);
@@ -283,6 +290,7 @@ int bus_start(struct bus **out, const struct bus_options *options,
 	snprintf(error, BUS_ERROR_MAX, "no memory");
 	if (b == NULL)
 		return rv;
+	b->owner = uv_thread_self();
 	b->options = *options;
 	b->end = &b->first;
 	b->backlog.end = &b->backlog.first;

@@ -138,12 +138,13 @@ struct node {
 };
 
 struct counts {
+	uv_thread_t owner;
 	uint64_t self;
 	uint64_t number; /* of the last message told */
 	struct table mine;
 	bool is_asked; /* all is to be told */
 	struct buf out;
-	/* Guarded by `lock`; changed by the bus's thread alone. */
+	/* Guarded by `lock`; the owner alone changes it. */
 	struct rwlock lock;
 	uint64_t epoch;
 	bool is_full; /* something was not counted, since it was asked last */
@@ -161,12 +162,18 @@ int counts_new(struct counts **out, uint64_t node)
 		free(c);
 		return UV_ENOMEM;
 	}
+	c->owner = uv_thread_self();
 	c->self = node;
 	if (secret == 0)
 		CHECK(uv_random(NULL, NULL, &secret, sizeof secret, 0, NULL) ==
 		      0);
 	*out = c;
 	return 0;
+}
+
+void counts_adopt(struct counts *c)
+{
+	c->owner = uv_thread_self();
 }
 
 void counts_free(struct counts *c)
@@ -216,6 +223,7 @@ bool counts_take_full(struct counts *c)
 {
 	bool was_full = c->is_full;
 
+	CHECK_ON_THREAD(c->owner);
 	c->is_full = false;
 	return was_full;
 }
@@ -234,6 +242,7 @@ static void forget_node(struct counts *c, struct node *n)
 
 void counts_set_epoch(struct counts *c, uint64_t epoch)
 {
+	CHECK_ON_THREAD(c->owner);
 	rwlock_write_acquire(&c->lock);
 	c->epoch = epoch;
 	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++)
@@ -246,6 +255,7 @@ void counts_set_epoch(struct counts *c, uint64_t epoch)
 
 void counts_age(struct counts *c, uint64_t now_ms)
 {
+	CHECK_ON_THREAD(c->owner);
 	rwlock_write_acquire(&c->lock);
 	for (unsigned i = 0; i < COUNTS_NODES_MAX; i++) {
 		struct node *n = &c->nodes[i];
@@ -307,6 +317,7 @@ static int add_entry(struct counts *c, const struct entry *e,
 
 void counts_begin(struct counts *c)
 {
+	CHECK_ON_THREAD(c->owner);
 	for (size_t i = 0; i < c->mine.cap; i++)
 		c->mine.entries[i].is_seen = false;
 }
@@ -319,6 +330,7 @@ void counts_add(struct counts *c, struct span publisher, struct span topic,
 	struct entry *e =
 		enter(&c->mine, hash_of(c, publisher, topic), SIZE_MAX);
 
+	CHECK_ON_THREAD(c->owner);
 	if (e == NULL)
 		return; /* it is told later */
 	e->is_seen = true;
@@ -331,6 +343,7 @@ void counts_end(struct counts *c, counts_send_cb send, void *user)
 {
 	bool is_all = c->is_asked;
 
+	CHECK_ON_THREAD(c->owner);
 	if (begin_message(c, is_all ? KIND_FIRST : KIND_CHANGES) != 0)
 		return;
 	for (size_t i = 0; i < c->mine.cap; i++) {
@@ -436,6 +449,7 @@ static bool hear_locked(struct counts *c, struct span m, enum kind kind,
 void counts_hear(struct counts *c, struct span m, uint64_t now_ms,
 		 counts_send_cb send, void *user)
 {
+	CHECK_ON_THREAD(c->owner);
 	if (m.len < HEAD || m.bytes[0] != VERSION_1 ||
 	    m.len - HEAD != little_endian_read(m.bytes + 2, 2) * ENTRY ||
 	    little_endian_read(m.bytes + 4, 8) == c->self ||

@@ -12,7 +12,8 @@
  *   epoch                              8
  *   the topics: hash, subscribers      8 + 4 each
  *
- * Threads: counts_others() and counts_nodes() any; the rest, the bus's. */
+ * Owner: the bus's thread, which counts_adopt() names. counts_others() and
+ * counts_nodes(): any thread. */
 #ifndef ISIMUD_CLUSTER_COUNTS_H
 #define ISIMUD_CLUSTER_COUNTS_H
 
@@ -34,7 +35,11 @@ struct counts; /* opaque */
 
 /* `node`: this one, which is not counted. Returns 0 or UV_ENOMEM. */
 int counts_new(struct counts **out, uint64_t node);
-void counts_free(struct counts *c); /* NULL is fine */
+void counts_free(struct counts *c); /* NULL is fine; no thread uses it */
+
+/* The calling thread is the owner from now on; before, it is the one that
+ * called counts_new(). */
+void counts_adopt(struct counts *c);
 
 /* How many subscribers the topic has on other nodes, as far as they told. */
 uint64_t counts_others(struct counts *c, struct span publisher,

@@ -395,6 +395,7 @@ void log_join(struct bus *b, enum bus_join why)
 	struct last_marker marker;
 	const char *reason = "";
 
+	CHECK_ON_THREAD(b->owner);
 	log_event(LOG_DEBUG, "bus_joins", LOG_NO_FIELDS, "bus: joins: %s",
 		  join_texts[why]);
 	if (b->wait_until_ms == 0)
@@ -565,6 +566,7 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 	struct record r;
 	bool diverged = false;
 
+	CHECK_ON_THREAD(b->owner);
 	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
 		return; /* while the log is watched */
 	if (m->consumer_sequence != log->consumer_sequence + 1) {
@@ -620,6 +622,7 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 
 void log_on_heartbeat(struct bus *b, const struct nats_mail *m)
 {
+	CHECK_ON_THREAD(b->owner);
 	if (b->state != BUS_STATE_WARMING && b->state != BUS_STATE_LIVE)
 		return;
 	if (m->consumer_sequence > b->log.consumer_sequence)
@@ -647,6 +650,7 @@ void log_tick(struct bus *b)
 	uint64_t now = log_now_ms(b);
 	struct bus_log *log = &b->log;
 
+	CHECK_ON_THREAD(b->owner);
 	if (b->state == BUS_STATE_JOIN &&
 	    (b->wait_until_ms != 0 || now - b->join_ms > BUS_JOIN_MS)) {
 		log_join(b, BUS_JOIN_again);
@@ -684,6 +688,7 @@ void log_prove(struct bus *b)
 	uint64_t asked = atomic_load(&b->asked);
 	struct last_marker m;
 
+	CHECK_ON_THREAD(b->owner);
 	if (b->state != BUS_STATE_LIVE || b->proof.ticket != 0 ||
 	    asked == atomic_load(&b->proved) || log_now_ms(b) < b->proof.due_ms)
 		return;

@@ -25,6 +25,7 @@
 #define MESSAGE_BYTES   384 /* what nats.c needs for one beside its bytes */
 
 struct nats {
+	uv_thread_t owner;
 	/* One for who has connected, one for each subscription, and one for the
 	 * connection: until its last callback. Atomic. */
 	atomic_uint refs;
@@ -81,8 +82,8 @@ static void free_all(struct nats_mail *m)
 }
 
 /* Takes `m`. `from`: the subscription that it came by, or NULL. */
-static void append_json(struct nats *n, struct nats_mail *m,
-			const natsSubscription *from)
+static void queue_mail(struct nats *n, struct nats_mail *m,
+		       const natsSubscription *from)
 {
 	bool was_empty;
 	bool is_stale;
@@ -109,6 +110,7 @@ static void append_json(struct nats *n, struct nats_mail *m,
 
 struct nats_mail *nats_take(struct nats *n)
 {
+	CHECK_ON_THREAD(n->owner);
 	lock_acquire(&n->lock);
 	struct nats_mail *first = n->first;
 	n->first = NULL;
@@ -148,7 +150,7 @@ static void on_nats_closed(natsConnection *connection, void *user)
 	(void)connection;
 
 	if (m != NULL)
-		append_json(n, m, NULL);
+		queue_mail(n, m, NULL);
 	nats_unref(n);
 }
 
@@ -216,14 +218,14 @@ static void on_record(natsConnection *connection, natsSubscription *from,
 	if (m == NULL)
 		return;
 	if (read_place(m, natsMsg_GetReply(message))) {
-		append_json(n, m, from);
+		queue_mail(n, m, from);
 	} else if (natsMsgHeader_Get(message, "Status", &status) == NATS_OK) {
 		m->event = natsMsg_GetReply(message) != NULL ? NATS_FLOW
 							     : NATS_HEARTBEAT;
 		m->consumer_sequence =
 			header_number(message, "Nats-Last-Consumer");
 		m->sequence = header_number(message, "Nats-Last-Stream");
-		append_json(n, m, from);
+		queue_mail(n, m, from);
 	} else {
 		nats_mail_free(m);
 	}
@@ -236,7 +238,7 @@ static void on_node(natsConnection *connection, natsSubscription *from,
 	(void)connection;
 
 	if (m != NULL)
-		append_json(user, m, from);
+		queue_mail(user, m, from);
 }
 
 /* The number behind `name` in an ack: {"stream":"S","seq":5,"duplicate":true},
@@ -310,7 +312,7 @@ static void on_ack(natsConnection *connection, natsSubscription *from,
 	/* NOLINTNEXTLINE(clang-analyzer-core.*) */
 	m->token = strtoull(m->subject.bytes + strlen(n->inbox) + 1, NULL, 16);
 	read_ack(m, message);
-	append_json(n, m, from);
+	queue_mail(n, m, from);
 }
 
 /* --- connecting ----------------------------------------------------------- */
@@ -429,6 +431,7 @@ int nats_connect(struct nats **out, const struct nats_options *options,
 	if (n == NULL)
 		return fail_nats(NATS_NO_MEMORY, error);
 	atomic_init(&n->refs, 1);
+	n->owner = uv_thread_self();
 	n->end = &n->first;
 	n->timeout_ms = options->timeout_ms;
 	n->wake = options->wake;
@@ -454,10 +457,16 @@ int nats_connect(struct nats **out, const struct nats_options *options,
 	return 0;
 }
 
+void nats_adopt(struct nats *n)
+{
+	n->owner = uv_thread_self();
+}
+
 void nats_close(struct nats *n)
 {
 	if (n == NULL)
 		return;
+	CHECK_ON_THREAD(n->owner);
 	lock_acquire(&n->lock);
 	n->is_closed = true;
 	struct nats_mail *left = n->first;
@@ -480,6 +489,7 @@ void nats_fini(void)
 
 size_t nats_max_payload(const struct nats *n)
 {
+	CHECK_ON_THREAD(n->owner);
 	int64_t max = natsConnection_GetMaxPayload(n->connection);
 	return max < 0 ? SIZE_MAX : (size_t)max;
 }
@@ -488,6 +498,7 @@ void nats_server(const struct nats *n, char out[static NATS_SERVER_MAX])
 {
 	char url[NATS_SERVER_MAX] = "";
 
+	CHECK_ON_THREAD(n->owner);
 	out[0] = '\0';
 	if (natsConnection_GetConnectedUrl(n->connection, url, sizeof url) !=
 	    NATS_OK)
@@ -504,6 +515,7 @@ void nats_server(const struct nats *n, char out[static NATS_SERVER_MAX])
 
 int nats_respond(struct nats *n, const struct nats_mail *m)
 {
+	CHECK_ON_THREAD(n->owner);
 	const char *reply = natsMsg_GetReply(m->message);
 	return to_uv(natsConnection_Publish(n->connection, reply, NULL, 0));
 }
@@ -515,6 +527,7 @@ int nats_publish(struct nats *n, const char *subject, struct span data,
 	char number[24];
 	natsMsg *message = NULL;
 
+	CHECK_ON_THREAD(n->owner);
 	snprintf(reply, sizeof reply, "%s.%llx", n->inbox,
 		 (unsigned long long)token);
 	natsStatus s = natsMsg_Create(&message, subject, reply, data.bytes,
@@ -535,12 +548,14 @@ int nats_publish(struct nats *n, const char *subject, struct span data,
 
 int nats_send(struct nats *n, const char *subject, struct span data)
 {
+	CHECK_ON_THREAD(n->owner);
 	return to_uv(natsConnection_Publish(n->connection, subject, data.bytes,
 					    (int)data.len));
 }
 
 int nats_listen(struct nats *n, const char *subject)
 {
+	CHECK_ON_THREAD(n->owner);
 	CHECK(n->nodes == NULL);
 	return to_uv(subscribe(n, &n->nodes, subject, on_node));
 }
@@ -578,6 +593,7 @@ int nats_find_stream(struct nats *n, const char *stream,
 	natsStatus s =
 		js_GetStreamInfo(&info, n->jetstream, stream, NULL, NULL);
 
+	CHECK_ON_THREAD(n->owner);
 	if (s != NATS_OK)
 		return fail_nats(s, error);
 	read_stream(out, info);
@@ -593,6 +609,7 @@ int nats_make_stream(struct nats *n, const char *stream,
 	jsStreamConfig config;
 	jsErrCode code;
 
+	CHECK_ON_THREAD(n->owner);
 	jsStreamConfig_Init(&config);
 	config.Name = stream;
 	config.Subjects = subjects;
@@ -631,6 +648,7 @@ static int read_message(natsStatus s, natsMsg *message, uint64_t *sequence,
 int nats_last_message(struct nats *n, const char *stream, const char *subject,
 		      uint64_t *sequence, uint64_t *time_ns, struct buf *data)
 {
+	CHECK_ON_THREAD(n->owner);
 	natsMsg *message = NULL;
 	natsStatus s = js_GetLastMsg(&message, n->jetstream, stream, subject,
 				     NULL, NULL);
@@ -640,6 +658,7 @@ int nats_last_message(struct nats *n, const char *stream, const char *subject,
 int nats_message(struct nats *n, const char *stream, uint64_t sequence,
 		 uint64_t *time_ns, struct buf *data)
 {
+	CHECK_ON_THREAD(n->owner);
 	natsMsg *message = NULL;
 	natsStatus s =
 		js_GetMsg(&message, n->jetstream, stream, sequence, NULL, NULL);
@@ -681,6 +700,7 @@ int nats_consume(struct nats *n, const char *stream, const char *name,
 	jsConsumerInfo *info = NULL;
 	jsErrCode code;
 
+	CHECK_ON_THREAD(n->owner);
 	forget_records(n);
 	snprintf(subject, sizeof subject, "%s.log%u", n->inbox + 1,
 		 ++n->consumers);

@@ -4,8 +4,8 @@
  * nats.c runs threads of its own. What they bring (messages of the log, acks,
  * messages of other nodes, the end of the connection) is queued here in the
  * order in which it came, and `wake` is called, on one of those threads, when
- * the queue was empty. All functions are for the thread that has connected.
- * Those that say so block, for `timeout_ms` at most.
+ * the queue was empty. Owner: the thread that has connected, until another
+ * one adopts the connection. Those that say so block, for `timeout_ms` at most.
  *
  * nats.c never connects again by itself: it would publish again what it had
  * buffered, and hide that messages may be missing. Who gets NATS_LOST closes,
@@ -44,6 +44,9 @@ struct nats_options {
  * why, for a log line; it has no credentials in it. */
 int nats_connect(struct nats **out, const struct nats_options *options,
 		 char error[static NATS_ERROR_MAX]);
+
+/* The calling thread is the owner from now on. */
+void nats_adopt(struct nats *n);
 
 /* Drops what is queued. `wake` is not called any more once it has returned.
  * NULL is fine. */

@@ -9,10 +9,11 @@
  *
  * Each uses those above it.
  *
- * Owner: all of it belongs to the bus's thread, but what says otherwise. */
+ * Owner: the bus's thread (`owner`), but for what says otherwise. */
 #ifndef ISIMUD_CLUSTER_PRIVATE_H
 #define ISIMUD_CLUSTER_PRIVATE_H
 
+#include "base/check.h"
 #include "base/lock.h"
 #include "cluster/bus.h"
 #include "cluster/counts.h"
@@ -120,6 +121,8 @@ struct bus_backlog {
 };
 
 struct bus {
+	/* The bus's thread; before that runs, the one that starts it. */
+	uv_thread_t owner;
 	/* Immutable once the thread runs. */
 	struct bus_options options;
 	char *servers_text;

@@ -20,6 +20,7 @@ void bus_set_state(struct bus *b, enum bus_state state)
 {
 	static const char *const names[] = {"down", "join", "warming", "live"};
 
+	CHECK_ON_THREAD(b->owner);
 	if (b->state == state)
 		return;
 	log_event(LOG_DEBUG, "bus_state", LOG_NO_FIELDS, "bus: %s -> %s",
@@ -42,11 +43,13 @@ void bus_set_state(struct bus *b, enum bus_state state)
 
 void bus_next_server(struct bus *b)
 {
+	CHECK_ON_THREAD(b->owner);
 	b->server = (b->server + 1) % b->servers_count;
 }
 
 void bus_disconnect(struct bus *b, const char *why)
 {
+	CHECK_ON_THREAD(b->owner);
 	log_event(LOG_WARN, "bus_down", LOG_NO_FIELDS, "bus: %s", why);
 	nats_close(b->nats);
 	b->nats = NULL;

@@ -23,6 +23,7 @@ int tell_listen(struct bus *b)
 {
 	char subject[BUS_SUBJECT_MAX];
 
+	CHECK_ON_THREAD(b->owner);
 	node_subject(b, subject);
 	return nats_listen(b->nats, subject);
 }
@@ -41,6 +42,7 @@ static void send_counts(void *user, struct span message)
 
 void tell_renew(struct bus *b, uint64_t epoch)
 {
+	CHECK_ON_THREAD(b->owner);
 	if (epoch == b->tell_epoch)
 		return; /* topics keep their names */
 	b->tell_epoch = epoch;
@@ -52,6 +54,7 @@ void tell_on_node(struct bus *b, const struct nats_mail *m)
 {
 	static struct log_limit limit = LOG_LIMIT("bus_counts_full");
 
+	CHECK_ON_THREAD(b->owner);
 	counts_hear(b->counts, m->data, tell_now_ms(b), send_counts, b);
 	if (counts_take_full(b->counts) && log_limit_allows(&limit))
 		log_event(LOG_WARN, "bus_counts_full", LOG_NO_FIELDS,
@@ -65,6 +68,7 @@ void tell_tick(struct bus *b)
 	const struct bus_sink *sink = &b->options.sink;
 	uint64_t until_ns = uv_hrtime() + TELL_SLICE_NS;
 
+	CHECK_ON_THREAD(b->owner);
 	counts_age(b->counts, tell_now_ms(b));
 	if (b->nats == NULL || b->log.epoch == 0)
 		return;

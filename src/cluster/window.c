@@ -119,6 +119,7 @@ static struct window_slot *take_slot(struct bus *b)
 void window_mark(struct bus *b, uint64_t epoch, uint32_t flags,
 		 uint64_t expected, uint64_t sum)
 {
+	CHECK_ON_THREAD(b->owner);
 	for (unsigned i = 0; i < WINDOW_RECORDS; i++)
 		if (b->window.slots[i].is_marker)
 			return; /* one is on its way */
@@ -218,6 +219,7 @@ static unsigned take_requests(struct bus *b, struct window_slot *s)
 
 void window_fill(struct bus *b)
 {
+	CHECK_ON_THREAD(b->owner);
 	while (b->state == BUS_STATE_LIVE) {
 		struct window_slot *s = take_slot(b);
 		if (s == NULL)
@@ -273,6 +275,7 @@ enum bus_join window_on_ack(struct bus *b, const struct nats_mail *m)
 	struct window_slot *s =
 		&b->window.slots[m->token & (WINDOW_RECORDS - 1)];
 
+	CHECK_ON_THREAD(b->owner);
 	if (m->token == 0 || s->token != m->token)
 		return BUS_JOIN_NONE; /* it was given up */
 	if (s->is_marker)
@@ -306,6 +309,7 @@ enum bus_join window_on_ack(struct bus *b, const struct nats_mail *m)
 
 void window_on_applied(struct bus *b, uint64_t sequence, uint64_t nonce)
 {
+	CHECK_ON_THREAD(b->owner);
 	for (unsigned i = 0; i < WINDOW_RECORDS && b->window.used > 0; i++) {
 		struct window_slot *s = &b->window.slots[i];
 		if (s->token != 0 && s->duplicate != 0 &&
@@ -349,6 +353,7 @@ void window_tick(struct bus *b)
 {
 	uint64_t now = window_now_ms(b);
 
+	CHECK_ON_THREAD(b->owner);
 	for (unsigned i = 0; i < WINDOW_RECORDS; i++) {
 		struct window_slot *s = &b->window.slots[i];
 		if (s->token == 0)
@@ -363,6 +368,7 @@ void window_tick(struct bus *b)
 
 void window_resend(struct bus *b)
 {
+	CHECK_ON_THREAD(b->owner);
 	for (unsigned i = 0; i < WINDOW_RECORDS; i++) {
 		struct window_slot *s = &b->window.slots[i];
 		if (s->token == 0 || s->duplicate != 0)
@@ -379,6 +385,7 @@ void window_resend(struct bus *b)
 
 void window_void(struct bus *b)
 {
+	CHECK_ON_THREAD(b->owner);
 	for (unsigned i = 0; i < WINDOW_RECORDS; i++) {
 		struct window_slot *s = &b->window.slots[i];
 		if (s->token != 0 && s->sent_ms != 0 && !s->is_marker)
@@ -388,6 +395,7 @@ void window_void(struct bus *b)
 
 void window_give_up(struct bus *b)
 {
+	CHECK_ON_THREAD(b->owner);
 	for (unsigned i = 0; i < WINDOW_RECORDS; i++)
 		if (b->window.slots[i].token != 0)
 			give_up(b, &b->window.slots[i]);

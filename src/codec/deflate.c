@@ -70,7 +70,6 @@ static void count_deflated(struct deflate_totals *totals, size_t in, size_t out)
 
 /* --- compressing ---------------------------------------------------------- */
 
-/* Owner: one thread. */
 struct deflater {
 	int level;
 	size_t min_bytes;
@@ -195,7 +194,6 @@ int deflate_append_stored(struct buf *out, struct span data)
 
 /* --- inflating ------------------------------------------------------------ */
 
-/* Owner: one thread. */
 struct inflater {
 	struct deflate_totals totals;
 	bool is_made;

@@ -30,7 +30,6 @@
 #define WSLAY_FRAME_BYTES 4200 /* about; wslay does not tell */
 #define KEEP_MAX_BYTES    4096 /* message memory kept for the next message */
 
-/* Owner: one thread at a time. */
 struct websocket {
 	size_t message_max_bytes;
 	struct inflater *inflater; /* NULL: nothing may be compressed */

@@ -1,7 +1,7 @@
 /* outq.h - what one connection still has to write: chunks, oldest first.
  *
  * Up to two chunks need no memory of their own: mostly there are not more
- * between two flushes. Owner: the connection's loop thread. */
+ * between two flushes. Part of a struct conn, which checks its thread. */
 #ifndef ISIMUD_CONN_OUTQ_H
 #define ISIMUD_CONN_OUTQ_H
 

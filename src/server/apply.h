@@ -9,7 +9,7 @@
 #include "cluster/bus.h"
 #include "server/worker.h"
 
-/* Owner: the bus's thread, once it runs. */
+/* Used by the bus's thread alone, once it runs: bus.c checks that. */
 struct apply {
 	struct worker_shared *shared; /* outlives it */
 	struct mailbox *const *mailboxes;

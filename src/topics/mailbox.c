@@ -27,7 +27,11 @@ int mailbox_open(struct mailbox *m, uv_loop_t *loop, unsigned worker,
 void mailbox_set_owner(struct mailbox *m)
 {
 	m->owner = uv_thread_self();
+	m->has_owner = true;
 }
+
+static bool take_posted(struct mailbox *m, struct mail *mail,
+			bool wants_messages);
 
 static void drop_mail(const struct mailbox *m, struct mail *mail)
 {
@@ -53,7 +57,8 @@ void mailbox_close(struct mailbox *m)
 	m->is_closed = true;
 	lock_release(&m->lock);
 	uv_close((uv_handle_t *)&m->async, NULL);
-	while (mailbox_take(m, &mail))
+	/* The owner's thread may have ended. */
+	while (take_posted(m, &mail, true))
 		drop_mail(m, &mail);
 }
 
@@ -243,12 +248,20 @@ static bool take_posted(struct mailbox *m, struct mail *mail,
 	return true;
 }
 
+static void check_taker(const struct mailbox *m)
+{
+	if (m->has_owner)
+		CHECK_ON_THREAD(m->owner);
+}
+
 bool mailbox_take(struct mailbox *m, struct mail *mail)
 {
+	check_taker(m);
 	return take_posted(m, mail, true);
 }
 
 bool mailbox_take_but_messages(struct mailbox *m, struct mail *mail)
 {
+	check_taker(m);
 	return take_posted(m, mail, false);
 }

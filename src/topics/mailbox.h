@@ -64,6 +64,7 @@ struct mailbox {
 	struct lock lock;
 	uv_async_t async;
 	uv_thread_t owner;       /* Immutable after mailbox_set_owner() */
+	bool has_owner;          /* the same */
 	unsigned worker;         /* Immutable: the index of its links */
 	size_t max_bytes;        /* Immutable */
 	_Atomic size_t bytes;    /* of the messages inside, as allocated */
@@ -81,7 +82,7 @@ struct mailbox {
 	struct accepted *sockets;
 	size_t sockets_count;
 	size_t sockets_cap;
-	/* Owner: the worker. What the last take gave out. */
+	/* Owner: `owner`. What the last take gave out. */
 	struct accepted taken[MAILBOX_SOME];
 };
 
@@ -91,8 +92,9 @@ struct mailbox {
 int mailbox_open(struct mailbox *m, uv_loop_t *loop, unsigned worker,
 		 size_t max_bytes, uv_async_cb on_wake);
 
-/* Says which thread runs the loop: its own posts need no wake-up, since it
- * takes its mail before it sleeps. Called on that thread, before any post. */
+/* Says which thread runs the loop, and alone takes mail: its own posts need no
+ * wake-up, since it takes its mail before it sleeps. Called on that thread,
+ * before any post. */
 void mailbox_set_owner(struct mailbox *m);
 
 /* Closes the handle; drops all that is inside (closes sockets). Nobody may post

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <uv.h>
 
 bool aborts(void (*run)(void *), void *arg)
 {
@@ -24,4 +25,29 @@ bool aborts(void (*run)(void *), void *arg)
 	if (child < 0 || waitpid(child, &status, 0) != child)
 		return false;
 	return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+struct errand {
+	void (*run)(void *);
+	void *arg;
+};
+
+static void run_elsewhere(void *arg)
+{
+	struct errand *errand = arg;
+	uv_thread_t thread;
+
+	if (uv_thread_create(&thread, errand->run, errand->arg) == 0)
+		uv_thread_join(&thread);
+}
+
+bool aborts_elsewhere(void (*run)(void *), void *arg)
+{
+	struct errand errand = {run, arg};
+
+#ifdef ISIMUD_DEBUG
+	return aborts(run_elsewhere, &errand);
+#else
+	return !aborts(run_elsewhere, &errand);
+#endif
 }

@@ -1,6 +1,7 @@
 /* test_counts.c - what src/cluster/counts.h promises. */
 #include "cluster/counts.h"
 
+#include "aborts.h"
 #include "base/little_endian.h"
 #include "base/memory.h"
 
@@ -236,6 +237,28 @@ static void what_is_no_message_is_ignored(void **state)
 	assert_int_equal(counts_others(l->b, NEWS), 5);
 }
 
+static void begin_counting(void *c)
+{
+	counts_begin(c);
+}
+
+static void adopt_and_begin(void *c)
+{
+	counts_adopt(c);
+	counts_begin(c);
+}
+
+static void only_its_owner_counts(void **state)
+{
+	struct link *l = *state;
+
+	assert_true(aborts_elsewhere(begin_counting, l->a));
+	assert_false(aborts(begin_counting, l->a));
+#ifdef ISIMUD_DEBUG
+	assert_false(aborts_elsewhere(adopt_and_begin, l->a));
+#endif
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -256,6 +279,8 @@ int main(void)
 						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_is_no_message_is_ignored,
 						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(only_its_owner_counts, set_up,
+						tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

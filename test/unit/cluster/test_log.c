@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "aborts.h"
 #include "boxes.h"
 #include "cluster/private.h"
 
@@ -52,6 +53,10 @@ int nats_connect(struct nats **out, const struct nats_options *options,
 {
 	(void)out, (void)options, (void)error;
 	return UV_ECONNREFUSED;
+}
+void nats_adopt(struct nats *n)
+{
+	(void)n;
 }
 void nats_close(struct nats *n)
 {
@@ -203,6 +208,7 @@ static int open_bus(void **state)
 	if (open_boxes(SIZE_MAX) != 0 || new_registry(0, 0, 0) != 0)
 		return -1;
 	bus = calloc(1, sizeof *bus);
+	bus->owner = uv_thread_self();
 	bus->options = (struct bus_options){.stream = "S",
 					    .timeout_ms = 5000,
 					    .pending_bytes = 1000,
@@ -846,6 +852,29 @@ static void what_fits_no_message_is_refused_at_once(void **state)
 	assert_int_equal(atomic_load(&bus->pending_bytes), 0);
 }
 
+static void tick(void *b)
+{
+	log_tick(b);
+}
+
+static void fill(void *b)
+{
+	window_fill(b);
+}
+
+static void work_off(void *b)
+{
+	backlog_work(b);
+}
+
+static void only_its_thread_touches_the_bus(void **state)
+{
+	(void)state;
+	assert_true(aborts_elsewhere(tick, bus));
+	assert_true(aborts_elsewhere(fill, bus));
+	assert_true(aborts_elsewhere(work_off, bus));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_bus, close_bus)
@@ -884,6 +913,7 @@ int main(void)
 		TEST(what_waits_goes_in_one_record),
 		TEST(what_waits_is_bounded),
 		TEST(what_fits_no_message_is_refused_at_once),
+		TEST(only_its_thread_touches_the_bus),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

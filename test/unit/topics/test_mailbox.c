@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "aborts.h"
 #include "oom.h"
 #include "topics/mailbox.h"
 
@@ -697,6 +698,20 @@ static void posting_a_message_needs_no_memory(void **state)
 	drop_messages(mail.messages);
 }
 
+static void take_mail(void *m)
+{
+	struct mail mail;
+
+	mailbox_take(m, &mail);
+}
+
+static void only_its_owner_takes_mail(void **state)
+{
+	(void)state;
+	mailbox_set_owner(&box);
+	assert_true(aborts_elsewhere(take_mail, &box));
+}
+
 /* Every test that posts made-up socket numbers takes them back. */
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_box, close_box)
 
@@ -735,6 +750,7 @@ int main(void)
 		TEST(without_memory_a_socket_stays_the_callers),
 		TEST(without_memory_the_sockets_inside_stay),
 		TEST(posting_a_message_needs_no_memory),
+		TEST(only_its_owner_takes_mail),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
