@@ -48,6 +48,12 @@ static void open_shared(struct service *s)
 			 0);
 }
 
+static const char *no_settings(const char *name)
+{
+	(void)name;
+	return NULL;
+}
+
 void service_open(struct service *s, config_get_cb get)
 {
 	char error[CONFIG_ERROR_MAX];
@@ -55,7 +61,8 @@ void service_open(struct service *s, config_get_cb get)
 	signal(SIGPIPE, SIG_IGN); /* as in server.c */
 	memset(s, 0, sizeof *s);
 	s->memory_used = settled_memory_used();
-	if (config_load(&s->config, get, error) != 0)
+	if (config_load(&s->config, get != NULL ? get : no_settings, error) !=
+	    0)
 		fail_msg("%s", error);
 	password_set(SPAN(SERVICE_PASSWORD));
 	s->config.shares = (struct descriptors_shares){.admin = 2,
@@ -167,4 +174,42 @@ int service_ask(struct service *s, struct client *c, const char *request)
 		return 0;
 	assert_memory_equal(c->in.bytes, "HTTP/1.1 ", 9);
 	return (int)strtol(c->in.bytes + 9, NULL, 10);
+}
+
+struct client *service_open_v1(struct service *s)
+{
+	struct client *c = service_connect(s);
+
+	assert_int_equal(
+		service_ask(s, c,
+			    "GET /sub HTTP/1.1\r\nHost: x\r\n" SERVICE_UPGRADE
+				    SERVICE_BASIC
+			    "Sec-WebSocket-Protocol: isimud.v1\r\n\r\n"),
+		101);
+	skip_upgrade(c);
+	return c;
+}
+
+bool service_receive(struct service *s, struct client *c, struct frame *out)
+{
+	bool has_come = false;
+
+	SERVICE_UNTIL(s, (has_come = next_frame(c, out)) || c->is_over);
+	return has_come;
+}
+
+struct service service;
+
+int service_set_up(void **state)
+{
+	(void)state;
+	service_open(&service, NULL);
+	return 0;
+}
+
+int service_tear_down(void **state)
+{
+	(void)state;
+	service_close(&service);
+	return 0;
 }

@@ -10,38 +10,16 @@
 
 #include "service.h"
 
-static struct service service;
-
-static const char *no_settings(const char *name)
-{
-	(void)name;
-	return NULL;
-}
-
 static const char *one_origin(const char *name)
 {
 	return strcmp(name, "ALLOWED_ORIGINS") == 0 ? "https://app.example"
 						    : NULL;
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	service_open(&service, no_settings);
-	return 0;
-}
-
 static int set_up_with_origin(void **state)
 {
 	(void)state;
 	service_open(&service, one_origin);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	service_close(&service);
 	return 0;
 }
 
@@ -155,19 +133,19 @@ static void content_is_for_publishing_alone(void **state)
 	assert_has(c, "No content is expected");
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 #define TEST_ORIGIN(f)                                                         \
-	cmocka_unit_test_setup_teardown(f, set_up_with_origin, tear_down)
+	cmocka_unit_test_setup_teardown(f, set_up_with_origin,                 \
+					service_tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(each_path_says_which_methods_it_has),
-		TEST(what_is_not_in_the_table_is_404),
+		WITH_SERVICE(each_path_says_which_methods_it_has),
+		WITH_SERVICE(what_is_not_in_the_table_is_404),
 		TEST_ORIGIN(a_page_is_told_what_it_may_send),
 		TEST_ORIGIN(
 			a_page_of_another_origin_is_refused_where_pages_may_ask),
-		TEST(content_is_for_publishing_alone),
+		WITH_SERVICE(content_is_for_publishing_alone),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,34 +11,7 @@
 #include "oom.h"
 #include "service.h"
 
-#define BASIC "Authorization: Basic bmV3czpzZWNyZXQ=\r\n" /* news:secret */
-#define UPGRADE                                                                \
-	"Connection: Upgrade\r\nUpgrade: websocket\r\n"                        \
-	"Sec-WebSocket-Version: 13\r\n"                                        \
-	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 #define TRIES_MAX 200 /* allocations of one request; more is a loop */
-
-static struct service service;
-
-static const char *no_settings(const char *name)
-{
-	(void)name;
-	return NULL;
-}
-
-static int set_up(void **state)
-{
-	(void)state;
-	service_open(&service, no_settings);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	service_close(&service);
-	return 0;
-}
 
 static uint64_t counted(enum stats_counter counter)
 {
@@ -73,11 +46,11 @@ static unsigned fail_each(const char *request, int fine)
 
 static void publishing_is_500(void **state)
 {
-	const char *one = "POST /pub HTTP/1.1\r\nHost: x\r\n" BASIC
+	const char *one = "POST /pub HTTP/1.1\r\nHost: x\r\n" SERVICE_BASIC
 			  "Content-Type: application/json\r\n"
 			  "Content-Length: 30\r\n\r\n"
 			  "{\"topic\":\"sports\",\"data\":\"hi\"}";
-	const char *batch = "POST /pub HTTP/1.1\r\nHost: x\r\n" BASIC
+	const char *batch = "POST /pub HTTP/1.1\r\nHost: x\r\n" SERVICE_BASIC
 			    "Content-Type: application/json\r\n"
 			    "Content-Length: 51\r\n\r\n"
 			    "[{\"topic\":\"a\",\"data\":\"1\"},"
@@ -91,8 +64,9 @@ static void publishing_is_500(void **state)
 
 static void what_was_answered_500_was_not_published(void **state)
 {
-	const char *request = "POST /pub/a%20b?event=goal HTTP/1.1\r\n"
-			      "Host: x\r\n" BASIC "Content-Length: 2\r\n\r\nhi";
+	const char *request =
+		"POST /pub/a%20b?event=goal HTTP/1.1\r\n"
+		"Host: x\r\n" SERVICE_BASIC "Content-Length: 2\r\n\r\nhi";
 
 	(void)state;
 	OOM_OR_SKIP();
@@ -115,9 +89,10 @@ static void what_was_answered_500_was_not_published(void **state)
 
 static void a_key_that_was_answered_500_may_be_tried_again(void **state)
 {
-	const char *request = "PUT /pub/sports HTTP/1.1\r\nHost: x\r\n" BASIC
-			      "Idempotency-Key: k\r\n"
-			      "Content-Length: 2\r\n\r\nhi";
+	const char *request =
+		"PUT /pub/sports HTTP/1.1\r\nHost: x\r\n" SERVICE_BASIC
+		"Idempotency-Key: k\r\n"
+		"Content-Length: 2\r\n\r\nhi";
 	struct client *c = service_connect(&service);
 
 	(void)state;
@@ -134,27 +109,29 @@ static void pages_for_operators_are_500(void **state)
 	OOM_OR_SKIP();
 	fail_each("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200);
 	fail_each("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", 200);
-	assert_in_range(fail_each("GET /metrics HTTP/1.1\r\nHost: x\r\n" BASIC
-				  "\r\n",
-				  200),
-			1, TRIES_MAX);
+	assert_in_range(
+		fail_each("GET /metrics HTTP/1.1\r\nHost: x\r\n" SERVICE_BASIC
+			  "\r\n",
+			  200),
+		1, TRIES_MAX);
 }
 
 static void a_publishers_topics_are_500(void **state)
 {
-	const char *publish = "POST /pub/sports HTTP/1.1\r\nHost: x\r\n" BASIC
-			      "Content-Length: 2\r\n\r\nhi";
+	const char *publish =
+		"POST /pub/sports HTTP/1.1\r\nHost: x\r\n" SERVICE_BASIC
+		"Content-Length: 2\r\n\r\nhi";
 	struct client *c = service_connect(&service);
 
 	(void)state;
 	OOM_OR_SKIP();
 	assert_int_equal(service_ask(&service, c, publish), 200);
-	assert_in_range(
-		fail_each("GET /topics?limit=2 HTTP/1.1\r\nHost: x\r\n" BASIC
-			  "\r\n",
-			  200),
-		1, TRIES_MAX);
-	fail_each("GET /topics/sports HTTP/1.1\r\nHost: x\r\n" BASIC "\r\n",
+	assert_in_range(fail_each("GET /topics?limit=2 HTTP/1.1\r\nHost: "
+				  "x\r\n" SERVICE_BASIC "\r\n",
+				  200),
+			1, TRIES_MAX);
+	fail_each("GET /topics/sports HTTP/1.1\r\nHost: x\r\n" SERVICE_BASIC
+		  "\r\n",
 		  200);
 }
 
@@ -176,28 +153,13 @@ static void a_websocket_is_500_or_ends(void **state)
 	(void)state;
 	OOM_OR_SKIP();
 	fail_each("GET /sub?publisher=news&topic=a HTTP/1.1\r\nHost: "
-		  "x\r\n" UPGRADE "\r\n",
+		  "x\r\n" SERVICE_UPGRADE "\r\n",
 		  101);
 	fail_each("GET /sub?publisher=news&topic=a&topic=b HTTP/1.1\r\n"
-		  "Host: x\r\n" UPGRADE BASIC
+		  "Host: x\r\n" SERVICE_UPGRADE SERVICE_BASIC
 		  "Sec-WebSocket-Protocol: isimud.v1\r\n\r\n",
 		  101);
 	SERVICE_UNTIL(&service, worker_subscribers(&service.shared) == 0);
-}
-
-/* A WebSocket of isimud.v1, open. */
-static struct client *open_v1(void)
-{
-	struct client *c = service_connect(&service);
-
-	assert_int_equal(
-		service_ask(&service, c,
-			    "GET /sub HTTP/1.1\r\nHost: x\r\n" UPGRADE BASIC
-			    "Sec-WebSocket-Protocol: "
-			    "isimud.v1\r\n\r\n"),
-		101);
-	skip_upgrade(c);
-	return c;
 }
 
 /* Sends a command; returns the answer, in the client's memory; or a span that
@@ -207,14 +169,9 @@ static struct span command(struct client *c, const char *text)
 	struct frame frame;
 
 	send_frame(c, OP_TEXT, span_of(text));
-	for (;;) {
-		if (next_frame(c, &frame))
-			return frame.opcode == OP_TEXT ? frame.payload
-						       : (struct span){0};
-		if (c->is_over)
-			return (struct span){0};
-		service_turn(&service);
-	}
+	if (!service_receive(&service, c, &frame) || frame.opcode != OP_TEXT)
+		return (struct span){0};
+	return frame.payload;
 }
 
 static bool has_text(struct span text, const char *wanted)
@@ -227,7 +184,7 @@ static bool has_text(struct span text, const char *wanted)
 static void fail_each_command(const char *text, const char *fine)
 {
 	for (unsigned n = 1; n < TRIES_MAX; n++) {
-		struct client *c = open_v1();
+		struct client *c = service_open_v1(&service);
 		oom_fail_elsewhere(n);
 		struct span answer = command(c, text);
 		bool has_failed = oom_end();
@@ -259,19 +216,17 @@ static void a_command_is_answered_no_memory(void **state)
 			  "not_subscribed");
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(publishing_is_500),
-		TEST(what_was_answered_500_was_not_published),
-		TEST(a_key_that_was_answered_500_may_be_tried_again),
-		TEST(pages_for_operators_are_500),
-		TEST(a_publishers_topics_are_500),
-		TEST(an_event_stream_is_told_to_come_back),
-		TEST(a_websocket_is_500_or_ends),
-		TEST(a_command_is_answered_no_memory),
+		WITH_SERVICE(publishing_is_500),
+		WITH_SERVICE(what_was_answered_500_was_not_published),
+		WITH_SERVICE(a_key_that_was_answered_500_may_be_tried_again),
+		WITH_SERVICE(pages_for_operators_are_500),
+		WITH_SERVICE(a_publishers_topics_are_500),
+		WITH_SERVICE(an_event_stream_is_told_to_come_back),
+		WITH_SERVICE(a_websocket_is_500_or_ends),
+		WITH_SERVICE(a_command_is_answered_no_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
