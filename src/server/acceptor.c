@@ -456,6 +456,7 @@ int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 				    shared->config->ping_interval_ms);
 	}
 	a->shared = shared;
+	a->owner = uv_thread_self(); /* until its own thread runs */
 	a->spare = -1;
 	int rv = uv_loop_init(&a->loop);
 	if (rv != 0)

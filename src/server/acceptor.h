@@ -41,7 +41,7 @@ struct acceptor {
 	struct worker_shared *shared;
 	unsigned next; /* worker to get the next connection */
 	uv_thread_t thread;
-	uv_thread_t owner; /* the same, known to it from the start */
+	uv_thread_t owner; /* the same, from its start on; before, its maker */
 	uv_loop_t loop;
 	uv_async_t wake;
 	uv_timer_t retry; /* while accepting is paused, or the spare is gone */

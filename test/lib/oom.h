@@ -35,6 +35,17 @@ unsigned oom_left_now(void);
 /* Whether one has failed since oom_fail_at(). */
 bool oom_has_failed(void);
 
+/* What became of a child process. */
+struct oom_child {
+	int rv; /* what `run` returned, 0 to 31 */
+	bool has_failed;
+	bool is_aborted_by_libuv; /* which can't tell its callers everything */
+};
+
+/* Runs `run` in a child process, whose nth allocation of this thread fails.
+ * Whatever else ends the process fails the test. */
+struct oom_child oom_in_child(int (*run)(void *), void *arg, unsigned nth);
+
 /* Whether the malloc of oom.c is the one in use. */
 bool oom_is_available(void);
 
