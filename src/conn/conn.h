@@ -201,7 +201,9 @@ struct conn_group {
 	size_t others[LISTENER_KINDS]; /* those without a place of a subscriber,
 					* by door */
 	bool is_draining;              /* answers end their connections */
-	size_t count; /* connections whose memory is not freed yet */
+	bool is_aborting;              /* by conn_group_abort_all() */
+	size_t to_end; /* connections that the flushes still have to end */
+	size_t count;  /* connections whose memory is not freed yet */
 	/* Called after each descriptor that was closed; may be NULL. */
 	void (*on_closed)(struct conn_group *g, enum listener_kind kind);
 	/* Subscribers by door, of all groups that share the array. Atomic. */
@@ -236,17 +238,18 @@ void conn_group_flush(struct conn_group *g);
  * sleep. */
 bool conn_group_is_busy(const struct conn_group *g);
 
-/* Ends all connections: WebSockets and event streams with
- * CLOSE_REASON_going_away, the others at once. Requests that have begun to
- * come, be it in the kernel, are answered first, and then end their connections
- * (`is_draining`). */
+/* Ends all connections, from the next flush on, in each for CONN_ROUND_NS:
+ * WebSockets and event streams with CLOSE_REASON_going_away, the others without
+ * a word. Requests that have begun to come, be it in the kernel, are answered
+ * first, and then end their connections (`is_draining`). None may be opened
+ * from now on. */
 void conn_group_end_all(struct conn_group *g);
 
 /* Ends up to `n` WebSockets and event streams with CLOSE_REASON_going_away, the
  * oldest first. Returns how many it ended. */
 size_t conn_group_end_some(struct conn_group *g, size_t n);
 
-/* Ends all connections at once, whatever is still to be sent. */
+/* The same, but closes them, whatever is still to be sent. */
 void conn_group_abort_all(struct conn_group *g);
 
 /* Whom conn_group_make_room() may end. */

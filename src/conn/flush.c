@@ -84,12 +84,14 @@ static void on_idle(uv_idle_t *idle)
 bool conn_group_is_busy(const struct conn_group *g)
 {
 	return !list_is_empty(&g->line) || !list_is_empty(&g->answering) ||
-	       !list_is_empty(&g->dirty);
+	       !list_is_empty(&g->dirty) || g->to_end > 0;
 }
 
 void conn_group_flush(struct conn_group *g)
 {
 	CHECK_ON_THREAD(g->owner);
+	if (g->to_end > 0)
+		conn_group_go_on_ending(g);
 	/* Answers come first: they shall not wait for a fan-out. */
 	flush_list(&g->answering);
 	flush_list(&g->dirty);

@@ -245,50 +245,6 @@ err_socket:
 
 /* --- all of them -------------------------------------------------------- */
 
-/* Whether a request has begun to come. */
-static bool is_asking(const struct conn *c)
-{
-	return (c->state == CONN_REQUEST && c->reading != READING_BLOCKED &&
-		http_is_in_request(c->http)) ||
-	       conn_has_unread(c);
-}
-
-void conn_group_end_all(struct conn_group *g)
-{
-	CHECK_ON_THREAD(g->owner);
-	g->is_draining = true;
-	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
-		struct conn *c = CONTAINER_OF(it, struct conn, link);
-		if (!is_asking(c))
-			conn_end(c, CLOSE_REASON_going_away, NULL);
-	}
-}
-
-size_t conn_group_end_some(struct conn_group *g, size_t n)
-{
-	size_t ended = 0;
-
-	CHECK_ON_THREAD(g->owner);
-	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
-		struct conn *c = CONTAINER_OF(it, struct conn, link);
-		if (ended == n)
-			break;
-		if (!conn_is_open(c))
-			continue;
-		conn_end(c, CLOSE_REASON_going_away, NULL);
-		ended++;
-	}
-	return ended;
-}
-
-void conn_group_abort_all(struct conn_group *g)
-{
-	CHECK_ON_THREAD(g->owner);
-	LIST_FOR_EACH_SAFE (it, after, &g->conns)
-		conn_abort(CONTAINER_OF(it, struct conn, link),
-			   CLOSE_REASON_going_away);
-}
-
 void conn_group_count(const struct conn_group *g,
 		      size_t states[static CONN_STATES], size_t *queued_bytes)
 {

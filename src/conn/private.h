@@ -13,6 +13,7 @@
  * handshake.c the opening handshake
  * stream.c    event streams: their beginning, keep-alive, end
  * end.c       how the peer is told of the end
+ * end_all.c   all connections are ended, or some
  * laggards.c  those that do not read are ended
  * room.c      one is ended for another to come
  * read.c      bytes from the peer: requests, then frames
@@ -284,6 +285,12 @@ void conn_end_stream(struct conn *c, enum close_reason why, unsigned code,
  * and no more reading. */
 void conn_fail_websocket(struct conn *c, enum close_reason why, unsigned code,
 			 const char *reason);
+
+/* --- end_all.c --- */
+
+/* Ends more of the connections that are still to be ended, for CONN_ROUND_NS.
+ */
+void conn_group_go_on_ending(struct conn_group *g);
 
 /* --- read.c: what libuv calls --- */
 

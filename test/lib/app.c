@@ -166,6 +166,8 @@ static void on_end(struct conn *c)
 
 	assert_false(*has_ended);
 	*has_ended = true;
+	if (a->end_takes_ms > 0)
+		uv_sleep(a->end_takes_ms);
 	a->ends++;
 	for (unsigned i = 0; i < a->pending_count; i++)
 		if (a->pending[i] == c)

@@ -69,6 +69,7 @@ struct app {
 	enum close_reason ends_with; /* then, if not NONE */
 	bool is_later;               /* by conn_end_later() */
 	uint64_t message_ns;         /* the time that a message takes */
+	unsigned end_takes_ms;       /* of each connection */
 	size_t to_feed; /* bytes that on_room sends, as long as it may */
 
 	bool has_no_memory; /* connections may end before they are accepted */

@@ -2,6 +2,8 @@
 #include "app.h"
 #include "oom.h"
 
+#define SLOW_TO_END 60 /* connections; each takes 1 ms to end */
+
 /* --- a WebSocket that is too slow ----------------------------------------- */
 
 /* Takes frames up to Close; each must be whole and of `len` bytes. Returns how
@@ -261,6 +263,7 @@ static void ending_all_ends_each_in_its_way(void **state)
 	WAIT_UNTIL(&a->l, a->requests == 4);
 	turn(&a->l);
 	conn_group_end_all(a->l.group);
+	conn_group_flush(a->l.group);
 	assert_int_equal(a->ends, 5);
 	WAIT_UNTIL(&a->l, idle->is_over);
 	app_expect_close(a, websocket, 1001);
@@ -281,6 +284,42 @@ static void ending_all_ends_each_in_its_way(void **state)
 	WAIT_UNTIL(&a->l, a->l.group->count == 0);
 	assert_int_equal(ended(&a->l, STATS_closed_going_away), 4);
 	assert_int_equal(ended(&a->l, STATS_closed_policy), 1);
+}
+
+/* Opens so many that it takes far longer than a round to end them. */
+static void open_slow_to_end(struct app *a)
+{
+	for (unsigned i = 0; i < SLOW_TO_END; i++)
+		connect_client(&a->l);
+	a->end_takes_ms = 1;
+}
+
+static void many_are_ended_in_rounds(void **state)
+{
+	struct app *a = *state;
+
+	open_slow_to_end(a);
+	conn_group_end_all(a->l.group);
+	conn_group_flush(a->l.group);
+	assert_in_range(a->ends, 1, SLOW_TO_END / 2);
+	assert_true(conn_group_is_busy(a->l.group));
+	WAIT_UNTIL(&a->l, a->l.group->count == 0);
+	assert_int_equal(a->ends, SLOW_TO_END);
+	assert_false(conn_group_is_busy(a->l.group));
+}
+
+static void many_are_closed_in_rounds(void **state)
+{
+	struct app *a = *state;
+
+	open_slow_to_end(a);
+	conn_group_end_all(a->l.group);
+	conn_group_flush(a->l.group);
+	conn_group_abort_all(a->l.group);
+	conn_group_flush(a->l.group);
+	assert_in_range(a->ends, 2, SLOW_TO_END - 1);
+	WAIT_UNTIL(&a->l, a->l.group->count == 0);
+	assert_int_equal(a->ends, SLOW_TO_END);
 }
 
 static void a_descriptor_that_is_no_socket_is_refused(void **state)
@@ -440,6 +479,8 @@ int main(void)
 		cmocka_unit_test(where_memory_is_full_none_may_begin_a_message),
 		WITH_APP(one_that_is_doomed_as_slow_ends_as_slow),
 		WITH_APP(ending_all_ends_each_in_its_way),
+		WITH_APP(many_are_ended_in_rounds),
+		WITH_APP(many_are_closed_in_rounds),
 		WITH_APP(a_descriptor_that_is_no_socket_is_refused),
 		WITH_APP(parsers_are_used_again),
 		cmocka_unit_test(
