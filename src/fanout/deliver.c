@@ -10,6 +10,8 @@
 	256 /* messages, times subscribers, between two looks at the           \
 	     * clock */
 
+#define RESET_SOME 64 /* subscribers that are told of a reset at once */
+
 /* Messages of one topic, one after another, that are sent together. */
 struct run {
 	struct message *first;
@@ -337,42 +339,99 @@ void subscribers_flushed(struct subscribers *all)
 			      1);
 }
 
-/* The topic has begun anew above number `base`: tells all its subscribers. */
-static void reset_topic(struct subscribers *all, struct local_topic *local,
+/* --- a new epoch ---------------------------------------------------------- */
+
+/* The first reset of a new epoch. All who are subscribed now will be told, each
+ * with the reset of its topic; nobody else subscribes before the last one. */
+static void begin_epoch(struct subscribers *all, uint64_t epoch)
+{
+	if (all->is_renewing && all->epoch == epoch)
+		return;
+	all->epoch = epoch;
+	all->is_renewing = true;
+	all->parity = !all->parity;
+}
+
+/* The topic has begun anew above number `base`: its subscriber is told, unless
+ * it was told before. */
+static void tell_reset(struct subscribers *all, struct subscriber *s,
+		       uint64_t base)
+{
+	if (s->parity == all->parity)
+		return;
+	s->parity = all->parity;
+	if (s->is_lossy)
+		subscribers_forget(lossy_of(s));
+	s->since = base;
+	all->on_reset(all, s);
+}
+
+/* The topic's subscribers begin to be told. The history that some still had to
+ * get is void, and so are their claims. */
+static void begin_reset(struct subscribers *all, struct local_topic *local,
 			uint64_t base)
 {
-	/* The history that these still had to get is void, and so are their
-	 * claims. */
 	while (local->ends[GROUP_BEHIND] > local->ends[GROUP_SINGLE])
 		subscribers_go_live(
 			all, local->members[local->ends[GROUP_BEHIND] - 1],
 			base);
-	for (uint32_t i = 0; i < local_topic_count(local); i++) {
-		struct subscriber *s = local->members[i];
-		if (s->is_lossy)
-			subscribers_forget(lossy_of(s));
-		s->since = base;
-		all->on_reset(all, s);
-	}
+	all->is_resetting = true;
+	all->to_reset = local_topic_count(local);
 }
 
-/* Handles a reset, after all messages before it were delivered. Returns the
- * next message. */
-static struct message *take_reset(struct subscribers *all, struct message *m)
+/* Tells some subscribers of a topic, the last members first: whoever leaves
+ * meanwhile is replaced by a later one, so none is missed. Returns whether that
+ * were all. */
+static bool reset_some(struct subscribers *all, struct local_topic *local,
+		       uint64_t base)
 {
+	if (!all->is_resetting)
+		begin_reset(all, local, base);
+	if (all->to_reset > local_topic_count(local))
+		all->to_reset = local_topic_count(local);
+	for (unsigned n = 0; n < RESET_SOME && all->to_reset > 0; n++)
+		tell_reset(all, local->members[--all->to_reset], base);
+	all->is_resetting = all->to_reset > 0;
+	return !all->is_resetting;
+}
+
+/* Goes on with the reset that is the first of the mail; all messages before it
+ * were delivered. Those behind it are sorted once all its subscribers are
+ * told. */
+static void take_reset(struct subscribers *all)
+{
+	struct message *m = all->mail;
 	struct message_link *link = &m->links[all->worker];
-	struct message *next = link->next;
 	struct local_topic *local = link->member;
 
-	all->epoch = m->epoch;
-	if (local != NULL) {
+	begin_epoch(all, m->epoch);
+	if (local == NULL) {
+		all->is_renewing = false;
+	} else {
+		if (!reset_some(all, local, m->sequence))
+			return;
 		local->taken++;
-		reset_topic(all, local, m->sequence);
 		if (local->topic == NULL && local->taken == local->posted)
 			local_topic_free(local);
 	}
+	all->mail = sort_mail(all, link->next);
 	message_unref(m, 1);
-	return next;
+}
+
+/* --- all of it ------------------------------------------------------------ */
+
+/* Sorts what comes, unless a reset waits: then it waits behind that. */
+static void take_mail(struct subscribers *all, struct message *first)
+{
+	struct message *last = all->mail;
+
+	if (last == NULL) {
+		all->mail = sort_mail(all, first);
+		return;
+	}
+	while (last->links[all->worker].next != NULL)
+		last = last->links[all->worker].next;
+	last->links[all->worker].next = first;
 }
 
 bool subscribers_deliver(struct subscribers *all, struct message *first,
@@ -381,18 +440,19 @@ bool subscribers_deliver(struct subscribers *all, struct message *first,
 	uint64_t sent = 0;
 
 	CHECK_ON_THREAD(all->owner);
-	while ((first = sort_mail(all, first)) != NULL) {
-		while (all->waiting != NULL)
-			deliver_batch(all);
-		first = take_reset(all, first);
-	}
-	while (all->waiting != NULL) {
-		sent += deliver_batch(all);
+	take_mail(all, first);
+	while (all->waiting != NULL || all->mail != NULL) {
+		if (all->waiting != NULL) {
+			sent += deliver_batch(all);
+		} else {
+			take_reset(all);
+			sent += RESET_SOME;
+		}
 		if (sent < SENT_CLOCK)
 			continue;
 		sent = 0;
 		if (uv_hrtime() > until_ns)
 			break;
 	}
-	return all->waiting == NULL;
+	return all->waiting == NULL && all->mail == NULL;
 }

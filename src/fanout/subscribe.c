@@ -85,6 +85,7 @@ static int become_member(struct subscribers *all, struct subscriber *s,
 		s->since = how->since;
 	}
 	s->topic = local;
+	s->parity = all->parity;
 	s->is_behind = how->is_behind;
 	local_topic_insert(local, s);
 	return 0;
@@ -107,7 +108,7 @@ int subscribers_add(struct subscribers *all, struct subscriber *s,
 		how.after = resume->after;
 		how.last = resume->last;
 	}
-	if (all->epoch != registry_epoch(all->registry))
+	if (all->is_renewing || all->epoch != registry_epoch(all->registry))
 		return UV_EAGAIN;
 	int rv = join_topic(all, key, &how);
 	if (rv != 0)
@@ -141,7 +142,10 @@ static void give_up_replay(struct subscribers *all, struct subscriber *s)
 {
 	uint64_t since = replay_since(s->replay);
 
-	registry_give_up(all->registry, s->topic->topic, all->epoch, since);
+	/* In another epoch it has no claims. */
+	if (s->parity == all->parity)
+		registry_give_up(all->registry, s->topic->topic, all->epoch,
+				 since);
 	replay_free(s->replay);
 	s->is_behind = false;
 	s->since = since;

@@ -48,6 +48,7 @@ struct subscriber {
 	/* It is sent the history first, message by message, as there is room;
 	 * messages that are published meanwhile wait there, too. */
 	bool is_behind : 1;
+	bool parity : 1;  /* subscribers.parity of the epoch that it knows of */
 	uint16_t ordinal; /* its place in that array */
 };
 
@@ -82,8 +83,19 @@ struct subscribers {
 	 * sent yet, in the order of their turns. */
 	struct local_topic *waiting;
 	struct local_topic **waiting_end; /* nothing if none waits */
-	struct buf text;                  /* scratch */
-	struct buf cursor;                /* the same */
+	/* A reset that was taken from the mailbox, and what came behind it. It
+	 * is handled once no topic waits. NULL: there is none. */
+	struct message *mail;
+	/* From the first reset of a new epoch to the last: nobody can
+	 * subscribe. */
+	bool is_renewing;
+	bool parity; /* whether the number of epochs so far is odd */
+	/* The first reset's topic: whether some were told, and how many of its
+	 * members still have to be. */
+	bool is_resetting;
+	uint32_t to_reset;
+	struct buf text;   /* scratch */
+	struct buf cursor; /* the same */
 	struct buf batch;  /* the same: forms that are sent together */
 	struct list turns; /* subscribers that are behind and wait for a turn,
 			    * by replay->link */
@@ -125,10 +137,11 @@ uint64_t subscribers_since(const struct subscriber *s);
  * subscription of a connection at a time. Returns whether it is behind. */
 bool subscribers_catch_up(struct subscribers *all, struct subscriber *s);
 
-/* Whether a turn waits. */
+/* Whether a turn waits, and may be had: not while an epoch begins, since
+ * topics have new numbers before their subscribers here are told. */
 static inline bool subscribers_has_turns(const struct subscribers *all)
 {
-	return !list_is_empty(&all->turns);
+	return !list_is_empty(&all->turns) && !all->is_renewing;
 }
 
 /* Sends history to the subscribers that have a turn, until uv_hrtime() is
