@@ -15,6 +15,7 @@ enum {
 	SUB = 1 << 4,
 	TOPICS = 1 << 5,
 	TOP = 1 << 6,
+	BENCH = 1 << 7,
 };
 
 enum kind {
@@ -70,6 +71,39 @@ static const struct option options[] = {
 	{"--timeout", DURATION, "SECONDS", PUB, AT(timeout_ms),
 	 "for which it tries again where the server is away or busy; if it is "
 	 "not given 10, but a server that was never there is not waited for"},
+	{"--protocol", TEXT, "NAME", BENCH, AT(protocol),
+	 "how subscribers receive: raw (WebSockets), v1 (isimud.v1) or sse "
+	 "(event streams); raw if it is not given"},
+	{"--subscribers", NUMBER, "N", BENCH, AT(subscribers),
+	 "100 if it is not given; idle and storm 1000"},
+	{"--topics", NUMBER, "N", BENCH, AT(topics),
+	 "over which subscribers and messages are dealt out; 1 if it is not "
+	 "given"},
+	{"--size", NUMBER, "BYTES", BENCH, AT(size),
+	 "of a message, at least 31; 64 if it is not given"},
+	{"--window", NUMBER, "N", BENCH, AT(window),
+	 "fanout: messages under way, that are not yet delivered to all; 64 if "
+	 "it is not given"},
+	{"--rate", NUMBER, "N", BENCH, AT(rate),
+	 "latency: messages a second; 1000 if it is not given"},
+	{"--publishers", NUMBER, "N", BENCH, AT(publishers),
+	 "connections that publish; 1 if it is not given, publish 64"},
+	{"--pipeline", NUMBER, "N", BENCH, AT(pipeline),
+	 "requests of a publisher that wait for their answers; publish 1 if it "
+	 "is not given, others as many as needed"},
+	{"--duration", DURATION, "SECONDS", BENCH, AT(duration_ms),
+	 "for which it measures; 3 if it is not given"},
+	{"--warmup", DURATION, "SECONDS", BENCH, AT(warmup_ms),
+	 "before that; 1 if it is not given"},
+	{"--count", NUMBER, "N", BENCH, AT(count),
+	 "ends after N messages, which are all measured"},
+	{"--threads", NUMBER, "N", BENCH, AT(threads),
+	 "over which subscribers are dealt out; 1 if it is not given"},
+	{"--pid", TEXT, "LIST", BENCH, AT(pid),
+	 "the server's processes, whose CPU time and memory are told; else "
+	 "those of the server that runs here"},
+	{"--json", FLAG, NULL, BENCH, AT(json),
+	 "one object of JSON, in a line"},
 	{"--url", TEXT, "URL", SERVER, AT(url),
 	 "the server: http://HOST:PORT, or unix:/PATH; http alone, no TLS"},
 	{"--publisher", TEXT, "NAME", SERVER, AT(publisher),
@@ -106,7 +140,7 @@ static const struct command commands[] = {
 	 "  1  the server is away or busy, for longer than --timeout\n"
 	 "  2  the arguments are wrong, or the input is no UTF-8 or no JSON\n"
 	 "  3  the server refuses it\n",
-	 SERVER | WRITER | PUB, 1, 2, pub_run},
+	 SERVER | WRITER | PUB, 1, 2, NULL, pub_run},
 	{"sub", "[OPTION ...] TOPIC...",
 	 "prints the messages of topics as they come",
 	 "Subscribes to the publisher's topics, and prints the data of each "
@@ -128,7 +162,7 @@ static const struct command commands[] = {
 	 "topic\n"
 	 "  4  nothing was received for --timeout\n"
 	 "  5  messages were lost, and --exact was given\n",
-	 SERVER | TOKEN | SUB, 1, 128, sub_run},
+	 SERVER | TOKEN | SUB, 1, 128, NULL, sub_run},
 	{"topics", "[OPTION ...] [TOPIC]",
 	 "lists topics, with their subscribers and last ids",
 	 "Lists the publisher's topics that have subscribers or history, or "
@@ -143,7 +177,7 @@ static const struct command commands[] = {
 	 "  1  the server is away or busy\n"
 	 "  2  the arguments are wrong\n"
 	 "  3  the server refuses it, or there is no such topic\n",
-	 SERVER | WRITER | TOPICS, 0, 1, topics_run},
+	 SERVER | WRITER | TOPICS, 0, 1, NULL, topics_run},
 	{"top", "[OPTION ...]",
 	 "shows what the server does, refreshed in place",
 	 "Shows the figures of /metrics, each interval, until it is "
@@ -161,7 +195,39 @@ static const struct command commands[] = {
 	 "  1  the server is away\n"
 	 "  2  the arguments are wrong\n"
 	 "  3  the server refuses it\n",
-	 SERVER | WRITER | TOP, 0, 0, top_run},
+	 SERVER | WRITER | TOP, 0, 0, NULL, top_run},
+	{"bench", "[OPTION ...] fanout|publish|latency|idle|storm",
+	 "measures a server, and checks all that it delivers",
+	 "Measures the server with subscribers and publishers of its own, on "
+	 "topics of its\n"
+	 "own:\n"
+	 "\n"
+	 "  fanout   as many deliveries as it can; a window of messages is "
+	 "under way\n"
+	 "  publish  as many publications as it can; nobody is subscribed\n"
+	 "  latency  how long messages take that are sent at a fixed rate\n"
+	 "  idle     what connections cost that hardly get anything\n"
+	 "  storm    all connections are cut at once: how long until all are "
+	 "back\n"
+	 "\n"
+	 "Each message is checked: lost, doubled, out of order, damaged, "
+	 "misrouted.\n"
+	 "Latency runs from the time at which a message was due. The generator "
+	 "needs a\n"
+	 "core of its own, and says so when that was not enough.\n"
+	 "\n"
+	 "examples:\n"
+	 "  isimud bench fanout --subscribers 1000\n"
+	 "  isimud bench latency --rate 200 --size 1000 --protocol v1\n"
+	 "  isimud bench publish --publishers 8 --pipeline 16 --json\n"
+	 "\n"
+	 "exit status:\n"
+	 "  0  it is measured, and all was delivered as it must be\n"
+	 "  1  it was not; or the server is away\n"
+	 "  2  the arguments are wrong\n"
+	 "  3  the server refuses it\n",
+	 SERVER | WRITER | TOKEN | BENCH, 1, 1,
+	 "fanout publish latency idle storm", bench_run},
 	{"reload", "",
 	 "makes the server that runs here read its password again",
 	 "Sends SIGHUP to the one isimud of this container or PID namespace "
@@ -171,7 +237,7 @@ static const struct command commands[] = {
 	 "exit status:\n"
 	 "  0  it was told\n"
 	 "  1  none or several run here\n",
-	 0, 0, 0, NULL},
+	 0, 0, 0, NULL, NULL},
 	{"healthcheck", "[SETTING ...]",
 	 "asks the server that runs here whether it is well",
 	 "Asks for /healthz on ADMIN_PORT, else at the first listener, by the "
@@ -183,15 +249,15 @@ static const struct command commands[] = {
 	 "exit status:\n"
 	 "  0  it is well\n"
 	 "  1  it is not, or can't be asked\n",
-	 0, 0, 0, NULL},
+	 0, 0, 0, NULL, NULL},
 	{"completion", "bash|zsh",
 	 "prints a script that completes commands and options",
 	 "examples:\n"
 	 "  source <(isimud completion bash)\n"
 	 "  isimud completion zsh > \"${fpath[1]}/_isimud\"\n",
-	 0, 1, 1, completion_run},
+	 0, 1, 1, "bash zsh", completion_run},
 	{"help", "[COMMAND]", "lists the commands, or explains one", "", 0, 0,
-	 1, help_run},
+	 1, NULL, help_run},
 };
 
 #define COMMANDS (sizeof commands / sizeof commands[0])
@@ -475,8 +541,8 @@ static void print_bash(FILE *out)
 		if (strcmp(commands[i].name, "healthcheck") == 0)
 			continue; /* it takes settings */
 		fprintf(out, "\t%s)\n\t\toptions=\"", commands[i].name);
-		if (commands[i].run == completion_run)
-			fputs("bash zsh", out);
+		if (commands[i].choices != NULL)
+			fputs(commands[i].choices, out);
 		else if (commands[i].run == help_run)
 			print_names(out);
 		print_options(&commands[i], out);
@@ -515,8 +581,8 @@ static void print_zsh_command(const struct command *command, FILE *out)
 				strcmp(o->value, "FILE") == 0 ? "_files" : "");
 		fputc('\'', out);
 	}
-	if (command->run == completion_run)
-		fputs(" \\\n\t\t\t'1:shell:(bash zsh)'", out);
+	if (command->choices != NULL)
+		fprintf(out, " \\\n\t\t\t'1:word:(%s)'", command->choices);
 	if (command->run == help_run) {
 		fputs(" \\\n\t\t\t'1:command:(", out);
 		print_names(out);

@@ -34,11 +34,18 @@ struct arguments {
 	uint64_t count; /* 0: not given, here and below */
 	uint64_t timeout_ms;
 	uint64_t interval_ms;
-	uint64_t clients;
+	const char *protocol;
+	const char *pid;
+	uint64_t subscribers;
+	uint64_t topics;
 	uint64_t publishers;
 	uint64_t rate;
 	uint64_t size;
-	uint64_t depth;
+	uint64_t window;
+	uint64_t pipeline;
+	uint64_t threads;
+	uint64_t duration_ms;
+	uint64_t warmup_ms;
 };
 
 #define ARGUMENTS_ERROR_MAX 256
@@ -51,6 +58,7 @@ struct command {
 	unsigned options;    /* a set of them, see arguments.c */
 	size_t words_min;
 	size_t words_max;
+	const char *choices; /* what its first word may be; or NULL: anything */
 	/* NULL: main() does it, and it takes settings instead of options.
 	 * Returns the exit status. */
 	int (*run)(const struct arguments *a);
@@ -88,6 +96,7 @@ int pub_run(const struct arguments *a);
 int sub_run(const struct arguments *a);
 int topics_run(const struct arguments *a);
 int top_run(const struct arguments *a);
+int bench_run(const struct arguments *a);
 int completion_run(const struct arguments *a);
 int help_run(const struct arguments *a);
 

@@ -7,8 +7,8 @@
 #include <stdbool.h>
 
 /* Whether `arguments`, which end in NULL and have no program name, begin with a
- * command that cli_run() does: pub, sub, topics, top, completion or help; or
- * ask for the help of another command. */
+ * command that cli_run() does: pub, sub, topics, top, bench, completion or
+ * help; or ask for the help of another command. */
 bool cli_is_command(char *const *arguments);
 
 /* Does it. Returns the exit status. */

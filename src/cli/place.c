@@ -2,6 +2,7 @@
 #include "cli/place.h"
 
 #include "cli/client.h"
+#include "codec/http/http.h"
 #include "codec/json/json.h"
 #include "config/config.h"
 #include "config/options.h"
@@ -189,4 +190,19 @@ int place_add_basic(const struct place *p, const char *fallback,
 	if (rv != 0)
 		snprintf(error, ARGUMENTS_ERROR_MAX, "out of memory");
 	return rv;
+}
+
+int place_add_token(const struct place *p, const char *field, struct buf *out,
+		    char error[static ARGUMENTS_ERROR_MAX])
+{
+	if (p->token.bytes == NULL)
+		return 0;
+	if (!http_is_token(p->token)) {
+		snprintf(error, ARGUMENTS_ERROR_MAX,
+			 "the token has characters that none may have");
+		return UV_EINVAL;
+	}
+	int rv = buf_append_text(out, field);
+	rv = rv != 0 ? rv : buf_append(out, p->token.bytes, p->token.len);
+	return rv != 0 ? rv : buf_append_text(out, "\r\n");
 }

@@ -45,6 +45,12 @@ void place_fini(struct place *p);
 int place_add_basic(const struct place *p, const char *fallback,
 		    struct buf *out, char error[static ARGUMENTS_ERROR_MAX]);
 
+/* Appends `field` ("Authorization: Bearer ") and the token, a whole field line;
+ * nothing if there is no token. Returns 0; UV_EINVAL with `error` a line if the
+ * token has characters that none may have; UV_ENOMEM. */
+int place_add_token(const struct place *p, const char *field, struct buf *out,
+		    char error[static ARGUMENTS_ERROR_MAX]);
+
 /* Prints "isimud NAME: TEXT" on stderr. */
 __attribute__((format(printf, 2, 3))) void cli_say(const char *name,
 						   const char *format, ...);

@@ -5,7 +5,6 @@
 #include "cli/arguments.h"
 #include "cli/client.h"
 #include "cli/place.h"
-#include "codec/http/http.h"
 #include "codec/json/json.h"
 
 #include <inttypes.h>
@@ -359,23 +358,6 @@ static void on_flush(uv_check_t *check)
 	sub_finish(check->data, EXIT_FAILURE);
 }
 
-/* A field line that a token may stand in. */
-static int add_token(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
-{
-	struct span token = s->place.token;
-
-	if (token.bytes == NULL)
-		return 0;
-	if (!http_is_token(token)) {
-		snprintf(error, ARGUMENTS_ERROR_MAX,
-			 "the token has characters that none may have");
-		return UV_EINVAL;
-	}
-	int rv = buf_append_text(&s->fields, "Authorization: Bearer ");
-	rv = rv != 0 ? rv : buf_append(&s->fields, token.bytes, token.len);
-	return rv != 0 ? rv : buf_append_text(&s->fields, "\r\n");
-}
-
 static int read_topics(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
 {
 	const struct arguments *a = s->arguments;
@@ -416,7 +398,9 @@ static int sub_prepare(struct sub *s, char error[static ARGUMENTS_ERROR_MAX])
 		rv = UV_EINVAL;
 	}
 	rv = rv != 0 ? rv : read_topics(s, error);
-	rv = rv != 0 ? rv : add_token(s, error);
+	rv = rv != 0 ? rv
+		     : place_add_token(&s->place, "Authorization: Bearer ",
+				       &s->fields, error);
 	/* With its NUL: it is a path for client_upgrade(). */
 	return rv != 0 ? rv : buf_append(&s->path, "/sub", sizeof "/sub");
 }

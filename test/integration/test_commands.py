@@ -439,7 +439,7 @@ def test_top_is_refreshed_in_place_on_a_terminal(server):
 # --- help
 
 
-COMMANDS = ("pub", "sub", "topics", "top", "reload", "healthcheck", "completion",
+COMMANDS = ("pub", "sub", "topics", "top", "bench", "reload", "healthcheck", "completion",
             "help")
 
 
@@ -451,7 +451,7 @@ def test_every_command_explains_itself():
         assert shown.startswith(f"usage: isimud {name}")
         assert shown == run("help", name)
         assert max(map(len, shown.splitlines())) <= 80
-        if name in ("pub", "sub", "topics", "top"):
+        if name in ("pub", "sub", "topics", "top", "bench"):
             assert "--url URL" in shown and "examples:" in shown
             assert "exit status:" in shown
 
@@ -476,6 +476,7 @@ def test_bash_completes_commands_options_and_settings():
     assert complete("isimud", "sub", "--co") == ["--count="]
     assert complete("isimud", "--max-b") == ["--max-body=", "--max-buffered="]
     assert complete("isimud", "completion", "z") == ["zsh "]
+    assert complete("isimud", "bench", "la") == ["latency "]
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh here")
