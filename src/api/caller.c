@@ -4,6 +4,7 @@
 #include "access/password.h"
 #include "api/private.h"
 #include "base/utf8.h"
+#include "codec/traceparent.h"
 
 #define BASIC_CHALLENGE                                                        \
 	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
@@ -79,11 +80,15 @@ void routes_log_refusal(struct conn *c, struct log_limit *limit,
 	if (publisher.bytes != NULL)
 		about.publisher = publisher;
 	log_event(LOG_INFO, limit->event,
-		  LOG_FIELDS(log_text("peer", peer[0] == '\0' ? NULL : peer),
-			     log_number("worker", routes_of(c)->worker->index),
-			     log_span("publisher", about.publisher),
-			     log_span("topic", about.name),
-			     log_span("path", request->path)),
+		  LOG_FIELDS(
+			  log_text("peer", peer[0] == '\0' ? NULL : peer),
+			  log_number("worker", routes_of(c)->worker->index),
+			  log_span("publisher", about.publisher),
+			  log_span("topic", about.name),
+			  log_span("path", request->path),
+			  log_span("traceparent",
+				   traceparent_parse(
+					   request->fields[HTTP_TRACEPARENT]))),
 		  "refused a client: %s", why);
 }
 

@@ -61,7 +61,7 @@ static void show_homepage(struct routes *r, struct conn *c,
 	{                                                                      \
 		(text), sizeof(text) - 1                                       \
 	}
-#define TO_PUBLISH   "Authorization, Content-Type, Idempotency-Key"
+#define TO_PUBLISH   "Authorization, Content-Type, Idempotency-Key, Traceparent"
 #define TO_READ      "Cache-Control"
 #define TO_SUBSCRIBE "Authorization, Cache-Control, Last-Event-ID"
 

@@ -285,9 +285,9 @@ void routes_find_client(struct conn *c, char out[static CONN_PEER_MAX]);
 const char *routes_find_scheme(struct conn *c);
 
 /* Logs, rate-limited by `limit`, that the request being answered was refused:
- * event, address, worker, path, and the publisher and topic that it is about.
- * `publisher`: who it says it is, or absent. Overwrites r->sub_query and
- * r->uri. */
+ * event, address, worker, path, traceparent, and the publisher and topic that
+ * it is about. `publisher`: who it says it is, or absent. Overwrites
+ * r->sub_query and r->uri. */
 void routes_log_refusal(struct conn *c, struct log_limit *limit,
 			struct span publisher, const char *why);
 
@@ -338,6 +338,12 @@ void routes_publish(struct routes *r, struct conn *c,
  * Returns 0; UV_ENOBUFS if too much is waiting, or UV_ENOMEM. */
 int routes_publish_one(struct routes *r, const struct topic_key *key,
 		       struct json_data data, struct registry_receipt *receipt);
+
+/* Logs a publication at LOG_DEBUG; `traceparent` may be absent. What is
+ * published by routes_publish_one() has been. */
+void routes_log_published(struct routes *r, const struct topic_key *key,
+			  struct span traceparent, uint64_t epoch,
+			  const struct registry_receipt *receipt);
 
 /* replicate.c */
 

@@ -2,6 +2,7 @@
 #include "api/private.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "codec/traceparent.h"
 #include "server/apply.h"
 #include "server/relief.h"
 #include "topics/idempotency.h"
@@ -16,9 +17,48 @@
 
 static const struct span folder = {"/pub/", 5};
 
+/* Of the request; absent if it has none. */
+static struct span trace_of(const struct http_request *request)
+{
+	return traceparent_parse(request->fields[HTTP_TRACEPARENT]);
+}
+
 static bool is_plain_request(const struct http_request *request)
 {
 	return request->path.len > folder.len;
+}
+
+/* --- the log ------------------------------------------------------------- */
+
+void routes_log_published(struct routes *r, const struct topic_key *key,
+			  struct span traceparent, uint64_t epoch,
+			  const struct registry_receipt *receipt)
+{
+	char id[CURSOR_MAX];
+
+	if (!log_is_on(LOG_DEBUG))
+		return;
+	size_t len = cursor_write(id, epoch, receipt->sequence);
+	log_event(LOG_DEBUG, "published",
+		  LOG_FIELDS(log_number("worker", r->worker->index),
+			     log_span("publisher", key->publisher),
+			     log_span("topic", key->name),
+			     log_span("id", (struct span){id, len}),
+			     log_number("subscribers", receipt->subscribers),
+			     log_span("traceparent", traceparent)),
+		  "published a message");
+}
+
+static void log_unpublished(struct conn *c, int status, const char *why)
+{
+	const struct http_request *request = conn_request(c);
+
+	log_event(LOG_DEBUG, "publish_refused",
+		  LOG_FIELDS(log_number("worker", routes_of(c)->worker->index),
+			     log_span("path", request->path),
+			     log_number("status", (uint64_t)status),
+			     log_span("traceparent", trace_of(request))),
+		  "refused a publication: %s", why);
 }
 
 /* --- before the content ------------------------------------------------- */
@@ -27,19 +67,26 @@ static void refuse_publication(struct routes *r, struct conn *c, int status,
 			       const char *text)
 {
 	stats_add(routes_stats(r), STATS_publish_invalid, 1);
+	log_unpublished(c, status, text);
 	conn_respond_error(c, status, text, NULL);
+}
+
+/* For now: 503. */
+static void refuse_for_now(struct routes *r, struct conn *c, const char *text)
+{
+	stats_add(routes_stats(r), STATS_publish_full, 1);
+	log_unpublished(c, 503, text);
+	conn_respond_error(c, 503, text, RETRY);
 }
 
 static void refuse_as_full(struct routes *r, struct conn *c)
 {
-	stats_add(routes_stats(r), STATS_publish_full, 1);
-	conn_respond_error(c, 503, "Too much is waiting to be sent", RETRY);
+	refuse_for_now(r, c, "Too much is waiting to be sent");
 }
 
 static void refuse_without_log(struct routes *r, struct conn *c)
 {
-	stats_add(routes_stats(r), STATS_publish_full, 1);
-	conn_respond_error(c, 503, "The log can't be reached", RETRY);
+	refuse_for_now(r, c, "The log can't be reached");
 }
 
 /* Media types of a plain body; `curl -d` sends that of a form. */
@@ -129,8 +176,7 @@ static struct message *make_message(const struct routes *r,
 				    struct json_data data)
 {
 	struct message *m =
-		message_new_event(data.text, data.is_json, data.event,
-				  r->worker->shared->workers_count);
+		message_new_from(data, r->worker->shared->workers_count);
 
 	if (m != NULL)
 		m->accepted_ns = uv_hrtime();
@@ -151,9 +197,13 @@ int routes_publish_one(struct routes *r, const struct topic_key *key,
 	if (m == NULL)
 		return UV_ENOMEM;
 	int rv = registry_publish(r->worker->shared->registry, key, m, receipt);
-	if (rv == 0)
-		count_published(r, 1, data.text.len);
-	return rv;
+	if (rv != 0)
+		return rv;
+	count_published(r, 1, data.text.len);
+	routes_log_published(r, key, data.traceparent,
+			     registry_epoch(r->worker->shared->registry),
+			     receipt);
+	return 0;
 }
 
 /* A client's mistake; or a full machine. */
@@ -268,8 +318,13 @@ static int publish_several(struct routes *r, const struct batch *b)
 	if (rv == 0)
 		rv = registry_publish_all(r->worker->shared->registry, items,
 					  b->count);
-	for (size_t i = 0; rv == 0 && i < b->count; i++)
+	for (size_t i = 0; rv == 0 && i < b->count; i++) {
 		add_receipt(r, &items[i].receipt);
+		routes_log_published(
+			r, &items[i].key, b->all[i].data.traceparent,
+			registry_epoch(r->worker->shared->registry),
+			&items[i].receipt);
+	}
 	for (size_t i = 0; i < b->count; i++)
 		bytes += b->all[i].data.text.len;
 	if (rv == 0)
@@ -361,6 +416,24 @@ static int write_replicated(struct routes *r, const struct bus_request *q)
 	return apply_write_receipts(r->worker->shared, &r->page, &published);
 }
 
+static void log_replicated(struct routes *r, const struct bus_request *q)
+{
+	struct span body = {q->body, q->len};
+	struct record_publication p;
+
+	if (!log_is_on(LOG_DEBUG))
+		return;
+	for (unsigned i = 0; record_next(&body, &p); i++) {
+		struct topic_key key = {p.publisher, p.topic};
+		struct registry_receipt receipt = {
+			q->number + i,
+			worker_count_subscribers(r->worker->shared, &key)};
+
+		routes_log_published(r, &key, p.traceparent, q->epoch,
+				     &receipt);
+	}
+}
+
 static void count_replicated(struct routes *r, const struct bus_request *q)
 {
 	struct span body = {q->body, q->len};
@@ -380,6 +453,7 @@ static void on_request_published(struct routes *r, struct conn *c,
 	switch (q->outcome) {
 	case BUS_PUBLISHED:
 		count_replicated(r, q);
+		log_replicated(r, q);
 		if (write_replicated(r, q) == 0)
 			answer_receipts(r, c, false);
 		else
@@ -477,6 +551,19 @@ static void publish_once(struct routes *r, struct conn *c,
 	answer_outcome(r, c, rv);
 }
 
+/* The publications that name no trace of their own are of the request's. */
+static void take_trace(const struct http_request *request,
+		       struct json_publication *all, size_t count)
+{
+	struct span trace = trace_of(request);
+
+	if (trace.bytes == NULL)
+		return;
+	for (size_t i = 0; i < count; i++)
+		if (all[i].data.traceparent.bytes == NULL)
+			all[i].data.traceparent = trace;
+}
+
 static void publish_batch(struct routes *r, struct conn *c,
 			  const struct http_request *request,
 			  const struct batch *b)
@@ -500,6 +587,7 @@ static void publish_plain(struct routes *r, struct conn *c,
 		refuse_publication(r, c, error.status, error.text);
 		return;
 	}
+	take_trace(request, &one, 1);
 	struct batch batch = {publisher, &one, 1, false};
 	publish_batch(r, c, request, &batch);
 }
@@ -533,6 +621,7 @@ void routes_publish(struct routes *r, struct conn *c,
 		refuse_publication(r, c, error.status, error.text);
 		return;
 	}
+	take_trace(request, r->publications.all, r->publications.count);
 	struct batch batch = {publisher, r->publications.all,
 			      r->publications.count, r->publications.is_array};
 	publish_batch(r, c, request, &batch);

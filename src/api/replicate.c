@@ -42,6 +42,8 @@ static int encode_batch(struct routes *r, const struct batch *b,
 		struct record_publication p = {.publisher = b->publisher,
 					       .topic = from->topic,
 					       .event = from->data.event,
+					       .traceparent =
+						       from->data.traceparent,
 					       .data = from->data.text,
 					       .is_json = from->data.is_json};
 		rv = record_add(record, 0, &p);

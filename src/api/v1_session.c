@@ -429,6 +429,8 @@ static void on_command_published(struct routes *r, struct conn *c,
 			worker_count_subscribers(r->worker->shared, &key);
 		stats_add(routes_stats(r), STATS_published, 1);
 		stats_add(routes_stats(r), STATS_published_bytes, p.data.len);
+		routes_log_published(r, &key, p.traceparent, q->epoch,
+				     &receipt);
 		answer_published(r, c, ref, q->epoch, &receipt);
 	} else if (q->outcome == BUS_UNKNOWN) {
 		answer_error(r, c, ref, V1_unknown_outcome,

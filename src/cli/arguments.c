@@ -43,6 +43,8 @@ static const struct option options[] = {
 	 "each line of the input is a message; they go out as they come"},
 	{"--event", TEXT, "TYPE", PUB, AT(event),
 	 "the type of the messages' event"},
+	{"--traceparent", TEXT, "TRACEPARENT", PUB, AT(traceparent),
+	 "which trace they are part of (W3C Trace Context)"},
 	{"--key", TEXT, "KEY", PUB, AT(key),
 	 "publishes once, however often it is run: the Idempotency-Key; with "
 	 "--lines KEY-N, where N is the line's number"},

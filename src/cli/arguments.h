@@ -29,6 +29,7 @@ struct arguments {
 	bool no_retry;
 	const char *key;
 	const char *event;
+	const char *traceparent;
 	const char *since;
 	uint64_t last;
 	uint64_t count; /* 0: not given, here and below */

@@ -8,6 +8,7 @@
 #include "cli/place.h"
 #include "codec/json/json.h"
 #include "codec/sse.h"
+#include "codec/traceparent.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -363,6 +364,12 @@ static int pub_prepare(struct pub *p, const struct place *place,
 		snprintf(error, ARGUMENTS_ERROR_MAX, "--event: %s", wrong);
 		return UV_EINVAL;
 	}
+	if (a->traceparent != NULL &&
+	    traceparent_parse(span_of(a->traceparent)).bytes == NULL) {
+		snprintf(error, ARGUMENTS_ERROR_MAX,
+			 "--traceparent: it is none of version 00");
+		return UV_EINVAL;
+	}
 	for (const char *k = a->key; k != NULL && *k != '\0'; k++)
 		if (*k <= ' ' || *k > '~') {
 			snprintf(error, ARGUMENTS_ERROR_MAX,
@@ -388,6 +395,13 @@ static int pub_prepare(struct pub *p, const struct place *place,
 		rv = rv != 0 ? rv : buf_append_text(&p->prefix, ",\"event\":");
 		rv = rv != 0 ? rv
 			     : json_write_string(&p->prefix, span_of(a->event));
+	}
+	if (a->traceparent != NULL) {
+		rv = rv != 0 ? rv
+			     : buf_append_text(&p->prefix, ",\"traceparent\":");
+		rv = rv != 0 ? rv
+			     : json_write_string(&p->prefix,
+						 span_of(a->traceparent));
 	}
 	rv = rv != 0 ? rv : buf_append_text(&p->prefix, ",\"data\":");
 	rv = rv != 0 ? rv : buf_append_text(&p->suffix, "}");

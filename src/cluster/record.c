@@ -7,6 +7,7 @@
 #include "base/utf8.h"
 #include "codec/json/json.h"
 #include "codec/sse.h"
+#include "codec/traceparent.h"
 
 #include <string.h>
 #include <uv.h>
@@ -52,8 +53,13 @@ int record_add(struct buf *out, size_t start,
 	uint8_t *count_at = (uint8_t *)out->bytes + start + COUNT_AT;
 	unsigned count =
 		(unsigned)little_endian_read((const char *)count_at, 2);
-	uint8_t head[RECORD_PUBLICATION_HEAD] = {p->is_json ? 1 : 0,
-						 (uint8_t)p->event.len};
+	bool is_traced = p->traceparent.bytes != NULL;
+	uint8_t head[RECORD_PUBLICATION_HEAD] = {
+		(uint8_t)((p->is_json ? RECORD_IS_JSON : 0) |
+			  (is_traced ? RECORD_TRACED : 0)),
+		(uint8_t)p->event.len};
+
+	CHECK(!is_traced || p->traceparent.len == TRACEPARENT_BYTES);
 
 	if (count == RECORD_PUBLICATIONS_MAX ||
 	    p->publisher.len > RECORD_NAME_MAX_BYTES ||
@@ -61,7 +67,8 @@ int record_add(struct buf *out, size_t start,
 	    p->event.len > RECORD_EVENT_MAX_BYTES || p->data.len > UINT32_MAX)
 		return UV_E2BIG;
 	if (buf_reserve(out, sizeof head + p->publisher.len + p->topic.len +
-				     p->event.len + p->data.len) != 0)
+				     p->event.len + p->data.len +
+				     p->traceparent.len) != 0)
 		return UV_ENOMEM;
 	little_endian_write(head + 2, p->publisher.len, 2);
 	little_endian_write(head + 4, p->topic.len, 2);
@@ -71,6 +78,7 @@ int record_add(struct buf *out, size_t start,
 	copy(out, p->topic);
 	copy(out, p->event);
 	copy(out, p->data);
+	copy(out, p->traceparent);
 	little_endian_write((uint8_t *)out->bytes + start + COUNT_AT, count + 1,
 			    2);
 	return 0;
@@ -107,9 +115,11 @@ bool record_next(struct span *body, struct record_publication *p)
 	struct span head;
 
 	if (!take_record_bytes(body, RECORD_PUBLICATION_HEAD, &head) ||
-	    (uint8_t)head.bytes[0] > 1)
+	    ((uint8_t)head.bytes[0] & ~(RECORD_IS_JSON | RECORD_TRACED)) != 0)
 		return false;
-	p->is_json = head.bytes[0] == 1;
+	bool is_traced = (head.bytes[0] & RECORD_TRACED) != 0;
+	p->is_json = (head.bytes[0] & RECORD_IS_JSON) != 0;
+	p->traceparent = (struct span){0};
 	return take_record_bytes(body, little_endian_read(head.bytes + 2, 2),
 				 &p->publisher) &&
 	       take_record_bytes(body, little_endian_read(head.bytes + 4, 2),
@@ -117,7 +127,9 @@ bool record_next(struct span *body, struct record_publication *p)
 	       take_record_bytes(body, little_endian_read(head.bytes + 1, 1),
 				 &p->event) &&
 	       take_record_bytes(body, little_endian_read(head.bytes + 6, 4),
-				 &p->data);
+				 &p->data) &&
+	       (!is_traced ||
+		take_record_bytes(body, TRACEPARENT_BYTES, &p->traceparent));
 }
 
 /* What no node that is asked to publish it would have put there: a subscriber's
@@ -131,6 +143,8 @@ static bool is_sound(const struct record_publication *p)
 	       utf8_is_valid(p->topic) &&
 	       (p->event.len == 0 || (utf8_is_valid(p->event) &&
 				      sse_check_type(p->event, NULL) == 0)) &&
+	       (p->traceparent.bytes == NULL ||
+		traceparent_parse(p->traceparent).bytes != NULL) &&
 	       (p->is_json ? json_check(p->data, &error) == 0
 			   : utf8_is_valid(p->data));
 }

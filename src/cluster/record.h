@@ -9,9 +9,10 @@
  *   epoch, nonce                           8 + 8
  *   RECORD_KEYED: identity, digest         32 + 32
  *   publications, each:
- *     1: the data is JSON text; event's length      1 + 1
+ *     RECORD_IS_JSON, RECORD_TRACED; event's length 1 + 1
  *     lengths of publisher, topic, data             2 + 2 + 4
  *     publisher, topic, event, data
+ *     RECORD_TRACED: traceparent                    55
  *   or of a marker:
  *     sequence of the marker before, 0: none        8
  *     sum over all records up to that marker        8
@@ -50,12 +51,17 @@ enum record_kind {
 #define RECORD_IS_NEW   4u /* of a marker: it begins its epoch */
 #define RECORD_SUMS_NEW 8u /* the same: the sum begins with it */
 
+/* Flags of a publication. */
+#define RECORD_IS_JSON 1u /* the data is JSON text, and not a string's */
+#define RECORD_TRACED  2u /* it has a traceparent */
+
 struct record_publication {
 	struct span publisher;
 	struct span topic;
 	struct span event; /* absent or empty: none */
 	struct span data;
-	bool is_json; /* the data is JSON text, and not a string's */
+	struct span traceparent; /* absent: none */
+	bool is_json;            /* the data is JSON text */
 };
 
 struct record {

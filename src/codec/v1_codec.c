@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/name.h"
 #include "codec/cursor.h"
+#include "codec/traceparent.h"
 
 /* Bytes of a message's envelope but for what differs, and some more. */
 #define MESSAGE_OVERHEAD 128
@@ -34,10 +35,14 @@ enum member {
 	SLOW,
 	DATA,
 	EVENT,
+	TRACEPARENT,
 	MEMBERS,
 };
 
 #define BIT(member) (1u << (member))
+
+/* Those that a command has need not be strings. */
+#define MAY_BE_ANYTHING (BIT(DATA) | BIT(LAST) | BIT(TRACEPARENT))
 
 /* Which of them a command must have, and which it may have as well; `type` and
  * `ref` aside. */
@@ -49,7 +54,8 @@ static const struct {
 	[V1_SUBSCRIBE] = {"subscribe", BIT(PUBLISHER) | BIT(TOPIC),
 			  BIT(SINCE) | BIT(LAST) | BIT(SLOW)},
 	[V1_UNSUBSCRIBE] = {"unsubscribe", BIT(PUBLISHER) | BIT(TOPIC), 0},
-	[V1_PUBLISH] = {"publish", BIT(TOPIC) | BIT(DATA), BIT(EVENT)},
+	[V1_PUBLISH] = {"publish", BIT(TOPIC) | BIT(DATA),
+			BIT(EVENT) | BIT(TRACEPARENT)},
 	[V1_PING] = {"ping", 0, 0},
 };
 
@@ -92,6 +98,7 @@ static int find_members(struct json_member members[static MEMBERS],
 		[SLOW] = {"slow", .kinds = JSON_ANY},
 		[DATA] = {"data", .kinds = JSON_ANY},
 		[EVENT] = {"event", .kinds = JSON_ANY},
+		[TRACEPARENT] = {"traceparent", .kinds = JSON_ANY},
 	};
 	int status;
 
@@ -146,8 +153,8 @@ static int check_members(struct json_member members[static MEMBERS],
 		struct json_member *m = &members[i];
 		if ((allowed & BIT(i)) == 0)
 			m->value = (struct span){0};
-		else if (m->value.bytes != NULL && !m->is_string && i != DATA &&
-			 i != LAST)
+		else if (m->value.bytes != NULL && !m->is_string &&
+			 (BIT(i) & MAY_BE_ANYTHING) == 0)
 			return refuse_command(error, "`%s` must be a string",
 					      m->name);
 		else if (m->value.bytes == NULL && (required & BIT(i)) != 0)
@@ -197,6 +204,9 @@ static int take_members(struct v1_command *command,
 		command->data.text.bytes != NULL && !members[DATA].is_string;
 	if (json_take_event(&command->data, members[EVENT].value, error) != 0)
 		return -1;
+	if (members[TRACEPARENT].is_string)
+		command->data.traceparent =
+			traceparent_parse(members[TRACEPARENT].value);
 	return take_slow(command, members[SLOW].value, error);
 }
 
@@ -316,6 +326,8 @@ int v1_write_message(struct buf *out, struct span publisher, struct span topic,
 	add_string(&o, "id", id);
 	if (data.event.bytes != NULL)
 		add_string(&o, "event", data.event);
+	if (data.traceparent.bytes != NULL)
+		add_string(&o, "traceparent", data.traceparent);
 	if (data.is_json)
 		add_json(&o, "data", data.text);
 	else

@@ -46,7 +46,7 @@ enum v1_type {
  *   subscribe    publisher, topic; since (string), last (cursor.h),
  *                slow ("close" or "drop")
  *   unsubscribe  publisher, topic
- *   publish      topic, data (any value); event (json.h)
+ *   publish      topic, data (any value); event, traceparent (json.h)
  *   ping
  * publisher and topic of at most NAME_MAX_BYTES (base/name.h),
  * and "ref" (a string or a number, at most V1_REF_MAX_BYTES as JSON text)
@@ -76,8 +76,8 @@ int v1_read(struct v1_command *command, struct span text, enum v1_error *code,
  * UV_ENOMEM with `out` unchanged. `ref` absent: no such member. Ids are text as
  * cursor.h writes it. ------------------------------------------------------ */
 
-/* {"type":"message","publisher":…,"topic":…,"id":…,"event":…,"data":…}; without
- * an event no such member. */
+/* {"type":"message","publisher":…,"topic":…,"id":…,"event":…,"traceparent":…,
+ * "data":…}; without an event or a traceparent no such member. */
 int v1_write_message(struct buf *out, struct span publisher, struct span topic,
 		     struct span id, struct json_data data);
 

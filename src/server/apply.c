@@ -34,9 +34,11 @@ static bool have_mailboxes_room(void *user, size_t bytes)
 static struct message *message_of(const struct apply *a,
 				  const struct record_publication *p)
 {
-	struct span event = p->event.len > 0 ? p->event : (struct span){0};
-	struct message *m = message_new_event(p->data, p->is_json, event,
-					      a->shared->workers_count);
+	struct json_data data = {.text = p->data,
+				 .is_json = p->is_json,
+				 .event = p->event,
+				 .traceparent = p->traceparent};
+	struct message *m = message_new_from(data, a->shared->workers_count);
 
 	CHECK(m != NULL);
 	return m;

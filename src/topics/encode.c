@@ -55,7 +55,8 @@ static int write_envelope(struct buf *out, const struct message *m,
 {
 	struct json_data data = {.text = message_data(m),
 				 .is_json = m->is_json,
-				 .event = message_event(m)};
+				 .event = message_event(m),
+				 .traceparent = message_traceparent(m)};
 	return v1_write_message(out, source->publisher, source->topic, id,
 				data);
 }

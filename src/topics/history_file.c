@@ -478,9 +478,10 @@ static struct message *get_message(struct loading *l, uint64_t sequence)
 	struct span event = get_event(f, memory);
 	if (f->error != 0)
 		return NULL;
-	struct message *m =
-		message_new_event((struct span){l->data.bytes, l->data.len},
-				  is_json != 0, event, l->asked->workers);
+	struct json_data data = {.text = {l->data.bytes, l->data.len},
+				 .is_json = is_json != 0,
+				 .event = event};
+	struct message *m = message_new_from(data, l->asked->workers);
 	if (m == NULL) {
 		fail_file(f, UV_ENOMEM, NULL);
 		return NULL;

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "codec/sse.h"
+#include "codec/traceparent.h"
 #include "codec/websocket.h"
 
 #include <stdlib.h>
@@ -19,16 +20,26 @@ static _Atomic size_t kept_forms_max = SIZE_MAX;
 
 _Static_assert(SSE_TYPE_MAX_BYTES <= UINT8_MAX, "event_len is a byte");
 
-struct message *message_new_event(struct span data, bool is_json,
-				  struct span event, unsigned workers)
+/* Copies `s` to `to`; returns where it ends there. */
+static uint8_t *copy_to(uint8_t *to, struct span s)
+{
+	if (s.len > 0)
+		memcpy(to, s.bytes, s.len);
+	return to + s.len;
+}
+
+struct message *message_new_from(struct json_data from, unsigned workers)
 {
 	size_t links = workers * sizeof(struct message_link);
+	struct span data = from.text;
 
-	CHECK(event.len <= SSE_TYPE_MAX_BYTES);
+	CHECK(from.event.len <= SSE_TYPE_MAX_BYTES);
+	CHECK(from.traceparent.len == 0 ||
+	      from.traceparent.len == TRACEPARENT_BYTES);
 	if (data.len > MESSAGE_MAX_BYTES - WEBSOCKET_HEADER_MAX)
 		return NULL;
 	size_t size = sizeof(struct message) + links + WEBSOCKET_HEADER_MAX +
-		      data.len + event.len;
+		      data.len + from.event.len + from.traceparent.len;
 	struct message *m = malloc(size);
 	if (m == NULL)
 		return NULL;
@@ -37,16 +48,14 @@ struct message *message_new_event(struct span data, bool is_json,
 		(uint8_t *)(m->links + workers) + WEBSOCKET_HEADER_MAX;
 	size_t header =
 		framing_write_start(FRAMING_TEXT, (char *)payload, data.len);
-	if (data.len > 0)
-		memcpy(payload, data.bytes, data.len);
-	if (event.len > 0)
-		memcpy(payload + data.len, event.bytes, event.len);
+	copy_to(copy_to(copy_to(payload, data), from.event), from.traceparent);
 	atomic_init(&m->refs, 1);
 	atomic_init(&m->further, 0);
 	m->size = size;
 	m->header_len = (uint8_t)header;
-	m->is_json = is_json;
-	m->event_len = (uint8_t)event.len;
+	m->is_json = from.is_json;
+	m->has_traceparent = from.traceparent.len > 0;
+	m->event_len = (uint8_t)from.event.len;
 	m->is_reset = false;
 	m->epoch = 0;
 	m->claims = 0;
@@ -60,7 +69,8 @@ struct message *message_new_event(struct span data, bool is_json,
 
 struct message *message_new(struct span data, bool is_json, unsigned workers)
 {
-	return message_new_event(data, is_json, (struct span){0}, workers);
+	return message_new_from(
+		(struct json_data){.text = data, .is_json = is_json}, workers);
 }
 
 struct span message_event(const struct message *m)
@@ -69,6 +79,15 @@ struct span message_event(const struct message *m)
 		return (struct span){0};
 	return (struct span){(const char *)m->frame + m->frame_len,
 			     m->event_len};
+}
+
+struct span message_traceparent(const struct message *m)
+{
+	if (!m->has_traceparent)
+		return (struct span){0};
+	return (struct span){(const char *)m->frame + m->frame_len +
+				     m->event_len,
+			     TRACEPARENT_BYTES};
 }
 
 struct span message_data(const struct message *m)

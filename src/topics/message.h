@@ -14,6 +14,7 @@
 #define ISIMUD_TOPICS_MESSAGE_H
 
 #include "base/span.h"
+#include "codec/json/json.h"
 #include "topics/forms.h"
 
 #include <stdatomic.h>
@@ -44,8 +45,10 @@ struct message_encoding {
 struct message {
 	atomic_uint refs;
 	uint32_t frame_len;
-	uint8_t header_len;   /* of the frame; behind it is the data */
-	bool is_json;         /* the data is JSON text, and not a string's */
+	uint8_t header_len; /* of the frame; behind it is the data */
+	bool is_json : 1;   /* the data is JSON text, and not a string's */
+	/* Behind data and event's type there are TRACEPARENT_BYTES more. */
+	bool has_traceparent : 1;
 	uint8_t event_len;    /* of the event's type, behind the data */
 	bool is_reset;        /* no publication: the topic begins anew behind
 				 it (registry_renew()) */
@@ -69,15 +72,15 @@ struct message {
  * MESSAGE_MAX_BYTES. Threads: any. */
 struct message *message_new(struct span data, bool is_json, unsigned workers);
 
-/* The same with the type of its event: absent, or what sse_check_type() lets
- * pass, which is copied as well. */
-struct message *message_new_event(struct span data, bool is_json,
-				  struct span event, unsigned workers);
+/* The same of all that a publication has: the type of its event, too, and its
+ * traceparent, which are copied as well. */
+struct message *message_new_from(struct json_data data, unsigned workers);
 
-/* What it was made of; lives as long as the message. The event's type is absent
- * if it has none. */
+/* What it was made of; lives as long as the message. The event's type and the
+ * traceparent are absent if it has none. */
 struct span message_data(const struct message *m);
 struct span message_event(const struct message *m);
+struct span message_traceparent(const struct message *m);
 
 /* Makes an encoding of what `out` holds from `start` on, in that memory, which
  * it takes: charged to memory.h. The first sizeof(struct message_encoding)

@@ -10,6 +10,8 @@ export interface Message<T = any> {
   id: Id;
   /** The type of its event, if it has one. */
   event?: string;
+  /** Which trace it is part of (W3C Trace Context), if that is known. */
+  traceparent?: string;
   data: T;
 }
 
@@ -126,8 +128,11 @@ export interface Client {
     topic: string,
     options?: SubscribeOptions<T, S>,
   ): Subscription<T, S>;
-  publish(topic: string, data: unknown, options?: {event?: string}):
-    Promise<{id: Id; subscribers: number}>;
+  publish(
+    topic: string,
+    data: unknown,
+    options?: {event?: string; traceparent?: string},
+  ): Promise<{id: Id; subscribers: number}>;
   close(): void;
 }
 

@@ -299,20 +299,21 @@ class Client {
 	}
 
 	/* Resolves to the receipt. "unknown_outcome": it may be published. */
-	async publish(topic, data, {event} = {}) {
+	async publish(topic, data, {event, traceparent} = {}) {
 		const {password} = this.#options;
+		const publication = {topic, data, event, traceparent};
 
 		this.#start();
 		/* The handshake of a page can't have it. */
 		if (password !== undefined && globalThis.location)
-			return this.#post({topic, data, event});
+			return this.#post(publication);
 		if (!this.#link?.isOpen)
 			await within(this.#options.timeout, () => new Promise(
 				(...settle) => this.#onOpen.push(settle)));
 		if (!this.#link?.ask)
-			return this.#post({topic, data, event});
+			return this.#post(publication);
 		const answer = await new Promise((answered) => this.#link.ask(
-			{type: "publish", topic, data, event}, answered));
+			{type: "publish", ...publication}, answered));
 		if (answer.type !== "published")
 			throw new IsimudError(answer.code, answer.message);
 		return {id: answer.id, subscribers: answer.subscribers};

@@ -230,6 +230,7 @@ static bool is_publication(const cJSON *item)
 	unsigned topics = 0;
 	unsigned data = 0;
 	unsigned events = 0;
+	unsigned traces = 0;
 
 	if (!cJSON_IsObject(item))
 		return false;
@@ -247,9 +248,11 @@ static bool is_publication(const cJSON *item)
 				return false;
 		} else if (strcmp(item->string, "data") == 0) {
 			data++;
+		} else if (strcmp(item->string, "traceparent") == 0) {
+			traces++;
 		}
 	}
-	return topics == 1 && data == 1 && events <= 1;
+	return topics == 1 && data == 1 && events <= 1 && traces <= 1;
 }
 
 static bool are_publications(const cJSON *root)

@@ -2,6 +2,7 @@
  * what must always hold, and has what was read written: that is JSON, and says
  * the same. */
 #include "codec/sse.h"
+#include "codec/traceparent.h"
 #include "codec/v1_codec.h"
 
 #include <stdint.h>
@@ -65,6 +66,9 @@ static void check_command(const struct v1_command *c)
 	CHECK(c->data.event.bytes == NULL ||
 	      (publishes && c->data.event.len > 0 &&
 	       sse_check_type(c->data.event, NULL) == 0));
+	CHECK(c->data.traceparent.bytes == NULL ||
+	      (publishes && traceparent_parse(c->data.traceparent).bytes ==
+				    c->data.traceparent.bytes));
 	if (c->data.is_json)
 		CHECK(json_check(c->data.text, &error) == 0);
 }

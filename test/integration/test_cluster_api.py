@@ -71,6 +71,26 @@ def test_a_client_goes_on_at_another_node_wherever_it_was(cluster):
                 assert client.event().data == "end"
 
 
+def test_a_traceparent_goes_through_the_log(cluster):
+    one = cluster(nodes=2, servers=1, LOG_LEVEL="debug")
+    a, b = one.nodes
+    here, there = session(a), session(b)
+    subscribe(here), subscribe(there)
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    receipt = say(a, "traced", Traceparent=trace).json()
+    assert say_batch(a, ["plain"]).status == 200
+    assert session(a).command("publish", topic="news", data="own",
+                              traceparent=trace)["type"] == "published"
+    for client in (here, there):
+        got = [client.receive_json() for _ in range(3)]
+        assert [(m["data"], m.get("traceparent")) for m in got] == [
+            ("traced", trace), ("plain", None), ("own", trace)]
+        assert got[0]["id"] == receipt["id"]
+    lines = a.wait_for_event("published", count=3)
+    assert [(line["id"], line.get("traceparent")) for line in lines] == [
+        (m["id"], m.get("traceparent")) for m in got]
+
+
 @pytest.mark.skipif(not CAN_CUT, reason="iptables needs root")
 def test_a_client_that_is_ahead_of_a_node_goes_on_there_without_a_loss(
         cluster):

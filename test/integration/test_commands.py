@@ -16,6 +16,9 @@ from program import ISIMUD, ROOT, WRAPPER, Server, environment
 from test_healthcheck import Fake
 
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
 class Command:
     """A running `isimud NAME …`; its output is read by threads."""
 
@@ -128,11 +131,13 @@ def test_json_prints_whole_messages(server, command):
     sub = command("sub", "--url", url(server), "--json", "--count", 1, "t")
     wait_for_subscribers(server, 1)
     receipt = json.loads(run("pub", "--url", url(server), "--receipts",
-                             "--event", "goal", "t", "x"))
+                             "--event", "goal", "--traceparent", TRACE,
+                             "t", "x"))
     assert receipt["subscribers"] == 1
     assert json.loads(sub.finish()) == {
         "type": "message", "publisher": "news", "topic": "t",
-        "id": receipt["id"], "event": "goal", "data": "x"}
+        "id": receipt["id"], "event": "goal", "traceparent": TRACE,
+        "data": "x"}
 
 
 def test_lines_are_messages_and_each_has_a_receipt(server, command):
@@ -267,6 +272,7 @@ def refuse(peer, _authority):
     (["t", "x"], 0, ""),
     (["--json", "t", "{x}"], 2, "JSON"),
     (["--event", "reset", "t", "x"], 2, "--event"),
+    (["--traceparent", "x", "t", "x"], 2, "--traceparent"),
     (["--key", "a b", "t", "x"], 2, "--key"),
     (["--lines", "t", "x"], 2, "--lines"),
     (["--kye=a", "t", "x"], 2, "--kye is no option"),

@@ -608,12 +608,14 @@ def test_it_publishes_with_a_password(server, connect, kind):
     client = connect(server.address, password="secret")
     client.follow("own")
     client.open()
-    client.do("publish", topic="own", data={"a": [1]}, event="goal")
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    client.do("publish", topic="own", data={"a": [1]}, event="goal",
+              traceparent=trace)
     receipt = client.wait_for("published")
     assert receipt["subscribers"] == 1
     message = client.wait_for("message")
-    assert (message["data"], message["event"], message["id"]) == (
-        {"a": [1]}, "goal", receipt["id"])
+    assert (message["data"], message["event"], message["id"],
+            message["traceparent"]) == ({"a": [1]}, "goal", receipt["id"], trace)
     assert server.total("event_stream") == (1 if kind == "none" else 0)
 
 

@@ -242,7 +242,8 @@ def test_a_list_has_to_name_the_server_s_own_origin_too(listed):
 
 FOR_PUBLISHING = {"allow-methods": "POST", "max-age": "600",
                   "allow-headers":
-                  "Authorization, Content-Type, Idempotency-Key"}
+                  "Authorization, Content-Type, Idempotency-Key, "
+                  "Traceparent"}
 FOR_READING = {"allow-methods": "GET, HEAD", "max-age": "600",
                "allow-headers": "Authorization, Cache-Control, Last-Event-ID"}
 PREFLIGHTS = [("/pub", FOR_PUBLISHING),

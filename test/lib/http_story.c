@@ -31,6 +31,7 @@ const char *const field_names[HTTP_FIELD_COUNT] = {
 	[HTTP_SEC_WEBSOCKET_KEY] = "sec-websocket-key",
 	[HTTP_SEC_WEBSOCKET_PROTOCOL] = "sec-websocket-protocol",
 	[HTTP_SEC_WEBSOCKET_VERSION] = "sec-websocket-version",
+	[HTTP_TRACEPARENT] = "traceparent",
 	[HTTP_UPGRADE] = "upgrade",
 	[HTTP_X_FORWARDED_FOR] = "x-forwarded-for",
 	[HTTP_X_FORWARDED_PROTO] = "x-forwarded-proto",

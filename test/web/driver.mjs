@@ -69,9 +69,9 @@ const commands = {
 	unsubscribe({topic}) {
 		subscriptions.get(topic).close();
 	},
-	async publish({topic, data, event}) {
+	async publish({topic, data, ...options}) {
 		try {
-			say("published", await client.publish(topic, data, {event}));
+			say("published", await client.publish(topic, data, options));
 		} catch (failure) {
 			error(failure);
 		}

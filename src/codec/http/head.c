@@ -13,6 +13,8 @@
 #define FIELD_CONTENT_LENGTH    (HTTP_FIELD_COUNT + 2)
 
 #define BIT(field) (1u << (field))
+/* A traceparent that is there twice is no list, but to be ignored (W3C Trace
+ * Context, 3.2): joined, it is not valid. */
 #define LIST_FIELDS                                                            \
 	(BIT(HTTP_ACCEPT) | BIT(HTTP_ACCEPT_ENCODING) |                        \
 	 BIT(HTTP_ACCESS_CONTROL_REQUEST_HEADERS) | BIT(HTTP_CONNECTION) |     \
@@ -20,7 +22,8 @@
 	 BIT(HTTP_IF_NONE_MATCH) | BIT(HTTP_SEC_FETCH_SITE) |                  \
 	 BIT(HTTP_X_FORWARDED_FOR) | BIT(HTTP_X_FORWARDED_PROTO) |             \
 	 BIT(HTTP_SEC_WEBSOCKET_EXTENSIONS) |                                  \
-	 BIT(HTTP_SEC_WEBSOCKET_PROTOCOL) | BIT(HTTP_UPGRADE))
+	 BIT(HTTP_SEC_WEBSOCKET_PROTOCOL) | BIT(HTTP_TRACEPARENT) |            \
+	 BIT(HTTP_UPGRADE))
 
 void http_head_clear(struct http_head *head)
 {
@@ -96,6 +99,7 @@ static const char *const field_names[] = {
 	[HTTP_SEC_WEBSOCKET_KEY] = "sec-websocket-key",
 	[HTTP_SEC_WEBSOCKET_PROTOCOL] = "sec-websocket-protocol",
 	[HTTP_SEC_WEBSOCKET_VERSION] = "sec-websocket-version",
+	[HTTP_TRACEPARENT] = "traceparent",
 	[HTTP_UPGRADE] = "upgrade",
 	[HTTP_X_FORWARDED_FOR] = "x-forwarded-for",
 	[HTTP_X_FORWARDED_PROTO] = "x-forwarded-proto",
@@ -123,6 +127,8 @@ static unsigned guess_field(size_t len, unsigned char first)
 		return HTTP_FORWARDED;
 	case NAME_KEY(10, 'c'):
 		return HTTP_CONNECTION;
+	case NAME_KEY(11, 't'):
+		return HTTP_TRACEPARENT;
 	case NAME_KEY(12, 'c'):
 		return HTTP_CONTENT_TYPE;
 	case NAME_KEY(13, 'a'):

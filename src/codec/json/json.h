@@ -40,6 +40,8 @@ struct json_data {
 			      without quotes */
 	struct span event; /* the type of its event (sse_check_type()), not
 			      empty; or absent */
+	struct span traceparent; /* what traceparent_parse() lets pass, or
+				    absent */
 };
 
 /* What may be asked of a member. */
@@ -77,10 +79,12 @@ int json_read_array(struct span text,
 		    void (*on_element)(void *user, struct span element),
 		    void *user, struct json_error *error);
 
-/* A publication: {"topic": string, "data": any value, "event": string}. The
+/* A publication: {"topic": string, "data": any value, "event": string,
+ * "traceparent": string}. The
  * topic has at most NAME_MAX_BYTES (base/name.h); a longer one is refused
  * (422), as is an event that sse_check_type() refuses. It may be missing, or
- * empty, which is the same. */
+ * empty, which is the same. A traceparent that is none is ignored, whatever it
+ * is. */
 struct json_publication {
 	struct span topic;
 	struct json_data data;

@@ -21,6 +21,7 @@
 
 #include "base/name.h"
 #include "codec/sse.h"
+#include "codec/traceparent.h"
 
 /* What publications may go on holding for the next ones. */
 #define KEPT_MAX_BYTES 65536
@@ -433,9 +434,10 @@ static bool read_publication(struct reader *r, struct json_publications *p)
 		{"topic", .kinds = JSON_STRING, .is_required = true},
 		{"data", .kinds = JSON_ANY, .is_required = true},
 		{"event", .kinds = JSON_STRING},
+		{"traceparent", .kinds = JSON_ANY},
 	};
 
-	if (!read_object(r, &(struct wanted){all, 3}))
+	if (!read_object(r, &(struct wanted){all, 4}))
 		return false;
 	if (r->status != 0)
 		return true;
@@ -443,11 +445,13 @@ static bool read_publication(struct reader *r, struct json_publications *p)
 		note(r, json_fail(next_error(r), 500, "out of memory"));
 		return true;
 	}
-	p->all[p->count++] =
-		(struct json_publication){.topic = all[0].raw,
-					  .data = {.text = all[1].raw,
-						   .is_json = !all[1].is_string,
-						   .event = all[2].raw}};
+	p->all[p->count++] = (struct json_publication){
+		.topic = all[0].raw,
+		.data = {.text = all[1].raw,
+			 .is_json = !all[1].is_string,
+			 .event = all[2].raw,
+			 .traceparent = all[3].is_string ? all[3].raw
+							 : (struct span){0}}};
 	return true;
 }
 
@@ -522,6 +526,9 @@ static int decode_publication(struct json_publications *p,
 
 	one->topic = decode_string(one->topic, &p->memory);
 	data->text = decode_raw(data->text, has_space, &p->memory);
+	if (data->traceparent.bytes != NULL)
+		data->traceparent = traceparent_parse(
+			decode_string(data->traceparent, &p->memory));
 	status = check_length("topic", one->topic, NAME_MAX_BYTES, error);
 	if (status != 0 || data->event.bytes == NULL)
 		return status;
@@ -543,7 +550,8 @@ int json_read_publications(struct json_publications *p, struct span text,
 		return status;
 	for (size_t i = 0; i < p->count; i++)
 		room += p->all[i].topic.len + p->all[i].data.text.len +
-			p->all[i].data.event.len;
+			p->all[i].data.event.len +
+			p->all[i].data.traceparent.len;
 	if (buf_reserve(&p->memory, room) != 0) /* once: spans must not move */
 		return json_fail(error, 500, "out of memory");
 	for (size_t i = 0; i < p->count && status == 0; i++) {

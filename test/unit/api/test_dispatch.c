@@ -101,7 +101,7 @@ static void a_page_is_told_what_it_may_send(void **state)
 	assert_int_equal(ask(c, "OPTIONS /pub/sports", fields), 204);
 	assert_has(c, "Access-Control-Allow-Methods: POST, PUT\r\n");
 	assert_has(c, "Access-Control-Allow-Headers: Authorization, "
-		      "Content-Type, Idempotency-Key\r\n");
+		      "Content-Type, Idempotency-Key, Traceparent\r\n");
 	assert_has(c, "Access-Control-Allow-Origin: https://app.example\r\n");
 	assert_has_not(c, "Allow: ");
 	assert_int_equal(ask(c, "OPTIONS /sub", fields), 204);

@@ -6,6 +6,11 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+
+#define TRACEPARENT "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+/* A quote, where a digit must be. */
+#define NO_TRACEPARENT                                                         \
+	"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0\""
 #include <stdlib.h>
 #include <uv.h>
 
@@ -53,6 +58,11 @@ static void what_is_written_is_read(void **state)
 					.event = SPAN("goal"),
 					.data = SPAN("")};
 	assert_int_equal(record_add(&out, 0, &p), 0);
+	p = (struct record_publication){.topic = SPAN("traced"),
+					.data = SPAN("1"),
+					.traceparent = SPAN(TRACEPARENT),
+					.is_json = true};
+	assert_int_equal(record_add(&out, 0, &p), 0);
 
 	assert_int_equal(record_parse(&r, span_of_buf(&out)), 0);
 	assert_int_equal(r.kind, RECORD_PUBLICATIONS);
@@ -61,7 +71,7 @@ static void what_is_written_is_read(void **state)
 	assert_int_equal(r.nonce, UINT64_MAX);
 	assert_memory_equal(r.id, id, sizeof id);
 	assert_memory_equal(r.content, content, sizeof content);
-	assert_int_equal(r.count, 3);
+	assert_int_equal(r.count, 4);
 	assert_true(record_next(&r.body, &p));
 	assert_true(span_equal(p.publisher, SPAN("alice")));
 	assert_true(span_equal(p.topic, SPAN("news")));
@@ -74,6 +84,11 @@ static void what_is_written_is_read(void **state)
 	assert_true(record_next(&r.body, &p));
 	assert_true(span_equal(p.event, SPAN("goal")));
 	assert_int_equal(p.data.len, 0);
+	assert_null(p.traceparent.bytes);
+	assert_true(record_next(&r.body, &p));
+	assert_true(span_equal(p.traceparent, SPAN(TRACEPARENT)));
+	assert_true(span_equal(p.data, SPAN("1")));
+	assert_true(p.is_json);
 	assert_false(record_next(&r.body, &p));
 	buf_fini(&out);
 }
@@ -185,6 +200,7 @@ static void what_would_break_a_subscriber_is_no_record(void **state)
 		{.data = illegal},
 		{.data = SPAN("{"), .is_json = true},
 		{.data = SPAN("x"), .event = SPAN("a\nid: 1")},
+		{.data = SPAN("x"), .traceparent = SPAN(NO_TRACEPARENT)},
 	};
 	(void)state;
 

@@ -17,6 +17,10 @@
 
 #define ABSENT ((struct span){NULL, 0})
 
+#define TRACEPARENT_REST                                                       \
+	"0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+#define TRACEPARENT "0" TRACEPARENT_REST
+
 /* --- helpers -------------------------------------------------------------- */
 
 /* Checks what was written, and that it is JSON; empties `out`. */
@@ -437,6 +441,55 @@ static void a_publication_may_have_an_event(void **state)
 	}
 }
 
+static void a_message_may_have_a_traceparent(void **state)
+{
+	struct buf out = {0};
+	struct json_data data = {.text = SPAN("x"),
+				 .event = SPAN("goal"),
+				 .traceparent = SPAN(TRACEPARENT)};
+
+	(void)state;
+	assert_int_equal(v1_write_message(&out, SPAN("p"), SPAN("t"),
+					  SPAN("00ff-7"), data),
+			 0);
+	assert_written(&out, "{\"type\":\"message\",\"publisher\":\"p\","
+			     "\"topic\":\"t\",\"id\":\"00ff-7\","
+			     "\"event\":\"goal\",\"traceparent\":"
+			     "\"" TRACEPARENT "\",\"data\":\"x\"}");
+}
+
+static void a_traceparent_that_is_none_is_ignored(void **state)
+{
+	static const struct {
+		const char *value;
+		bool is_one;
+	} all[] = {
+		{"\"" TRACEPARENT "\"", true},
+		{"\"\\u0030" TRACEPARENT_REST "\"", true},
+		{"\"\"", false},
+		{"\"0" TRACEPARENT "\"", false},
+		{"1", false},
+		{"null", false},
+		{"[\"" TRACEPARENT "\"]", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+		struct v1_command c = {0};
+		char text[200];
+		int len = snprintf(text, sizeof(text),
+				   "{\"type\":\"publish\",\"topic\":\"t\","
+				   "\"data\":1,\"traceparent\":%s}",
+				   all[i].value);
+		read_command(&c, (struct span){text, (size_t)len});
+		if (all[i].is_one)
+			assert_span(c.data.traceparent, SPAN(TRACEPARENT));
+		else
+			assert_null(c.data.traceparent.bytes);
+		buf_fini(&c.memory);
+	}
+}
+
 static void a_gap_names_its_first_and_last(void **state)
 {
 	struct buf out = {0};
@@ -688,6 +741,8 @@ int main(void)
 		cmocka_unit_test(a_message_carries_other_values_as_they_are),
 		cmocka_unit_test(a_message_may_have_an_event),
 		cmocka_unit_test(a_publication_may_have_an_event),
+		cmocka_unit_test(a_message_may_have_a_traceparent),
+		cmocka_unit_test(a_traceparent_that_is_none_is_ignored),
 		cmocka_unit_test(a_gap_names_its_first_and_last),
 		cmocka_unit_test(
 			subscribed_says_whether_it_resumed_only_if_asked),

@@ -118,7 +118,10 @@ static void assert_event_form(bool is_json, enum message_form form,
 			      const char *expected)
 {
 	struct message *m =
-		message_new_event(SPAN("1"), is_json, SPAN("g\"l"), 2);
+		message_new_from((struct json_data){.text = SPAN("1"),
+						    .is_json = is_json,
+						    .event = SPAN("g\"l")},
+				 2);
 	struct span bytes;
 
 	assert_non_null(m);

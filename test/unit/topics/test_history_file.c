@@ -180,7 +180,9 @@ static void types_of_events_come_back(void **state)
 	memset(longest, 'x', sizeof longest);
 	for (size_t i = 0; i < 3; i++) {
 		struct message *m =
-			message_new_event(SPAN("x"), false, types[i], WORKERS);
+			message_new_from((struct json_data){.text = SPAN("x"),
+							    .event = types[i]},
+					 WORKERS);
 		assert_non_null(m);
 		m->accepted_ns = uv_hrtime();
 		assert_int_equal(registry_publish(registry, &news, m, &receipt),

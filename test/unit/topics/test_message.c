@@ -12,11 +12,14 @@
 #include "aborts.h"
 #include "base/buf.h"
 #include "base/memory.h"
+#include "codec/websocket.h"
 #include "oom.h"
 #include "topics/message.h"
 
 #define THREADS 4
 #define TURNS   20000
+
+#define MESSAGE_BYTES 72 /* of the struct, without its links */
 
 static void assert_frame(size_t len, const char *header, size_t header_len)
 {
@@ -203,6 +206,50 @@ static void without_memory_there_is_no_message(void **state)
 	assert_null(m);
 }
 
+static void it_has_what_it_was_made_of(void **state)
+{
+	const struct span traceparent =
+		SPAN("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+	struct json_data from = {.text = SPAN("[1]"),
+				 .is_json = true,
+				 .event = SPAN("goal"),
+				 .traceparent = traceparent};
+	struct message *all = message_new_from(from, 2);
+
+	(void)state;
+	from.event = (struct span){0};
+	struct message *traced = message_new_from(from, 2);
+	assert_non_null(all);
+	assert_non_null(traced);
+	assert_true(span_equal(message_data(all), SPAN("[1]")));
+	assert_true(span_equal(message_event(all), SPAN("goal")));
+	assert_true(span_equal(message_traceparent(all), traceparent));
+	assert_true(all->is_json);
+	assert_null(message_event(traced).bytes);
+	assert_true(span_equal(message_traceparent(traced), traceparent));
+	message_unref(all, 1);
+	message_unref(traced, 1);
+}
+
+/* What has no use for it does not pay for it. */
+static void a_message_without_a_traceparent_is_not_larger(void **state)
+{
+	struct message *m = message_new(SPAN("x"), false, 1);
+	struct message *longer = message_new(SPAN("xy"), false, 1);
+
+	(void)state;
+	assert_non_null(m);
+	assert_non_null(longer);
+	assert_int_equal(m->size, sizeof(struct message) +
+					  sizeof(struct message_link) +
+					  WEBSOCKET_HEADER_MAX + 1);
+	assert_int_equal(longer->size, m->size + 1);
+	/* As large as before there were traceparents. */
+	assert_int_equal(sizeof(struct message), MESSAGE_BYTES);
+	message_unref(m, 1);
+	message_unref(longer, 1);
+}
+
 static void without_a_type_it_has_none(void **state)
 {
 	struct message *m = message_new(SPAN("x"), false, 1);
@@ -210,6 +257,7 @@ static void without_a_type_it_has_none(void **state)
 	(void)state;
 	assert_non_null(m);
 	assert_null(message_event(m).bytes);
+	assert_null(message_traceparent(m).bytes);
 	message_unref(m, 1);
 }
 
@@ -234,6 +282,8 @@ int main(void)
 		cmocka_unit_test(
 			threads_share_a_message_and_whoever_is_last_frees_it),
 		cmocka_unit_test(without_memory_there_is_no_message),
+		cmocka_unit_test(it_has_what_it_was_made_of),
+		cmocka_unit_test(a_message_without_a_traceparent_is_not_larger),
 		cmocka_unit_test(without_a_type_it_has_none),
 	};
 

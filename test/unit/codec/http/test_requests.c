@@ -629,6 +629,8 @@ static void the_lines_of_a_list_field_are_joined(void **state)
 		     "Sec-WebSocket-Protocol: c\r\nUpgrade: d",
 		     "HEAD GET / host=[a] sec-websocket-protocol=[b, c] "
 		     "upgrade=[a, d]\nREQUEST []\n");
+	expect_field("Traceparent: a\r\ntraceparent: b",
+		     "HEAD GET / host=[a] traceparent=[a, b]\nREQUEST []\n");
 }
 
 static void any_other_field_of_interest_must_not_be_repeated(void **state)

@@ -770,6 +770,9 @@ static void publications_may_be_read_again_into_the_same_memory(void **state)
 	json_publications_fini(&p);
 }
 
+#define TRACEPARENT_REST                                                       \
+	"0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 static void a_publication_may_have_an_event(void **state)
 {
 	struct json_publications p = {0};
@@ -783,6 +786,18 @@ static void a_publication_may_have_an_event(void **state)
 	assert_null(p.all[1].data.event.bytes);
 	assert_null(p.all[2].data.event.bytes);
 	json_publications_fini(&p);
+	read_publications(
+		&p, SPAN("[{\"topic\":\"t\",\"data\":\"x\",\"event\":\"e\","
+			 "\"traceparent\":\"\\u0030" TRACEPARENT_REST "\"},"
+			 "{\"traceparent\":\"0\",\"topic\":\"t\",\"data\":1},"
+			 "{\"traceparent\":{},\"topic\":\"t\",\"data\":1},"
+			 "{\"topic\":\"t\",\"data\":1}]"));
+	assert_span(p.all[0].data.traceparent, SPAN("0" TRACEPARENT_REST));
+	assert_span(p.all[0].data.text, SPAN("x"));
+	for (size_t i = 1; i < 4; i++) {
+		assert_null(p.all[i].data.traceparent.bytes);
+		assert_span(p.all[i].data.text, SPAN("1"));
+	}
 	assert_refused(SPAN("{\"topic\":\"t\",\"data\":1,\"event\":null}"), 422,
 		       "`event` must be a string, not null");
 	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},"
