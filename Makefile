@@ -22,14 +22,25 @@ PKGS := libuv libcjson libcurl libcrypto libnats zlib libllhttp
 # libwslay has no pkg-config file in Debian; llhttp is linked from its archive,
 # so that the binary runs where trixie's libllhttp9.2 is not installed.
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
-PKG_LIBS   = $(shell pkg-config --libs libuv libcjson libcurl libcrypto libnats zlib) \
-             -l:libllhttp.a -lwslay
+PKG_LIBS   = $(PKG_LIBS_$(LINK)) -l:libllhttp.a -lwslay
+PKG_LIBS_shared = $(shell pkg-config --libs libuv libcjson libcurl libcrypto libnats zlib)
+
+# LINK=static is for the image: all that Debian has archives of, in the program,
+# and of these only what is used. It needs the libcurl of third_party/libcurl.sh.
+LINK ?= shared
+PKG_LIBS_static = -Wl,--gc-sections -Wl,-z,pack-relative-relocs -L/opt/curl/lib -l:libnats_static.a \
+                  -l:libsodium.a -l:libprotobuf-c.a -l:libcurl.a -l:libssl.a -l:libcrypto.a -l:libz.a -l:libuv.a -lcjson
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes \
         -Wmissing-prototypes -Wformat=2 -Wvla -Wundef -Wpointer-arith \
         -Wcast-qual -Wwrite-strings -Werror=implicit-function-declaration
+CC := gcc
+# An index of what gcc -flto makes, too.
+AR := gcc-ar
+
+MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
 HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE \
-          $(if $(filter x86_64,$(shell uname -m)),-fcf-protection)
+          $(if $(filter x86_64%,$(MACHINE)),-fcf-protection) $(if $(filter aarch64%,$(MACHINE)),-mbranch-protection=standard)
 HARDEN_LD := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
 
 CFLAGS_release := -O2 -g -flto=auto -D_FORTIFY_SOURCE=2
@@ -51,9 +62,6 @@ CFLAGS_gcov    := -O0 -g -DISIMUD_DEBUG --coverage -fprofile-update=atomic
 # A second compiler, which warns of other things.
 CFLAGS_clang   := -O2 -g -D_FORTIFY_SOURCE=2
 
-CC := gcc
-# An index of what gcc -flto makes, too.
-AR := gcc-ar
 # The compiler of a flavour.
 CC_OF = $(if $(filter fuzz cover clang,$(1)),clang,$(CC))
 
@@ -71,7 +79,7 @@ endif
 
 SRC     := $(sort $(shell find src -name '*.c'))
 WEB     := $(addprefix src/web/,isimud.js console.html console.css console.js)
-ROOMS   := $(filter-out src/main.c,$(SRC)) build/assets.c
+ROOMS   := $(filter-out src/main.c,$(SRC)) build/assets.c $(if $(filter static,$(LINK)),third_party/no_zstd.c)
 LIB     := $(sort $(wildcard test/lib/*.c))
 UNIT    := $(sort $(shell find test/unit -name 'test_*.c' 2>/dev/null))
 FUZZ    := $(sort $(wildcard test/fuzz/fuzz_*.c))
@@ -271,12 +279,13 @@ fuzz-coverage: $(FUZZ:test/fuzz/%.c=build/cover/fuzz/%) ## how many lines of eac
 
 .PHONY: image image-test
 # ENGINE=start runs a dockerd of its own, where no container engine runs.
+export TARGETARCH CURL
 WITH_ENGINE := $(if $(filter start,$(ENGINE)),ENGINE=docker scripts/container/dockerd.sh)
-image: ## builds the container image (ENGINE: docker, podman, buildah, start)
+image: ## builds the container image (ENGINE: docker, podman, buildah, start; TARGETARCH: amd64, arm64)
 	@$(WITH_ENGINE) scripts/container/image.sh
 
 image-test: ## builds the image, and tries it read-only, in 64 MB
-	@scripts/build/deps.sh test
+	@scripts/build/deps.sh test $(if $(TARGETARCH),qemu)
 	@$(WITH_ENGINE) sh -c 'scripts/container/image.sh && scripts/container/image_test.py'
 
 .PHONY: deb deb-test

@@ -1,30 +1,32 @@
 #!/bin/sh
 # Says in the image's root what is in it, for scanners: the records of the Debian
-# packages whose files it has, in var/lib/dpkg/status.d as distroless images have
-# them; an SBOM of what is linked into the program (CycloneDX 1.5), in
+# packages whose files or archives it has, in var/lib/dpkg/status.d as distroless
+# images have them; an SBOM of what is linked into the program (CycloneDX 1.5), in
 # usr/share/doc/isimud/sbom.cdx.json; and the licence of each, in usr/share/doc.
 # usage: records.sh ROOT PROGRAM VERSION         in the build stage
 set -eu
+here=$(dirname "$0")
+. "$here/target.sh"
 root=$1
 program=$2
 version=$3
 records=$root/var/lib/dpkg/status.d
 mkdir -p "$records" "$root/usr/share/doc/isimud"
 
+# NAME[:ARCH]
 record() {
-	dpkg-query --status "$1" > "$records/$1"
-	licence "$1" "$1"
+	dpkg-query --status "$1" > "$records/${1%:*}"
+	licence "/usr/share/doc/${1%:*}/copyright" "${1%:*}"
 }
-# PACKAGE, and whose licence its own is.
+# FILE NAME
 licence() {
-	install -D -m 0644 "/usr/share/doc/$1/copyright" \
-		"$root/usr/share/doc/$2/copyright"
+	install -D -m 0644 "$1" "$root/usr/share/doc/$2/copyright"
 }
 # Before Debian 13 a package may name the file without /usr.
 package_of() {
-	{ dpkg -S "$1" 2> /dev/null || dpkg -S "${1#/usr}"; } | cut -d: -f1
+	{ dpkg -S "$1" 2> /dev/null || dpkg -S "${1#/usr}"; } | sed 's/: .*//'
 }
-for lib in $(ldd "$program" | grep -o '/[^ )]*'); do
+for lib in $("$here/needed.sh" "$program"); do
 	record "$(package_of "$(readlink -f "$lib")")"
 done
 record ca-certificates
@@ -34,20 +36,25 @@ for file in os-release debian_version; do
 	cat "/etc/$file" > "$root/etc/$file"
 done
 
-# NAME VERSION LICENCE PACKAGE [SOURCE_VERSION]: what the program has within it,
-# and which package it is of. The purl is that of Debian's source, for which
-# Debian tells what is vulnerable, its own patches reckoned in.
-static() {
-	source=$(dpkg-query -W -f '${source:Package}' "$4")
-	of=${5:-$(dpkg-query -W -f '${source:Version}' "$4")}
-	purl="pkg:deb/debian/$source@$(echo "$of" | sed 's/+/%2B/g')"
-	licence "$4" "$1"
+# NAME VERSION LICENCE SOURCE SOURCE_VERSION: what the program has within it. The
+# purl is that of Debian's source, for which Debian tells what is vulnerable, its
+# own patches reckoned in.
+component() {
 	printf '%s\n    {"type": "library", "name": "%s", "version": "%s",\n' \
 		"$comma" "$1" "$2"
-	printf '     "purl": "%s?arch=source&distro=debian-%s",\n' "$purl" \
+	printf '     "purl": "pkg:deb/debian/%s@%s?arch=source&distro=debian-%s",\n' \
+		"$4" "$(echo "$5" | sed 's/+/%2B/g')" \
 		"$(. /etc/os-release && echo "$VERSION_ID")"
 	printf '     "licenses": [{"license": {"id": "%s"}}]}' "$3"
 	comma=,
+}
+# NAME MODULE LICENCE PACKAGE: of an archive of a package, which has its record,
+# too: a scanner that reads no SBOM finds its source there.
+static() {
+	record "$4:$ARCH"
+	component "$1" "$(pkg-config --modversion "$2")" "$3" \
+		"$(dpkg-query -W -f '${source:Package}' "$4:$ARCH")" \
+		"$(dpkg-query -W -f '${source:Version}' "$4:$ARCH")"
 }
 comma=
 {
@@ -55,10 +62,18 @@ comma=
 	printf '  "metadata": {"component": {"type": "application", "name": "isimud", "version": "%s"}},\n' \
 		"$version"
 	printf '  "components": ['
-	static llhttp "$(pkg-config --modversion libllhttp)" MIT libllhttp-dev
-	# Debian's libcurl is a package of the image, with a record of its own.
-	ldd "$program" | grep -q libcurl ||
-		static curl "$(pkg-config --modversion libcurl)" curl \
-			libcurl4-openssl-dev "$(cat /opt/curl/source-version)"
+	static llhttp libllhttp MIT libllhttp-dev
+	# Else Debian's libcurl and what it brings are packages of the image.
+	if [ -e /opt/curl/source-version ]; then
+		licence /opt/curl/copyright curl
+		component curl "$(pkg-config --modversion libcurl)" curl curl \
+			"$(cat /opt/curl/source-version)"
+		static openssl libcrypto Apache-2.0 libssl-dev
+		static nats.c libnats Apache-2.0 libnats-dev
+		static libsodium libsodium ISC libsodium-dev
+		static protobuf-c libprotobuf-c BSD-2-Clause libprotobuf-c-dev
+		static libuv libuv MIT libuv1-dev
+		static zlib zlib Zlib zlib1g-dev
+	fi
 	printf '\n  ]\n}\n'
 } > "$root/usr/share/doc/isimud/sbom.cdx.json"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
-# usage: deps.sh build|test|proxy|browser|ops|deb|lint|bench|fuzz|valgrind|api ...
+# usage: deps.sh build|test|proxy|browser|ops|deb|qemu|lint|bench|fuzz|valgrind|api ...
 # Says nothing and takes no time when all are there.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -34,6 +34,7 @@ for task in "$@"; do
 	browser) wanted="$wanted $browser" ;;
 	ops) wanted="$wanted $ops" ;;
 	deb) wanted="$wanted $deb" ;;
+	qemu) wanted="$wanted qemu-user-static" ;;
 	lint) wanted="$wanted $lint" ;;
 	bench) wanted="$wanted $bench" ;;
 	fuzz) wanted="$wanted clang llvm" ;;

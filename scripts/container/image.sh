@@ -6,6 +6,10 @@
 #   IMAGE=isimud    its name; the tags are the version and `latest`. The build
 #                   stage is kept as isimud-build: image_test.py uses its tools
 #   ENGINE=         docker, podman or buildah; default: the first that answers
+#   TARGETARCH=     amd64 or arm64; default: this machine's. Another machine's
+#                   image has its name behind: isimud-arm64
+#   CURL=           which version of curl's source is taken of Debian's, or
+#                   `debian`: the package (third_party/libcurl.sh)
 #   BUILD_FLAGS=    given to `ENGINE build`
 set -eu
 cd "$(dirname "$0")/../.."
@@ -22,12 +26,28 @@ docker) build='docker build' ;;
 podman) build='podman build --format docker' ;;
 buildah) build='buildah build --format docker' ;;
 esac
+case $(uname -m) in
+x86_64) here=amd64 ;;
+aarch64) here=arm64 ;;
+*) echo "$0: the image is for amd64 and arm64" >&2; exit 1 ;;
+esac
+arch=${TARGETARCH:-$here}
+[ "$arch" = "$here" ] || IMAGE=$IMAGE-$arch
 # The same arguments, so that the stage is built once.
-$build ${BUILD_FLAGS:-} --build-arg "VERSION=$version" \
-	--build-arg "REVISION=$revision" --target build -t "$IMAGE-build" .
-$build ${BUILD_FLAGS:-} --build-arg "VERSION=$version" \
-	--build-arg "REVISION=$revision" --build-arg "CREATED=$created" \
-	-t "$IMAGE:$version" -t "$IMAGE:latest" .
+set -- --build-arg "BUILDPLATFORM=linux/$here" --build-arg "TARGETARCH=$arch" \
+	--build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
+	--build-arg "CURL=${CURL:-}"
+$build ${BUILD_FLAGS:-} "$@" --target build -t "$IMAGE-build" .
+set -- "$@" --build-arg "CREATED=$created" -t "$IMAGE:$version" -t "$IMAGE:latest"
+if [ "$arch" = "$here" ]; then
+	$build ${BUILD_FLAGS:-} "$@" .
+elif [ "$engine" != docker ] || docker buildx version > /dev/null 2>&1; then
+	$build ${BUILD_FLAGS:-} "$@" --platform "linux/$arch" .
+else
+	$build ${BUILD_FLAGS:-} "$@" .
+	docker save "$IMAGE:$version" "$IMAGE:latest" |
+		scripts/container/machine.py "$arch" | docker load -q
+fi
 
 if [ "$engine" = buildah ]; then
 	buildah images "$IMAGE:$version"

@@ -4,7 +4,9 @@ root, without capabilities or new privileges, in 64 MB. Prints what it found to
 be so, and the image's size; ends at the first thing that is not.
 usage: image_test.py                                   (or `make image-test`)
 
-Environment: IMAGE as for image.sh; ENGINE is docker or podman.
+Environment: IMAGE, TARGETARCH as for image.sh; ENGINE is docker or podman. An
+image for another machine is looked at as any, and its program is tried by
+qemu-user, which knows no limits.
 """
 import io
 import json
@@ -24,7 +26,10 @@ sys.path.insert(0, os.path.join(ROOT, "test", "integration"))
 
 from client import Closed, Http, WebSocket, basic  # noqa: E402
 
-NAME = os.environ.get("IMAGE", "isimud")
+HERE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+ARCH = os.environ.get("TARGETARCH") or HERE
+NAME = os.environ.get("IMAGE", "isimud") + ("" if ARCH == HERE else f"-{ARCH}")
+QEMU = {"arm64": "qemu-aarch64-static", "amd64": "qemu-x86_64-static"}[ARCH]
 IMAGE = NAME + ":latest"
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 RECORDS = "var/lib/dpkg/status.d/"
@@ -32,6 +37,7 @@ SBOM = "usr/share/doc/isimud/sbom.cdx.json"
 ISIMUD = "/usr/bin/isimud"
 HEALTHCHECK = [ISIMUD, "healthcheck"]
 MEMORY_BYTES = 64 << 20
+SIZE_MAX = 11_000_000  # with a libcurl of its own, as it is everywhere
 DEADLINE = 30  # seconds for anything that an engine does
 LIMITS = ["--read-only", "--cap-drop", "ALL", "--security-opt",
           "no-new-privileges", "--memory", "64m", "--memory-swap", "64m",
@@ -194,12 +200,15 @@ def check_image(engine):
     """What the image says of itself."""
     image = engine.inspect("image", IMAGE)
     config = image["Config"]
+    assert image["Architecture"] == ARCH, image["Architecture"]
     assert config["User"] == "65532:65532"
     assert "IP=::" in config["Env"]
     assert list(config["ExposedPorts"]) == ["3000/tcp"]
     assert config["Entrypoint"] == ["/usr/bin/isimud"]
     healthcheck = config.get("Healthcheck") or image["Healthcheck"]  # podman's
     assert healthcheck["Test"] == ["CMD"] + HEALTHCHECK
+    assert (image["Size"] <= SIZE_MAX or
+            os.environ.get("CURL") == "debian"), image["Size"]
     ok("the image runs isimud as 65532:65532, on port 3000, with a HEALTHCHECK")
 
 
@@ -226,11 +235,16 @@ def check_labels(engine):
     ok(f"its labels say version {version()}, commit and time of it")
 
 
+def export(engine):
+    """Its files, as a tar."""
+    container = engine("create", "--platform", f"linux/{ARCH}", IMAGE)
+    engine.containers.append(container)
+    return run(engine.name, "export", container).stdout
+
+
 def check_files(engine):
     """Reads the image's files without running it. Returns its CA bundle."""
-    container = engine("create", IMAGE)
-    engine.containers.append(container)
-    exported = run(engine.name, "export", container).stdout
+    exported = export(engine)
     with tarfile.open(fileobj=io.BytesIO(exported)) as archive:
         files = {one.name: one for one in archive if one.isfile()}
         bundle = archive.extractfile(files[BUNDLE]).read()
@@ -245,18 +259,18 @@ def check_files(engine):
     libraries = sum(".so" in name for name in files)
     ok(f"one program, {libraries} libraries, a CA bundle, no shell, no setuid "
        "file, none that others may write")
-    check_records(engine, files, told)
-    check_sbom(told[SBOM], files)
+    parts = check_sbom(told[SBOM], files)
+    check_records(engine, files, told, parts)
     return bundle
 
 
-def check_records(engine, files, told):
-    """Those of just the packages that the build stage, which dpkg knows,
-    has the libraries and the CA bundle of; in its words."""
+def check_records(engine, files, told, parts):
+    """Those of just the packages that the build stage, which dpkg knows, has the
+    libraries and the CA bundle of, and of those in the SBOM; in its words."""
     names = [f"/{name}" for name in files if ".so" in name]
     script = """
 set -e
-for file; do dpkg -S "$(readlink -f "$file")" | cut -d: -f1; done |
+for file; do dpkg -S "$(readlink -f "$file")" | sed 's/: .*//'; done |
     { cat; echo ca-certificates; } | sort -u |
     while read -r package; do dpkg-query --status "$package"; echo; done
 """
@@ -266,7 +280,11 @@ for file; do dpkg -S "$(readlink -f "$file")" | cut -d: -f1; done |
               for record in re.split(r"\n\n+", answer)}
     records = {name.removeprefix(RECORDS): text.strip()
                for name, text in told.items() if name.startswith(RECORDS)}
-    assert records == wanted, sorted(set(records) ^ set(wanted))
+    archives = {name for name in records if name not in wanted}
+    assert {name: records[name] for name in wanted} == wanted
+    # curl is built of its source; all other archives are packages' files.
+    assert all(name.endswith("-dev") for name in archives), archives
+    assert len(archives) == len(set(parts) - {"curl"}), (archives, parts)
     assert "libc6" in records and len(records) > 5
     for record in records.values():
         for field in ("Status: install ok installed", "Version: ",
@@ -290,20 +308,25 @@ def check_sbom(text, files):
         assert re.match(r"\d+\.\d+", part["version"]), part
         # Of Debian's source: what scanners know, with Debian's patches.
         assert re.fullmatch(
-            r"pkg:deb/debian/[a-z0-9.-]+@\d[A-Za-z0-9.%~-]*"
+            r"pkg:deb/debian/[a-z0-9.-]+@\d[A-Za-z0-9.%~:-]*"
             r"\?arch=source&distro=debian-\d+", part["purl"]), part
         if part["name"] == "curl":
             assert f"/curl@{part['version']}-" in part["purl"], part
+            assert "usr/share/doc/curl/copyright" in files
         assert part["licenses"][0]["license"]["id"]
-        assert f"usr/share/doc/{part['name']}/copyright" in files, part
         parts[part["name"]] = part["version"]
+    assert {"llhttp"} <= set(parts) <= {
+        "llhttp", "curl", "openssl", "nats.c", "libsodium", "protobuf-c",
+        "libuv", "zlib"}, parts
     loaded = {os.path.basename(name).partition(".so")[0] for name in files
               if ".so" in name}
     # What isimud is made with lies in the program, or beside it.
-    assert set(parts) == {name for name in ("llhttp", "curl")
-                          if f"lib{name}" not in loaded}, (parts, loaded)
+    for name, library in (("curl", "libcurl"), ("openssl", "libcrypto"),
+                          ("nats.c", "libnats"), ("libuv", "libuv")):
+        assert (name in parts) != (library in loaded), (parts, loaded)
     ok("its SBOM has what is linked into the program: " +
        ", ".join(f"{name} {of}" for name, of in sorted(parts.items())))
+    return parts
 
 
 def check_process(isimud):
@@ -479,9 +502,11 @@ def check_auth(engine, folder, bundle):
     ok("an https AUTH_URL is found by DNS, and trusted by the CA bundle")
     check_authority(engine, authority, True, other, "yes", 500)
     check_authority(engine, authority, False, good, "yes", 500)
-    wait_until(lambda: "unknown ca" in engine.logs(authority.container),
-               "the alert that says why")
-    ok("a certificate of another name, or of an unknown CA, is refused")
+    # Its log names each file that it was asked for. (curl 8.20 and later look at
+    # the certificate after the handshake, so there is no alert to be seen.)
+    assert engine.logs(authority.container).count("FILE:") == 2
+    ok("a certificate of another name, or of an unknown CA, is refused: "
+       "nothing is asked there")
 
 
 def print_size(engine):
@@ -492,6 +517,44 @@ def print_size(engine):
     print(f"{IMAGE}: {size / 1e6:.1f} MB, {packed / 1e6:.1f} MB compressed")
 
 
+def check_under_qemu(engine, folder):
+    """Another machine's program: it starts, is well, passes messages on, and
+    ends as it should."""
+    if shutil.which(QEMU) is None:
+        sys.exit(f"{QEMU} is missing (Debian: qemu-user-static)")
+    root = f"{folder}/root"
+    with tarfile.open(fileobj=io.BytesIO(export(engine))) as archive:
+        archive.extractall(root)
+    wrapper = [QEMU, "-L", root, root + ISIMUD]
+
+    def start(**settings):
+        server = subprocess.Popen(
+            wrapper, stderr=subprocess.PIPE, text=True,
+            env={"PASSWORD": "secret", "PORT": "0", "IP": "127.0.0.1",
+                 "DRAIN_SECONDS": "0", **settings})
+        for line in server.stderr:
+            found = re.search(r"listening on [^ ]*:(\d+)", line)
+            if found:
+                return server, ("127.0.0.1", int(found[1]))
+        raise AssertionError(f"it ended: {server.wait()}")
+
+    def command(name, *arguments):
+        return run(*wrapper, name, *arguments,
+                   env={"PORT": str(address[1])}).stdout.decode()
+
+    server, address = start()
+    try:
+        command("healthcheck")
+        subscriber = WebSocket(address).subscribe("alice", "news")
+        Http(address).publish_all("alice", "news", ["a", "b"])
+        assert [subscriber.receive() for _ in "ab"] == ["a", "b"]
+        server.terminate()
+        assert server.wait(DEADLINE) == 0
+    finally:
+        server.kill()
+    ok(f"on {ARCH} (qemu-user): healthcheck, publish, subscribe, SIGTERM")
+
+
 def main():
     engine = Engine()
     folder = tempfile.mkdtemp(prefix="isimud-image-")
@@ -500,6 +563,10 @@ def main():
         check_image(engine)
         check_labels(engine)
         bundle = check_files(engine)
+        if ARCH != HERE:
+            check_under_qemu(engine, folder)
+            print_size(engine)
+            return
         isimud = Isimud(engine)
         check_process(isimud)
         check_command_line(isimud)
