@@ -149,6 +149,8 @@ struct session {
 	struct buf waiting;
 	struct bus_request *publishing; /* waits for the log, or NULL */
 	struct log_wait *wait;          /* the same */
+	bool is_leaving; /* a WebSocket that ends once `publishing` is answered
+			  */
 	/* The continuation of `check` or `publishing`, of which only one is
 	 * under way at a time. */
 	union {
@@ -357,8 +359,9 @@ int routes_replicate(struct routes *r, struct conn *c, const struct batch *b,
 /* Takes a request back from the bus, and calls its continuation. */
 void routes_on_replicated(struct routes *r, struct mailbox_note *note);
 
-/* Whether a publication of this connection waits for the log's answer. */
-bool routes_is_publishing(struct conn *c);
+/* conn_hooks.is_committed: whether a publication of this connection waits for
+ * the log's answer, which a WebSocket then gets before Close. */
+bool routes_is_committed(struct conn *c);
 
 /* wait.c */
 

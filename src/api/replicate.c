@@ -86,10 +86,14 @@ int routes_replicate(struct routes *r, struct conn *c, const struct batch *b,
 	return 0;
 }
 
-bool routes_is_publishing(struct conn *c)
+bool routes_is_committed(struct conn *c)
 {
-	const struct session *session = routes_session_of(c);
-	return session != NULL && session->publishing != NULL;
+	struct session *session = routes_session_of(c);
+
+	if (session == NULL || session->publishing == NULL)
+		return false;
+	session->is_leaving = conn_state(c) == CONN_WEBSOCKET;
+	return true;
 }
 
 void routes_on_replicated(struct routes *r, struct mailbox_note *note)
@@ -99,10 +103,13 @@ void routes_on_replicated(struct routes *r, struct mailbox_note *note)
 
 	if (c != NULL) {
 		struct session *session = routes_session_of(c);
+		bool is_leaving = session->is_leaving;
 		session->publishing = NULL;
 		if (conn_state(c) == CONN_PENDING ||
 		    conn_state(c) == CONN_WEBSOCKET)
 			session->next.published(r, c, q);
+		if (is_leaving)
+			conn_end(c, CLOSE_REASON_going_away, NULL);
 	}
 	free(q);
 }

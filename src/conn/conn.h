@@ -94,9 +94,10 @@ struct conn_hooks {
 	 * if conn_wait_for_room() is never called. */
 	void (*on_room)(struct conn *c);
 
-	/* The server ends while a request is PENDING: whether it will be
-	 * answered soon all the same, since it can't be taken back. May be
-	 * NULL. */
+	/* The server ends while a request is PENDING, or a WebSocket is open:
+	 * whether something will be answered soon all the same, since it can't
+	 * be taken back. A WebSocket then stays open, until the hooks have
+	 * answered and end it. May be NULL. */
 	bool (*is_committed)(struct conn *c);
 
 	/* The server ends while a request is PENDING that is not committed;

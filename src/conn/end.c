@@ -40,12 +40,19 @@ static void end_websocket(struct conn *c, enum close_reason why,
 					 : conn_close_reasons[why].reason);
 }
 
+static bool is_committed(struct conn *c)
+{
+	const struct conn_hooks *hooks = c->group->hooks;
+
+	return hooks->is_committed != NULL && hooks->is_committed(c);
+}
+
 /* The server ends before the request was answered. */
 static void end_pending(struct conn *c)
 {
 	const struct conn_hooks *hooks = c->group->hooks;
 
-	if (hooks->is_committed != NULL && hooks->is_committed(c))
+	if (is_committed(c))
 		return;
 	conn_note_end(c, CLOSE_REASON_going_away);
 	if (hooks->on_leaving == NULL || !hooks->on_leaving(c))
@@ -62,6 +69,8 @@ void conn_end(struct conn *c, enum close_reason why, const char *reason)
 	c->doomed = CLOSE_REASON_NONE;
 	switch ((enum conn_state)c->state) {
 	case CONN_WEBSOCKET:
+		if (why == CLOSE_REASON_going_away && is_committed(c))
+			return;
 		if (conn_close_reasons[why].code != 0) {
 			end_websocket(c, why, reason);
 			return;

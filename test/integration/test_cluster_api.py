@@ -369,6 +369,46 @@ def test_a_publication_that_waits_for_the_log_at_the_end_is_answered_504(
         one.nats.run("thaw", 1)
 
 
+@pytest.mark.parametrize("drain", [0, 2])
+def test_so_is_one_of_isimud_v1_before_its_close(cluster, drain):
+    one = cluster(nodes=1, servers=1, BUS_TIMEOUT=30, DRAIN_SECONDS=drain)
+    node, = one.nodes
+    socket = node.websocket(subprotocols=["isimud.v1"],
+                            fields={"Authorization": basic(PUBLISHER)})
+    assert socket.command("ping")["type"] == "pong"
+    one.nats.run("freeze", 1)
+    try:
+        for ref in (1, 2):
+            socket.send_text('{"type": "publish", "ref": %d, "topic": "news",'
+                             ' "data": 1}' % ref)
+        one.wait_until(lambda: bus(node, "pending_bytes") > 0, "it waits")
+        node.terminate()
+        answer = socket.receive_json()
+        assert (answer["ref"], answer["code"]) == (1, "unknown_outcome")
+        socket.expect_close(1001)  # the second was not looked at
+    finally:
+        one.nats.run("thaw", 1)
+
+
+def test_a_publication_that_the_log_takes_while_the_node_drains_is_told(
+        cluster):
+    one = cluster(nodes=1, servers=1, BUS_TIMEOUT=30, DRAIN_SECONDS=3)
+    node, = one.nodes
+    socket = node.websocket(subprotocols=["isimud.v1"],
+                            fields={"Authorization": basic(PUBLISHER)})
+    one.nats.run("freeze", 1)
+    try:
+        socket.send_text('{"type": "publish", "ref": 1, "topic": "news",'
+                         ' "data": 1}')
+        one.wait_until(lambda: bus(node, "pending_bytes") > 0, "it waits")
+        node.terminate()
+        node.wait_for_event("draining")
+    finally:
+        one.nats.run("thaw", 1)
+    assert socket.receive_json()["type"] == "published"
+    socket.expect_close(1001)
+
+
 # --- the same as in one process, or as README says
 
 def test_a_batch_is_one_everywhere_with_receipts_of_all_nodes(cluster):
