@@ -14,23 +14,14 @@
 
 #define CLIENT_ROOM 65536 /* bytes, so that taking them allocates nothing */
 
-static struct worker *make_worker(struct service *s, unsigned index)
-{
-	struct worker *w = aligned_alloc(_Alignof(struct worker), sizeof *w);
-
-	assert_non_null(w);
-	memset(w, 0, sizeof *w);
-	assert_int_equal(worker_init(w, index, &s->shared), 0);
-	return w;
-}
-
-/* What the workers share. */
+/* What workers share. */
 static void open_shared(struct service *s)
 {
 	const struct config *c = &s->config;
+	struct worker_shared *shared = &s->crew.shared;
 	const struct registry_options registry = {
-		.mailboxes = s->mailboxes,
-		.workers = SERVICE_WORKERS,
+		.mailboxes = s->crew.mailboxes,
+		.workers = 1,
 		.history_size = (uint32_t)c->history_size,
 		.history_ttl_ms = c->history_ttl_ms,
 		.history_bytes = c->history_bytes,
@@ -38,11 +29,12 @@ static void open_shared(struct service *s)
 	const struct auth_cache_options auth_cache = {
 		.checks_max = (unsigned)c->auth_checks_max,
 		.queue_max = (unsigned)c->auth_queue,
-		.mailboxes = s->mailboxes};
+		.mailboxes = s->crew.mailboxes};
 
-	assert_int_equal(registry_new(&s->shared.registry, &registry), 0);
-	assert_int_equal(auth_cache_new(&s->shared.auth_cache, &auth_cache), 0);
-	assert_int_equal(idempotency_new(&s->shared.idempotency,
+	shared->acceptor = &s->acceptor;
+	assert_int_equal(registry_new(&shared->registry, &registry), 0);
+	assert_int_equal(auth_cache_new(&shared->auth_cache, &auth_cache), 0);
+	assert_int_equal(idempotency_new(&shared->idempotency,
 					 c->idempotency_ttl_ms,
 					 c->idempotency_bytes),
 			 0);
@@ -58,91 +50,44 @@ void service_open(struct service *s, config_get_cb get)
 {
 	char error[CONFIG_ERROR_MAX];
 
-	signal(SIGPIPE, SIG_IGN); /* as in server.c */
 	memset(s, 0, sizeof *s);
-	s->memory_used = settled_memory_used();
 	if (config_load(&s->config, get != NULL ? get : no_settings, error) !=
 	    0)
 		fail_msg("%s", error);
 	password_set(SPAN(SERVICE_PASSWORD));
-	s->config.shares = (struct descriptors_shares){.admin = 2,
-						       .clients = 100,
-						       .subscribers = 90,
-						       .tcp = 100,
-						       .tcp_subscribers = 90,
-						       .reserve = 10};
-	s->shared.config = &s->config;
-	s->shared.app = &routes_app;
-	s->shared.acceptor = &s->acceptor;
-	s->shared.workers = s->workers;
-	s->shared.workers_count = SERVICE_WORKERS;
-	for (unsigned w = 0; w < SERVICE_WORKERS; w++) {
-		s->workers[w] = make_worker(s, w);
-		s->mailboxes[w] = &s->workers[w]->mailbox;
-	}
+	s->config.shares = crew_shares;
+	crew_open(&s->crew, &s->config, &routes_app, 1);
 	open_shared(s);
-	for (unsigned w = 0; w < SERVICE_WORKERS; w++)
-		assert_int_equal(worker_start(s->workers[w]), 0);
+	crew_start(&s->crew);
 }
 
 void service_close(struct service *s)
 {
-	for (unsigned i = 0; i < s->clients_count; i++) {
-		close_client(&s->clients[i]);
-		buf_fini(&s->clients[i].in);
-	}
-	for (unsigned w = 0; w < SERVICE_WORKERS; w++)
-		mailbox_post_order(s->mailboxes[w], MAILBOX_STOP);
-	for (unsigned w = 0; w < SERVICE_WORKERS; w++)
-		worker_join(s->workers[w]);
-	for (unsigned w = 0; w < SERVICE_WORKERS; w++)
-		worker_fini(s->workers[w]);
-	registry_free(s->shared.registry);
-	auth_cache_free(s->shared.auth_cache);
-	idempotency_free(s->shared.idempotency);
-	for (unsigned w = 0; w < SERVICE_WORKERS; w++)
-		free(s->workers[w]);
-	assert_int_equal(settled_memory_used(), s->memory_used);
+	crew_close(&s->crew);
 }
 
-/* A place for one more client: that of one that is over, if there is one. */
+/* That of one that is over, or NULL. */
 static struct client *free_place(struct service *s)
 {
-	for (unsigned i = 0; i < s->clients_count; i++)
-		if (s->clients[i].is_over) {
-			close_client(&s->clients[i]);
-			buf_fini(&s->clients[i].in);
-			return &s->clients[i];
+	for (unsigned i = 0; i < s->crew.clients_count; i++)
+		if (s->crew.clients[i].is_over) {
+			close_client(&s->crew.clients[i]);
+			buf_fini(&s->crew.clients[i].in);
+			return &s->crew.clients[i];
 		}
-	assert_true(s->clients_count < CLIENTS_MAX);
-	return &s->clients[s->clients_count++];
+	return NULL;
 }
 
 struct client *service_connect(struct service *s)
 {
-	struct client *c = free_place(s);
-	int server;
-	int fd;
+	struct client *c = crew_connect(&s->crew, free_place(s));
 
-	tcp_pair(0, &server, &fd);
-	*c = (struct client){.fd = fd, .reads = true};
 	assert_int_equal(buf_reserve(&c->in, CLIENT_ROOM), 0);
-	atomic_fetch_add(&s->shared.connections[LISTENER_TCP], 1);
-	assert_int_equal(mailbox_post_socket(
-				 s->mailboxes[s->connected++ % SERVICE_WORKERS],
-				 (struct accepted){server, LISTENER_TCP}),
-			 0);
+	s->connected++;
 	/* Once it is the worker's, nothing more is allocated for it. */
-	SERVICE_UNTIL(s, stats_get(&s->workers[0]->stats, STATS_accepted) >=
-				 s->connected);
+	SERVICE_UNTIL(s, stats_get(&s->crew.workers[0]->stats,
+				   STATS_accepted) >= s->connected);
 	return c;
-}
-
-void service_turn(struct service *s)
-{
-	usleep(200);
-	for (unsigned i = 0; i < s->clients_count; i++)
-		client_take(&s->clients[i]);
 }
 
 /* Whether an answer is there whole: its Content-Length says. */

@@ -4,9 +4,7 @@
 #ifndef ISIMUD_TEST_SERVICE_H
 #define ISIMUD_TEST_SERVICE_H
 
-#include "config/config.h"
-#include "loopback.h"
-#include "server/worker.h"
+#include "crew.h"
 
 #define SERVICE_PASSWORD "secret"
 #define SERVICE_BASIC    "Authorization: Basic bmV3czpzZWNyZXQ=\r\n" /* news */
@@ -16,15 +14,11 @@
 	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 #define SERVICE_WORKERS 1
 
+/* One worker. */
 struct service {
 	struct config config;
-	struct worker_shared shared;
-	struct worker *workers[SERVICE_WORKERS];
-	struct mailbox *mailboxes[SERVICE_WORKERS];
-	struct client clients[CLIENTS_MAX];
-	unsigned clients_count;
+	struct crew crew;
 	unsigned connected; /* so far */
-	size_t memory_used; /* before it was opened */
 	struct stats acceptor;
 };
 
@@ -34,22 +28,10 @@ void service_open(struct service *s, config_get_cb get);
 /* Stops it, and finds out whether all that was charged is credited. */
 void service_close(struct service *s);
 
-/* A client, connected, in the place of one that is over. It takes what comes in
- * each service_turn(). */
+/* A client, connected, in the place of one that is over. */
 struct client *service_connect(struct service *s);
 
-/* Gives the workers a moment, and takes what has come. */
-void service_turn(struct service *s);
-
-#define SERVICE_UNTIL(s, condition)                                            \
-	do {                                                                   \
-		uint64_t until_ = uv_hrtime() + WAIT_MS * 1000000ULL;          \
-		while (!(condition)) {                                         \
-			if (uv_hrtime() > until_)                              \
-				fail_msg("never came: %s", #condition);        \
-			service_turn(s);                                       \
-		}                                                              \
-	} while (0)
+#define SERVICE_UNTIL(s, condition) CREW_UNTIL(&(s)->crew, condition)
 
 /* Sends a request, and waits for what comes of it: returns the status code of
  * the answer, whose head and content lie in `c->in` and end in a NUL; 0 if the

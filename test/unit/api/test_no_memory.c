@@ -15,7 +15,7 @@
 
 static uint64_t counted(enum stats_counter counter)
 {
-	return stats_get(&service.workers[0]->stats, counter);
+	return stats_get(&service.crew.workers[0]->stats, counter);
 }
 
 /* Sends `request` on connections of its own until none of its allocations has
@@ -144,8 +144,8 @@ static void an_event_stream_is_told_to_come_back(void **state)
 		  "Host: x\r\nAccept: text/event-stream\r\n\r\n",
 		  200);
 	SERVICE_UNTIL(&service,
-		      registry_topics(service.shared.registry) == 0 ||
-			      worker_subscribers(&service.shared) == 0);
+		      registry_topics(service.crew.shared.registry) == 0 ||
+			      worker_subscribers(&service.crew.shared) == 0);
 }
 
 static void a_websocket_is_500_or_ends(void **state)
@@ -159,7 +159,7 @@ static void a_websocket_is_500_or_ends(void **state)
 		  "Host: x\r\n" SERVICE_UPGRADE SERVICE_BASIC
 		  "Sec-WebSocket-Protocol: isimud.v1\r\n\r\n",
 		  101);
-	SERVICE_UNTIL(&service, worker_subscribers(&service.shared) == 0);
+	SERVICE_UNTIL(&service, worker_subscribers(&service.crew.shared) == 0);
 }
 
 /* Sends a command; returns the answer, in the client's memory; or a span that

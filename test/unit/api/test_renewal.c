@@ -24,7 +24,7 @@ static void an_event_stream_gets_a_reset_with_the_new_position(void **state)
 			    "GET /sub?publisher=news&topic=a HTTP/1.1\r\n"
 			    "Host: x\r\nAccept: text/event-stream\r\n\r\n"),
 		200);
-	registry_renew(service.shared.registry, EPOCH, BASE);
+	registry_renew(service.crew.shared.registry, EPOCH, BASE);
 	SERVICE_UNTIL(&service, count_of(c, "event: reset\n") == 1 &&
 					count_of(c, "\"topic\":\"a\"") == 1 &&
 					count_of(c, "\"id\":\"" ID "\"") == 1);
@@ -41,7 +41,7 @@ static void a_session_gets_a_reset_of_each_subscription(void **state)
 		   SPAN("{\"type\":\"subscribe\",\"publisher\":\"news\","
 			"\"topic\":\"a\"}"));
 	assert_true(service_receive(&service, c, &frame));
-	registry_renew(service.shared.registry, EPOCH, BASE);
+	registry_renew(service.crew.shared.registry, EPOCH, BASE);
 	assert_true(service_receive(&service, c, &frame));
 	assert_int_equal(frame.opcode, OP_TEXT);
 	assert_non_null(memmem(frame.payload.bytes, frame.payload.len,
@@ -63,7 +63,7 @@ static void a_raw_websocket_is_closed_to_come_again(void **state)
 			    "Host: x\r\n" SERVICE_UPGRADE "\r\n"),
 		101);
 	skip_upgrade(c);
-	registry_renew(service.shared.registry, EPOCH, BASE);
+	registry_renew(service.crew.shared.registry, EPOCH, BASE);
 	assert_true(service_receive(&service, c, &frame));
 	assert_int_equal(frame.opcode, OP_CLOSE);
 	assert_int_equal(frame.code, 1012);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "crew.h"
 #include "server/relief.h"
 
 #define WORKERS  2
@@ -25,43 +26,38 @@ static const struct config config = {
 	.mailbox_max_bytes = SIZE_MAX,
 };
 
-static struct worker_shared shared;
-static struct worker *workers[WORKERS];
-static struct mailbox *mailboxes[WORKERS];
+static struct crew crew;
+static size_t invented; /* what is said to be used, and is not */
+
+/* So much is used, of LIMIT. */
+static void use(size_t bytes)
+{
+	memory_settle();
+	invented += bytes - memory_used();
+	memory_set_limit(LIMIT, bytes);
+}
 
 static int set_up(void **state)
 {
 	(void)state;
-	memset(&shared, 0, sizeof shared);
-	shared.config = &config;
-	shared.workers = workers;
-	shared.workers_count = WORKERS;
-	for (unsigned i = 0; i < WORKERS; i++) {
-		workers[i] = calloc(1, sizeof *workers[i]);
-		if (workers[i] == NULL ||
-		    worker_init(workers[i], i, &shared) != 0)
-			return -1;
-		mailboxes[i] = &workers[i]->mailbox;
-	}
+	crew_open(&crew, &config, NULL, WORKERS);
 	const struct registry_options options = {
-		.mailboxes = mailboxes,
+		.mailboxes = crew.mailboxes,
 		.workers = WORKERS,
 		.history_size = 100,
 		.history_ttl_ms = 60000,
 		.history_bytes = LIMIT,
 	};
-	return registry_new(&shared.registry, &options);
+	return registry_new(&crew.shared.registry, &options);
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	memory_set_limit(0, 0);
-	registry_free(shared.registry);
-	for (unsigned i = 0; i < WORKERS; i++) {
-		worker_fini(workers[i]);
-		free(workers[i]);
-	}
+	memory_settle();
+	memory_set_limit(0, memory_used() - invented);
+	invented = 0;
+	crew_close(&crew);
 	return 0;
 }
 
@@ -78,9 +74,9 @@ static void publish_much(void)
 			message_new((struct span){text, MIB}, false, WORKERS);
 		assert_non_null(m);
 		m->accepted_ns = uv_hrtime();
-		assert_int_equal(
-			registry_publish(shared.registry, &key, m, &receipt),
-			0);
+		assert_int_equal(registry_publish(crew.shared.registry, &key, m,
+						  &receipt),
+				 0);
 	}
 	free(text);
 }
@@ -92,7 +88,7 @@ static bool are_workers_told(void)
 
 	for (unsigned i = 0; i < WORKERS; i++) {
 		struct mail mail;
-		if (mailbox_take(mailboxes[i], &mail))
+		if (mailbox_take(crew.mailboxes[i], &mail))
 			told += (mail.orders & MAILBOX_RELIEVE) != 0;
 	}
 	assert_true(told == 0 || told == WORKERS);
@@ -103,66 +99,62 @@ static void history_is_halved_before_a_connection_is_ended(void **state)
 {
 	(void)state;
 	publish_much();
-	size_t before = registry_history_bytes(shared.registry);
+	size_t before = registry_history_bytes(crew.shared.registry);
 	assert_true(before > LIMIT / 32);
-	memory_set_limit(LIMIT, TIGHT);
-	relief_ask(&shared);
-	assert_in_range(registry_history_bytes(shared.registry), before / 4,
-			before / 2);
+	use(TIGHT);
+	relief_ask(&crew.shared);
+	assert_in_range(registry_history_bytes(crew.shared.registry),
+			before / 4, before / 2);
 	/* There is little left now, so the next step is another one. */
-	assert_false(relief_on_aging(&shared));
-	assert_true(registry_history_bytes(shared.registry) <= LIMIT / 32);
+	assert_false(relief_on_aging(&crew.shared));
+	assert_true(registry_history_bytes(crew.shared.registry) <= LIMIT / 32);
 }
 
 static void once_little_history_is_left_workers_end_connections(void **state)
 {
 	(void)state;
-	memory_set_limit(LIMIT, TIGHT);
-	relief_ask(&shared);
+	use(TIGHT);
+	relief_ask(&crew.shared);
 	assert_true(are_workers_told());
 	/* One step at a time. */
-	relief_ask(&shared);
+	relief_ask(&crew.shared);
 	assert_false(are_workers_told());
-	atomic_store(&shared.is_relief_asked, false);
-	relief_ask(&shared);
+	atomic_store(&crew.shared.is_relief_asked, false);
+	relief_ask(&crew.shared);
 	assert_true(are_workers_told());
 }
 
 static void a_tick_asks_from_tight_on(void **state)
 {
 	(void)state;
-	memory_set_limit(LIMIT, TIGHT - 20 * MIB);
-	relief_on_tick(&shared);
+	use(TIGHT - 20 * MIB);
+	relief_on_tick(&crew.shared);
 	assert_false(are_workers_told());
-	memory_set_limit(LIMIT, TIGHT);
-	relief_on_tick(&shared);
+	use(TIGHT);
+	relief_on_tick(&crew.shared);
 	assert_true(are_workers_told());
 }
 
 static void a_publication_asks_from_scarce_on(void **state)
 {
 	(void)state;
-	memory_set_limit(LIMIT, TIGHT);
-	relief_on_publication(&shared);
+	use(TIGHT);
+	relief_on_publication(&crew.shared);
 	assert_false(are_workers_told());
-	memory_set_limit(LIMIT, SCARCE);
-	relief_on_publication(&shared);
+	use(SCARCE);
+	relief_on_publication(&crew.shared);
 	assert_true(are_workers_told());
 }
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-			history_is_halved_before_a_connection_is_ended, set_up,
-			tear_down),
-		cmocka_unit_test_setup_teardown(
-			once_little_history_is_left_workers_end_connections,
-			set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_tick_asks_from_tight_on,
-						set_up, tear_down),
-		cmocka_unit_test_setup_teardown(
-			a_publication_asks_from_scarce_on, set_up, tear_down),
+		TEST(history_is_halved_before_a_connection_is_ended),
+		TEST(once_little_history_is_left_workers_end_connections),
+		TEST(a_tick_asks_from_tight_on),
+		TEST(a_publication_asks_from_scarce_on),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,9 +13,8 @@
 
 #include <cmocka.h>
 
+#include "crew.h"
 #include "fanout/subscribers.h"
-#include "loopback.h"
-#include "server/worker.h"
 
 #define UPGRADE                                                                \
 	"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"                 \
@@ -25,12 +24,6 @@
 
 static const struct config config = {
 	.workers = WORKERS,
-	.shares = {.admin = 2,
-		   .clients = 100,
-		   .subscribers = 90,
-		   .tcp = 100,
-		   .tcp_subscribers = 90,
-		   .reserve = 10},
 	.body_max_bytes = 65536,
 	.buffered_max_bytes = 1 << 22,
 	.mailbox_max_bytes = 1 << 22,
@@ -40,17 +33,6 @@ static const struct config config = {
 	.idle_timeout_ms = 60000,
 	.close_timeout_ms = 60000,
 	.ping_interval_ms = 60000,
-};
-
-struct factory {
-	struct worker_shared shared;
-	struct worker *workers[WORKERS];
-	struct mailbox *mailboxes[WORKERS];
-	unsigned started;
-	unsigned next;
-	struct client clients[CLIENTS_MAX];
-	unsigned clients_count;
-	size_t memory_used; /* before there were workers */
 };
 
 /* --- the application ------------------------------------------------------ */
@@ -198,139 +180,70 @@ static const struct worker_app app = {
 
 /* --- set-up --------------------------------------------------------------- */
 
-static void start_all(struct factory *f)
-{
-	while (f->started < WORKERS) {
-		assert_int_equal(worker_start(f->workers[f->started]), 0);
-		f->started++;
-	}
-}
-
-static void stop_all(struct factory *f)
-{
-	for (unsigned w = 0; w < f->started; w++)
-		mailbox_post_order(f->mailboxes[w], MAILBOX_STOP);
-	for (unsigned w = 0; w < f->started; w++)
-		worker_join(f->workers[w]);
-	f->started = 0;
-	assert_int_equal(apps_open, 0);
-}
-
 static int set_up(void **state)
 {
-	struct factory *f = calloc(1, sizeof *f);
-	assert_non_null(f);
-	signal(SIGPIPE, SIG_IGN); /* as in server.c */
-	f->memory_used = settled_memory_used();
-	f->shared.config = &config;
-	f->shared.app = &app;
-	for (unsigned w = 0; w < WORKERS; w++) {
-		struct worker *worker =
-			aligned_alloc(_Alignof(struct worker), sizeof *worker);
-		assert_non_null(worker);
-		memset(worker, 0, sizeof *worker);
-		assert_int_equal(worker_init(worker, w, &f->shared), 0);
-		f->workers[w] = worker;
-		f->mailboxes[w] = &worker->mailbox;
-	}
-	const struct registry_options options = {.mailboxes = f->mailboxes,
+	static struct config roomy;
+	struct crew *crew = malloc(sizeof *crew);
+
+	assert_non_null(crew);
+	roomy = config;
+	roomy.shares = crew_shares;
+	crew_open(crew, &roomy, &app, WORKERS);
+	const struct registry_options options = {.mailboxes = crew->mailboxes,
 						 .workers = WORKERS};
-	assert_int_equal(registry_new(&f->shared.registry, &options), 0);
-	assert_int_equal(idempotency_new(&f->shared.idempotency, 0, 0), 0);
-	*state = f;
+	assert_int_equal(registry_new(&crew->shared.registry, &options), 0);
+	assert_int_equal(idempotency_new(&crew->shared.idempotency, 0, 0), 0);
+	*state = crew;
 	return 0;
 }
 
 static int set_up_started(void **state)
 {
 	set_up(state);
-	start_all(*state);
+	crew_start(*state);
 	return 0;
 }
 
 static int tear_down(void **state)
 {
-	struct factory *f = *state;
+	struct crew *crew = *state;
 
-	for (unsigned i = 0; i < f->clients_count; i++) {
-		close_client(&f->clients[i]);
-		buf_fini(&f->clients[i].in);
-	}
-	stop_all(f);
-	for (unsigned w = 0; w < WORKERS; w++)
-		worker_fini(f->workers[w]);
-	assert_int_equal(registry_topics(f->shared.registry), 0);
-	registry_free(f->shared.registry);
-	idempotency_free(f->shared.idempotency);
-	for (unsigned w = 0; w < WORKERS; w++)
-		free(f->workers[w]);
-	/* What one thread charges another may credit. */
-	assert_int_equal(settled_memory_used(), f->memory_used);
-	free(f);
+	for (unsigned i = 0; i < crew->clients_count; i++)
+		close_client(&crew->clients[i]);
+	crew_stop(crew);
+	assert_int_equal(apps_open, 0);
+	assert_int_equal(registry_topics(crew->shared.registry), 0);
+	crew_close(crew);
+	free(crew);
 	return 0;
 }
 
-/* Waits without a loop: the workers have theirs. */
-#define AWAIT(f, condition)                                                    \
-	do {                                                                   \
-		uint64_t until_ = uv_hrtime() + WAIT_MS * 1000000ULL;          \
-		while (!(condition)) {                                         \
-			if (uv_hrtime() > until_)                              \
-				fail_msg("never came: %s", #condition);        \
-			usleep(200);                                           \
-			take_all(f);                                           \
-		}                                                              \
-	} while (0)
-
-static void take_all(struct factory *f)
+static struct client *post_websocket(struct crew *crew)
 {
-	for (unsigned i = 0; i < f->clients_count; i++)
-		client_take(&f->clients[i]);
-}
-
-static struct client *post_client(struct factory *f)
-{
-	int server;
-	int fd;
-
-	tcp_pair(0, &server, &fd);
-	assert_true(f->clients_count < CLIENTS_MAX);
-	struct client *c = &f->clients[f->clients_count++];
-	*c = (struct client){.fd = fd, .reads = true};
-	atomic_fetch_add(&f->shared.connections[LISTENER_TCP], 1);
-	assert_int_equal(
-		mailbox_post_socket(f->mailboxes[f->next++ % WORKERS],
-				    (struct accepted){server, LISTENER_TCP}),
-		0);
-	return c;
-}
-
-static struct client *post_websocket(struct factory *f)
-{
-	struct client *c = post_client(f);
+	struct client *c = crew_connect(crew, NULL);
 	send_text(c, UPGRADE);
-	AWAIT(f, responses(c) == 1);
+	CREW_UNTIL(crew, responses(c) == 1);
 	skip_upgrade(c);
 	return c;
 }
 
 /* A Pong tells that it is in force. */
-static struct client *post_subscriber(struct factory *f, const char *command)
+static struct client *post_subscriber(struct crew *crew, const char *command)
 {
-	struct client *c = post_websocket(f);
+	struct client *c = post_websocket(crew);
 	struct frame frame;
 	send_frame(c, OP_TEXT, span_of(command));
 	send_frame(c, OP_PING, SPAN(""));
-	AWAIT(f, next_frame(c, &frame));
+	CREW_UNTIL(crew, next_frame(c, &frame));
 	assert_int_equal(frame.opcode, OP_PONG);
 	return c;
 }
 
-static struct client *post_stream(struct factory *f)
+static struct client *post_stream(struct crew *crew)
 {
-	struct client *c = post_client(f);
+	struct client *c = crew_connect(crew, NULL);
 	send_text(c, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
-	AWAIT(f, responses(c) == 1);
+	CREW_UNTIL(crew, responses(c) == 1);
 	return c;
 }
 
@@ -338,100 +251,100 @@ static struct client *post_stream(struct factory *f)
 
 static void workers_start_and_stop(void **state)
 {
-	struct factory *f = *state;
+	struct crew *crew = *state;
 
-	start_all(f);
+	crew_start(crew);
 	assert_int_equal(apps_open, WORKERS);
-	stop_all(f);
+	crew_stop(crew);
 }
 
 static void a_worker_that_never_started_drops_its_mail(void **state)
 {
-	struct factory *f = *state;
-	struct client *c = post_client(f);
+	struct crew *crew = *state;
+	struct client *c = crew_connect(crew, NULL);
 
-	mailbox_post_message(f->mailboxes[0], NULL,
+	mailbox_post_message(crew->mailboxes[0], NULL,
 			     message_new(SPAN("one"), false, WORKERS));
-	mailbox_post_order(f->mailboxes[0], MAILBOX_STOP);
-	worker_fini(f->workers[0]);
-	AWAIT(f, c->is_over);
-	memset(f->workers[0], 0, sizeof *f->workers[0]);
-	assert_int_equal(worker_init(f->workers[0], 0, &f->shared), 0);
+	mailbox_post_order(crew->mailboxes[0], MAILBOX_STOP);
+	worker_fini(crew->workers[0]);
+	CREW_UNTIL(crew, c->is_over);
+	memset(crew->workers[0], 0, sizeof *crew->workers[0]);
+	assert_int_equal(worker_init(crew->workers[0], 0, &crew->shared), 0);
 }
 
 static void a_worker_whose_application_fails_does_not_start(void **state)
 {
-	struct factory *f = *state;
+	struct crew *crew = *state;
 
 	atomic_store(&app_fails, true);
-	assert_int_equal(worker_start(f->workers[0]), UV_ENOMEM);
+	assert_int_equal(worker_start(crew->workers[0]), UV_ENOMEM);
 	atomic_store(&app_fails, false);
 }
 
 static void a_socket_is_served_and_counted(void **state)
 {
-	struct factory *f = *state;
-	struct client *a = post_client(f);
-	struct client *b = post_client(f);
+	struct crew *crew = *state;
+	struct client *a = crew_connect(crew, NULL);
+	struct client *b = crew_connect(crew, NULL);
 
 	send_text(a, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
 	send_text(b, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-	AWAIT(f, responses(a) == 1 && responses(b) == 1);
-	assert_int_equal(f->shared.connections[LISTENER_TCP], 2);
+	CREW_UNTIL(crew, responses(a) == 1 && responses(b) == 1);
+	assert_int_equal(crew->shared.connections[LISTENER_TCP], 2);
 	close_client(a);
-	AWAIT(f, f->shared.connections[LISTENER_TCP] == 1);
+	CREW_UNTIL(crew, crew->shared.connections[LISTENER_TCP] == 1);
 	close_client(b);
-	AWAIT(f, f->shared.connections[LISTENER_TCP] == 0);
+	CREW_UNTIL(crew, crew->shared.connections[LISTENER_TCP] == 0);
 	for (int w = 0; w < WORKERS; w++)
 		assert_int_equal(
-			stats_get(&f->workers[w]->stats, STATS_accepted), 1);
+			stats_get(&crew->workers[w]->stats, STATS_accepted), 1);
 }
 
 static void a_descriptor_that_is_no_socket_is_not_counted(void **state)
 {
-	struct factory *f = *state;
+	struct crew *crew = *state;
 
-	atomic_fetch_add(&f->shared.connections[LISTENER_TCP], 1);
+	atomic_fetch_add(&crew->shared.connections[LISTENER_TCP], 1);
 	assert_int_equal(
-		mailbox_post_socket(f->mailboxes[0],
+		mailbox_post_socket(crew->mailboxes[0],
 				    (struct accepted){-1, LISTENER_TCP}),
 		0);
-	AWAIT(f, f->shared.connections[LISTENER_TCP] == 0);
+	CREW_UNTIL(crew, crew->shared.connections[LISTENER_TCP] == 0);
 }
 
 static void orders_are_carried_out_beside_connections(void **state)
 {
-	struct factory *f = *state;
-	struct client *c = post_websocket(f);
+	struct crew *crew = *state;
+	struct client *c = post_websocket(crew);
 	struct frame frame;
 
-	mailbox_post_order(f->mailboxes[0], MAILBOX_DUMP);
-	mailbox_post_order(f->mailboxes[1], MAILBOX_DUMP);
+	mailbox_post_order(crew->mailboxes[0], MAILBOX_DUMP);
+	mailbox_post_order(crew->mailboxes[1], MAILBOX_DUMP);
 	send_frame(c, OP_PING, SPAN("p"));
-	AWAIT(f, next_frame(c, &frame));
+	CREW_UNTIL(crew, next_frame(c, &frame));
 	assert_int_equal(frame.opcode, OP_PONG);
 }
 
-static void post_note(struct factory *f, unsigned number)
+static void post_note(struct crew *crew, unsigned number)
 {
 	struct numbered_note *n = malloc(sizeof *n);
 
 	assert_non_null(n);
 	n->number = number;
-	mailbox_post_note(f->mailboxes[0], &n->note);
+	mailbox_post_note(crew->mailboxes[0], &n->note);
 }
 
 static void notes_are_handed_to_the_application_in_order(void **state)
 {
-	struct factory *f = *state;
+	struct crew *crew = *state;
 
 	notes_count = 0;
 	for (unsigned i = 0; i < 4; i++)
-		post_note(f, i);
-	start_all(f);
-	AWAIT(f, count_notes() == 4);
-	post_note(f, 4);
-	AWAIT(f, count_notes() == 5);
+		post_note(crew, i);
+	crew_start(crew);
+	CREW_UNTIL(crew, count_notes() == 4);
+	post_note(crew, 4);
+	CREW_UNTIL(crew, count_notes() == 5);
 	for (unsigned i = 0; i < 5; i++)
 		assert_int_equal(notes[i], i);
 }
@@ -439,93 +352,94 @@ static void notes_are_handed_to_the_application_in_order(void **state)
 /* LeakSanitizer sees whether it is freed. */
 static void a_note_for_a_worker_that_has_stopped_is_dropped(void **state)
 {
-	struct factory *f = *state;
+	struct crew *crew = *state;
 
 	notes_count = 0;
-	stop_all(f);
-	post_note(f, 0);
+	crew_stop(crew);
+	post_note(crew, 0);
 	assert_int_equal(notes_count, 0);
 }
 
 static void stopping_ends_all_connections_first(void **state)
 {
-	struct factory *f = *state;
-	struct client *idle = post_client(f);
-	struct client *a = post_subscriber(f, "+n");
-	struct client *b = post_subscriber(f, "+n");
+	struct crew *crew = *state;
+	struct client *idle = crew_connect(crew, NULL);
+	struct client *a = post_subscriber(crew, "+n");
+	struct client *b = post_subscriber(crew, "+n");
 	struct frame frame;
 
-	struct client *stream = post_stream(f);
+	struct client *stream = post_stream(crew);
 
 	for (unsigned w = 0; w < WORKERS; w++)
-		mailbox_post_order(f->mailboxes[w], MAILBOX_STOP);
-	AWAIT(f, stream->is_over);
+		mailbox_post_order(crew->mailboxes[w], MAILBOX_STOP);
+	CREW_UNTIL(crew, stream->is_over);
 	place_of(stream, "event: close\n");
 	close_client(stream);
-	AWAIT(f, next_frame(a, &frame));
+	CREW_UNTIL(crew, next_frame(a, &frame));
 	assert_int_equal(frame.code, 1001);
-	AWAIT(f, next_frame(b, &frame));
+	CREW_UNTIL(crew, next_frame(b, &frame));
 	assert_int_equal(frame.code, 1001);
-	AWAIT(f, idle->is_over);
+	CREW_UNTIL(crew, idle->is_over);
 	/* A second order changes nothing; one that comes late is closed. */
-	mailbox_post_order(f->mailboxes[0], MAILBOX_STOP);
-	struct client *late = post_client(f);
-	AWAIT(f, late->is_over);
+	mailbox_post_order(crew->mailboxes[0], MAILBOX_STOP);
+	struct client *late = crew_connect(crew, NULL);
+	CREW_UNTIL(crew, late->is_over);
 	send_frame(a, OP_CLOSE, SPAN("\x03\xe9"));
 	send_frame(b, OP_CLOSE, SPAN("\x03\xe9"));
-	AWAIT(f, a->is_over && b->is_over);
+	CREW_UNTIL(crew, a->is_over && b->is_over);
 	for (unsigned w = 0; w < WORKERS; w++)
-		worker_join(f->workers[w]);
-	f->started = 0;
-	assert_int_equal(f->shared.connections[LISTENER_TCP], 0);
-	assert_int_equal(registry_topics(f->shared.registry), 0);
+		worker_join(crew->workers[w]);
+	crew->started = 0;
+	assert_int_equal(crew->shared.connections[LISTENER_TCP], 0);
+	assert_int_equal(registry_topics(crew->shared.registry), 0);
 }
 
-static uint64_t gauge_of_all(const struct factory *f, enum stats_gauge gauge)
+static uint64_t gauge_of_all(const struct crew *crew, enum stats_gauge gauge)
 {
 	uint64_t sum = 0;
 	for (unsigned w = 0; w < WORKERS; w++)
-		sum += stats_gauge(&f->workers[w]->stats, gauge);
+		sum += stats_gauge(&crew->workers[w]->stats, gauge);
 	return sum;
 }
 
 static void open_connections_are_counted_by_their_kind(void **state)
 {
-	struct factory *f = *state;
+	struct crew *crew = *state;
 
-	post_websocket(f);
-	struct client *c = post_stream(f);
-	post_stream(f);
-	AWAIT(f, gauge_of_all(f, STATS_GAUGE_event_stream) == 2 &&
-			 gauge_of_all(f, STATS_GAUGE_websocket) == 1);
+	post_websocket(crew);
+	struct client *c = post_stream(crew);
+	post_stream(crew);
+	CREW_UNTIL(crew,
+		   gauge_of_all(crew, STATS_GAUGE_event_stream) == 2 &&
+			   gauge_of_all(crew, STATS_GAUGE_websocket) == 1);
 	close_client(c);
-	AWAIT(f, gauge_of_all(f, STATS_GAUGE_event_stream) == 1);
+	CREW_UNTIL(crew, gauge_of_all(crew, STATS_GAUGE_event_stream) == 1);
 }
 
 static void draining_ends_websockets_and_event_streams(void **state)
 {
-	struct factory *f = *state;
-	struct client *idle = post_client(f);
+	struct crew *crew = *state;
+	struct client *idle = crew_connect(crew, NULL);
 	struct client *websockets[WORKERS];
 	struct client *streams[WORKERS];
 	struct frame frame;
 
 	for (unsigned w = 0; w < WORKERS; w++)
-		websockets[w] = post_websocket(f);
+		websockets[w] = post_websocket(crew);
 	for (unsigned w = 0; w < WORKERS; w++)
-		streams[w] = post_stream(f);
-	f->shared.drain_spread_ms = 40;
+		streams[w] = post_stream(crew);
+	crew->shared.drain_spread_ms = 40;
 	for (unsigned w = 0; w < WORKERS; w++)
-		mailbox_post_order(f->mailboxes[w], MAILBOX_DRAIN);
+		mailbox_post_order(crew->mailboxes[w], MAILBOX_DRAIN);
 	for (unsigned w = 0; w < WORKERS; w++) {
-		AWAIT(f, next_frame(websockets[w], &frame));
+		CREW_UNTIL(crew, next_frame(websockets[w], &frame));
 		assert_int_equal(frame.code, 1001);
-		AWAIT(f, streams[w]->is_over);
+		CREW_UNTIL(crew, streams[w]->is_over);
 		place_of(streams[w], "event: close\ndata: {\"code\":1001,");
 	}
 	/* Others go on until they have their answer. */
 	send_text(idle, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-	AWAIT(f, responses(idle) == 1);
+	CREW_UNTIL(crew, responses(idle) == 1);
 	place_of(idle, "Connection: close");
 }
 
@@ -533,16 +447,16 @@ static void draining_ends_websockets_and_event_streams(void **state)
 
 static void subscribers_on_all_workers_get_one_order(void **state)
 {
-	struct factory *f = *state;
+	struct crew *crew = *state;
 	struct client *readers[6];
 	struct client *writers[2];
 	struct buf expected = {0};
 	struct frame frame;
 
 	for (int i = 0; i < 6; i++)
-		readers[i] = post_subscriber(f, "+n");
+		readers[i] = post_subscriber(crew, "+n");
 	for (int i = 0; i < 2; i++)
-		writers[i] = post_websocket(f);
+		writers[i] = post_websocket(crew);
 	for (int i = 0; i < 500; i++) {
 		char text[16];
 		snprintf(text, sizeof text, "n:%d", i);
@@ -552,7 +466,7 @@ static void subscribers_on_all_workers_get_one_order(void **state)
 	for (int r = 0; r < 6; r++) {
 		struct buf got = {0};
 		for (int i = 0; i < 1000; i++) {
-			AWAIT(f, next_frame(readers[r], &frame));
+			CREW_UNTIL(crew, next_frame(readers[r], &frame));
 			buf_append(&got, frame.payload.bytes,
 				   frame.payload.len);
 		}
@@ -567,52 +481,53 @@ static void subscribers_on_all_workers_get_one_order(void **state)
 
 static void a_publisher_gets_its_own_message_without_delay(void **state)
 {
-	struct factory *f = *state;
-	struct client *c = post_subscriber(f, "+n");
+	struct crew *crew = *state;
+	struct client *c = post_subscriber(crew, "+n");
 	struct frame frame;
 
 	for (int i = 0; i < 100; i++) {
 		send_frame(c, OP_TEXT, SPAN("n:mine"));
-		AWAIT(f, next_frame(c, &frame));
+		CREW_UNTIL(crew, next_frame(c, &frame));
 		assert_true(span_equal(frame.payload, SPAN("n:mine")));
 	}
 }
 
 static void what_a_resumed_publisher_sends_is_delivered_at_once(void **state)
 {
-	struct factory *f = *state;
-	struct client *reader = post_subscriber(f, "+n");
+	struct crew *crew = *state;
+	struct client *reader = post_subscriber(crew, "+n");
 	struct frame frame;
 
-	f->next = 0; /* all on the one worker, which then sleeps */
-	struct client *publisher = post_client(f);
-	f->next = 0;
-	struct client *releaser = post_websocket(f);
+	crew->next = 0; /* all on the one worker, which then sleeps */
+	struct client *publisher = crew_connect(crew, NULL);
+	crew->next = 0;
+	struct client *releaser = post_websocket(crew);
 	atomic_store(&held, NULL);
 	send_text(publisher, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"
 			     "GET /now HTTP/1.1\r\nHost: x\r\n\r\n");
-	AWAIT(f, atomic_load(&held) != NULL);
+	CREW_UNTIL(crew, atomic_load(&held) != NULL);
 	send_frame(releaser, OP_TEXT, SPAN("!"));
-	AWAIT(f, next_frame(reader, &frame));
+	CREW_UNTIL(crew, next_frame(reader, &frame));
 	assert_true(span_equal(frame.payload, SPAN("now")));
 }
 
 static void subscribers_come_and_go_while_much_is_published(void **state)
 {
-	struct factory *f = *state;
-	struct client *writers[2] = {post_websocket(f), post_websocket(f)};
+	struct crew *crew = *state;
+	struct client *writers[2] = {post_websocket(crew),
+				     post_websocket(crew)};
 	struct buf burst = {0};
 
 	for (int i = 0; i < 100; i++)
 		put_frame(&burst, OP_TEXT, SPAN("n:some text"));
 	for (int round = 0; round < 25; round++) {
-		struct client *a = post_websocket(f);
-		struct client *b = post_websocket(f);
+		struct client *a = post_websocket(crew);
+		struct client *b = post_websocket(crew);
 		send_frame(a, OP_TEXT, SPAN("+n"));
 		send_bytes(writers[0], burst.bytes, burst.len);
 		send_frame(b, OP_TEXT, SPAN("+n"));
 		send_bytes(writers[1], burst.bytes, burst.len);
-		take_all(f);
+		crew_turn(crew);
 		if (round % 2 == 0)
 			reset_client(a);
 		close_client(b);
@@ -621,52 +536,29 @@ static void subscribers_come_and_go_while_much_is_published(void **state)
 	/* The last order of tear_down() comes in the middle of it. */
 }
 
+#define WITH_CREW(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define WITH_STARTED(test)                                                     \
+	cmocka_unit_test_setup_teardown(test, set_up_started, tear_down)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(workers_start_and_stop, set_up,
-						tear_down),
-		cmocka_unit_test_setup_teardown(
-			a_worker_that_never_started_drops_its_mail, set_up,
-			tear_down),
-		cmocka_unit_test_setup_teardown(
-			a_worker_whose_application_fails_does_not_start, set_up,
-			tear_down),
-		cmocka_unit_test_setup_teardown(a_socket_is_served_and_counted,
-						set_up_started, tear_down),
-		cmocka_unit_test_setup_teardown(
-			a_descriptor_that_is_no_socket_is_not_counted,
-			set_up_started, tear_down),
-		cmocka_unit_test_setup_teardown(
-			orders_are_carried_out_beside_connections,
-			set_up_started, tear_down),
-		cmocka_unit_test_setup_teardown(
-			notes_are_handed_to_the_application_in_order, set_up,
-			tear_down),
-		cmocka_unit_test_setup_teardown(
-			a_note_for_a_worker_that_has_stopped_is_dropped,
-			set_up_started, tear_down),
-		cmocka_unit_test_setup_teardown(
-			open_connections_are_counted_by_their_kind,
-			set_up_started, tear_down),
-		cmocka_unit_test_setup_teardown(
-			draining_ends_websockets_and_event_streams,
-			set_up_started, tear_down),
-		cmocka_unit_test_setup_teardown(
-			stopping_ends_all_connections_first, set_up_started,
-			tear_down),
-		cmocka_unit_test_setup_teardown(
-			subscribers_on_all_workers_get_one_order,
-			set_up_started, tear_down),
-		cmocka_unit_test_setup_teardown(
-			a_publisher_gets_its_own_message_without_delay,
-			set_up_started, tear_down),
-		cmocka_unit_test_setup_teardown(
-			what_a_resumed_publisher_sends_is_delivered_at_once,
-			set_up_started, tear_down),
-		cmocka_unit_test_setup_teardown(
-			subscribers_come_and_go_while_much_is_published,
-			set_up_started, tear_down),
+		WITH_CREW(workers_start_and_stop),
+		WITH_CREW(a_worker_that_never_started_drops_its_mail),
+		WITH_CREW(a_worker_whose_application_fails_does_not_start),
+		WITH_STARTED(a_socket_is_served_and_counted),
+		WITH_STARTED(a_descriptor_that_is_no_socket_is_not_counted),
+		WITH_STARTED(orders_are_carried_out_beside_connections),
+		WITH_CREW(notes_are_handed_to_the_application_in_order),
+		WITH_STARTED(a_note_for_a_worker_that_has_stopped_is_dropped),
+		WITH_STARTED(open_connections_are_counted_by_their_kind),
+		WITH_STARTED(draining_ends_websockets_and_event_streams),
+		WITH_STARTED(stopping_ends_all_connections_first),
+		WITH_STARTED(subscribers_on_all_workers_get_one_order),
+		WITH_STARTED(a_publisher_gets_its_own_message_without_delay),
+		WITH_STARTED(
+			what_a_resumed_publisher_sends_is_delivered_at_once),
+		WITH_STARTED(subscribers_come_and_go_while_much_is_published),
 	};
 	if (uv_mutex_init(&notes_lock) != 0)
 		return 1;
