@@ -70,7 +70,8 @@ export function subscribers() {
   );
 }
 
-export function publishers() {
+export async function publishers() {
   const topic = `topic ${Math.floor(Math.random() * TOPICS)}`;
-  if (publish(topic, String(Date.now())).status !== 200) refused.add(1);
+  const response = await publish(topic, String(Date.now()));
+  if (response.status !== 200) refused.add(1);
 }

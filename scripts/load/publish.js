@@ -20,7 +20,7 @@ export const options = {
   summaryTrendStats: ["avg", "med", "p(95)", "p(99)", "max"],
 };
 
-export default function () {
-  const response = publish(`topic ${__VU}`, "x".repeat(64));
+export default async function () {
+  const response = await publish(`topic ${__VU}`, "x".repeat(64));
   check(response, { "answered 200": (r) => r.status === 200 });
 }

@@ -68,9 +68,10 @@ export function subscribers() {
   }
 }
 
-export function publisher() {
+export async function publisher() {
   for (let i = 0; i < MESSAGES; i++) {
-    if (publish("all", String(i)).status !== 200) {
+    const response = await publish("all", String(i));
+    if (response.status !== 200) {
       refused.add(1);
       exec.test.abort("a publication was refused");
     }
