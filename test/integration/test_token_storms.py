@@ -201,7 +201,8 @@ def test_topics_share_checks_whoever_names_them(start, authority):
 
 
 def test_a_yes_is_kept_for_all_workers(start, authority):
-    server = start(AUTH_URL=authority.url, WORKERS=4, AUTH_CACHE_TTL=3600)
+    server = start(AUTH_URL=authority.url, WORKERS=4, AUTH_CACHE_TTL=3600,
+                   TRUSTED_PROXIES="127.0.0.1")
     for _ in range(8):
         assert status(knock(server, TARGET, bearer())) == 101
         assert status(knock_for_stream(server, TARGET, bearer())) == 200
@@ -212,11 +213,13 @@ def test_a_yes_is_kept_for_all_workers(start, authority):
     stats = server.stats()
     assert (stats["auth_yes"], stats["auth_known"]) == (1, 23)
     assert server.metrics()["isimud_auth_kept"] == 1
-    # For this token, URI and host alone.
-    for target, fields in [(TARGET, bearer("other")), ("/sub", bearer()),
-                           (TARGET, {**bearer(), "Host": "b.example"})]:
+    # For this token, URI, host and scheme alone.
+    for target, fields in [
+            (TARGET, bearer("other")), ("/sub", bearer()),
+            (TARGET, {**bearer(), "Host": "b.example"}),
+            (TARGET, {**bearer(), "X-Forwarded-Proto": "https"})]:
         assert status(knock(server, target, fields)) == 101
-    assert authority.asked.qsize() == 4
+    assert authority.asked.qsize() == 5
 
 
 def test_by_default_nothing_is_kept(start, authority):
