@@ -126,6 +126,14 @@ class Nats:
             assert time.monotonic() < end, answer
             time.sleep(0.1)
 
+    def settle(self):
+        """Waits until all servers know each other: before, a node that makes
+        the stream is told that there are not enough of them."""
+        answer = self.make_stream({"name": "PROBE", "subjects": ["probe"],
+                                   "num_replicas": self.count})
+        assert "error" not in answer, answer
+        self.ask("$JS.API.STREAM.DELETE.PROBE")
+
     def leader(self):
         """The number of the server that leads the stream."""
         for _ in range(50):
@@ -558,6 +566,8 @@ class Cluster:
             answer = self.nats.make_stream(stream_config(
                 num_replicas=servers, storage=storage))
             assert "error" not in answer, answer
+        elif servers > 1:
+            self.nats.settle()
         self.start_node = lambda **more: start(
             self.nats, **{**settings, **more})
         self.nodes = [self.start_node() for _ in range(nodes)]

@@ -177,7 +177,8 @@ def test_a_crowd_is_ended_evenly_and_misses_nothing(start):
     publisher.stop()
     assert late.read_to_close() == 1001
     assert server.wait() == 0
-    assert time.monotonic() - begin < seconds + SCALE
+    # Four clients, not the server, may have been kept waiting meanwhile.
+    assert time.monotonic() - begin < seconds + 4 * SCALE
 
     assert_flat(crowd.closes())
     assert_nothing_lost(crowd, publisher)
