@@ -250,10 +250,10 @@ static void hand_to_workers(struct acceptor *a, unsigned count)
 	a->next = (a->next + count) % workers;
 }
 
-/* Accepts up to `max`. Returns 0, or why there was not one more: EAGAIN, or
- * what the listener has to wait for. */
+/* Accepts up to `max`, `*accepted` in all. Returns 0, or why there was not one
+ * more: EAGAIN, or what the listener has to wait for. */
 static int accept_batch(struct acceptor *a, const struct acceptor_listener *l,
-			unsigned max)
+			unsigned max, unsigned *accepted)
 {
 	unsigned count = 0;
 	int error = 0;
@@ -265,6 +265,7 @@ static int accept_batch(struct acceptor *a, const struct acceptor_listener *l,
 		else if (!is_passing_error(errno))
 			error = errno;
 	}
+	*accepted = count;
 	if (count == 0)
 		return error;
 	if (a->is_paused)
@@ -309,7 +310,7 @@ static void wait_for_places(struct acceptor *a, uv_poll_t *poll)
 
 /* The loop calls again while there are more, so one that comes alone needs no
  * second call to find out that it is alone; where many come, as many again are
- * asked for at once. */
+ * asked for at once, or all that came while the thread napped. */
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct acceptor *a = poll->data;
@@ -322,15 +323,20 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 		wait_for_places(a, poll);
 		return;
 	}
+	if (a->nap.has_napped)
+		l->expected = ACCEPTOR_BATCH_MAX;
 	if (room > l->expected)
 		room = l->expected;
-	int error = accept_batch(a, l, (unsigned)room);
+	unsigned count;
+	int error = accept_batch(a, l, (unsigned)room, &count);
 	if (error != 0)
 		l->expected = 1;
 	else if (l->expected < ACCEPTOR_BATCH_MAX)
 		l->expected *= 2;
 	if (error != 0 && error != EAGAIN)
 		pause_accepting(a, error);
+	if (nap_is_due(&a->nap, count, uv_hrtime()))
+		uv_sleep(NAP_MS);
 }
 
 /* --- life --------------------------------------------------------------- */
@@ -339,8 +345,10 @@ static void on_readable(uv_poll_t *poll, int status, int events)
  * connects later is reset, and tries another server. */
 static void accept_rest(struct acceptor *a, const struct acceptor_listener *l)
 {
+	unsigned count;
+
 	for (int i = 0; i <= BACKLOG / ACCEPTOR_BATCH_MAX; i++)
-		if (accept_batch(a, l, ACCEPTOR_BATCH_MAX) != 0)
+		if (accept_batch(a, l, ACCEPTOR_BATCH_MAX, &count) != 0)
 			return;
 }
 

@@ -1,15 +1,16 @@
 /* acceptor.h - the thread that owns the listening sockets.
  *
  * It accepts connections, and hands the descriptors to the workers in turn, a
- * batch at a time: libuv forbids accepting on one loop for another. It refuses
- * nobody: whether a client may subscribe is decided at its request, and where
- * there are too many connections the worker ends another one (room.c).
+ * batch at a time (nap.h): libuv forbids accepting on one loop for another. It
+ * refuses nobody: whether a client may subscribe is decided at its request, and
+ * where there are too many connections the worker ends another one (room.c).
  * Descriptors are shared out so that they do not run out (descriptors.h). If
  * they do, because the whole machine has none, accepting pauses for a moment;
  * only the admin listener goes on, with a descriptor in reserve. */
 #ifndef ISIMUD_SERVER_ACCEPTOR_H
 #define ISIMUD_SERVER_ACCEPTOR_H
 
+#include "server/nap.h"
 #include "server/unix_path.h"
 #include "server/worker.h"
 #include "stats/stats.h"
@@ -45,6 +46,7 @@ struct acceptor {
 	uv_loop_t loop;
 	uv_async_t wake;
 	uv_timer_t retry; /* while accepting is paused, or the spare is gone */
+	struct nap nap;   /* before it accepts more */
 	int spare;        /* a descriptor that gives way to an admin; or -1 */
 	bool is_paused;
 	struct acceptor_listener listeners[ACCEPTOR_LISTENERS_MAX];
