@@ -61,6 +61,7 @@ struct config {
 	uint64_t buffered_max_bytes; /* unsent, for one connection */
 	uint64_t unsent_max_bytes;   /* in the kernel, of one; 0: any */
 	uint64_t mailbox_max_bytes;  /* unread by one worker, from all */
+	uint64_t defer_accept_ms;    /* 0: accept at once */
 	uint64_t header_timeout_ms;
 	uint64_t body_timeout_ms;
 	uint64_t write_timeout_ms;

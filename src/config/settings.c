@@ -47,6 +47,9 @@ const struct config_setting config_settings[] = {
 	 "is not given, it is 4K where there is a MEMORY_LIMIT"},
 	{"MAX_MAILBOX", BYTES, AT(mailbox_max_bytes), "64M", KIB, 64 * GIB,
 	 "waiting for one worker; above it, publishing is refused"},
+	{"DEFER_ACCEPT", DURATION, AT(defer_accept_ms), "0", 0, 60000,
+	 "for which the kernel keeps a new connection to itself until its "
+	 "first bytes come; 0: not at all"},
 	{"HEADER_TIMEOUT", DURATION, AT(header_timeout_ms), "10", 10,
 	 CONFIG_DURATION_MAX_MS, "for a whole request head"},
 	{"BODY_TIMEOUT", DURATION, AT(body_timeout_ms), "30", 10,

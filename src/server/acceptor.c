@@ -399,26 +399,29 @@ static void init_handles(struct acceptor *a)
 	}
 }
 
+/* Sets what accepted sockets inherit, which then costs nothing for each. */
+static void set_option(const struct acceptor_listener *l, int level, int name,
+		       int value)
+{
+	if (setsockopt(l->fd, level, name, &value, sizeof value) != 0)
+		log_event(LOG_WARN, "socket_option", LOG_NO_FIELDS,
+			  "a listener's option %d: %s", name,
+			  uv_strerror(uv_translate_sys_error(errno)));
+}
+
 /* For a peer that does not read, the kernel takes megabytes: of its own memory,
  * a copy for each. Behind this bound, messages wait here instead, where clients
- * share them. What is under way is not bounded, so speed on a long link is not.
- * Accepted sockets inherit it. */
+ * share them. What is under way is not bounded, so speed on a long link is
+ * not. */
 static void bound_unsent(const struct acceptor_listener *l, uint64_t bytes)
 {
-	int max = (int)bytes;
-
-	if (max == 0 || l->kind == LISTENER_UNIX)
-		return;
-	if (setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &max,
-		       sizeof max) != 0)
-		log_event(LOG_WARN, "socket_option", LOG_NO_FIELDS,
-			  "TCP_NOTSENT_LOWAT: %s",
-			  uv_strerror(uv_translate_sys_error(errno)));
+	if (bytes != 0)
+		set_option(l, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)bytes);
 }
 
 /* A client that has vanished without a word is noticed by what it does not
  * acknowledge: pings, the rest of an answer, or, where nothing is sent, the
- * kernel's probes. Set here, since it costs nothing to inherit. */
+ * kernel's probes. */
 static void notice_the_vanished(const struct acceptor_listener *l,
 				uint64_t ping_interval_ms)
 {
@@ -426,29 +429,37 @@ static void notice_the_vanished(const struct acceptor_listener *l,
 	uint64_t timeout_ms = 2 * ping_interval_ms;
 	uint64_t idle_s = interval_s < IDLE_MAX_S ? interval_s : IDLE_MAX_S;
 	uint64_t probe_s = (idle_s + PROBES - 1) / PROBES;
+
 	if (timeout_ms < VANISHED_MIN_MS)
 		timeout_ms = VANISHED_MIN_MS;
-	const struct {
-		int level;
-		int name;
-		int value;
-	} options[] = {
-		{SOL_SOCKET, SO_KEEPALIVE, 1},
-		{IPPROTO_TCP, TCP_KEEPIDLE, (int)idle_s},
-		{IPPROTO_TCP, TCP_KEEPINTVL, (int)probe_s},
-		{IPPROTO_TCP, TCP_KEEPCNT, PROBES},
-		{IPPROTO_TCP, TCP_USER_TIMEOUT,
-		 timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX},
-	};
+	if (timeout_ms > INT_MAX)
+		timeout_ms = INT_MAX;
+	set_option(l, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_option(l, IPPROTO_TCP, TCP_KEEPIDLE, (int)idle_s);
+	set_option(l, IPPROTO_TCP, TCP_KEEPINTVL, (int)probe_s);
+	set_option(l, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
+	set_option(l, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)timeout_ms);
+}
 
+/* Tells the kernel to keep a connection until its first bytes come, or for
+ * `defer_ms`: acceptor and worker are woken once less for each. An admin's is
+ * never kept, since a probe may only connect. */
+static void defer_accepting(const struct acceptor_listener *l,
+			    uint64_t defer_ms)
+{
+	if (defer_ms != 0 && l->kind != LISTENER_ADMIN)
+		set_option(l, IPPROTO_TCP, TCP_DEFER_ACCEPT,
+			   (int)((defer_ms + 999) / 1000));
+}
+
+static void set_options(const struct acceptor_listener *l,
+			const struct config *config)
+{
 	if (l->kind == LISTENER_UNIX)
 		return;
-	for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
-		if (setsockopt(l->fd, options[i].level, options[i].name,
-			       &options[i].value, sizeof options[i].value) != 0)
-			log_event(LOG_WARN, "socket_option", LOG_NO_FIELDS,
-				  "a listener's option %d: %s", options[i].name,
-				  uv_strerror(uv_translate_sys_error(errno)));
+	bound_unsent(l, config->unsent_max_bytes);
+	notice_the_vanished(l, config->ping_interval_ms);
+	defer_accepting(l, config->defer_accept_ms);
 }
 
 int acceptor_init(struct acceptor *a, struct worker_shared *shared,
@@ -458,11 +469,8 @@ int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 	CHECK(count <= ACCEPTOR_LISTENERS_MAX);
 	memcpy(a->listeners, listeners, count * sizeof listeners[0]);
 	a->listeners_count = count;
-	for (unsigned i = 0; i < count; i++) {
-		bound_unsent(&listeners[i], shared->config->unsent_max_bytes);
-		notice_the_vanished(&listeners[i],
-				    shared->config->ping_interval_ms);
-	}
+	for (unsigned i = 0; i < count; i++)
+		set_options(&listeners[i], shared->config);
 	a->shared = shared;
 	a->owner = uv_thread_self(); /* until its own thread runs */
 	a->spare = -1;

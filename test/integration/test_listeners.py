@@ -230,3 +230,23 @@ def test_of_ports_that_the_kernel_picks_each_is_another(start):
     assert len(set(ports)) == 2
     for ip in ("127.0.0.1", "::1"):
         assert Http((ip, ports[1])).publish().status == 200
+
+
+def test_who_says_nothing_is_not_accepted_with_defer_accept(start):
+    """The kernel keeps the silent; whoever speaks behind them is served."""
+    server = start(DEFER_ACCEPT=60, HEADER_TIMEOUT=0.3, ADMIN_PORT=0)
+    silent = [server.http() for _ in range(5)]
+    assert server.ask("GET", "/").status == 303
+    assert server.ask_admin("GET", "/healthz").status == 200
+    assert server.stats()["accepted"] == 2
+    speaker = silent[0]
+    assert speaker.ask("GET", "/").status == 303
+    assert server.stats()["accepted"] == 3
+    assert server.stats()["closed_header_timeout"] == 0
+
+
+def test_the_silent_are_accepted_and_timed_out_without_it(start):
+    server = start(HEADER_TIMEOUT=0.3)
+    for client in [server.http() for _ in range(5)]:
+        client.wait_until_ended()
+    assert server.stats()["accepted"] == 5

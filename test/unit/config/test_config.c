@@ -509,6 +509,8 @@ static const struct range ranges[] = {
 	{"MAX_MAILBOX", AT(mailbox_max_bytes), "1K", 1024, "64G",
 	 UINT64_C(64) << 30, "1023", "65G",
 	 "MAX_MAILBOX is out of range (1024 to 68719476736)"},
+	{"DEFER_ACCEPT", AT(defer_accept_ms), "0", 0, "60", 60000, NULL,
+	 "60.001", "DEFER_ACCEPT is out of range (0 to 60)"},
 	DURATION("HEADER_TIMEOUT", header_timeout_ms),
 	DURATION("BODY_TIMEOUT", body_timeout_ms),
 	DURATION("WRITE_TIMEOUT", write_timeout_ms),
