@@ -5,11 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/mman.h>
 #include <uv.h>
 
 #include "base/check.h"
 
 #define BUF_CAP_MIN 64
+
+/* Fresh memory costs as much as what is written to it, a fault for each page.
+ * So much at once is asked for in huge pages, where the kernel has some
+ * (/sys/kernel/mm/transparent_hugepage/enabled: `madvise` or `always`). */
+#define HUGE_BYTES      ((size_t)4 << 20)
+#define HUGE_PAGE_BYTES ((uintptr_t)2 << 20)
+
+static void prefer_huge_pages(const struct buf *b)
+{
+	uintptr_t start = ((uintptr_t)b->bytes + HUGE_PAGE_BYTES - 1) &
+			  ~(HUGE_PAGE_BYTES - 1);
+	uintptr_t end = ((uintptr_t)b->bytes + b->cap) & ~(HUGE_PAGE_BYTES - 1);
+
+	/* Without them all goes on as ever. */
+	if (start < end)
+		madvise((void *)start, end - start, MADV_HUGEPAGE);
+}
 
 /* At least doubles, so that appending n bytes copies O(n) of them. */
 int buf_reserve(struct buf *b, size_t extra)
@@ -32,6 +50,8 @@ int buf_reserve(struct buf *b, size_t extra)
 		return UV_ENOMEM;
 	b->bytes = bytes;
 	b->cap = cap;
+	if (cap >= HUGE_BYTES)
+		prefer_huge_pages(b);
 	return 0;
 }
 

@@ -192,6 +192,28 @@ int deflate_append_stored(struct buf *out, struct span data)
 	return 0;
 }
 
+void deflate_store_in_place(struct buf *out, size_t from, size_t gap)
+{
+	const char *bytes = out->bytes + from + gap;
+	size_t left = out->len - from - gap;
+
+	CHECK(gap >= deflate_stored_len(left) - left);
+	out->len = from;
+	/* A block ends before the bytes of the next one begin. */
+	while (left > 0) {
+		size_t len =
+			left < DEFLATE_STORED_MAX ? left : DEFLATE_STORED_MAX;
+		char *to = out->bytes + out->len;
+		uint8_t head[DEFLATE_STORED_OVERHEAD];
+		deflate_write_stored_head(head, len);
+		memmove(to + sizeof head, bytes, len);
+		memcpy(to, head, sizeof head);
+		out->len += sizeof head + len;
+		bytes += len;
+		left -= len;
+	}
+}
+
 /* --- inflating ------------------------------------------------------------ */
 
 struct inflater {

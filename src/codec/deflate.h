@@ -74,6 +74,10 @@ void deflate_write_stored_head(uint8_t out[static DEFLATE_STORED_OVERHEAD],
  * `out` unchanged. */
 int deflate_append_stored(struct buf *out, struct span data);
 
+/* Makes stored blocks of what `out` has behind `from`, in place: `gap` free
+ * bytes, at least deflate_stored_len(n) - n, and then n bytes. */
+void deflate_store_in_place(struct buf *out, size_t from, size_t gap);
+
 /* An empty stored block, which deflater_append() ends with, and what is stored
  * must be followed by in a stream: Go's decoder hands out what comes before it
  * only then. */

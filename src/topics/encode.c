@@ -16,6 +16,9 @@
  * counted), and the room that json_write_string() works in. If it is too
  * little, another allocation follows. */
 #define FORM_OVERHEAD 8192
+/* A byte becomes so many in the body of an event, at most: a line end "data: "
+ * and a line end. */
+#define BODY_PER_BYTE 7
 /* Bytes of a form, without what is around them. */
 #define CONTENT_MAX (MESSAGE_MAX_BYTES - FRAMING_START_MAX - FRAMING_END_MAX)
 /* No compressed form is shorter. */
@@ -186,9 +189,8 @@ static int append_blocks(struct buf *out, struct span body, struct deflater *d)
 	return rv != 0 ? rv : buf_append(out, DEFLATE_FLUSH, DEFLATE_FLUSH_LEN);
 }
 
-/* The same, with the event's id before it. */
-static int write_gzip_event(struct buf *out, const struct message *m,
-			    struct span body, struct deflater *d)
+/* Appends the id of an event as a block. */
+static int append_id_block(struct buf *out, const struct message *m)
 {
 	struct buf line = {0};
 	struct id id;
@@ -199,7 +201,37 @@ static int write_gzip_event(struct buf *out, const struct message *m,
 		rv = deflate_append_stored(out,
 					   (struct span){line.bytes, line.len});
 	buf_fini(&line);
-	return rv == 0 ? append_blocks(out, body, d) : rv;
+	return rv;
+}
+
+/* The most that the body of an event may have. */
+static size_t body_max(const struct message *m,
+		       const struct message_source *source)
+{
+	return BODY_PER_BYTE * form_room(m, source);
+}
+
+/* Appends an event that is too long to be compressed. Its body is not written
+ * elsewhere first: fresh memory is what costs most. */
+static int append_long_event(struct buf *out, const struct message *m,
+			     enum message_form form,
+			     const struct message_source *source)
+{
+	size_t max = body_max(m, source);
+	size_t gap = deflate_stored_len(max) - max;
+	int rv = append_id_block(out, m);
+
+	if (rv == 0)
+		rv = buf_reserve(out, gap + form_room(m, source));
+	if (rv != 0)
+		return UV_ENOMEM;
+	size_t from = out->len;
+	out->len += gap;
+	if (write_body(out, m, form, source) != 0 ||
+	    out->len - from > CONTENT_MAX)
+		return UV_ENOMEM;
+	deflate_store_in_place(out, from, gap);
+	return buf_append(out, DEFLATE_FLUSH, DEFLATE_FLUSH_LEN);
 }
 
 /* Appends the payload of a frame, without its tail. Returns 0; UV_E2BIG if it
@@ -233,6 +265,11 @@ static int write_compressed(struct buf *out, size_t *start,
 		return UV_ENOMEM;
 	out->len += FRAMING_START_MAX;
 	size_t from = out->len;
+	if (row->is_event && bytes.len > DEFLATE_MAX_BYTES) {
+		rv = append_long_event(out, m, form, source);
+		return rv == 0 ? frame(out, from, row->framing, true, start)
+			       : rv;
+	}
 	if (row->is_event || row->has_envelope) {
 		rv = buf_reserve(&body, form_room(m, source));
 		if (rv == 0)
@@ -241,11 +278,14 @@ static int write_compressed(struct buf *out, size_t *start,
 	}
 	if (rv == 0 && bytes.len > CONTENT_MAX)
 		rv = UV_ENOMEM;
-	if (rv == 0)
-		rv = row->is_event ? write_gzip_event(out, m, bytes, d)
-				   : write_deflated_payload(
-					     out, bytes,
-					     framing_window(row->framing), d);
+	if (rv == 0 && row->is_event) {
+		rv = append_id_block(out, m);
+		if (rv == 0)
+			rv = append_blocks(out, bytes, d);
+	} else if (rv == 0) {
+		rv = write_deflated_payload(out, bytes,
+					    framing_window(row->framing), d);
+	}
 	buf_fini(&body);
 	return rv == 0 ? frame(out, from, row->framing, true, start) : rv;
 }

@@ -9,6 +9,7 @@
 
 #define ESCAPE_MAX 6    /* characters of an escape */
 #define STEP_BYTES 1024 /* of the text, which are written at once */
+#define LONG_BYTES 524288
 
 /* U+2028 and U+2029 end a line in scripts before ES2019: the first two of their
  * three bytes; the third is 0xa8 or 0xa9. */
@@ -222,10 +223,14 @@ int json_write_string(struct buf *out, struct span text)
 	size_t start = out->len;
 	int rv;
 
-	if (text.len > SIZE_MAX / 2)
+	if (text.len > SIZE_MAX / (2 * ESCAPE_MAX))
 		return -ENOMEM; /* UV_ENOMEM */
-	/* At once, where little is escaped. */
-	rv = buf_reserve(out, text.len + room_of_step(text));
+	/* At once, where little is escaped; a long text has room for the worst
+	 * at once. What is not used of that was never touched. */
+	rv = buf_reserve(out, text.len >= LONG_BYTES
+				      ? ESCAPE_MAX * text.len +
+						sizeof(struct escape) + 2
+				      : text.len + room_of_step(text));
 	if (rv == 0)
 		rv = buf_append(out, "\"", 1);
 	if (rv == 0)

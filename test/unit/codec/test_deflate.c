@@ -203,6 +203,35 @@ static void stored_blocks_are_read_as_they_are(void **state)
 	assert_int_equal(deflate_stored_len(65536), 65546);
 }
 
+static void stored_blocks_are_made_in_place(void **state)
+{
+	static const size_t lens[] = {0, 1, 65535, 65536, 200000};
+	static char data[200000];
+
+	(void)state;
+	fill_noise(data, sizeof data);
+	for (size_t i = 0; i < 2 * sizeof lens / sizeof lens[0]; i++) {
+		size_t len = lens[i / 2];
+		/* As little as is allowed, or more. */
+		size_t gap = deflate_stored_len(len) - len + (i % 2) * 7;
+		struct buf out = {0};
+		struct buf expected = {0};
+		assert_int_equal(buf_append(&expected, "abc", 3), 0);
+		assert_int_equal(deflate_append_stored(
+					 &expected, (struct span){data, len}),
+				 0);
+		assert_int_equal(buf_append(&out, "abc", 3), 0);
+		assert_int_equal(buf_reserve(&out, gap), 0);
+		out.len += gap;
+		assert_int_equal(buf_append(&out, data, len), 0);
+		deflate_store_in_place(&out, 3, gap);
+		assert_int_equal(out.len, expected.len);
+		assert_memory_equal(out.bytes, expected.bytes, out.len);
+		buf_fini(&out);
+		buf_fini(&expected);
+	}
+}
+
 static void a_gzip_stream_is_its_head_and_blocks(void **state)
 {
 	struct deflater *d = deflater_new(6, 1);
@@ -535,6 +564,7 @@ int main(void)
 		cmocka_unit_test(the_limit_of_what_is_compressed_is_exact),
 		cmocka_unit_test(what_is_short_or_long_is_not_compressed),
 		cmocka_unit_test(stored_blocks_are_read_as_they_are),
+		cmocka_unit_test(stored_blocks_are_made_in_place),
 		cmocka_unit_test(a_gzip_stream_is_its_head_and_blocks),
 		cmocka_unit_test(the_examples_of_the_rfc_are_read),
 		cmocka_unit_test(a_last_block_may_be_all_there_is),

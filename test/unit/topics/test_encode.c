@@ -416,7 +416,7 @@ static void inflate_all(struct span bytes, int bits, struct buf *out)
 		      .avail_in = (uInt)bytes.len};
 
 	out->len = 0;
-	assert_int_equal(buf_reserve(out, 2 * DEFLATE_MAX_BYTES), 0);
+	assert_int_equal(buf_reserve(out, 20 * DEFLATE_MAX_BYTES), 0);
 	z.next_out = (Bytef *)out->bytes;
 	z.avail_out = (uInt)out->cap;
 	assert_int_equal(inflateInit2(&z, bits), Z_OK);
@@ -588,6 +588,35 @@ static void very_long_messages_are_sent_as_they_are(void **state)
 		struct message *m = worthy(DEFLATE_MAX_BYTES + 1);
 		if (may_compress(form))
 			assert_not_compressed(m, (enum message_form)form, d);
+		message_unref(m, 1);
+	}
+	deflater_free(d);
+}
+
+/* The bytes that grow most: in an event, and in JSON. */
+static void very_long_messages_may_grow_as_much_as_any(void **state)
+{
+	static char text[600000];
+	struct deflater *d = deflater_new(1, MIN_BYTES);
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		memset(text, i == 0 ? '\n' : '\1', sizeof text);
+		for (unsigned form = 0; form < MESSAGE_FORMS; form++) {
+			struct message *m = numbered(
+				(struct span){text, sizeof text}, false);
+			if (may_compress(form))
+				assert_not_compressed(
+					m, (enum message_form)form, d);
+			message_unref(m, 1);
+		}
+		struct message *m =
+			numbered((struct span){text, sizeof text}, false);
+		struct span frame = encode(m, MESSAGE_V1);
+		size_t each = i == 0 ? 2 : 6;
+		assert_in_range(frame.len, each * sizeof text,
+				each * sizeof text + 200);
+		assert_null(memchr(frame.bytes + 16, text[0], frame.len - 16));
 		message_unref(m, 1);
 	}
 	deflater_free(d);
@@ -820,6 +849,7 @@ int main(void)
 		cmocka_unit_test(long_messages_are_compressed_once),
 		cmocka_unit_test(short_messages_are_sent_as_they_are),
 		cmocka_unit_test(very_long_messages_are_sent_as_they_are),
+		cmocka_unit_test(very_long_messages_may_grow_as_much_as_any),
 		cmocka_unit_test(what_does_not_get_shorter_is_sent_as_it_is),
 		cmocka_unit_test(
 			an_event_that_is_compressed_may_have_another_id),
