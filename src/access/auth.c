@@ -64,6 +64,7 @@ struct auth {
 	CURL *request; /* never performed; each transfer is a copy of it */
 	unsigned kept_max;
 	unsigned timeout_ms;
+	uint64_t distrusted_ms; /* when TLS failed last; 0: it never did */
 	struct auth_cache *auth_cache;
 	unsigned worker;
 	struct list inquiries[INQUIRY_STATES]; /* oldest first */
@@ -107,6 +108,9 @@ struct socket {
 	struct list link; /* in auth->sockets, until it is closed */
 	curl_socket_t fd;
 };
+
+/* For which libcurl keeps what it has read of its bundle of certificates. */
+#define CERTIFICATES_S 86400
 
 int auth_global_init(void)
 {
@@ -272,13 +276,24 @@ static void call_back(struct auth *a)
 	}
 }
 
-static void on_transfer_end(CURL *transfer)
+/* Whether the certificates that libcurl keeps may be why a transfer failed. */
+static bool is_distrust(CURLcode result)
+{
+	return result == CURLE_PEER_FAILED_VERIFICATION ||
+	       result == CURLE_SSL_CONNECT_ERROR ||
+	       result == CURLE_SSL_CACERT_BADFILE ||
+	       result == CURLE_OUT_OF_MEMORY;
+}
+
+static void on_transfer_end(CURL *transfer, CURLcode result)
 {
 	char *private = NULL;
 	struct inquiry *q;
 
 	curl_easy_getinfo(transfer, CURLINFO_PRIVATE, &private);
 	q = (struct inquiry *)(void *)private;
+	if (is_distrust(result))
+		q->auth->distrusted_ms = clock_ms();
 	if (q->state == INQUIRY_ASKING)
 		fail_inquiry(q);
 	else if (q->state == INQUIRY_DRAINING)
@@ -297,7 +312,8 @@ static void settle_transfers(struct auth *a)
 	while (a->multi != NULL &&
 	       (message = curl_multi_info_read(a->multi, &left)) != NULL)
 		if (message->msg == CURLMSG_DONE)
-			on_transfer_end(message->easy_handle);
+			on_transfer_end(message->easy_handle,
+					message->data.result);
 	while ((q = oldest(a, INQUIRY_DECIDED)) != NULL)
 		release_inquiry(q);
 	call_back(a);
@@ -721,6 +737,19 @@ static void shorten_time(const struct inquiry *q, CURL *transfer)
 			 left_ms + TIMEOUT_AGAIN_MS);
 }
 
+/* libcurl keeps the certificates of its bundle for a day, even if one of them
+ * could not be read for want of memory, or if the file has changed. So those
+ * from before the last failure are read again; once a second at most, since
+ * that takes some 20 ms. */
+static void renew_certificates(const struct auth *a, CURL *transfer)
+{
+	uint64_t past_s = (clock_ms() - a->distrusted_ms) / 1000;
+
+	if (a->distrusted_ms != 0 && past_s < CERTIFICATES_S)
+		curl_easy_setopt(transfer, CURLOPT_CA_CACHE_TIMEOUT,
+				 past_s < 1 ? 1L : (long)past_s);
+}
+
 /* Returns false without memory. */
 static bool start_transfer(struct inquiry *q)
 {
@@ -732,6 +761,7 @@ static bool start_transfer(struct inquiry *q)
 		goto err;
 	if (q->state == INQUIRY_QUEUED)
 		shorten_time(q, transfer);
+	renew_certificates(q->auth, transfer);
 	curl_easy_setopt(transfer, CURLOPT_HTTPHEADER, q->fields);
 	curl_easy_setopt(transfer, CURLOPT_HEADERDATA, q);
 	curl_easy_setopt(transfer, CURLOPT_WRITEDATA, q);

@@ -5,6 +5,7 @@ of the functions here that take (socket, authority); without a rule it allows.
 """
 import queue
 import socket
+import ssl
 import threading
 
 from client import DEADLINE
@@ -72,7 +73,12 @@ not_http = say(b"220 smtp.example ESMTP\r\n\r\n")
 
 
 class Authority:
-    def __init__(self):
+    """`certificate`: (file of the certificate, of its key), for https."""
+    def __init__(self, certificate=None):
+        self.tls = None
+        if certificate:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(*certificate)
         self.rules = {}
         self.asked = queue.Queue()  # (method, target, fields, content)
         self.left = queue.Queue()   # one for each peer that gave up
@@ -81,7 +87,8 @@ class Authority:
         self.peers = []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/check?for=isimud"
+        scheme = "https" if certificate else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.port}/check?for=isimud"
 
     def __enter__(self):
         threading.Thread(target=self.accept, daemon=True).start()
@@ -110,6 +117,12 @@ class Authority:
 
     def serve(self, peer):
         """Serves one connection, kept alive as long as rules leave it whole."""
+        if self.tls:
+            try:
+                peer = self.tls.wrap_socket(peer, server_side=True)
+            except OSError:
+                peer.close()
+                return
         with peer:
             data = b""
             while True:
