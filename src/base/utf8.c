@@ -1,4 +1,4 @@
-/* utf8.c - checks UTF-8: eight ASCII characters at once, others by the bounds
+/* utf8.c - checks UTF-8: ASCII characters by words, others by the bounds
  * of their bytes (RFC 3629 4). */
 #include "base/utf8.h"
 
@@ -44,15 +44,37 @@ static bool is_ascii(const void *bytes)
 	return (word & 0x8080808080808080) == 0;
 }
 
+/* Some of the bytes at the start, all of which are ASCII; if all bytes are, all
+ * of them. Tells after eight bytes that it is of no use. */
+static size_t skip_ascii(const uint8_t *bytes, size_t len)
+{
+	uint64_t words[4];
+	size_t i = 0;
+
+	while (len - i >= sizeof words) {
+		memcpy(words, bytes + i, sizeof words);
+		if (((words[0] | words[1] | words[2] | words[3]) &
+		     0x8080808080808080) != 0)
+			break;
+		i += sizeof words;
+	}
+	while (len - i >= 8 && is_ascii(bytes + i))
+		i += 8;
+	/* The last eight: some of them are known. */
+	if (len - i < 8 && len >= 8 && is_ascii(bytes + len - 8))
+		return len;
+	return i;
+}
+
 bool utf8_feed(struct utf8 *u, const uint8_t *bytes, size_t len)
 {
 	size_t i = 0;
 
 	while (i < len) {
-		if (u->left == 0 && len - i >= 8 && is_ascii(bytes + i)) {
-			i += 8;
-			continue;
-		}
+		if (u->left == 0)
+			i += skip_ascii(bytes + i, len - i);
+		if (i == len)
+			break;
 		if (u->left == 0 ? !start_character(u, bytes[i])
 				 : !continue_character(u, bytes[i]))
 			return false;
@@ -81,15 +103,14 @@ size_t utf8_length(const char *text, size_t len)
 
 bool utf8_is_valid(struct span text)
 {
-	size_t i = 0;
+	size_t i = skip_ascii((const uint8_t *)text.bytes, text.len);
 
 	while (i < text.len) {
 		size_t len = utf8_length(text.bytes + i, text.len - i);
 		if (len == 0)
 			return false;
 		i += len;
-		while (text.len - i >= 8 && is_ascii(text.bytes + i))
-			i += 8;
+		i += skip_ascii((const uint8_t *)text.bytes + i, text.len - i);
 	}
 	return true;
 }

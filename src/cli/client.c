@@ -18,7 +18,7 @@
 #define OPCODE_MASK      0x0f
 #define CLOSE_TIMEOUT_MS 2000
 #define BACKLOG_WAIT_MS  50
-#define READ_BYTES       65536
+#define READ_BYTES       (256 * 1024)
 #define REASON_MAX_BYTES 124
 
 enum state {
@@ -61,9 +61,14 @@ struct client {
 	bool is_looking_up;
 
 	enum state state;
-	struct url url;
+	bool is_stream;              /* it is one, or asks to be */
+	bool is_pinged;              /* and nothing has come since */
+	struct websocket *websocket; /* NULL: it is none */
+	struct http_answers *answers;
 	const struct client_handler *handler;
 	void *user;
+	uint64_t watch_ms; /* 0: it is not watched */
+	struct url url;
 
 	/* All; `address`: the one tried next. Where the host is a number,
 	 * `numeric`, which leads to `number`. */
@@ -78,13 +83,8 @@ struct client {
 
 	struct buf pending; /* given before it was connected */
 	size_t unsent;
-	struct http_answers *answers;
-	struct websocket *websocket;           /* NULL: it is none */
-	bool is_stream;                        /* it is one, or asks to be */
 	char accept[WEBSOCKET_ACCEPT_LEN + 1]; /* what must be answered */
 	char protocol[32];                     /* the same; "" for none */
-	uint64_t watch_ms;                     /* 0: it is not watched */
-	bool is_pinged;                        /* and nothing has come since */
 };
 
 static void try_next(struct client *c);

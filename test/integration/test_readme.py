@@ -89,7 +89,7 @@ def test_curl_subscribes_and_publishes(server):
 
 def test_the_command_line_subscribes_and_publishes(server):
     subscribing, publishing, *showing = commands_of("isimud")
-    assert [words[1] for words in showing] == ["topics", "top"]
+    assert [words[1] for words in showing] == ["topics", "top", "bench"]
     place = {"PASSWORD": PASSWORD, "ISIMUD_URL": "http://%s:%d"
              % server.address}
     reader = subprocess.Popen([ISIMUD, *subscribing[1:], "--count", "1"],
@@ -105,7 +105,8 @@ def test_the_command_line_subscribes_and_publishes(server):
         assert reader.communicate(timeout=DEADLINE)[0] == publishing[-1] + "\n"
     finally:
         reader.kill()
-    for words, says in zip(showing, ("sports", "published/s")):
+    for words, says in zip(showing, ("sports", "published/s",
+                                    "deliveries/s")):
         shown = subprocess.run([ISIMUD, *words[1:]], env=environment(place),
                                check=True, timeout=DEADLINE, text=True,
                                capture_output=True).stdout

@@ -148,65 +148,58 @@ static bool is_field(struct span line, const char *name, struct span *value)
 	return true;
 }
 
-/* Takes one event's lines; one with a type of its own is the server's way to
- * tell of a loss or an end, and no payload is more than one line. */
-static void take_event(struct dialect_reader *r, struct span lines)
-{
-	struct span data = {NULL, 0};
-	bool is_damaged = false;
+/* An event, as far as its lines have come. */
+struct event {
+	struct span data;
+	bool is_damaged;
+};
 
-	while (lines.len > 0) {
-		const char *end = memchr(lines.bytes, '\n', lines.len);
-		struct span line = {lines.bytes, (size_t)(end - lines.bytes)};
-		struct span value;
-		lines.bytes += line.len + 1;
-		lines.len -= line.len + 1;
-		if (line.len > 0 && line.bytes[line.len - 1] == '\r')
-			line.len--;
-		if (is_field(line, "data", &value)) {
-			is_damaged |= data.bytes != NULL;
-			data = value;
-		} else if (is_field(line, "event", &value)) {
-			is_damaged |= !span_equal(value, SPAN("message"));
-		}
+/* One with a type of its own is the server's way to tell of a loss or an end,
+ * and no payload is more than one line. */
+static void take_line(struct event *e, struct span line)
+{
+	struct span value;
+
+	if (is_field(line, "data", &value)) {
+		e->is_damaged |= e->data.bytes != NULL;
+		e->data = value;
+	} else if (is_field(line, "event", &value)) {
+		e->is_damaged |= !span_equal(value, SPAN("message"));
 	}
-	if (is_damaged)
+}
+
+static void finish_event(struct dialect_reader *r, const struct event *e)
+{
+	if (e->is_damaged)
 		r->on_damage(r->user);
-	else if (data.bytes != NULL)
-		r->on_payload(r->user, data);
+	else if (e->data.bytes != NULL)
+		r->on_payload(r->user, e->data);
 }
 
-/* Returns the length of the whole event that `bytes` begin with, its empty line
- * included, or 0. */
-static size_t event_len(struct span bytes)
-{
-	size_t at = 0;
-
-	while (at < bytes.len) {
-		const char *end =
-			memchr(bytes.bytes + at, '\n', bytes.len - at);
-		if (end == NULL)
-			return 0;
-		size_t next = (size_t)(end - bytes.bytes) + 1;
-		if (next - at == 1 || (next - at == 2 && end[-1] == '\r'))
-			return next;
-		at = next;
-	}
-	return 0;
-}
-
+/* Returns how many bytes whole events have, their empty lines included. */
 static size_t take_events(struct dialect_reader *r, struct span bytes)
 {
+	struct event event = {0};
 	size_t used = 0;
+	size_t at = 0;
+	const char *end;
 
-	for (;;) {
-		struct span rest = {bytes.bytes + used, bytes.len - used};
-		size_t len = event_len(rest);
-		if (len == 0)
-			return used;
-		take_event(r, (struct span){rest.bytes, len});
-		used += len;
+	while (at < bytes.len &&
+	       (end = memchr(bytes.bytes + at, '\n', bytes.len - at)) != NULL) {
+		struct span line = {bytes.bytes + at,
+				    (size_t)(end - bytes.bytes) - at};
+		at += line.len + 1;
+		if (line.len > 0 && line.bytes[line.len - 1] == '\r')
+			line.len--;
+		if (line.len > 0) {
+			take_line(&event, line);
+			continue;
+		}
+		finish_event(r, &event);
+		event = (struct event){0};
+		used = at;
 	}
+	return used;
 }
 
 void dialect_read_events(struct dialect_reader *r, struct span bytes)

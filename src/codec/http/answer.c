@@ -9,8 +9,9 @@
 
 #include "base/buf.h"
 
-#define HEAD_MAX_BYTES 65536 /* values of the fields kept, and all names */
-#define NAME_MAX_BYTES 32    /* no field that is kept has a longer name */
+#define HEAD_MAX_BYTES      65536 /* values of the fields kept, and all names */
+#define SAME_HEAD_MAX_BYTES 256
+#define NAME_MAX_BYTES      32 /* no field that is kept has a longer name */
 
 struct http_answers {
 	llhttp_t parser;
@@ -34,6 +35,13 @@ struct http_answers {
 	size_t len[HTTP_ANSWER_FIELDS];
 	bool is_there[HTTP_ANSWER_FIELDS];
 	struct buf content;
+
+	/* The head of the last response that came whole, with its content
+	 * behind it as it is. The same bytes mean the same again: where
+	 * thousands are alike, they are not taken apart. */
+	size_t same_head_len; /* 0: there is none */
+	size_t same_content_len;
+	char same_head[SAME_HEAD_MAX_BYTES];
 };
 
 static const struct span names[HTTP_ANSWER_FIELDS] = {
@@ -205,9 +213,44 @@ static enum http_answer_event finish_answer(struct http_answers *a)
 	return HTTP_ANSWER_DONE;
 }
 
+/* After `bytes`, whose first `used` are a response. */
+static void remember_head(struct http_answers *a, struct span bytes,
+			  size_t used)
+{
+	const char *end = memmem(bytes.bytes, used, "\r\n\r\n", 4);
+	size_t len = end == NULL ? 0 : (size_t)(end - bytes.bytes) + 4;
+
+	a->same_head_len = 0;
+	if (len == 0 || len > SAME_HEAD_MAX_BYTES || a->answer.status == 101 ||
+	    used - len != a->content.len || a->is_streamed)
+		return;
+	memcpy(a->same_head, bytes.bytes, len);
+	a->same_head_len = len;
+	a->same_content_len = a->content.len;
+}
+
+/* Whether `bytes` begin with a response whose head is the last one's. Then all
+ * of the last one holds but the content. */
+static bool read_same(struct http_answers *a, struct span bytes, size_t *used)
+{
+	size_t head = a->same_head_len;
+	size_t content = a->same_content_len;
+
+	if (head == 0 || !a->is_complete || bytes.len < head + content ||
+	    memcmp(bytes.bytes, a->same_head, head) != 0)
+		return false;
+	a->answer.content = (struct span){bytes.bytes + head, content};
+	*used = head + content;
+	return true;
+}
+
 enum http_answer_event http_answers_read(struct http_answers *a,
 					 struct span bytes, size_t *used)
 {
+	bool is_at_start = a->is_complete || !a->is_started;
+
+	if (read_same(a, bytes, used))
+		return HTTP_ANSWER_DONE;
 	if (a->is_complete)
 		start(a);
 	*used = 0;
@@ -220,7 +263,10 @@ enum http_answer_event http_answers_read(struct http_answers *a,
 	if (!a->is_complete || (rv != HPE_PAUSED && rv != HPE_PAUSED_UPGRADE))
 		return HTTP_ANSWER_BAD;
 	*used = (size_t)(llhttp_get_error_pos(&a->parser) - bytes.bytes);
-	return finish_answer(a);
+	finish_answer(a);
+	if (is_at_start)
+		remember_head(a, bytes, *used);
+	return HTTP_ANSWER_DONE;
 }
 
 enum http_answer_event http_answers_finish(struct http_answers *a)

@@ -19,7 +19,8 @@ enum http_answer_field {
 	HTTP_ANSWER_OTHER = HTTP_ANSWER_FIELDS,
 };
 
-/* A response. Its spans live until the next call with the same reader. */
+/* A response. Its spans live until the next call with the same reader, and no
+ * longer than the bytes that were read last. */
 struct http_answer {
 	unsigned status; /* 100 to 999; 101 and all 1xx are without content */
 	struct span fields[HTTP_ANSWER_FIELDS]; /* absent if not sent */

@@ -126,6 +126,31 @@ static void a_part_that_can_be_no_beginning_is_refused_at_once(void **state)
 	}
 }
 
+/* Wherever it stands among ASCII characters, which are read by words. */
+static void a_byte_that_is_wrong_is_found_anywhere(void **state)
+{
+	uint8_t text[100];
+
+	(void)state;
+	for (size_t len = 1; len <= sizeof text; len++)
+		for (size_t at = 0; at < len; at++) {
+			struct utf8 u = {0};
+			memset(text, 'x', len);
+			text[at] = 0x80;
+			assert_false(utf8_feed(&u, text, len));
+			assert_false(utf8_is_valid(
+				(struct span){(const char *)text, len}));
+			if (at == 0)
+				continue;
+			text[at - 1] = 0xc3;
+			u = (struct utf8){0};
+			assert_true(utf8_feed(&u, text, len));
+			assert_int_equal(u.left, 0);
+			assert_true(utf8_is_valid(
+				(struct span){(const char *)text, len}));
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -136,6 +161,7 @@ int main(void)
 		cmocka_unit_test(a_text_in_parts_is_what_it_is_as_a_whole),
 		cmocka_unit_test(
 			a_part_that_can_be_no_beginning_is_refused_at_once),
+		cmocka_unit_test(a_byte_that_is_wrong_is_found_anywhere),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,6 +148,55 @@ static void what_is_behind_a_101_is_left(void **state)
 	}
 }
 
+/* Where heads are alike the content may be another, or end another way. */
+static void answers_that_are_alike_are_read_one_by_one(void **state)
+{
+#define ALIKE "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+#define BARE  "HTTP/1.1 204 Fine\r\n\r\n"
+#define CLOSE                                                                  \
+	"HTTP/1.1 200 OK\r\nConnection: close\r\n"                             \
+	"Content-Length: 1\r\n\r\n"
+	(void)state;
+	expect(ALIKE "abc" ALIKE "def" ALIKE "ghi" BARE BARE ALIKE "jkl",
+	       "200:abc;200:def;200:ghi;204:;204:;200:jkl;");
+	expect(ALIKE "abc" ALIKE "de", "200:abc;more");
+	expect(ALIKE "abc" ALIKE, "200:abc;more");
+	expect(ALIKE "abc"
+		     "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndefg"
+		     "HTTP/1.1 200 OK\r\n\r\nrest",
+	       "200:abc;200:defg;200:rest.");
+	expect(CLOSE "a" CLOSE "b", "200:a!;200:b!;");
+#undef ALIKE
+#undef BARE
+#undef CLOSE
+}
+
+static void fields_stay_where_heads_are_alike(void **state)
+{
+	static const char head[] = "HTTP/1.1 503 No\r\nRetry-After: 7\r\n"
+				   "Content-Length: 1\r\n\r\n";
+	struct http_answers *a = http_answers_new(LIMIT);
+	char stream[256];
+	size_t at = 0;
+	size_t used;
+
+	(void)state;
+	sprintf(stream, "%sa%sb", head, head);
+	for (unsigned i = 0; i < 2; i++) {
+		struct span rest = {stream + at, strlen(stream) - at};
+		assert_int_equal(http_answers_read(a, rest, &used),
+				 HTTP_ANSWER_DONE);
+		const struct http_answer *answer = http_answers_last(a);
+		assert_int_equal(answer->status, 503);
+		assert_true(span_equal(answer->fields[HTTP_ANSWER_RETRY_AFTER],
+				       SPAN("7")));
+		assert_true(span_equal(answer->content,
+				       i == 0 ? SPAN("a") : SPAN("b")));
+		at += used;
+	}
+	http_answers_free(a);
+}
+
 static void note_head(void *user)
 {
 	strcat(user, "head;");
@@ -203,6 +252,8 @@ int main(void)
 		cmocka_unit_test(content_over_the_limit_is_bad),
 		cmocka_unit_test(fields_are_found_in_any_case),
 		cmocka_unit_test(what_is_behind_a_101_is_left),
+		cmocka_unit_test(answers_that_are_alike_are_read_one_by_one),
+		cmocka_unit_test(fields_stay_where_heads_are_alike),
 		cmocka_unit_test(the_content_of_a_stream_is_told_as_it_comes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
