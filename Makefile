@@ -205,7 +205,7 @@ export JOBS PYTHON
 test: programs-$(FLAVOUR) all ## installs what is missing, builds, and runs every test (T=word: as below)
 	@scripts/build/test.sh $(FLAVOUR) "$(T)" both $(call UNIT_BIN,$(FLAVOUR))
 
-unit: $(call UNIT_BIN,$(FLAVOUR)) ## the unit tests of FLAVOUR (T=word: test_word, or all of the folder word)
+unit: $(call UNIT_BIN,$(FLAVOUR)) ## the unit tests of FLAVOUR (T=word: test_WORD, or all of the folder WORD)
 	@scripts/build/test.sh $(FLAVOUR) "$(T)" unit $^
 
 integration: $(OUT)/isimud $(OUT)/echo ## the integration tests against FLAVOUR (T=word: pytest -k word)
@@ -332,6 +332,7 @@ lint: build/isimud build/debug/isimud ## clang-tidy, cppcheck, the layers' inclu
 	@scripts/build/deps.sh build lint
 	@scripts/check/layers.sh
 	@scripts/check/names.py
+	@scripts/check/references.py
 	@scripts/check/hardening.sh build/isimud
 	@scripts/check/lint.sh
 

@@ -11,7 +11,6 @@
  * they saw, and settle_transfers() acts on it once libcurl has returned. */
 #include "access/auth.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include <curl/curl.h>
@@ -327,7 +326,7 @@ static bool take_response_bytes(struct inquiry *q, size_t len)
 	return q->received <= RESPONSE_MAX_BYTES;
 }
 
-static enum auth_answer verdict_of(long status)
+static enum auth_answer answer_of_status(long status)
 {
 	if (status < 300)
 		return AUTH_YES;
@@ -351,7 +350,7 @@ static size_t on_header(char *line, size_t size, size_t len, void *user)
 		return len;
 	curl_easy_getinfo(q->transfer, CURLINFO_RESPONSE_CODE, &status);
 	if (status >= 200)
-		decide(q, verdict_of(status));
+		decide(q, answer_of_status(status));
 	return len;
 }
 

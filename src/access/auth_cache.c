@@ -74,87 +74,90 @@ static size_t buckets_for(const struct auth_cache_options *options)
 int auth_cache_new(struct auth_cache **out,
 		   const struct auth_cache_options *options)
 {
-	struct auth_cache *v = calloc(1, sizeof *v);
+	struct auth_cache *cache = calloc(1, sizeof *cache);
 
 	CHECK(options->checks_max > 0);
-	if (v == NULL)
+	if (cache == NULL)
 		return UV_ENOMEM;
-	v->options = *options;
+	cache->options = *options;
 	if (options->ttl_ms == 0)
-		v->options.entries_max = 0;
-	v->buckets_count = buckets_for(&v->options);
-	v->buckets = calloc(v->buckets_count, sizeof(struct entry *));
-	int rv =
-		v->buckets == NULL ? UV_ENOMEM : lock_init(&v->lock, LOCK_LEAF);
+		cache->options.entries_max = 0;
+	cache->buckets_count = buckets_for(&cache->options);
+	cache->buckets = calloc(cache->buckets_count, sizeof(struct entry *));
+	int rv = cache->buckets == NULL ? UV_ENOMEM
+					: lock_init(&cache->lock, LOCK_LEAF);
 	if (rv != 0)
 		goto err;
-	if (getrandom(&v->key, sizeof v->key, 0) != (ssize_t)sizeof v->key) {
-		lock_fini(&v->lock);
+	if (getrandom(&cache->key, sizeof cache->key, 0) !=
+	    (ssize_t)sizeof cache->key) {
+		lock_fini(&cache->lock);
 		rv = UV_EIO;
 		goto err;
 	}
-	list_init(&v->kept);
-	list_init(&v->queue);
-	memory_charge(v->buckets_count * sizeof(struct entry *));
-	*out = v;
+	list_init(&cache->kept);
+	list_init(&cache->queue);
+	memory_charge(cache->buckets_count * sizeof(struct entry *));
+	*out = cache;
 	return 0;
 err:
-	free(v->buckets);
-	free(v);
+	free(cache->buckets);
+	free(cache);
 	return rv;
 }
 
-uint64_t auth_cache_hash(const struct auth_cache *v,
+uint64_t auth_cache_hash(const struct auth_cache *cache,
 			 const struct auth_cache_id *id)
 {
-	return siphash(&v->key, id->bytes, sizeof id->bytes);
+	return siphash(&cache->key, id->bytes, sizeof id->bytes);
 }
 
-static struct entry **verdict_bucket(const struct auth_cache *v,
-				     const struct auth_cache_id *id)
+static struct entry **bucket_of_id(const struct auth_cache *cache,
+				   const struct auth_cache_id *id)
 {
-	return &v->buckets[auth_cache_hash(v, id) & (v->buckets_count - 1)];
+	return &cache->buckets[auth_cache_hash(cache, id) &
+			       (cache->buckets_count - 1)];
 }
 
-static struct entry *find_verdict_locked(const struct auth_cache *v,
-					 const struct auth_cache_id *id)
+static struct entry *find_entry_locked(const struct auth_cache *cache,
+				       const struct auth_cache_id *id)
 {
-	struct entry *e = *verdict_bucket(v, id);
+	struct entry *e = *bucket_of_id(cache, id);
 
-	CHECK_HOLDS(&v->lock);
+	CHECK_HOLDS(&cache->lock);
 	while (e != NULL && memcmp(&e->id, id, sizeof *id) != 0)
 		e = e->next;
 	return e;
 }
 
-static struct entry *find_asked_locked(const struct auth_cache *v,
+static struct entry *find_asked_locked(const struct auth_cache *cache,
 				       const struct auth_cache_id *id)
 {
-	struct entry *e = find_verdict_locked(v, id);
+	struct entry *e = find_entry_locked(cache, id);
 
-	CHECK_HOLDS(&v->lock);
+	CHECK_HOLDS(&cache->lock);
 	CHECK(e != NULL && e->state != ENTRY_KEPT);
 	return e;
 }
 
-static void count_locked(struct auth_cache *v, enum entry_state state, bool up)
+static void count_locked(struct auth_cache *cache, enum entry_state state,
+			 bool up)
 {
-	CHECK_HOLDS(&v->lock);
-	_Atomic size_t *count = &v->counts[state];
+	CHECK_HOLDS(&cache->lock);
+	_Atomic size_t *count = &cache->counts[state];
 	size_t now = atomic_load_explicit(count, memory_order_relaxed);
 
 	atomic_store_explicit(count, up ? now + 1 : now - 1,
 			      memory_order_relaxed);
 }
 
-static void move_locked(struct auth_cache *v, struct entry *e,
+static void move_locked(struct auth_cache *cache, struct entry *e,
 			enum entry_state to)
 {
-	CHECK_HOLDS(&v->lock);
-	count_locked(v, e->state, false);
+	CHECK_HOLDS(&cache->lock);
+	count_locked(cache, e->state, false);
 	list_remove(&e->link);
 	e->state = to;
-	count_locked(v, to, true);
+	count_locked(cache, to, true);
 }
 
 /* The turn of one that is queued is not needed any more. */
@@ -168,53 +171,53 @@ static void drop_turn_locked(struct entry *e)
 }
 
 /* Nobody may be waiting. */
-static void forget_locked(struct auth_cache *v, struct entry *e)
+static void forget_locked(struct auth_cache *cache, struct entry *e)
 {
-	struct entry **at = verdict_bucket(v, &e->id);
+	struct entry **at = bucket_of_id(cache, &e->id);
 
-	CHECK_HOLDS(&v->lock);
+	CHECK_HOLDS(&cache->lock);
 	while (*at != e)
 		at = &(*at)->next;
 	*at = e->next;
 	list_remove(&e->link);
-	count_locked(v, e->state, false);
+	count_locked(cache, e->state, false);
 	drop_turn_locked(e);
 	memory_credit(sizeof *e);
 	free(e);
 }
 
-static struct entry *oldest_verdict_locked(const struct auth_cache *v)
+static struct entry *oldest_kept_locked(const struct auth_cache *cache)
 {
-	CHECK_HOLDS(&v->lock);
+	CHECK_HOLDS(&cache->lock);
 	/* The analyzer loses track of list_remove() in forget_locked(). */
 	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-	return CONTAINER_OF(v->kept.next, struct entry, link);
+	return CONTAINER_OF(cache->kept.next, struct entry, link);
 }
 
-static void drop_expired_locked(struct auth_cache *v, uint64_t now_ms)
+static void drop_expired_locked(struct auth_cache *cache, uint64_t now_ms)
 {
-	CHECK_HOLDS(&v->lock);
-	for (int i = 0; i < EXPIRED_MAX && !list_is_empty(&v->kept); i++) {
-		struct entry *e = oldest_verdict_locked(v);
+	CHECK_HOLDS(&cache->lock);
+	for (int i = 0; i < EXPIRED_MAX && !list_is_empty(&cache->kept); i++) {
+		struct entry *e = oldest_kept_locked(cache);
 		if (now_ms < e->until_ms)
 			return;
-		forget_locked(v, e);
+		forget_locked(cache, e);
 	}
 }
 
-void auth_cache_free(struct auth_cache *v)
+void auth_cache_free(struct auth_cache *cache)
 {
-	if (v == NULL)
+	if (cache == NULL)
 		return;
-	CHECK(auth_cache_asked(v) == 0 && auth_cache_queued(v) == 0);
-	lock_acquire(&v->lock);
-	while (!list_is_empty(&v->kept))
-		forget_locked(v, oldest_verdict_locked(v));
-	lock_release(&v->lock);
-	memory_credit(v->buckets_count * sizeof(struct entry *));
-	free(v->buckets);
-	lock_fini(&v->lock);
-	free(v);
+	CHECK(auth_cache_asked(cache) == 0 && auth_cache_queued(cache) == 0);
+	lock_acquire(&cache->lock);
+	while (!list_is_empty(&cache->kept))
+		forget_locked(cache, oldest_kept_locked(cache));
+	lock_release(&cache->lock);
+	memory_credit(cache->buckets_count * sizeof(struct entry *));
+	free(cache->buckets);
+	lock_fini(&cache->lock);
+	free(cache);
 }
 
 /* --- asking --------------------------------------------------------------- */
@@ -228,6 +231,7 @@ static struct auth_cache_note *new_note(const struct auth_cache_id *id,
 	if (n == NULL)
 		return NULL;
 	memory_charge(sizeof *n);
+	n->note.kind = MAILBOX_NOTE_AUTH;
 	n->id = *id;
 	n->worker = worker;
 	return n;
@@ -245,30 +249,30 @@ static int wait_locked(struct entry *e, unsigned worker)
 }
 
 /* Returns 0, AUTH_CACHE_QUEUED, or UV_ENOMEM with nothing changed. */
-static int enter_locked(struct auth_cache *v, struct entry *e)
+static int enter_locked(struct auth_cache *cache, struct entry *e)
 {
-	CHECK_HOLDS(&v->lock);
+	CHECK_HOLDS(&cache->lock);
 	e->state = ENTRY_ASKED;
-	if (auth_cache_asked(v) < v->options.checks_max)
+	if (auth_cache_asked(cache) < cache->options.checks_max)
 		return 0;
 	e->turn = new_note(&e->id, e->asker);
 	if (e->turn == NULL)
 		return UV_ENOMEM;
 	e->turn->is_turn = true;
 	e->state = ENTRY_QUEUED;
-	list_append(&v->queue, &e->link);
+	list_append(&cache->queue, &e->link);
 	return AUTH_CACHE_QUEUED;
 }
 
-static int begin_locked(struct auth_cache *v, const struct auth_cache_id *id,
-			unsigned worker)
+static int begin_locked(struct auth_cache *cache,
+			const struct auth_cache_id *id, unsigned worker)
 {
-	struct entry **bucket = verdict_bucket(v, id);
+	struct entry **bucket = bucket_of_id(cache, id);
 	struct entry *e;
 
-	CHECK_HOLDS(&v->lock);
-	if (auth_cache_asked(v) >= v->options.checks_max &&
-	    auth_cache_queued(v) >= v->options.queue_max)
+	CHECK_HOLDS(&cache->lock);
+	if (auth_cache_asked(cache) >= cache->options.checks_max &&
+	    auth_cache_queued(cache) >= cache->options.queue_max)
 		return UV_EBUSY;
 	e = calloc(1, sizeof *e);
 	if (e == NULL)
@@ -276,7 +280,7 @@ static int begin_locked(struct auth_cache *v, const struct auth_cache_id *id,
 	list_init(&e->link);
 	e->id = *id;
 	e->asker = worker;
-	int rv = enter_locked(v, e);
+	int rv = enter_locked(cache, e);
 	if (rv == UV_ENOMEM) {
 		free(e);
 		return rv;
@@ -284,170 +288,173 @@ static int begin_locked(struct auth_cache *v, const struct auth_cache_id *id,
 	memory_charge(sizeof *e);
 	e->next = *bucket;
 	*bucket = e;
-	count_locked(v, e->state, true);
+	count_locked(cache, e->state, true);
 	return rv;
 }
 
-int auth_cache_ask(struct auth_cache *v, const struct auth_cache_id *id,
+int auth_cache_ask(struct auth_cache *cache, const struct auth_cache_id *id,
 		   unsigned worker, uint64_t now_ms)
 {
 	struct entry *e;
 	int rv;
 
-	lock_acquire(&v->lock);
-	drop_expired_locked(v, now_ms);
-	e = find_verdict_locked(v, id);
+	lock_acquire(&cache->lock);
+	drop_expired_locked(cache, now_ms);
+	e = find_entry_locked(cache, id);
 	if (e != NULL && e->state == ENTRY_KEPT && now_ms >= e->until_ms) {
-		forget_locked(v, e);
+		forget_locked(cache, e);
 		e = NULL;
 	}
 	if (e == NULL)
-		rv = begin_locked(v, id, worker);
+		rv = begin_locked(cache, id, worker);
 	else
 		rv = e->state == ENTRY_KEPT ? UV_EALREADY
 					    : wait_locked(e, worker);
-	lock_release(&v->lock);
+	lock_release(&cache->lock);
 	return rv;
 }
 
 /* --- answering ------------------------------------------------------------ */
 
-static void keep_verdict_locked(struct auth_cache *v, struct entry *e,
-				uint64_t now_ms)
+static void keep_answer_locked(struct auth_cache *cache, struct entry *e,
+			       uint64_t now_ms)
 {
-	CHECK_HOLDS(&v->lock);
-	if (auth_cache_kept(v) >= v->options.entries_max)
-		forget_locked(v, oldest_verdict_locked(v));
-	move_locked(v, e, ENTRY_KEPT);
+	CHECK_HOLDS(&cache->lock);
+	if (auth_cache_kept(cache) >= cache->options.entries_max)
+		forget_locked(cache, oldest_kept_locked(cache));
+	move_locked(cache, e, ENTRY_KEPT);
 	drop_turn_locked(e);
-	e->until_ms = now_ms + v->options.ttl_ms;
-	list_append(&v->kept, &e->link);
+	e->until_ms = now_ms + cache->options.ttl_ms;
+	list_append(&cache->kept, &e->link);
 }
 
 /* A check may have ended: gives its turn to the next. Returns the note to be
  * posted, or NULL. */
-static struct auth_cache_note *grant_locked(struct auth_cache *v)
+static struct auth_cache_note *grant_locked(struct auth_cache *cache)
 {
-	CHECK_HOLDS(&v->lock);
-	if (list_is_empty(&v->queue) ||
-	    auth_cache_asked(v) >= v->options.checks_max)
+	CHECK_HOLDS(&cache->lock);
+	if (list_is_empty(&cache->queue) ||
+	    auth_cache_asked(cache) >= cache->options.checks_max)
 		return NULL;
-	struct entry *e = CONTAINER_OF(v->queue.next, struct entry, link);
+	struct entry *e = CONTAINER_OF(cache->queue.next, struct entry, link);
 	struct auth_cache_note *turn = e->turn;
 	e->turn = NULL;
-	move_locked(v, e, ENTRY_ASKED);
+	move_locked(cache, e, ENTRY_ASKED);
 	return turn;
 }
 
-static void post(const struct auth_cache *v, struct auth_cache_note *n)
+static void post(const struct auth_cache *cache, struct auth_cache_note *n)
 {
 	if (n == NULL)
 		return;
 	memory_credit(sizeof *n);
-	mailbox_post_note(v->options.mailboxes[n->worker], &n->note);
+	mailbox_post_note(cache->options.mailboxes[n->worker], &n->note);
 }
 
 /* What is posted is charged no more: its taker frees it at once. */
-static void post_verdict(const struct auth_cache *v,
-			 struct mailbox_note *waiting, enum auth_answer answer)
+static void post_answer(const struct auth_cache *cache,
+			struct mailbox_note *waiting, enum auth_answer answer)
 {
 	while (waiting != NULL) {
 		struct auth_cache_note *n =
 			CONTAINER_OF(waiting, struct auth_cache_note, note);
 		waiting = waiting->next;
 		n->answer = answer;
-		post(v, n);
+		post(cache, n);
 	}
 }
 
 /* Takes those that wait for `e` off it, and ends it. */
-static struct mailbox_note *end_locked(struct auth_cache *v, struct entry *e,
-				       bool is_kept, uint64_t now_ms)
+static struct mailbox_note *end_locked(struct auth_cache *cache,
+				       struct entry *e, bool is_kept,
+				       uint64_t now_ms)
 {
 	struct mailbox_note *waiting = e->waiting;
 
-	CHECK_HOLDS(&v->lock);
+	CHECK_HOLDS(&cache->lock);
 	e->waiting = NULL;
 	if (is_kept)
-		keep_verdict_locked(v, e, now_ms);
+		keep_answer_locked(cache, e, now_ms);
 	else
-		forget_locked(v, e);
+		forget_locked(cache, e);
 	return waiting;
 }
 
-void auth_cache_answer(struct auth_cache *v, const struct auth_cache_id *id,
+void auth_cache_answer(struct auth_cache *cache, const struct auth_cache_id *id,
 		       enum auth_answer answer, uint64_t now_ms)
 {
-	bool is_kept = answer == AUTH_YES && v->options.entries_max > 0;
+	bool is_kept = answer == AUTH_YES && cache->options.entries_max > 0;
 
-	lock_acquire(&v->lock);
-	drop_expired_locked(v, now_ms);
-	struct mailbox_note *waiting =
-		end_locked(v, find_asked_locked(v, id), is_kept, now_ms);
-	struct auth_cache_note *turn = grant_locked(v);
-	lock_release(&v->lock);
-	post_verdict(v, waiting, answer);
-	post(v, turn);
+	lock_acquire(&cache->lock);
+	drop_expired_locked(cache, now_ms);
+	struct mailbox_note *waiting = end_locked(
+		cache, find_asked_locked(cache, id), is_kept, now_ms);
+	struct auth_cache_note *turn = grant_locked(cache);
+	lock_release(&cache->lock);
+	post_answer(cache, waiting, answer);
+	post(cache, turn);
 }
 
-bool auth_cache_give_up(struct auth_cache *v, const struct auth_cache_id *id)
+bool auth_cache_give_up(struct auth_cache *cache,
+			const struct auth_cache_id *id)
 {
 	struct auth_cache_note *turn = NULL;
 
-	lock_acquire(&v->lock);
-	struct entry *e = find_asked_locked(v, id);
+	lock_acquire(&cache->lock);
+	struct entry *e = find_asked_locked(cache, id);
 	bool may_stop = e->waiting == NULL;
 	if (may_stop) {
-		forget_locked(v, e);
-		turn = grant_locked(v);
+		forget_locked(cache, e);
+		turn = grant_locked(cache);
 	}
-	lock_release(&v->lock);
-	post(v, turn);
+	lock_release(&cache->lock);
+	post(cache, turn);
 	return may_stop;
 }
 
-bool auth_cache_leave_queue(struct auth_cache *v,
+bool auth_cache_leave_queue(struct auth_cache *cache,
 			    const struct auth_cache_id *id)
 {
-	lock_acquire(&v->lock);
-	struct entry *e = find_asked_locked(v, id);
+	lock_acquire(&cache->lock);
+	struct entry *e = find_asked_locked(cache, id);
 	bool may_leave = e->state == ENTRY_QUEUED && e->waiting == NULL;
 	if (may_leave)
-		forget_locked(v, e);
-	lock_release(&v->lock);
+		forget_locked(cache, e);
+	lock_release(&cache->lock);
 	return may_leave;
 }
 
-bool auth_cache_expire(struct auth_cache *v, const struct auth_cache_id *id)
+bool auth_cache_expire(struct auth_cache *cache, const struct auth_cache_id *id)
 {
 	struct mailbox_note *waiting = NULL;
 
-	lock_acquire(&v->lock);
-	struct entry *e = find_asked_locked(v, id);
+	lock_acquire(&cache->lock);
+	struct entry *e = find_asked_locked(cache, id);
 	bool is_queued = e->state == ENTRY_QUEUED;
 	if (is_queued)
-		waiting = end_locked(v, e, false, 0);
-	lock_release(&v->lock);
-	post_verdict(v, waiting, AUTH_BUSY);
+		waiting = end_locked(cache, e, false, 0);
+	lock_release(&cache->lock);
+	post_answer(cache, waiting, AUTH_BUSY);
 	return is_queued;
 }
 
-static size_t count_of(const struct auth_cache *v, enum entry_state state)
+static size_t count_of(const struct auth_cache *cache, enum entry_state state)
 {
-	return atomic_load_explicit(&v->counts[state], memory_order_relaxed);
+	return atomic_load_explicit(&cache->counts[state],
+				    memory_order_relaxed);
 }
 
-size_t auth_cache_asked(const struct auth_cache *v)
+size_t auth_cache_asked(const struct auth_cache *cache)
 {
-	return count_of(v, ENTRY_ASKED);
+	return count_of(cache, ENTRY_ASKED);
 }
 
-size_t auth_cache_queued(const struct auth_cache *v)
+size_t auth_cache_queued(const struct auth_cache *cache)
 {
-	return count_of(v, ENTRY_QUEUED);
+	return count_of(cache, ENTRY_QUEUED);
 }
 
-size_t auth_cache_kept(const struct auth_cache *v)
+size_t auth_cache_kept(const struct auth_cache *cache)
 {
-	return count_of(v, ENTRY_KEPT);
+	return count_of(cache, ENTRY_KEPT);
 }

@@ -42,7 +42,7 @@ int auth_cache_new(struct auth_cache **out,
 		   const struct auth_cache_options *options);
 
 /* Nothing may be asked any more. NULL is fine. */
-void auth_cache_free(struct auth_cache *v);
+void auth_cache_free(struct auth_cache *cache);
 
 /* What is asked: a digest of everything that the answer may depend on. */
 struct auth_cache_id {
@@ -73,37 +73,39 @@ struct auth_cache_note {
  * auth_cache_note will be posted to the mailbox of `worker` UV_EBUSY    the
  * queue is full UV_ENOMEM A worker that asks or waits must not call this again
  * for the same id before it has the answer. `now_ms`: uv_hrtime() in ms. */
-int auth_cache_ask(struct auth_cache *v, const struct auth_cache_id *id,
+int auth_cache_ask(struct auth_cache *cache, const struct auth_cache_id *id,
 		   unsigned worker, uint64_t now_ms);
 
 /* Ends a check with its answer, and posts it to all workers that wait. The
  * caller may still be queued. */
-void auth_cache_answer(struct auth_cache *v, const struct auth_cache_id *id,
+void auth_cache_answer(struct auth_cache *cache, const struct auth_cache_id *id,
 		       enum auth_answer answer, uint64_t now_ms);
 
 /* Cancels a check that the caller has begun. Returns false if another worker
  * waits for it: then the caller must go on to auth_cache_answer(). */
-bool auth_cache_give_up(struct auth_cache *v, const struct auth_cache_id *id);
+bool auth_cache_give_up(struct auth_cache *cache,
+			const struct auth_cache_id *id);
 
 /* Takes a queued check out of the queue. Returns false, with nothing changed,
  * if another worker waits for it, or if its turn has come and the note is on
  * its way. */
-bool auth_cache_leave_queue(struct auth_cache *v,
+bool auth_cache_leave_queue(struct auth_cache *cache,
 			    const struct auth_cache_id *id);
 
 /* The same, but other workers that wait are told AUTH_BUSY. Returns false only
  * if its turn has come. */
-bool auth_cache_expire(struct auth_cache *v, const struct auth_cache_id *id);
+bool auth_cache_expire(struct auth_cache *cache,
+		       const struct auth_cache_id *id);
 
 /* A keyed hash of `id`, for a caller's own table. Clients can't foresee it, but
  * could try tokens until bytes of the digests collide. Takes no lock. */
-uint64_t auth_cache_hash(const struct auth_cache *v,
+uint64_t auth_cache_hash(const struct auth_cache *cache,
 			 const struct auth_cache_id *id);
 
 /* Checks under way, checks queued, and yeses cached. A yes that has expired
  * counts until it is dropped; each call above drops a few. Takes no lock. */
-size_t auth_cache_asked(const struct auth_cache *v);
-size_t auth_cache_queued(const struct auth_cache *v);
-size_t auth_cache_kept(const struct auth_cache *v);
+size_t auth_cache_asked(const struct auth_cache *cache);
+size_t auth_cache_queued(const struct auth_cache *cache);
+size_t auth_cache_kept(const struct auth_cache *cache);
 
 #endif

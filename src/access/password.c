@@ -97,11 +97,6 @@ void password_set_all(const struct span *passwords, unsigned count)
 	atomic_fetch_add(&version, 1);
 }
 
-void password_set(struct span password)
-{
-	password_set_all(&password, 1);
-}
-
 unsigned password_generation(void)
 {
 	return atomic_load(&version) & ~1u;

@@ -16,9 +16,6 @@
 /* From now on only the `count` (1 to PASSWORDS_MAX) passwords match. */
 void password_set_all(const struct span *passwords, unsigned count);
 
-/* From now on only `password` matches. */
-void password_set(struct span password);
-
 /* Reads the passwords that `c` tells of, anew if it is a file, and sets them.
  * Returns 0, or the error of config_read_passwords() with the old ones kept. */
 int password_load(const struct config *c, char error[static CONFIG_ERROR_MAX]);

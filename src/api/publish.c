@@ -1,6 +1,5 @@
 /* publish.c - POST /pub and POST /pub/TOPIC. */
 #include "api/private.h"
-#include "base/memory.h"
 #include "base/utf8.h"
 #include "codec/traceparent.h"
 #include "server/apply.h"

@@ -5,7 +5,6 @@
  */
 #include "api/private.h"
 #include "base/check.h"
-#include "base/memory.h"
 #include "cluster/bus.h"
 
 #include <stdlib.h>

@@ -3,7 +3,6 @@
 #include "api/routes.h"
 
 #include "api/private.h"
-#include "base/check.h"
 
 #include <stdlib.h>
 

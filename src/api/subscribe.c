@@ -7,9 +7,6 @@
 
 #include <stdlib.h>
 
-#define BASIC_CHALLENGE                                                        \
-	"WWW-Authenticate: Basic realm=\"isimud\", charset=\"UTF-8\"\r\n"
-
 /* Checks that it can be served, in one way or the other. Returns false if it
  * has been answered. */
 static bool check_protocol(const struct routes *r, struct conn *c,

@@ -1,7 +1,6 @@
 /* v1_session.c - isimud.v1: commands of one connection, each answered. */
 #include "access/password.h"
 #include "api/private.h"
-#include "base/check.h"
 #include "base/memory.h"
 #include "server/relief.h"
 

@@ -1,7 +1,6 @@
 /* buf.c - a byte buffer that grows on the heap. */
 #include "base/buf.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 

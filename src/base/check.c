@@ -4,6 +4,8 @@
 #include "base/log.h"
 
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 void check_failed(const char *condition, const char *file, int line,
 		  const char *function)

@@ -5,9 +5,6 @@
 #ifndef ISIMUD_BASE_CHECK_H
 #define ISIMUD_BASE_CHECK_H
 
-#include <stdio.h>
-#include <stdlib.h>
-
 /* Logs condition, place and thread, waiting for nobody (log_crash()), and
  * aborts. */
 _Noreturn void check_failed(const char *condition, const char *file, int line,

@@ -788,11 +788,6 @@ void client_watch(struct client *c, uint64_t interval_ms)
 	uv_timer_start(&c->timer, on_timer, interval_ms, 0);
 }
 
-size_t client_unsent(const struct client *c)
-{
-	return c->unsent + c->pending.len;
-}
-
 void client_close(struct client *c)
 {
 	uint8_t frame[WEBSOCKET_CONTROL_MAX];

@@ -114,9 +114,6 @@ int client_send(struct client *c, struct span text);
  * again. */
 void client_watch(struct client *c, uint64_t interval_ms);
 
-/* Bytes that were given to it and not yet taken by the kernel. */
-size_t client_unsent(const struct client *c);
-
 /* Ends it: a WebSocket by Close, once the server has answered, or 2 s later;
  * anything else at once. on_end() is called later, in any case. */
 void client_close(struct client *c);

@@ -3,7 +3,6 @@
 #include "cli/ask.h"
 #include "cli/place.h"
 
-#include <inttypes.h>
 #include <math.h> /* its macros alone */
 #include <stdlib.h>
 #include <string.h>

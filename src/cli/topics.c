@@ -6,7 +6,6 @@
 #include "codec/json/json.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #define NAME       "topics"
 #define TIMEOUT_MS 10000

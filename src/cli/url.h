@@ -8,7 +8,6 @@
 #define ISIMUD_CLI_URL_H
 
 #include "base/buf.h"
-#include "base/span.h"
 #include "config/config.h"
 
 #include <stdbool.h>

@@ -1,6 +1,7 @@
 /* counts.c - see counts.h. */
 #include "cluster/counts.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 #include "base/little_endian.h"
 #include "base/lock.h"
@@ -9,7 +10,6 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <uv.h>
 
 #define VERSION_1 1

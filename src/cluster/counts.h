@@ -17,11 +17,9 @@
 #ifndef ISIMUD_CLUSTER_COUNTS_H
 #define ISIMUD_CLUSTER_COUNTS_H
 
-#include "base/buf.h"
 #include "base/span.h"
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #define COUNTS_SILENT_MS  5000

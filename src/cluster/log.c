@@ -8,7 +8,6 @@
 #include "base/check.h"
 #include "cluster/private.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -16,7 +16,6 @@
 #define PING_MS           1000 /* two without an answer end the connection */
 #define HEARTBEAT_NS      500000000LL
 #define INACTIVE_NS       5000000000LL /* then the server drops a consumer */
-#define NS_A_MS           1000000ULL
 #define SUBJECT_MAX       160
 #define SERVERS_MAX       16
 /* Of what nodes told and nobody has taken: more is dropped, which they find out

@@ -61,7 +61,7 @@ static const struct {
 
 #define COMMANDS (sizeof(commands) / sizeof(*commands))
 
-/* Returns -1. */
+/* Returns error->status. */
 __attribute__((format(printf, 2, 3))) static int refuse_command(
 	struct json_error *error, const char *format, ...)
 {
@@ -71,7 +71,7 @@ __attribute__((format(printf, 2, 3))) static int refuse_command(
 	va_start(args, format);
 	vsnprintf(error->text, sizeof(error->text), format, args);
 	va_end(args);
-	return -1;
+	return error->status;
 }
 
 static int out_of_memory(enum v1_error *code, struct json_error *error)
@@ -79,7 +79,7 @@ static int out_of_memory(enum v1_error *code, struct json_error *error)
 	*code = V1_no_memory;
 	refuse_command(error, "%s", errors[V1_no_memory].text);
 	error->status = 500;
-	return -1;
+	return error->status;
 }
 
 /* Finds all members. Which of them must be strings depends on the command, of
@@ -108,7 +108,7 @@ static int find_members(struct json_member members[static MEMBERS],
 		return out_of_memory(code, error);
 	if (status == 400 && !error->is_too_deep)
 		*code = V1_bad_json;
-	return status == 0 ? 0 : -1;
+	return status;
 }
 
 /* Copies it behind what was read, where room was made: spans must not move. */
@@ -198,12 +198,12 @@ static int take_members(struct v1_command *command,
 	command->topic = members[TOPIC].value;
 	command->since = members[SINCE].value;
 	if (take_last(command, &members[LAST], error) != 0)
-		return -1;
+		return error->status;
 	command->data.text = members[DATA].value;
 	command->data.is_json =
 		command->data.text.bytes != NULL && !members[DATA].is_string;
 	if (json_take_event(&command->data, members[EVENT].value, error) != 0)
-		return -1;
+		return error->status;
 	if (members[TRACEPARENT].is_string)
 		command->data.traceparent =
 			traceparent_parse(members[TRACEPARENT].value);

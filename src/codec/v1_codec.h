@@ -65,10 +65,10 @@ struct v1_command {
 };
 
 /* Reads `text`, which is at most as long as a WebSocket's message. Returns 0;
- * or -1 with `*code` and `error->text` filled, and `ref`, where the text has a
- * usable one, so that the error can name it; the rest of `command` is undefined
- * then. Codes: bad_json; unknown_type; no_memory; bad_command, which is
- * anything else. */
+ * or error->status with `*code` and `error->text` filled, and `ref`, where the
+ * text has a usable one, so that the error can name it; the rest of `command`
+ * is undefined then. Codes: bad_json; unknown_type; no_memory; bad_command,
+ * which is anything else. */
 int v1_read(struct v1_command *command, struct span text, enum v1_error *code,
 	    struct json_error *error);
 

@@ -14,7 +14,6 @@
 #include "config/descriptors.h"
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 

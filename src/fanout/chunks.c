@@ -1,6 +1,5 @@
 /* chunks.c - makes chunks of messages, in the forms that subscribers are
  * sent. */
-#include "base/check.h"
 #include "codec/cursor.h"
 #include "fanout/members.h"
 

@@ -1,7 +1,6 @@
 /* members.c - the subscribers of a topic, group behind group. */
 #include "fanout/members.h"
 
-#include "base/check.h"
 #include "base/memory.h"
 
 #include <stdlib.h>

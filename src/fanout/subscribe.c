@@ -1,6 +1,5 @@
 /* subscribe.c - subscribing and unsubscribing. */
 #include "base/check.h"
-#include "base/memory.h"
 #include "fanout/members.h"
 #include "fanout/subscribers.h"
 

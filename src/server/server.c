@@ -5,7 +5,6 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "base/version.h"
 #include "server/acceptor.h"
 #include "server/apply.h"
 #include "server/handover.h"

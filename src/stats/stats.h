@@ -102,7 +102,8 @@
 	X(behind, "subscriptions_behind", "", 1,                               \
 	  "Subscriptions that still get history.")                             \
 	X(mailbox_messages, "mailbox_messages", "", 1,                         \
-	  "Messages a worker took from its mailbox at once, at most since its last tick.") \
+	  "Messages a worker took from its mailbox at once, "                  \
+	  "at most since its last tick.")                                      \
 	X(buffered_bytes, "buffered_bytes", "", 1,                             \
 	  "Bytes the kernel has not taken yet.")                               \
 	X(buffered_worst_bytes, "buffered_worst_bytes", "", 1,                 \

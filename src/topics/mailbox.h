@@ -40,7 +40,7 @@ enum mailbox_order {
 struct mailbox_note {
 	struct mailbox_note *next;
 	enum {
-		MAILBOX_NOTE_VERDICT,   /* a struct auth_cache_note */
+		MAILBOX_NOTE_AUTH,      /* a struct auth_cache_note */
 		MAILBOX_NOTE_PUBLISHED, /* a struct bus_request */
 	} kind;
 };

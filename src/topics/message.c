@@ -10,7 +10,6 @@
 #include "codec/websocket.h"
 
 #include <stdlib.h>
-#include <uv.h>
 
 /* An encoding of n bytes may occupy 1/SPARE_PART of them more. */
 #define SPARE_PART 32

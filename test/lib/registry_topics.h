@@ -35,7 +35,8 @@ struct registry_receipt bare_publish(const struct topic_key *key);
 
 #define KEYS 3
 
-/* What a worker knows of a topic: subscribers.c in small. Owner: its thread. */
+/* What a worker knows of a topic: fanout/subscribe.c in small. Owner: its
+ * thread. */
 struct local {
 	struct topic *topic;
 	unsigned subscribers;

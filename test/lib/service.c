@@ -54,7 +54,7 @@ void service_open(struct service *s, config_get_cb get)
 	if (config_load(&s->config, get != NULL ? get : no_settings, error) !=
 	    0)
 		fail_msg("%s", error);
-	password_set(SPAN(SERVICE_PASSWORD));
+	password_set_all(&SPAN(SERVICE_PASSWORD), 1);
 	s->config.shares = crew_shares;
 	crew_open(&s->crew, &s->config, &routes_app, 1);
 	open_shared(s);

@@ -21,7 +21,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define FRAMES 30 /* fail.py knows these, and the layout */
+#define FRAMES 30 /* oom.py knows these, and the layout */
 
 struct board {
 	_Atomic uint64_t count;

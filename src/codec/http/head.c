@@ -51,20 +51,21 @@ void http_head_fini(struct http_head *head)
  */
 
 static int append_head(struct http_head *head, const char *at, size_t len,
-		       struct http_verdict *v)
+		       struct http_error *error)
 {
 	if (buf_append(&head->bytes, at, len) != 0)
-		return http_refuse(v, 500, "out of memory");
+		return http_refuse(error, 500, "out of memory");
 	return 0;
 }
 
 int http_head_add_target(struct http_head *head, const char *at, size_t len,
-			 struct http_verdict *v)
+			 struct http_error *error)
 {
 	head->target_len += len;
 	if (head->target_len > HTTP_TARGET_MAX_BYTES)
-		return http_refuse(v, 414, "the request target is too long");
-	return append_head(head, at, len, v);
+		return http_refuse(error, 414,
+				   "the request target is too long");
+	return append_head(head, at, len, error);
 }
 
 void http_head_add_name(struct http_head *head, const char *at, size_t len)
@@ -180,10 +181,10 @@ static unsigned find_field(const char *name, size_t len)
 	return HTTP_FIELD_UNKNOWN;
 }
 
-int http_head_end_name(struct http_head *head, struct http_verdict *v)
+int http_head_end_name(struct http_head *head, struct http_error *error)
 {
 	if (++head->fields > HTTP_FIELDS_MAX)
-		return http_refuse(v, 431, "too many field lines");
+		return http_refuse(error, 431, "too many field lines");
 	head->field = find_field(head->name, head->name_len);
 	head->name_len = 0;
 	head->lines[head->lines_len].at = (uint32_t)head->bytes.len;
@@ -197,14 +198,14 @@ bool http_head_is_in_framing(const struct http_head *head)
 }
 
 int http_head_add_value(struct http_head *head, const char *at, size_t len,
-			struct http_verdict *v)
+			struct http_error *error)
 {
 	if (head->field == HTTP_FIELD_UNKNOWN ||
 	    head->field == FIELD_CONTENT_LENGTH)
 		return 0;
 	if (head->field == HTTP_LAST_EVENT_ID)
 		head->event_id_len += len;
-	return append_head(head, at, len, v);
+	return append_head(head, at, len, error);
 }
 
 /* How the content is coded in all, and how that ends. */
@@ -328,7 +329,7 @@ static struct span join_lines(struct http_head *head, unsigned field)
 }
 
 static int set_fields(struct http_head *head, struct http_request *r,
-		      struct http_verdict *v)
+		      struct http_error *error)
 {
 	unsigned seen = 0;
 	unsigned repeated = 0;
@@ -338,13 +339,13 @@ static int set_fields(struct http_head *head, struct http_request *r,
 		seen |= BIT(head->lines[i].field);
 	}
 	if (repeated & ~LIST_FIELDS)
-		return http_refuse(v, 400, "a field line is repeated");
+		return http_refuse(error, 400, "a field line is repeated");
 	/* What is joined is there once already, but for the separators. From
 	 * here on the bytes stay where they are. */
 	if (repeated != 0 &&
 	    buf_reserve(&head->bytes,
 			head->bytes.len + 2 * (size_t)head->lines_len))
-		return http_refuse(v, 500, "out of memory");
+		return http_refuse(error, 500, "out of memory");
 	for (unsigned i = 0; i < head->lines_len; i++) {
 		const struct http_line *line = &head->lines[i];
 
@@ -421,16 +422,16 @@ static bool is_host_and_port(struct span s)
 	return p == end;
 }
 
-static int check_host(const struct http_request *r, struct http_verdict *v)
+static int check_host(const struct http_request *r, struct http_error *error)
 {
 	struct span host = r->fields[HTTP_HOST];
 
 	if (host.bytes == NULL && r->minor_version == 0)
 		return 0;
 	if (host.bytes == NULL)
-		return http_refuse(v, 400, "the Host field is missing");
+		return http_refuse(error, 400, "the Host field is missing");
 	if (!is_host_and_port(host))
-		return http_refuse(v, 400, "malformed Host field");
+		return http_refuse(error, 400, "malformed Host field");
 	return 0;
 }
 
@@ -497,7 +498,7 @@ static int divide_target(struct span target, struct http_request *r)
 }
 
 static int set_target(const struct http_head *head, struct http_request *r,
-		      struct http_verdict *v)
+		      struct http_error *error)
 {
 	struct span target = {head->bytes.bytes, head->target_len};
 
@@ -512,9 +513,9 @@ static int set_target(const struct http_head *head, struct http_request *r,
 	else if (r->method == HTTP_METHOD_CONNECT)
 		/* The same. */
 		/* NOLINTNEXTLINE(bugprone-branch-clone) */
-		return http_refuse(v, 400, "malformed request target");
+		return http_refuse(error, 400, "malformed request target");
 	else if (!is_target(target) || divide_target(target, r) != 0)
-		return http_refuse(v, 400, "malformed request target");
+		return http_refuse(error, 400, "malformed request target");
 	return 0;
 }
 
@@ -524,33 +525,34 @@ static int set_target(const struct http_head *head, struct http_request *r,
 /* RFC 9112 6.1 and 6.3: where two servers could disagree on the end of the
  * content, nothing is read. */
 static int check_framing(const struct http_head *head,
-			 const struct http_request *r, struct http_verdict *v)
+			 const struct http_request *r, struct http_error *error)
 {
 	if (!head->has_transfer_encoding)
 		return 0;
 	if (r->has_content_length)
-		return http_refuse(v, 400,
+		return http_refuse(error, 400,
 				   "both Content-Length and Transfer-Encoding");
 	if (r->minor_version == 0)
-		return http_refuse(v, 400, "Transfer-Encoding in HTTP/1.0");
+		return http_refuse(error, 400, "Transfer-Encoding in HTTP/1.0");
 	if (!head->ends_in_chunked)
-		return http_refuse(v, 400,
+		return http_refuse(error, 400,
 				   "Transfer-Encoding does not end in chunked");
 	if (head->transfer_chunked < head->transfer_codings)
-		return http_refuse(v, 501, "a transfer coding but chunked");
+		return http_refuse(error, 501, "a transfer coding but chunked");
 	if (!r->is_chunked || head->transfer_chunked > 1)
-		return http_refuse(v, 400, "malformed Transfer-Encoding");
+		return http_refuse(error, 400, "malformed Transfer-Encoding");
 	return 0;
 }
 
-static int set_expectation(struct http_request *r, struct http_verdict *v)
+static int set_expectation(struct http_request *r, struct http_error *error)
 {
 	struct span expect = r->fields[HTTP_EXPECT];
 
 	if (expect.bytes == NULL)
 		return 0;
 	if (!span_equal_nocase(expect, SPAN("100-continue")))
-		return http_refuse(v, 417, "an expectation but 100-continue");
+		return http_refuse(error, 417,
+				   "an expectation but 100-continue");
 	r->expects_continue = r->minor_version == 1;
 	return 0;
 }
@@ -567,12 +569,13 @@ static void set_keep_alive(struct http_request *r)
 }
 
 int http_head_make_request(struct http_head *head, struct http_request *r,
-			   struct http_verdict *v)
+			   struct http_error *error)
 {
-	if (set_fields(head, r, v) != 0 || check_host(r, v) != 0 ||
-	    set_target(head, r, v) != 0 || check_framing(head, r, v) != 0 ||
-	    set_expectation(r, v) != 0)
-		return -1;
+	if (set_fields(head, r, error) != 0 || check_host(r, error) != 0 ||
+	    set_target(head, r, error) != 0 ||
+	    check_framing(head, r, error) != 0 ||
+	    set_expectation(r, error) != 0)
+		return error->status;
 	set_keep_alive(r);
 	return 0;
 }

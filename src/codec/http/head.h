@@ -17,18 +17,18 @@
 #define HTTP_NAME_MAX_BYTES 32 /* no field of enum http_field has a longer */
 
 /* Why a request is bad; `status` is 0 as long as it is not. */
-struct http_verdict {
+struct http_error {
 	int status;
 	const char *reason; /* static text */
 };
 
-/* Returns -1, for the caller to return. */
-static inline int http_refuse(struct http_verdict *v, int status,
+/* Returns `status`, for the caller to return. */
+static inline int http_refuse(struct http_error *error, int status,
 			      const char *reason)
 {
-	v->status = status;
-	v->reason = reason;
-	return -1;
+	error->status = status;
+	error->reason = reason;
+	return status;
 }
 
 /* A field line of interest: where in the head's bytes its value lies. */
@@ -63,13 +63,13 @@ void http_head_clear(struct http_head *head);
 void http_head_fini(struct http_head *head);
 
 /* The parts in the order they come in, each in one or more pieces. Those that
- * return something return 0, or -1 with the answer given. */
+ * return something return 0 or error->status. */
 int http_head_add_target(struct http_head *head, const char *at, size_t len,
-			 struct http_verdict *v);
+			 struct http_error *error);
 void http_head_add_name(struct http_head *head, const char *at, size_t len);
-int http_head_end_name(struct http_head *head, struct http_verdict *v);
+int http_head_end_name(struct http_head *head, struct http_error *error);
 int http_head_add_value(struct http_head *head, const char *at, size_t len,
-			struct http_verdict *v);
+			struct http_error *error);
 void http_head_end_value(struct http_head *head);
 
 /* The value of the one line of `field` among those that are complete; absent if
@@ -86,9 +86,9 @@ bool http_head_is_in_framing(const struct http_head *head);
 
 /* Completes `r`, whose method, minor_version, has_content_length,
  * content_length and is_chunked say what the parser found; its spans lie in
- * `head` then. Returns 0, or -1 with the answer given. */
+ * `head` then. Returns 0 or error->status. */
 int http_head_make_request(struct http_head *head, struct http_request *r,
-			   struct http_verdict *v);
+			   struct http_error *error);
 
 /* `s` without spaces and tabs around it (RFC 9110 5.6.3). */
 struct span http_trim(struct span s);

@@ -67,7 +67,7 @@ struct http {
 	char tail[TAIL_BYTES];
 
 	/* Given at PHASE_BAD, or by a callback that refuses. */
-	struct http_verdict answer;
+	struct http_error error;
 };
 
 static size_t min(size_t a, size_t b)
@@ -75,11 +75,11 @@ static size_t min(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* Says why the request is bad. Returns -1, which makes llhttp stop when a
- * callback returns it. */
+/* Says why the request is bad. Returns the status; llhttp stops where a
+ * callback returns that. */
 static int refuse_request(struct http *h, int status, const char *reason)
 {
-	return http_refuse(&h->answer, status, reason);
+	return http_refuse(&h->error, status, reason);
 }
 
 static int keep_content(struct http *h, const char *bytes, size_t len)
@@ -96,7 +96,7 @@ static int on_target(llhttp_t *parser, const char *at, size_t len)
 {
 	struct http *h = parser->data;
 
-	return http_head_add_target(&h->head, at, len, &h->answer);
+	return http_head_add_target(&h->head, at, len, &h->error);
 }
 
 static int on_target_complete(llhttp_t *parser)
@@ -152,7 +152,7 @@ static int on_field_name_complete(llhttp_t *parser)
 
 	if (h->phase != PHASE_HEAD)
 		return 0;
-	return http_head_end_name(&h->head, &h->answer);
+	return http_head_end_name(&h->head, &h->error);
 }
 
 static int on_field_value(llhttp_t *parser, const char *at, size_t len)
@@ -161,7 +161,7 @@ static int on_field_value(llhttp_t *parser, const char *at, size_t len)
 
 	if (h->phase != PHASE_HEAD)
 		return 0;
-	return http_head_add_value(&h->head, at, len, &h->answer);
+	return http_head_add_value(&h->head, at, len, &h->error);
 }
 
 static int on_field_value_complete(llhttp_t *parser)
@@ -273,7 +273,7 @@ static llhttp_errno_t feed(struct http *h, const char *bytes, size_t len,
 		*used = (size_t)(llhttp_get_error_pos(&h->parser) - bytes);
 	if (rv == HPE_OK || rv == HPE_PAUSED)
 		remember_tail(h, bytes, *used);
-	else if (h->answer.status == 0)
+	else if (h->error.status == 0)
 		refuse_for(h, rv);
 	return rv;
 }
@@ -323,8 +323,9 @@ static int make_request(struct http *h)
 	r->has_content_length = (p->flags & F_CONTENT_LENGTH) != 0;
 	r->content_length = r->has_content_length ? p->content_length : 0;
 	r->is_chunked = (p->flags & F_CHUNKED) != 0;
-	if (http_head_make_request(&h->head, r, &h->answer) != 0)
-		return -1;
+	int status = http_head_make_request(&h->head, r, &h->error);
+	if (status != 0)
+		return status;
 	if (r->content_length > h->content_max_bytes)
 		return refuse_request(h, 413, "the content is too large");
 	return 0;
@@ -354,7 +355,7 @@ static void start_request(struct http *h)
 }
 
 /* Skips empty lines (RFC 9112 2.2); any other byte starts a request. Returns 0,
- * or -1 if the request is bad. */
+ * or the status if it is bad. */
 static int skip_empty_lines(struct http *h, const char *bytes, size_t len,
 			    size_t *used)
 {
@@ -389,23 +390,27 @@ static size_t head_room(const struct http *h)
 	return room;
 }
 
-static int finish_head(struct http *h)
+static enum http_event finish_head(struct http *h)
 {
 	if (make_request(h) != 0)
-		return -1;
+		return HTTP_BAD;
 	h->content_left = (size_t)h->request.content_length;
 	h->phase = h->request.is_chunked ? PHASE_CHUNKED : PHASE_LENGTH;
 	return HTTP_HEAD;
 }
 
-static int finish_request(struct http *h, struct span content)
+static enum http_event finish_request(struct http *h, struct span content)
 {
 	h->request.content = content;
 	h->phase = h->request.keep_alive ? PHASE_START : PHASE_LAST;
 	return HTTP_REQUEST;
 }
 
-/* Each of these returns an enum http_event, or -1 if the request is bad. */
+static enum http_event end_badly(struct http *h, int status, const char *reason)
+{
+	refuse_request(h, status, reason);
+	return HTTP_BAD;
+}
 
 /* Gives llhttp up to `*n` bytes of a head, and says how many it read. A tab
  * behind the value of Content-Length or Transfer-Encoding is space (RFC 9110
@@ -424,19 +429,19 @@ static llhttp_errno_t feed_head(struct http *h, const char *bytes, size_t *n)
 	return feed(h, bytes, *n, n);
 }
 
-static int read_head(struct http *h, const char *bytes, size_t len,
-		     size_t *used)
+static enum http_event read_head(struct http *h, const char *bytes, size_t len,
+				 size_t *used)
 {
 	while (*used < len) {
 		size_t n = min(len - *used, head_room(h));
 		llhttp_errno_t rv;
 
 		if (n == 0)
-			return refuse_request(h, 431, "the head is too large");
+			return end_badly(h, 431, "the head is too large");
 		rv = feed_head(h, bytes + *used, &n);
 		*used += n;
-		if (h->answer.status != 0)
-			return -1;
+		if (h->error.status != 0)
+			return HTTP_BAD;
 		h->head_bytes += n;
 		if (rv == HPE_PAUSED)
 			return finish_head(h);
@@ -445,15 +450,15 @@ static int read_head(struct http *h, const char *bytes, size_t len,
 }
 
 /* Content that comes whole is not copied. */
-static int read_length(struct http *h, const char *bytes, size_t len,
-		       size_t *used)
+static enum http_event read_length(struct http *h, const char *bytes,
+				   size_t len, size_t *used)
 {
 	bool is_whole = h->content_bytes == 0 && len >= h->content_left;
 	struct span content;
 
 	len = min(len, h->content_left);
 	if (!is_whole && keep_content(h, bytes, len) != 0)
-		return -1;
+		return HTTP_BAD;
 	h->content_bytes += len;
 	h->content_left -= len;
 	*used = len;
@@ -465,8 +470,8 @@ static int read_length(struct http *h, const char *bytes, size_t len,
 	return finish_request(h, content);
 }
 
-static int read_chunked(struct http *h, const char *bytes, size_t len,
-			size_t *used)
+static enum http_event read_chunked(struct http *h, const char *bytes,
+				    size_t len, size_t *used)
 {
 	if (llhttp_get_errno(&h->parser) == HPE_PAUSED)
 		llhttp_resume(&h->parser);
@@ -476,31 +481,31 @@ static int read_chunked(struct http *h, const char *bytes, size_t len,
 		llhttp_errno_t rv;
 
 		if (n == 0)
-			return refuse_request(
+			return end_badly(
 				h, 413,
 				"too many chunk extensions or trailers");
 		rv = feed(h, bytes + *used, n, &n);
-		if (h->answer.status != 0)
-			return -1;
+		if (h->error.status != 0)
+			return HTTP_BAD;
 		*used += n;
 		h->framing_left -= n - (h->content_bytes - content_bytes);
 		if (rv != HPE_PAUSED)
 			continue;
 		if (!is_after_empty_line(h))
-			return refuse_request(h, 400,
-					      "the content has no proper end");
+			return end_badly(h, 400,
+					 "the content has no proper end");
 		return finish_request(
 			h, (struct span){h->content.bytes, h->content.len});
 	}
 	return HTTP_MORE;
 }
 
-static int read_phase(struct http *h, const char *bytes, size_t len,
-		      size_t *used)
+static enum http_event read_phase(struct http *h, const char *bytes, size_t len,
+				  size_t *used)
 {
 	if (h->phase == PHASE_START &&
 	    skip_empty_lines(h, bytes, len, used) != 0)
-		return -1;
+		return HTTP_BAD;
 	switch (h->phase) {
 	case PHASE_START:
 		return HTTP_MORE;
@@ -516,7 +521,7 @@ static int read_phase(struct http *h, const char *bytes, size_t len,
 	case PHASE_BAD:
 		break;
 	}
-	return -1;
+	return HTTP_BAD;
 }
 
 /* A head is bad at byte `at` of `read`. What is at hand of its rest may have
@@ -546,12 +551,11 @@ enum http_event http_read(struct http *h, const char *bytes, size_t len,
 			  size_t *used)
 {
 	bool has_begun = h->phase == PHASE_HEAD;
-	int event;
 
 	*used = 0;
-	event = read_phase(h, bytes, len, used);
-	if (event >= 0)
-		return (enum http_event)event;
+	enum http_event event = read_phase(h, bytes, len, used);
+	if (event != HTTP_BAD)
+		return event;
 	if (h->phase == PHASE_START)
 		http_head_clear(&h->head); /* that of the request before */
 	else if (h->phase == PHASE_HEAD &&
@@ -590,7 +594,7 @@ void http_reset(struct http *h)
 {
 	start_request(h);
 	h->phase = PHASE_START;
-	h->answer = (struct http_verdict){0, NULL};
+	h->error = (struct http_error){0, NULL};
 }
 
 struct span http_origin_so_far(const struct http *h)
@@ -630,10 +634,10 @@ bool http_is_in_request(const struct http *h)
 
 int http_status(const struct http *h)
 {
-	return h->answer.status;
+	return h->error.status;
 }
 
 const char *http_reason(const struct http *h)
 {
-	return h->answer.reason;
+	return h->error.reason;
 }

@@ -47,7 +47,7 @@ static void only_the_password_matches(void **state)
 					    "secres",  "secretsecret"};
 
 	(void)state;
-	password_set(SPAN("secret"));
+	password_set_all(&SPAN("secret"), 1);
 	assert_true(matches("secret"));
 	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
 		assert_false(matches(wrong[i]));
@@ -58,15 +58,15 @@ static void only_the_password_matches(void **state)
 static void the_generation_changes_with_the_password_alone(void **state)
 {
 	(void)state;
-	password_set(SPAN("one"));
+	password_set_all(&SPAN("one"), 1);
 	unsigned first = password_generation();
 	assert_int_equal(password_generation(), first);
-	password_set(SPAN("one"));
+	password_set_all(&SPAN("one"), 1);
 	assert_int_equal(password_generation(), first);
-	password_set(SPAN("two"));
+	password_set_all(&SPAN("two"), 1);
 	unsigned second = password_generation();
 	assert_int_not_equal(second, first);
-	password_set(SPAN("one"));
+	password_set_all(&SPAN("one"), 1);
 	assert_int_not_equal(password_generation(), first);
 	assert_int_not_equal(password_generation(), second);
 }
@@ -81,7 +81,7 @@ static void of_two_either_matches(void **state)
 	assert_true(matches("new"));
 	assert_false(matches("oldnew"));
 	assert_false(matches(""));
-	password_set(SPAN("new"));
+	password_set_all(&SPAN("new"), 1);
 	assert_false(matches("old"));
 	assert_true(matches("new"));
 }
@@ -91,7 +91,7 @@ static void who_had_one_of_two_may_go_on_until_it_goes(void **state)
 	const struct span both[] = {SPAN("new"), SPAN("old")};
 
 	(void)state;
-	password_set(SPAN("old"));
+	password_set_all(&SPAN("old"), 1);
 	unsigned old = password_match(SPAN("old"));
 	assert_true(password_is_valid(old));
 	assert_false(password_is_valid(0));
@@ -103,11 +103,11 @@ static void who_had_one_of_two_may_go_on_until_it_goes(void **state)
 	assert_int_equal(password_match(SPAN("old")), old);
 	assert_true(password_is_valid(old));
 	assert_true(password_is_valid(new));
-	password_set(SPAN("new"));
+	password_set_all(&SPAN("new"), 1);
 	assert_false(password_is_valid(old));
 	assert_true(password_is_valid(new));
 	/* The same text later is not what was remembered. */
-	password_set(SPAN("old"));
+	password_set_all(&SPAN("old"), 1);
 	assert_false(password_is_valid(old));
 }
 
@@ -116,7 +116,7 @@ static void the_same_twice_is_one(void **state)
 	const struct span both[] = {SPAN("one"), SPAN("one")};
 
 	(void)state;
-	password_set(SPAN("one"));
+	password_set_all(&SPAN("one"), 1);
 	unsigned before = password_generation();
 	password_set_all(both, 2);
 	assert_int_equal(password_generation(), before);
@@ -126,7 +126,7 @@ static void the_same_twice_is_one(void **state)
 static void a_password_may_hold_any_bytes(void **state)
 {
 	(void)state;
-	password_set(SPAN("a\0b\xff"));
+	password_set_all(&SPAN("a\0b\xff"), 1);
 	assert_true(password_matches(SPAN("a\0b\xff")));
 	assert_false(password_matches(SPAN("a\0c\xff")));
 	assert_false(matches("a"));
@@ -135,8 +135,8 @@ static void a_password_may_hold_any_bytes(void **state)
 static void a_new_password_replaces_the_old_one(void **state)
 {
 	(void)state;
-	password_set(SPAN("old"));
-	password_set(SPAN("new"));
+	password_set_all(&SPAN("old"), 1);
+	password_set_all(&SPAN("new"), 1);
 	assert_false(matches("old"));
 	assert_true(matches("new"));
 }
@@ -151,7 +151,7 @@ static void what_matched_is_remembered_and_nothing_else_matches(void **state)
 	struct password_memory m;
 
 	(void)state;
-	password_set(SPAN("one"));
+	password_set_all(&SPAN("one"), 1);
 	assert_int_equal(password_memory_init(&m), 0);
 	assert_false(matches_again(&m, ""));
 	assert_false(matches_again(&m, "two"));
@@ -170,13 +170,13 @@ static void what_is_remembered_ends_with_the_password(void **state)
 	struct password_memory m;
 
 	(void)state;
-	password_set(SPAN("one"));
+	password_set_all(&SPAN("one"), 1);
 	assert_int_equal(password_memory_init(&m), 0);
 	assert_true(matches_again(&m, "one"));
-	password_set(SPAN("two"));
+	password_set_all(&SPAN("two"), 1);
 	assert_false(matches_again(&m, "one"));
 	assert_true(matches_again(&m, "two"));
-	password_set(SPAN("one"));
+	password_set_all(&SPAN("one"), 1);
 	assert_false(matches_again(&m, "two"));
 	assert_true(matches_again(&m, "one"));
 }
@@ -187,7 +187,7 @@ static void memories_have_keys_of_their_own(void **state)
 	struct password_memory b;
 
 	(void)state;
-	password_set(SPAN("one"));
+	password_set_all(&SPAN("one"), 1);
 	assert_int_equal(password_memory_init(&a), 0);
 	assert_int_equal(password_memory_init(&b), 0);
 	assert_true(matches_again(&a, "one"));
@@ -225,17 +225,17 @@ static void while_it_is_replaced_others_may_compare(void **state)
 	uv_thread_t threads[READERS];
 
 	(void)state;
-	password_set(SPAN("one"));
+	password_set_all(&SPAN("one"), 1);
 	for (size_t i = 0; i < READERS; i++)
 		assert_int_equal(uv_thread_create(&threads[i], compare, NULL),
 				 0);
 	while (rounds < READERS)
 		usleep(1);
 	for (size_t i = 0; i < SETTINGS; i++) {
-		password_set(i % 2 == 0 ? SPAN("two") : SPAN("one"));
+		password_set_all(i % 2 == 0 ? &SPAN("two") : &SPAN("one"), 1);
 		assert_true(matches(i % 2 == 0 ? "two" : "one"));
 	}
-	password_set(SPAN("two"));
+	password_set_all(&SPAN("two"), 1);
 	is_new = true;
 	unsigned before = rounds;
 	while (rounds < before + 10 * READERS)
@@ -273,7 +273,7 @@ static void a_failed_loading_keeps_the_old_password(void **state)
 	char error[CONFIG_ERROR_MAX] = "";
 
 	(void)state;
-	password_set(SPAN("old"));
+	password_set_all(&SPAN("old"), 1);
 	assert_int_equal(password_load(&c, error), UV_EINVAL);
 	assert_string_equal(error, "PASSWORD_FILE can't be read: no such file "
 				   "or directory");
@@ -343,7 +343,7 @@ static void every_wrong_password_of_a_length_takes_as_many_steps(void **state)
 	struct comparison c = {.compare = compare_password};
 
 	(void)state;
-	password_set(SPAN("secret-pass1"));
+	password_set_all(&SPAN("secret-pass1"), 1);
 	assert_true(matches("secret-pass1")); /* what is made once is made */
 	c.candidate = SPAN("yyyyyyyyyyyy");
 	long steps = count_steps(&c);

@@ -45,7 +45,7 @@ static int open_all(void **state)
 	config = (struct config){.password_file = path};
 	rotation = (struct rotation){0};
 	write_file("password", "old\n");
-	password_set(SPAN("old"));
+	password_set_all(&SPAN("old"), 1);
 	/* It is read once anyway: nobody knows what it was at the start. */
 	rotation_look(&rotation, &config);
 	rotation_look(&rotation, &config);

@@ -74,7 +74,9 @@ static void assert_refused(struct span text, enum v1_error expected,
 	enum v1_error code;
 	struct json_error error;
 
-	assert_int_equal(read_copy(&command, text, &code, &error), -1);
+	int status = read_copy(&command, text, &code, &error);
+	assert_true(status >= 400);
+	assert_int_equal(status, error.status);
 	assert_string_equal(error.text, problem);
 	assert_int_equal(code, expected);
 	if (ref == NULL)
@@ -344,7 +346,7 @@ static void without_memory_reading_is_no_memory(void **state)
 		oom_fail_at(++nth);
 		rv = v1_read(&c, SPAN("{\"type\":\"ping\",\"ref\":1}"), &code,
 			     &error);
-		assert_int_equal(rv, oom_end() ? -1 : 0);
+		assert_int_equal(rv, oom_end() ? 500 : 0);
 		if (rv != 0) {
 			assert_int_equal(code, V1_no_memory);
 			assert_string_equal(error.text,
@@ -428,7 +430,7 @@ static void a_publication_may_have_an_event(void **state)
 				   events[i].event.bytes);
 		int rv = v1_read(&c, (struct span){text, (size_t)len}, &code,
 				 &error);
-		assert_int_equal(rv, events[i].error == NULL ? 0 : -1);
+		assert_int_equal(rv, events[i].error == NULL ? 0 : 422);
 		if (rv != 0) {
 			assert_int_equal(code, V1_bad_command);
 			assert_string_equal(error.text, events[i].error);

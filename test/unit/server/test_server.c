@@ -53,7 +53,7 @@ static struct config config_of_test(void)
 
 	if (config_load(&c, settings, error) != 0)
 		fail_msg("%s", error);
-	password_set(SPAN("secret"));
+	password_set_all(&SPAN("secret"), 1);
 	return c;
 }
 

@@ -436,7 +436,8 @@ struct client {
 	uint64_t last;
 };
 
-/* What a worker knows of a topic: subscribers.c in small. Owner: its thread. */
+/* What a worker knows of a topic: fanout/subscribe.c in small. Owner: its
+ * thread. */
 struct local {
 	struct topic *topic;
 	struct client clients[CLIENTS];
