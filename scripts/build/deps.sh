@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
-# usage: deps.sh build|test|proxy|browser|ops|deb|qemu|lint|bench|fuzz|valgrind|api ...
+# usage: deps.sh build|test|proxy|browser|recipes|ops|deb|qemu|lint|bench|fuzz|valgrind|api ...
 # Says nothing and takes no time when all are there.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -23,6 +23,8 @@ lint='clang clang-format clang-tidy cppcheck'
 # npm may have come with another nodejs than Debian's, which its package refuses.
 api='python3 python3-jsonschema python3-yaml'
 command -v npm >/dev/null || api="$api npm"
+# What the recipes of scripts/docs/recipes are in, beside Python, Go and Java.
+recipes='python3-django python3-requests ruby php-cli php-laravel-framework php-guzzlehttp-guzzle'
 bench='nginx libnginx-mod-nchan nats-server python3 procps'
 
 wanted=
@@ -32,6 +34,7 @@ for task in "$@"; do
 	test) wanted="$wanted $test" ;;
 	proxy) wanted="$wanted $proxy" ;;
 	browser) wanted="$wanted $browser" ;;
+	recipes) wanted="$wanted $recipes" ;;
 	ops) wanted="$wanted $ops" ;;
 	deb) wanted="$wanted $deb" ;;
 	qemu) wanted="$wanted qemu-user-static" ;;
