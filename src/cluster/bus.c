@@ -60,7 +60,8 @@ static void try_connect(struct bus *b)
 		/* It is tried ten times a second. */
 		if (uv_now(&b->loop) >= b->complain_ms) {
 			b->complain_ms = uv_now(&b->loop) + BUS_COMPLAIN_MS;
-			log_event(LOG_WARN, "bus_unreachable", LOG_NO_FIELDS,
+			log_event(LOG_WARN, "bus_unreachable",
+				  LOG_FIELDS(log_text("error", error)),
 				  "bus: a server can't be reached: %s", error);
 		}
 		bus_next_server(b);
@@ -70,7 +71,8 @@ static void try_connect(struct bus *b)
 	uv_update_time(&b->loop);
 	b->complain_ms = 0;
 	nats_server(b->nats, server);
-	log_event(LOG_INFO, "bus_connected", LOG_NO_FIELDS,
+	log_event(LOG_INFO, "bus_connected",
+		  LOG_FIELDS(log_text("server", server)),
 		  "bus: connected to %s", server);
 	log_join(b, BUS_JOIN_connected);
 }
@@ -250,7 +252,8 @@ static int check_server(struct bus *b, char error[static BUS_ERROR_MAX])
 		log_want_stream(o, &stream);
 		rv = nats_make_stream(b->nats, o->stream, &stream, text);
 		if (rv == 0)
-			log_event(LOG_INFO, "bus_stream", LOG_NO_FIELDS,
+			log_event(LOG_INFO, "bus_stream",
+				  LOG_FIELDS(log_text("stream", o->stream)),
 				  "bus: made the stream %s", o->stream);
 		else /* another node may have been faster */
 			rv = nats_find_stream(b->nats, o->stream, &stream,

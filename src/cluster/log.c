@@ -184,7 +184,8 @@ static void try_later(struct bus *b, int rv, const char *error)
 		return;
 	}
 	if (!b->has_complained)
-		log_event(LOG_WARN, "bus_down", LOG_NO_FIELDS, "bus: %s",
+		log_event(LOG_WARN, "bus_down",
+			  LOG_FIELDS(log_text("reason", error)), "bus: %s",
 			  error);
 	b->has_complained = true;
 	b->join_ms = log_now_ms(b) + BUS_AGAIN_MS - BUS_JOIN_MS;
@@ -232,9 +233,12 @@ static void renew_at(struct bus *b, uint64_t epoch, uint64_t base,
 		     const char *why)
 {
 	const struct bus_options *o = &b->options;
+	char text[17];
 
-	log_event(LOG_INFO, "bus_epoch", LOG_NO_FIELDS,
-		  "bus: epoch %016llx: %s", (unsigned long long)epoch, why);
+	snprintf(text, sizeof text, "%016llx", (unsigned long long)epoch);
+	log_event(LOG_INFO, "bus_epoch",
+		  LOG_FIELDS(log_text("epoch", text), log_text("reason", why)),
+		  "bus: epoch %s: %s", text, why);
 	bus_count(&b->epochs, 1);
 	if (epoch != b->log.epoch)
 		window_void(b);
@@ -341,11 +345,12 @@ static void watch(struct bus *b, const struct nats_stream *s,
 		}
 		b->wait_marker = m->sequence;
 		b->wait_until_ms = log_now_ms(b) + BUS_WAIT_MS;
-		log_event(LOG_INFO, "bus_waits", LOG_NO_FIELDS,
+		uint64_t age_s = (server_ns - m->time_ns) / (1000 * NS_A_MS);
+		log_event(LOG_INFO, "bus_waits",
+			  LOG_FIELDS(log_number("seconds", age_s)),
 			  "bus: the log was not renewed for %llu s: waiting "
 			  "for who can vouch for it",
-			  (unsigned long long)((server_ns - m->time_ns) /
-					       (1000 * NS_A_MS)));
+			  (unsigned long long)age_s);
 		return;
 	}
 	/* The same. */
@@ -395,8 +400,9 @@ void log_join(struct bus *b, enum bus_join why)
 	const char *reason = "";
 
 	CHECK_ON_THREAD(b->owner);
-	log_event(LOG_DEBUG, "bus_joins", LOG_NO_FIELDS, "bus: joins: %s",
-		  join_texts[why]);
+	log_event(LOG_DEBUG, "bus_joins",
+		  LOG_FIELDS(log_text("reason", bus_join_names[why])),
+		  "bus: joins: %s", join_texts[why]);
 	if (b->wait_until_ms == 0)
 		bus_count(&b->joins[why], 1);
 	b->join_ms = log_now_ms(b);
@@ -426,7 +432,8 @@ void log_join(struct bus *b, enum bus_join why)
 		watch(b, &stream, &marker);
 		break;
 	case NEW_EPOCH:
-		log_event(LOG_WARN, "bus_new_epoch", LOG_NO_FIELDS,
+		log_event(LOG_WARN, "bus_new_epoch",
+			  LOG_FIELDS(log_text("reason", reason)),
 			  "bus: %s: a new epoch", reason);
 		/* The same. */
 		/* NOLINTNEXTLINE(clang-analyzer-core.*) */
@@ -457,7 +464,8 @@ static bool has_diverged(struct bus *b, const struct record *r)
 	}
 	if (log->sum == r->sum)
 		return false;
-	log_event(LOG_ERROR, "bus_diverged", LOG_NO_FIELDS,
+	log_event(LOG_ERROR, "bus_diverged",
+		  LOG_FIELDS(log_number("sequence", b->log.applied)),
 		  "bus: this node has applied other records than the node "
 		  "that wrote marker %llu",
 		  (unsigned long long)b->log.applied);
@@ -518,7 +526,7 @@ static void on_hole(struct bus *b, uint64_t sequence)
 {
 	uint64_t lost = sequence - b->log.applied - 1;
 
-	log_event(LOG_ERROR, "bus_lost", LOG_NO_FIELDS,
+	log_event(LOG_ERROR, "bus_lost", LOG_FIELDS(log_number("count", lost)),
 		  "bus: %llu records of the log are lost to this node",
 		  (unsigned long long)lost);
 	bus_count(&b->lost_records, lost);
@@ -550,7 +558,9 @@ static void caught_up(struct bus *b)
 		return;
 	took = log_now_ms(b) - b->warm_from_ms;
 	atomic_store(&b->warm_up_ms, took);
-	log_event(LOG_INFO, "bus_live", LOG_NO_FIELDS,
+	log_event(LOG_INFO, "bus_live",
+		  LOG_FIELDS(log_number("sequence", b->log.applied),
+			     log_number("ms", took)),
 		  "bus: live, at record %llu, after %llu ms",
 		  (unsigned long long)b->log.applied, (unsigned long long)took);
 	bus_set_state(b, BUS_STATE_LIVE);
@@ -588,9 +598,11 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 		/* Every node skips it in the same way. */
 		static struct log_limit limit = LOG_LIMIT("bus_no_record");
 		if (log_limit_allows(&limit))
-			log_event(LOG_ERROR, "bus_no_record", LOG_NO_FIELDS,
-				  "bus: message %llu of the log is no record",
-				  (unsigned long long)m->sequence);
+			log_event(
+				LOG_ERROR, "bus_no_record",
+				LOG_FIELDS(log_number("sequence", m->sequence)),
+				"bus: message %llu of the log is no record",
+				(unsigned long long)m->sequence);
 		r = (struct record){0};
 		if (span_equal(m->subject, SPAN(BUS_MARKERS)))
 			log->marker_last = m->sequence;

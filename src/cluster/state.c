@@ -23,8 +23,10 @@ void bus_set_state(struct bus *b, enum bus_state state)
 	CHECK_ON_THREAD(b->owner);
 	if (b->state == state)
 		return;
-	log_event(LOG_DEBUG, "bus_state", LOG_NO_FIELDS, "bus: %s -> %s",
-		  names[b->state], names[state]);
+	log_event(LOG_DEBUG, "bus_state",
+		  LOG_FIELDS(log_text("from", names[b->state]),
+			     log_text("to", names[state])),
+		  "bus: %s -> %s", names[b->state], names[state]);
 	b->state = state;
 	if (state == BUS_STATE_LIVE) {
 		b->away_ms = 0;
@@ -50,7 +52,8 @@ void bus_next_server(struct bus *b)
 void bus_disconnect(struct bus *b, const char *why)
 {
 	CHECK_ON_THREAD(b->owner);
-	log_event(LOG_WARN, "bus_down", LOG_NO_FIELDS, "bus: %s", why);
+	log_event(LOG_WARN, "bus_down", LOG_FIELDS(log_text("reason", why)),
+		  "bus: %s", why);
 	nats_close(b->nats);
 	b->nats = NULL;
 	b->wait_until_ms = 0;

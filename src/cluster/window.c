@@ -96,7 +96,8 @@ static void send_slot(struct bus *b, struct window_slot *s)
 	 * connection is of no use then, and it will tell. */
 	if (rv != 0) {
 		s->is_uncertain = true;
-		log_event(LOG_DEBUG, "bus_publish_failed", LOG_NO_FIELDS,
+		log_event(LOG_DEBUG, "bus_publish_failed",
+			  LOG_FIELDS(log_text("error", uv_err_name(rv))),
 			  "bus: publishing failed: %s", uv_strerror(rv));
 	}
 }

@@ -409,6 +409,21 @@ def test_a_publication_that_the_log_takes_while_the_node_drains_is_told(
     socket.expect_close(1001)
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_lines_of_the_bus_have_fields(cluster, form):
+    one = cluster(nodes=1, servers=1, LOG_FORMAT=form)
+    node, = one.nodes
+    id = say(node, "x").json()["id"]
+    assert node.events("bus_epoch")[-1]["epoch"] == id.split("-")[0]
+    assert int(node.events("bus_live")[0]["sequence"]) > 0
+    one.nats.run("kill", 1)
+    assert node.wait_for_event("bus_down")[0]["reason"]
+    assert node.wait_for_event("bus_unreachable")[0]["error"]
+    one.nats.run("add", 1)
+    server = node.wait_for_event("bus_connected")[0]["server"]
+    assert server.endswith(one.nats.url.split(":")[-1])
+
+
 # --- the same as in one process, or as README says
 
 def test_a_batch_is_one_everywhere_with_receipts_of_all_nodes(cluster):
