@@ -69,7 +69,8 @@ void rotation_look(struct rotation *r, const struct config *c)
 	}
 	if (r->has_refused && is_same_stamp(&now, &r->refused))
 		return;
-	log_event(LOG_ERROR, "password_kept", LOG_NO_FIELDS,
+	log_event(LOG_ERROR, "password_kept",
+		  LOG_FIELDS(log_text("error", error)),
 		  "PASSWORD_FILE has changed, but the old password stays: %s",
 		  error);
 	r->has_refused = true;
@@ -87,6 +88,7 @@ void rotation_reload(struct rotation *r, const struct config *c)
 		log_event(LOG_INFO, "password_read", LOG_NO_FIELDS,
 			  "the password was read again");
 	else
-		log_event(LOG_ERROR, "password_kept", LOG_NO_FIELDS,
+		log_event(LOG_ERROR, "password_kept",
+			  LOG_FIELDS(log_text("error", error)),
 			  "the old password stays: %s", error);
 }

@@ -150,7 +150,8 @@ void handover_restore(struct handover *h, const struct config *c,
 			  "no history to restore");
 	else
 		log_event(LOG_ERROR, "history_refused",
-			  LOG_FIELDS(log_text("file", h->path)),
+			  LOG_FIELDS(log_text("file", h->path),
+				     log_text("error", error)),
 			  "starting without history: %s%s", error,
 			  loading.is_in_place ? "; the file stays" : "");
 }

@@ -486,7 +486,13 @@ static void set_memory_limit(const struct config *c)
 static void tell_shares(const struct config *c)
 {
 	if (c->connections_max > c->shares.tcp_subscribers)
-		log_event(LOG_WARN, "few_descriptors", LOG_NO_FIELDS,
+		log_event(LOG_WARN, "few_descriptors",
+			  LOG_FIELDS(log_number("max_connections",
+						c->connections_max),
+				     log_number("descriptors",
+						descriptors_limit()),
+				     log_number("subscribers",
+						c->shares.tcp_subscribers)),
 			  "MAX_CONNECTIONS is %" PRIu64 ", but %" PRIu64
 			  " descriptors (ulimit -n) allow %" PRIu64
 			  " subscribers",
