@@ -289,11 +289,11 @@ image-test: ## builds the image, and tries it read-only, in 64 MB
 	@$(WITH_ENGINE) sh -c 'scripts/container/image.sh && scripts/container/image_test.py'
 
 .PHONY: deb deb-test
-deb: ## the Debian package of the committed tree, in build/deb
-	@scripts/package/deb.sh
+deb: ## the Debian package of the committed tree, in build/deb (SUITE=trixie: as root, for that release)
+	@scripts/package/deb.sh $(SUITE)
 
-deb-test: deb ## installs it in a clean Debian, starts it, asks it, removes it (as root)
-	@scripts/package/deb_test.sh
+deb-test: deb ## installs it in a clean Debian, starts it, asks it, removes it (as root; SUITE)
+	@scripts/package/deb_test.sh $(SUITE)
 
 # --- load ---------------------------------------------------------------------
 

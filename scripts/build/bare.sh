@@ -4,6 +4,7 @@
 # it, and runs the command there. As root.
 # usage: bare.sh bookworm|trixie [COMMAND...]
 # The system is kept, bare, under ${BARE_DIR:-/tmp/isimud-bare} for the next time.
+# BARE_OUT: a folder of the tree, which is copied back where COMMAND succeeds.
 set -eu
 cd "$(dirname "$0")/../.."
 suite=$1
@@ -45,3 +46,5 @@ chroot "$root" sh -c 'apt-get update -q &&
 chroot "$root" env -i HOME=/root LANG=C.UTF-8 \
 	PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 	sh -c 'cd /isimud && exec "$@"' sh "$@"
+[ -z "${BARE_OUT:-}" ] ||
+	{ mkdir -p "$BARE_OUT" && cp -r "$root/isimud/$BARE_OUT/." "$BARE_OUT"; }

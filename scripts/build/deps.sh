@@ -18,7 +18,7 @@ browser='chromium nodejs'
 # promtool, which on Debian 12 comes with the server.
 ops=promtool
 ! grep -qx VERSION_CODENAME=bookworm /etc/os-release || ops=prometheus
-deb='dpkg-dev debhelper lintian scdoc'
+deb='build-essential dpkg-dev debhelper lintian scdoc'
 lint='clang clang-format clang-tidy cppcheck'
 # npm may have come with another nodejs than Debian's, which its package refuses.
 api='python3 python3-jsonschema python3-yaml'

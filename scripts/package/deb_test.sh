@@ -1,13 +1,14 @@
 #!/bin/sh
-# Installs the package of `make deb` in a clean Debian of this release, starts
-# the server as its unit says, asks it, and removes it. As root.
-# usage: deb_test.sh
+# Installs the package of `make deb` in a clean Debian of this release, or of
+# that for which it was made, starts the server as its unit says, asks it, and
+# removes it. As root.
+# usage: deb_test.sh [SUITE]
 # systemd itself does not run in a chroot: its part (notify socket, credential,
 # state folder) is played here, and systemd-analyze judges the unit.
 set -eu
 cd "$(dirname "$0")/../.."
 deb=$(ls build/deb/isimud_*.deb)
-suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+suite=${1:-$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)}
 base=${BARE_DIR:-/tmp/isimud-bare}/$suite
 [ -e "$base.done" ] || scripts/build/bare.sh "$suite" true
 root=$(mktemp -d "$base.deb.XXXXXX")
