@@ -7,7 +7,7 @@
  * caller.c     who sends a request: address, credentials
  * publish.c    POST /pub, POST /pub/TOPIC
  * topics.c     GET /topics
- * status.c     GET /status
+ * status.c     GET /status, /status/recent
  * web.c        GET /isimud.js, the console
  * subscribe.c  GET /sub: the start of it
  * sub_query.c       GET /sub: what it asks for
@@ -387,6 +387,9 @@ void routes_show_topic(struct routes *r, struct conn *c,
 
 /* status.c */
 void routes_show_status(struct routes *r, struct conn *c,
+			const struct http_request *request);
+
+void routes_show_recent(struct routes *r, struct conn *c,
 			const struct http_request *request);
 
 /* web.c */

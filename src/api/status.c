@@ -1,4 +1,5 @@
-/* status.c - GET /status: what the console needs beyond /metrics, as JSON. */
+/* status.c - GET /status and /status/recent: what the console needs beyond
+ * /metrics, as JSON. */
 #include "api/private.h"
 #include "base/version.h"
 
@@ -61,13 +62,10 @@ static int write_status(struct routes *r)
 	return rv != 0 ? rv : append(&r->page, SPAN("}}"));
 }
 
-void routes_show_status(struct routes *r, struct conn *c,
-			const struct http_request *request)
+/* `written`: 0, or why r->page could not be written. */
+static void respond_page(struct routes *r, struct conn *c, int written)
 {
-	(void)request;
-	if (!routes_check_operator(r, c))
-		return;
-	if (write_status(r) != 0)
+	if (written != 0)
 		conn_respond_error(c, 500, "Internal server error", NULL);
 	else
 		conn_respond(c, &(struct http_response){
@@ -75,4 +73,24 @@ void routes_show_status(struct routes *r, struct conn *c,
 					.content_type = "application/json",
 					.content = {r->page.bytes, r->page.len},
 					.fields = NO_STORE});
+}
+
+void routes_show_status(struct routes *r, struct conn *c,
+			const struct http_request *request)
+{
+	(void)request;
+	if (routes_check_operator(r, c))
+		respond_page(r, c, write_status(r));
+}
+
+void routes_show_recent(struct routes *r, struct conn *c,
+			const struct http_request *request)
+{
+	(void)request;
+	if (!routes_check_operator(r, c))
+		return;
+	r->page.len = 0;
+	respond_page(r, c,
+		     recent_write(r->worker->shared->recent,
+				  uv_hrtime() / 1000000, &r->page));
 }

@@ -174,12 +174,27 @@ static void free_workers(struct server *s)
 	registry_free(s->shared.registry);
 	auth_cache_free(s->shared.auth_cache);
 	idempotency_free(s->shared.idempotency);
+	recent_free(s->shared.recent);
 	for (unsigned i = 0; i < s->workers_count; i++)
 		free(s->workers[i]);
 }
 
+static int make_recent(struct server *s)
+{
+	const struct stats *stats[CONFIG_WORKERS_MAX];
+
+	for (unsigned i = 0; i < s->workers_count; i++)
+		stats[i] = &s->workers[i]->stats;
+	return recent_new(&s->shared.recent, stats, s->workers_count,
+			  uv_hrtime() / 1000000);
+}
+
 static int start_workers(struct server *s)
 {
+	int made = make_recent(s);
+
+	if (made != 0)
+		return made;
 	s->shared.started_s = (uint64_t)time(NULL);
 	while (s->started < s->workers_count) {
 		int rv = worker_start(s->workers[s->started]);

@@ -105,6 +105,8 @@ static void on_worker_tick(uv_timer_t *timer)
 	histogram_add(&w->stats.lag, lag_us, 1);
 	relief_on_tick(w->shared);
 	set_gauges(w);
+	if (w->index == 0 && w->shared->recent != NULL)
+		recent_take(w->shared->recent, now);
 	conn_group_judge_speed(&w->group);
 	if (w->shared->app->tick != NULL)
 		w->shared->app->tick(w->state);

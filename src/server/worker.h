@@ -12,6 +12,7 @@
 #include "cluster/bus.h"
 #include "config/config.h"
 #include "conn/conn.h"
+#include "stats/recent.h"
 #include "stats/stats.h"
 #include "topics/idempotency.h"
 #include "topics/mailbox.h"
@@ -57,6 +58,7 @@ struct worker_shared {
 	struct worker *const *workers;
 	unsigned workers_count;
 	const struct stats *acceptor;
+	struct recent *recent;    /* worker 0 takes; NULL: nobody wants it */
 	uint64_t drain_spread_ms; /* for MAILBOX_DRAIN */
 	uint64_t started_s;       /* since 1970, by the wall clock */
 	/* By door: connections that are accepted and not closed; and of these,

@@ -1,5 +1,5 @@
 /* console.js - the console: what /metrics and /status say, each second, as
- * pictures; topics; a place to try. */
+ * pictures, behind what /status/recent has kept; topics; a place to try. */
 import {connect} from "./isimud.js";
 
 const SAMPLES_MAX = 600; /* 10 minutes, one each second */
@@ -39,6 +39,10 @@ function count(value) {
 		return (value / 1e3).toFixed(0) + " k";
 	return value >= 10 || Number.isInteger(value)
 		? Math.round(value).toLocaleString("en") : value.toFixed(1);
+}
+
+function several(value, noun) {
+	return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
 }
 
 function bytes(value) {
@@ -115,7 +119,9 @@ function most(metrics, name) {
 	return Math.max(0, ...all(metrics, name).map(([, value]) => value));
 }
 
-const samples = []; /* {time, metrics or null} */
+/* {time, metrics or null, run: of the server; past: what the server has kept of
+ * the time before the page was opened} */
+const samples = [];
 let status = null;
 let awaySince = null;
 
@@ -145,8 +151,9 @@ function percentile(part) {
 
 	return (index) => {
 		const now = samples[index];
-		const before = samples[Math.max(0, index - WINDOW)];
-		if (!now?.metrics || !before?.metrics || now.run !== before.run)
+		const before = samples.slice(Math.max(0, index - WINDOW), index)
+			.find(({metrics}) => metrics);
+		if (!now?.metrics || now.run !== before?.run)
 			return null;
 		const bounds = all(now.metrics, name).map(([labels, value]) => ({
 			bound: labels.includes("+Inf") ? Infinity
@@ -170,6 +177,12 @@ function gauge(name, label) {
 		sum(samples[index].metrics, name, label);
 }
 
+/* What the server has kept of a figure, else as the page sees it. */
+function kept(name, seen) {
+	return (index) => samples[index].past ? samples[index].past[name]
+		: seen(index);
+}
+
 /* --- charts --------------------------------------------------------------- */
 
 const subscribers = (index) => samples[index].metrics &&
@@ -179,29 +192,34 @@ const subscribers = (index) => samples[index].metrics &&
 /* `curves`: [name, value of a sample]; `limit`: a value that is drawn. */
 const charts = [
 	{id: "subscribers", title: "Subscribers", format: count,
-		curves: [["", subscribers]],
-		more: () => `${count(sum(last(), "isimud_topics"))} topics`},
+		curves: [["", kept("subscribers", subscribers)]],
+		more: () => several(sum(last(), "isimud_topics"), "topic")},
 	{id: "publications", title: "Publications a second", format: count,
-		curves: [["", rate("isimud_publishes_total", '"ok"')]]},
+		curves: [["", kept("publications",
+			rate("isimud_publishes_total", '"ok"'))]]},
 	{id: "deliveries", title: "Deliveries a second", format: count,
-		curves: [["", rate("isimud_deliveries_total")]]},
+		curves: [["", kept("deliveries", rate("isimud_deliveries_total"))]]},
 	{id: "latency", title: "Delivery latency", format: duration,
-		curves: [["p50", percentile(0.5)], ["p99", percentile(0.99)]]},
+		curves: [["p50", kept("latency_p50", percentile(0.5))],
+			["p99", kept("latency_p99", percentile(0.99))]]},
 	{id: "buffered", title: "Buffered for subscribers", format: bytes,
-		curves: [["all", gauge("isimud_buffered_bytes")],
-			["worst connection", (index) => samples[index].metrics &&
-				most(samples[index].metrics,
-					"isimud_buffered_worst_bytes")]]},
+		curves: [["all", kept("buffered", gauge("isimud_buffered_bytes"))],
+			["worst connection", kept("buffered_worst", (index) =>
+				samples[index].metrics && most(samples[index].metrics,
+					"isimud_buffered_worst_bytes"))]]},
 	{id: "memory", title: "Memory", format: bytes,
-		curves: [["used", gauge("isimud_memory_used_bytes")]],
+		curves: [["used", kept("memory",
+			gauge("isimud_memory_used_bytes"))]],
 		limit: () => sum(last(), "isimud_memory_limit_bytes"),
 		more: (limit) => limit ? `of ${bytes(limit)}` : "no limit"},
 	{id: "lag", title: "Loop lag by worker", format: duration, curves: [],
 		more: () => "the worst of " +
-			`${all(last(), "isimud_last_loop_lag_seconds").length} workers`},
+			several(all(last(), "isimud_last_loop_lag_seconds").length,
+				"worker")},
 	{id: "sent", title: "Bytes a second", format: bytes,
-		curves: [["sent", rate("isimud_sent_bytes_total")],
-			["received", rate("isimud_received_bytes_total")]]},
+		curves: [["sent", kept("sent", rate("isimud_sent_bytes_total"))],
+			["received", kept("received",
+				rate("isimud_received_bytes_total"))]]},
 ];
 
 const LEFT = 4;
@@ -248,8 +266,9 @@ function findWorkers() {
 	const lag = charts.find(({id}) => id === "lag");
 
 	lag.curves = all(last(), "isimud_last_loop_lag_seconds").map(
-		([labels]) => ["", (index) => samples[index].metrics &&
-			(samples[index].metrics.get(
+		([labels], worker) => ["", (index) => samples[index].past
+			? samples[index].past.lag[worker] ?? null
+			: samples[index].metrics && (samples[index].metrics.get(
 				"isimud_last_loop_lag_seconds" + labels) ?? null)]);
 }
 
@@ -423,16 +442,31 @@ function facts(list, pairs) {
 		make("dt", {}, name), make("dd", {}, value))));
 }
 
+/* What of a node among several is told: text, metric without "isimud_bus_",
+ * how it is written. */
+const OF_NODE = [
+	["Nodes, this one included", "nodes", count],
+	["The log takes publications", "up", (value) => value ? "yes" : "no"],
+	["Behind the log for", "lag_seconds", duration],
+	["Waiting for the log", "pending_bytes", bytes],
+	["Records read", 'records_total{direction="in"}', count],
+	["Records written", 'records_total{direction="out"}', count],
+	["Publications read", 'publications_total{direction="in"}', count],
+	["Publications written", 'publications_total{direction="out"}', count],
+	["Last record applied", "applied_sequence", count],
+	["Times that all began anew", "epochs_total", count],
+	["Records lost before they were read", "lost_records_total", count],
+	["Reading up at the last join", "warm_up_seconds", duration],
+];
+
 function showNodes() {
-	const found = [...last() ?? []].filter(([name]) =>
-		name.startsWith("isimud_bus_") && !name.includes("bucket"));
+	const found = OF_NODE.map(([text, name, format]) =>
+		[text, last()?.get("isimud_bus_" + name), format])
+		.filter(([, value]) => value !== undefined);
 
 	$("nodes").hidden = found.length === 0;
-	if (found.length > 0)
-		facts($("nodes").querySelector("dl"), found.map(([name, value]) => [
-			name.slice(11).replaceAll("_", " ").replace(" total", ""),
-			/bytes/.test(name) ? bytes(value)
-				: /seconds/.test(name) ? duration(value) : count(value)]));
+	facts($("nodes").querySelector("dl"), found.map(
+		([text, value, format]) => [text, format(value)]));
 }
 
 function showSettings() {
@@ -744,6 +778,28 @@ async function get(target) {
 	return answer;
 }
 
+/* The ten minutes before the first sample, as the server has kept them. */
+async function recall() {
+	const [first] = samples;
+	const {lag, age, ...figures} = await (await get("status/recent")).json();
+	const at = (which) => ({lag: lag.map((one) => one[which]),
+		...Object.fromEntries(Object.entries(figures).map(
+			([name, values]) => [name, values[which]]))});
+	const found = [];
+	let which = age.length - 1;
+
+	if (which < 0)
+		return;
+	first.past = at(which);
+	for (let ago = 1; ago < SAMPLES_MAX && ago <= age[0] + 1; ago++) {
+		while (which > 0 && age[which - 1] <= ago)
+			which--;
+		found.unshift({time: first.time - 1000 * ago, metrics: null,
+			run: first.run, past: at(which)});
+	}
+	samples.unshift(...found);
+}
+
 async function look() {
 	const sample = {time: Date.now(), metrics: null, run: null};
 
@@ -765,6 +821,7 @@ async function look() {
 		if (samples.filter((one) => one.metrics).length === 1) {
 			findServer();
 			showSettings();
+			await recall().catch(() => {}); /* the curves begin now */
 		}
 	}
 	showState();
@@ -784,6 +841,25 @@ async function run() {
 	}
 }
 
+/* Light or dark: as the system is, or as chosen here; kept for the next time. */
+function chooseTheme(theme) {
+	document.documentElement.dataset.theme = theme;
+	$("theme").value = theme;
+	try {
+		localStorage.setItem("isimud.theme", theme);
+	} catch {} /* then it is for this time */
+}
+
+function themeBefore() {
+	try {
+		return localStorage.getItem("isimud.theme") ?? "";
+	} catch {
+		return "";
+	}
+}
+
+chooseTheme(themeBefore());
+$("theme").addEventListener("change", ({target}) => chooseTheme(target.value));
 if (isOnMain)
 	document.querySelector(".for-password").hidden = true;
 charts.forEach(makeChart);

@@ -364,11 +364,12 @@ def test_the_library_is_as_documented(server):
 def test_probes_and_metrics_are_as_documented(server):
     for path, fields in (("/healthz", {}), ("/readyz", {}),
                          ("/metrics", ALICE), ("/status", ALICE),
+                         ("/status/recent", ALICE),
                          ("/console", ALICE), ("/console.css", ALICE),
                          ("/console.js", ALICE)):
         ask(server, path, 200, fields)
         ask(server, path, 200, fields, method="head")
-    for path in ("/metrics", "/status", "/console"):
+    for path in ("/metrics", "/status", "/status/recent", "/console"):
         ask(server, path, 401)
         ask(server, path, 401, WRONG)
     tag = server.ask("GET", "/console", ALICE).field("ETag")

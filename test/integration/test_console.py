@@ -9,6 +9,7 @@ import pytest
 
 import browser
 from client import DEADLINE, basic, sub_target
+from cluster import HAS_NATS
 from program import ROOT, Server
 from test_browser import chromium  # noqa: F401, a fixture
 
@@ -147,12 +148,101 @@ def test_it_shows_true_figures_under_load(start, visit):
     assert complaints(page) == []
 
 
+@pytest.mark.skipif(not HAS_NATS, reason="no nats-server")
+def test_nodes_are_shown_where_there_are_several(cluster, visit):
+    one = cluster(nodes=2, servers=1)
+    page = visit(one.nodes[0].address, "/console",
+                 {"Authorization": basic("any")})
+    nodes = "document.getElementById('nodes')"
+    wait(page, "/this one included\\s+2\\s/.test(%s.innerText)" % nodes,
+         "two nodes")
+    text = page.run(nodes + ".innerText")
+    assert "The log takes publications\nyes" in text
+    one.nodes[1].publish("alice", "news", "x", times=3)
+    wait(page, "/Publications read\\s+3\\s/.test(%s.innerText)" % nodes,
+         "those of the other node")
+    assert "Publications written\n0" in page.run(nodes + ".innerText")
+    assert complaints(page) == []
+
+
+def test_a_process_alone_shows_no_nodes(start, visit):
+    page = visit(start(ADMIN_PORT=0).admin)
+    wait(page, shown("subscribers") + ".startsWith('0')")
+    assert page.run("document.getElementById('nodes').hidden")
+
+
 def test_a_laggard_is_seen(start, visit):
     server = start(ADMIN_PORT=0, MAX_BUFFERED="64M")
     page = visit(server.admin)
     server.subscribe("alice", "news", read=False)
     server.publish("alice", "news", "x" * 1000000, times=20)
     wait(page, "/worst connection\\s*[0-9.]+ MiB/.test(%s)" % shown("buffered"))
+
+
+def wait_for_samples(server, number):
+    """What the server has kept, once it has so many samples; a new one comes
+    each two seconds."""
+    def recent():
+        return json.loads(server.ask_admin("GET", "/status/recent").body)
+
+    for i in range(1, number + 1):
+        server.wait_until(lambda: len(recent()["age"]) >= i, f"{i} samples")
+    return recent()
+
+
+def test_the_server_keeps_the_figures_of_the_last_minutes(start):
+    server = start(ADMIN_PORT=0)
+    before = server.event_stream(sub_target("alice", "news"))
+    server.publish("alice", "news", "x" * 100, times=30)
+    before.events(30)
+
+    def published(figures):
+        """The means since the samples before, times how long these took."""
+        ages = figures["age"]
+        return sum(mean * (old - new) for mean, old, new in zip(
+            figures["publications"][1:], ages, ages[1:]))
+
+    figures = wait_for_samples(server, 3)
+    ages = figures["age"]
+    # The first sample may have them, and reaches back to the start.
+    assert published(figures) <= 30.1
+    assert max(figures["publications"]) > 0
+    assert max(figures["deliveries"]) == max(figures["publications"])
+    assert any(p50 and p50 <= p99 for p50, p99 in zip(
+        figures["latency_p50"], figures["latency_p99"]))
+    assert figures["subscribers"][-1] == 1
+    assert sum(figures["sent"]) > sum(figures["publications"]) * 100
+    assert len(figures["lag"]) == 2  # workers
+    assert all(len(values) == len(ages) for name, values in figures.items()
+               if name != "lag")
+    assert all(len(values) == len(ages) for values in figures["lag"])
+    assert ages == sorted(ages, reverse=True)
+
+
+def points(chart, curve=0):
+    """An expression: how many points a curve has."""
+    return (f"document.querySelectorAll('#chart-{chart} path.curve')[{curve}]"
+            "?.getAttribute('d').split(/[ML]/).length - 1")
+
+
+def test_curves_begin_before_the_page_is_opened(start, visit):
+    server = start(ADMIN_PORT=0)
+    server.subscribe("alice", "news")
+    server.publish("alice", "news", "x", times=50)
+    wait_for_samples(server, 4)
+    page = visit(server.admin)
+    wait(page, f"({points('memory')}) > 0")
+    # One each second of those that have passed since the first sample, and no
+    # more than the seconds that the page has seen would be far fewer.
+    for chart in ("subscribers", "publications", "memory", "lag", "sent"):
+        assert page.run(f"({points(chart)}) - performance.now() / 1000") > 3, (
+            chart)
+    assert page.run(points("lag", 1)) >= 4  # the other worker
+    # The 50 are seen, by whoever reads the picture by keyboard.
+    top = page.run("document.querySelector('#chart-publications svg')"
+                   ".getAttribute('aria-label')")
+    assert "the axis is from 0 to 2." not in top
+    assert complaints(page) == []
 
 
 def test_it_survives_a_restart(visit):
@@ -280,7 +370,7 @@ def test_settings_are_shown_and_secrets_are_not(start, visit):
 # --- where it is, and for whom -----------------------------------------------
 
 
-PATHS = ["/console", "/console.css", "/console.js", "/status"]
+PATHS = ["/console", "/console.css", "/console.js", "/status", "/status/recent"]
 
 
 def test_without_admin_port_it_is_there_with_the_password(start, visit):
@@ -351,6 +441,33 @@ def test_it_fits_the_screen(start, visit, width, scheme):
     assert len(columns) == (1 if width == 360 else 4)
 
 
+def test_colours_are_the_systems_or_as_chosen(start, visit):
+    server = start(ADMIN_PORT=0)
+    page = visit(server.admin)
+    page.call("Emulation.setEmulatedMedia", features=[
+        {"name": "prefers-color-scheme", "value": "light"}])
+    ground = "getComputedStyle(document.body).backgroundColor"
+    choose = """
+        document.getElementById('theme').value = '%s';
+        document.getElementById('theme').dispatchEvent(new Event('change'));
+    """
+    wait(page, shown("subscribers") + ".startsWith('0')")
+    light = page.run(ground)
+    page.run(choose % "dark")
+    dark = page.run(ground)
+    assert dark != light
+    page.open("http://%s:%d/" % server.admin)  # it is kept
+    wait(page, shown("subscribers") + ".startsWith('0')")
+    assert page.run(ground) == dark
+    page.run(choose % "")
+    assert page.run(ground) == light
+    page.call("Emulation.setEmulatedMedia", features=[
+        {"name": "prefers-color-scheme", "value": "dark"}])
+    assert page.run(ground) == dark
+    page.run(choose % "light")
+    assert page.run(ground) == light
+
+
 CONTRAST = """
     Math.min(...[...document.querySelectorAll("main *, header *, nav *")]
         .filter(one => one.offsetParent && !one.disabled && [...one.childNodes]
@@ -387,6 +504,8 @@ def test_the_keyboard_is_enough(start, visit):
     wait(page, shown("subscribers") + ".startsWith('0')")
     press(page, "Tab", windowsVirtualKeyCode=9)
     assert page.run("document.activeElement.className") == "skip"
+    press(page, "Tab", windowsVirtualKeyCode=9)
+    assert page.run("document.activeElement.id") == "theme"
     for _ in range(2):
         press(page, "Tab", windowsVirtualKeyCode=9)
     assert page.run("document.activeElement.hash") == "#topics"
@@ -417,7 +536,7 @@ def test_a_screen_reader_is_told_what_a_picture_shows(start, visit):
     for role in ("navigation", "main", "status"):
         assert any(one == role for one, _ in names), names
     unnamed = page.run("""[...document.querySelectorAll(
-        "input, textarea, button, section, nav a")].filter(one =>
+        "input, select, textarea, button, section, nav a")].filter(one =>
             !one.labels?.length && !one.textContent.trim()
             && !one.getAttribute("aria-labelledby")).length""")
     assert unnamed == 0
