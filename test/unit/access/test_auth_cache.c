@@ -332,6 +332,24 @@ static void whoever_is_queued_may_leave_until_its_turn_has_come(void **state)
 	assert_not_told(w, 1);
 }
 
+/* As all end that a worker asks, when it closes. */
+static void one_that_ends_while_it_is_queued_gives_no_turn(void **state)
+{
+	struct world *w = *state;
+
+	open_queue(w, 8);
+	assert_int_equal(ask(w, 0, 0), 0);
+	assert_int_equal(ask(w, 1, 1), AUTH_CACHE_QUEUED);
+	assert_int_equal(ask(w, 2, 2), AUTH_CACHE_QUEUED);
+	answer(w, 1, AUTH_FAILED);
+	assert_not_told(w, 2);
+	assert_int_equal(auth_cache_asked(w->auth_cache), 1);
+	assert_int_equal(auth_cache_queued(w->auth_cache), 1);
+	answer(w, 0, AUTH_NO);
+	assert_turn(w, 2, 2);
+	answer(w, 2, AUTH_NO);
+}
+
 static void without_memory_nobody_is_queued(void **state)
 {
 	struct world *w = *state;
@@ -781,6 +799,7 @@ int main(void)
 		TEST(one_check_too_many_is_refused),
 		TEST(whoever_is_queued_has_its_turn_in_order),
 		TEST(whoever_is_queued_may_leave_until_its_turn_has_come),
+		TEST(one_that_ends_while_it_is_queued_gives_no_turn),
 		TEST(without_memory_nobody_is_queued),
 		TEST(giving_up_is_granted_while_nobody_waits),
 		TEST(a_callers_mistake_ends_the_process),

@@ -124,6 +124,24 @@ static void a_page_of_another_origin_is_refused_where_pages_may_ask(
 	assert_int_equal(ask(c, "GET /healthz", fields), 200);
 }
 
+/* A page sees a close code, and no status. */
+static void a_session_of_another_origin_is_accepted_to_be_closed(void **state)
+{
+	const char *fields = "Origin: https://evil.example\r\n" SERVICE_UPGRADE
+			     "Sec-WebSocket-Protocol: isimud.v1\r\n";
+	struct client *c = service_connect(&service);
+	struct frame frame;
+
+	(void)state;
+	/* It is no preflight. */
+	assert_int_equal(ask(c, "OPTIONS /sub", fields), 403);
+	assert_int_equal(ask(c, "GET /sub", fields), 101);
+	skip_upgrade(c);
+	assert_true(service_receive(&service, c, &frame));
+	assert_int_equal(frame.opcode, OP_CLOSE);
+	assert_int_equal(frame.code, 4403);
+}
+
 static void content_is_for_publishing_alone(void **state)
 {
 	struct client *c = service_connect(&service);
@@ -145,6 +163,8 @@ int main(void)
 		TEST_ORIGIN(a_page_is_told_what_it_may_send),
 		TEST_ORIGIN(
 			a_page_of_another_origin_is_refused_where_pages_may_ask),
+		TEST_ORIGIN(
+			a_session_of_another_origin_is_accepted_to_be_closed),
 		WITH_SERVICE(content_is_for_publishing_alone),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
