@@ -113,8 +113,12 @@ struct socket {
 
 int auth_global_init(void)
 {
-	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0
-								 : UV_ENOMEM;
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return UV_ENOMEM;
+	int rv = libcrypto_prepare();
+	if (rv != 0)
+		curl_global_cleanup();
+	return rv;
 }
 
 void auth_global_fini(void)

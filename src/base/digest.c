@@ -11,8 +11,13 @@
 #include <limits.h>
 
 #include <openssl/crypto.h>
+#include <openssl/decoder.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/kdf.h>
+#include <openssl/rand.h>
 #include <openssl/sha.h>
+#include <uv.h>
 
 #include "base/check.h"
 
@@ -24,6 +29,51 @@ _Static_assert(_Alignof(SHA256_CTX) <= _Alignof(struct digest_stream),
 static SHA256_CTX *context_of(struct digest_stream *s)
 {
 	return (SHA256_CTX *)(void *)s;
+}
+
+/* OpenSSL looks for the algorithms of a kind when one is first wanted; what it
+ * has not found then, be it for want of memory, it does not look for again. To
+ * walk over all of a kind makes them. */
+#define FETCH_ALL(kind)                                                        \
+	static void ignore_##kind(kind *algorithm, void *arg)                  \
+	{                                                                      \
+		(void)algorithm;                                               \
+		(void)arg;                                                     \
+	}                                                                      \
+	static void fetch_all_##kind(void)                                     \
+	{                                                                      \
+		kind##_do_all_provided(NULL, ignore_##kind, NULL);             \
+	}
+#define KINDS(X)                                                               \
+	X(EVP_RAND)                                                            \
+	X(EVP_MD)                                                              \
+	X(EVP_CIPHER)                                                          \
+	X(EVP_MAC)                                                             \
+	X(EVP_KDF)                                                             \
+	X(EVP_KEYMGMT)                                                         \
+	X(EVP_KEYEXCH)                                                         \
+	X(EVP_SIGNATURE)                                                       \
+	X(OSSL_DECODER)
+
+KINDS(FETCH_ALL)
+
+static bool lacked_memory(void)
+{
+	unsigned long error;
+
+	while ((error = ERR_get_error()) != 0)
+		if (ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE)
+			return true;
+	return false;
+}
+
+int libcrypto_prepare(void)
+{
+	ERR_clear_error();
+#define FETCH(kind) fetch_all_##kind();
+	KINDS(FETCH)
+#undef FETCH
+	return RAND_status() == 1 && !lacked_memory() ? 0 : UV_ENOMEM;
 }
 
 void digest_sha1(const void *bytes, size_t len,

@@ -1,7 +1,7 @@
 /* digest.h - SHA-1, SHA-256, base64 and a comparison in constant time.
  *
- * Thin over libcrypto, which libcurl brings anyway. Nothing here allocates, so
- * nothing fails. Threads: any. */
+ * Thin over libcrypto, which libcurl brings anyway. But for libcrypto_prepare()
+ * nothing here allocates, so nothing fails. Threads: any. */
 #ifndef ISIMUD_BASE_DIGEST_H
 #define ISIMUD_BASE_DIGEST_H
 
@@ -11,6 +11,11 @@
 
 #define DIGEST_SHA1_BYTES   20
 #define DIGEST_SHA256_BYTES 32
+
+/* For others who use libcrypto, for TLS: makes what it makes once and, if
+ * memory lacks just then, never again. Call it once,
+ * before any thread starts. Returns 0 or UV_ENOMEM. */
+int libcrypto_prepare(void);
 
 /* `out` receives the SHA-1 (RFC 3174) of `len` bytes. */
 void digest_sha1(const void *bytes, size_t len,

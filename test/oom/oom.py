@@ -40,7 +40,7 @@ from client import (Closed, PASSWORD, basic, chunked,  # noqa: E402
                     publish_request, request, sub_target)
 from program import ALARMS, ISIMUD, Server, environment  # noqa: E402
 
-CLONE_NEWNS = 0x20000  # sched.h
+CLONE_NEWNS = 0x20000  # of unshare(2)
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 LIBRARY = os.path.join(ROOT, "build", "oom", "fail.so")
 

@@ -323,11 +323,19 @@ static void space_around_base64_is_refused(void **state)
 	assert_no_base64(" Zm9vYg=", 8);
 }
 
+static void libcrypto_is_prepared_again_and_again(void **state)
+{
+	(void)state;
+	assert_int_equal(libcrypto_prepare(), 0);
+	assert_int_equal(libcrypto_prepare(), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			threads_that_start_at_once_digest_without_disturbing_each_other),
+		cmocka_unit_test(libcrypto_is_prepared_again_and_again),
 		cmocka_unit_test(sha1_gives_the_digests_of_its_rfc),
 		cmocka_unit_test(sha256_gives_the_digests_of_its_standard),
 		cmocka_unit_test(a_digest_takes_nuls_as_bytes),
