@@ -492,13 +492,42 @@ static void print_options(const struct command *command, FILE *out)
 				options[i].kind == FLAG ? "" : "=");
 }
 
-/* Settings are asked for: they are not of this table. */
+/* Whether its words are topics, as its usage says. */
+static bool takes_topics(const struct command *command)
+{
+	return strstr(command->usage, "TOPIC") != NULL;
+}
+
+/* Both shells' way to the names of topics: one a line, if the server answers
+ * within a second. Names with control characters are left out. */
+#define TOPIC_NAMES                                                            \
+	"timeout 1 isimud topics \"${given[@]}\" 2>/dev/null </dev/null | "    \
+	"sed -n -e '/\\\\/d' "                                                 \
+	"-e '2,$s/^ *[^ ][^ ]*  *[^ ][^ ]*  *[^ ][^ ]*  *//p'"
+
+/* Settings are asked for: they are not of this table. What comes from a server
+ * is never given to `compgen -W`, which expands it as the shell does. */
 static const char bash_head[] =
 	"# bash completion for isimud; made by `isimud completion bash`.\n"
+	"_isimud_topics()\n"
+	"{\n"
+	"	local line=${COMP_LINE:0:COMP_POINT} name given=()\n"
+	"	local whole=${line##* } rest=$COMP_LINE\n"
+	"	while [[ $rest =~ --(url|publisher|password-file)[=\\ ]"
+	"([^\\ ]+)(.*) ]]; do\n"
+	"		given+=(\"--${BASH_REMATCH[1]}=${BASH_REMATCH[2]}\")\n"
+	"		rest=${BASH_REMATCH[3]}\n"
+	"	done\n"
+	"	while IFS= read -r name; do\n"
+	"		printf -v name %q \"$name\"\n"
+	"		[[ $name != \"$whole\"* ]] || "
+	"COMPREPLY+=(\"${name#\"${whole%\"$1\"}\"} \")\n"
+	"	done < <(" TOPIC_NAMES ")\n"
+	"}\n"
 	"_isimud()\n"
 	"{\n"
 	"	local word=${COMP_WORDS[COMP_CWORD]} "
-	"before=${COMP_WORDS[COMP_CWORD-1]} options=\n"
+	"before=${COMP_WORDS[COMP_CWORD-1]} options= topics=\n"
 	"	compopt -o nospace\n"
 	"	if [[ $before == = ]]; then\n"
 	"		before=${COMP_WORDS[COMP_CWORD-2]}\n"
@@ -525,6 +554,7 @@ static const char bash_tail[] =
 	"	for i in \"${!COMPREPLY[@]}\"; do\n"
 	"		[[ ${COMPREPLY[i]} == *= ]] || COMPREPLY[i]+=' '\n"
 	"	done\n"
+	"	[[ -z $topics || $word == -* ]] || _isimud_topics \"$word\"\n"
 	"}\n"
 	"complete -F _isimud isimud\n";
 
@@ -548,7 +578,8 @@ static void print_bash(FILE *out)
 		else if (commands[i].run == help_run)
 			print_names(out);
 		print_options(&commands[i], out);
-		fputs("\";;\n", out);
+		fprintf(out, "\"%s;;\n",
+			takes_topics(&commands[i]) ? " topics=yes" : "");
 	}
 	fwrite(bash_tail, 1, (size_t)(names - bash_tail), out);
 	print_names(out);
@@ -590,6 +621,9 @@ static void print_zsh_command(const struct command *command, FILE *out)
 		print_names(out);
 		fputs(")'", out);
 	}
+	if (takes_topics(command))
+		fprintf(out, " \\\n\t\t\t'%s:topic:_isimud_topics'",
+			command->words_max > 2 ? "*" : "1");
 	fputs(";;\n", out);
 }
 
@@ -597,6 +631,20 @@ static void print_zsh(FILE *out)
 {
 	fputs("#compdef isimud\n"
 	      "# zsh completion for isimud; made by `isimud completion zsh`.\n"
+	      "_isimud_topics()\n"
+	      "{\n"
+	      "	local -a given\n"
+	      "	local i\n"
+	      "	for ((i = 2; i < CURRENT; i++)); do\n"
+	      "		case $words[i] in\n"
+	      "		--url=*|--publisher=*|--password-file=*)\n"
+	      "			given+=(\"${(Q)words[i]}\");;\n"
+	      "		--url|--publisher|--password-file)\n"
+	      "			given+=($words[i] \"${(Q)words[i+1]}\");;\n"
+	      "		esac\n"
+	      "	done\n"
+	      "	compadd -- ${(f)\"$(" TOPIC_NAMES ")\"}\n"
+	      "}\n"
 	      "_isimud()\n"
 	      "{\n"
 	      "	local -a commands settings\n"

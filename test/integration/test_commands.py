@@ -466,7 +466,8 @@ def complete(*words):
     """What bash makes of Tab behind the last of `words`."""
     script = (f'PATH={os.path.dirname(ISIMUD)}:$PATH; '
               'source <(isimud completion bash); compopt() { :; }; '
-              'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _isimud; '
+              'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
+              'COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; _isimud; '
               'printf "%s\\n" "${COMPREPLY[@]}"')
     done = subprocess.run(["bash", "-c", script, "bash", *words], text=True,
                           capture_output=True, timeout=DEADLINE, check=True)
@@ -485,6 +486,29 @@ def test_bash_completes_commands_options_and_settings():
     assert complete("isimud", "bench", "la") == ["latency "]
 
 
+@pytest.mark.skipif(bool(WRAPPER), reason="bash runs the program itself")
+def test_bash_completes_topics_of_the_server(server, tmp_path):
+    evil = f"$(touch {tmp_path}/done)`touch {tmp_path}/done`"
+    for topic in ("completed one", "completed.two", "complete:d", evil,
+                  "completed \n line", "other"):
+        server.publish("tabs", topic, "x")
+    url = "--url=http://tabs:secret@%s:%d" % server.address
+    for name in ("pub", "sub", "topics"):
+        assert sorted(complete("isimud", name, url, "completed")) == [
+            "completed.two ", "completed\\ one "]
+    assert complete("isimud", "sub", url, "other", "completed.") == [
+        "completed.two "]
+    assert any("touch" in one and one.startswith("\\$\\(") for one in
+               complete("isimud", "sub", url, ""))
+    assert not os.path.exists(tmp_path / "done")
+    # The shell takes the part behind the colon for the word.
+    assert complete("isimud", "sub", url, "complete:d") == ["complete:d "]
+    # Nobody there, or a wrong password: there are none, and nothing is said.
+    for place in ("http://127.0.0.1:1", "http://tabs:wrong@%s:%d"
+                  % server.address):
+        assert complete("isimud", "sub", "--url=" + place, "completed") == [""]
+
+
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh here")
 def test_zsh_takes_its_script():
     script = run("completion", "zsh")
@@ -494,6 +518,22 @@ def test_zsh_takes_its_script():
         stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert done.stdout == "_isimud\n" and done.stderr == "", done
+
+
+@pytest.mark.skipif(not shutil.which("zsh") or bool(WRAPPER),
+                    reason="no zsh here, or it runs the program itself")
+def test_zsh_completes_topics_of_the_server(server):
+    for topic in ("one word", "$(false)"):
+        server.publish("tabz", topic, "x")
+    done = subprocess.run(
+        ["zsh", "-f", "-c", f'PATH={os.path.dirname(ISIMUD)}:$PATH; '
+         'compdef() { :; }; eval "$(isimud completion zsh)"; '
+         'compadd() { print -rl -- "$@"; }; words=("$@" ""); CURRENT=$#words; '
+         '_isimud_topics', "zsh", "sub", "--url", "http://tabz:secret@%s:%d" %
+         server.address],
+        stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert done.stdout == "--\n$(false)\none word\n" and done.stderr == "", done
 
 
 @pytest.mark.skipif(not shutil.which("scdoc"), reason="no scdoc here")
