@@ -1,4 +1,4 @@
-/* ask.c - a loop that turns until an answer is there. */
+/* ask.c - runs a loop until the answer has arrived. */
 #include "cli/ask.h"
 
 #include <stdio.h>

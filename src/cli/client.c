@@ -121,7 +121,8 @@ static void release_input(uv_loop_t *loop)
 /* --- the end --------------------------------------------------------------
  */
 
-/* Frees it once nothing of libuv points to it, behind the last callback. */
+/* Frees the client once no handle or request of libuv is left, behind the last
+ * callback. */
 static void free_if_over(struct client *c)
 {
 	struct client_end end = {.error = c->error,
@@ -184,7 +185,7 @@ static void on_written(uv_write_t *request, int status)
 		client_abort(c, status);
 }
 
-/* Writes `bytes`; what the kernel does not take at once is copied. */
+/* Writes `bytes`; those that the kernel does not take at once are copied. */
 static int write_now(struct client *c, struct span bytes)
 {
 	uv_buf_t all = {.base = (char *)(uintptr_t)bytes.bytes,
@@ -232,7 +233,7 @@ static int send_all(struct client *c, struct buf *out, int rv)
 
 static void random_bytes(void *out, size_t len)
 {
-	/* Up to 256 bytes it is never interrupted (getrandom(2)). */
+	/* Reading up to 256 bytes is never interrupted (getrandom(2)). */
 	CHECK(getrandom(out, len, 0) == (ssize_t)len);
 }
 
@@ -431,7 +432,7 @@ static unsigned on_server_message(void *user, bool is_text, struct span message)
 	return 0;
 }
 
-/* A Pong, or the answer to Close, whose payload has the code alone. */
+/* Sends a Pong; or answers Close, with its code alone. */
 static void on_reply(void *user, struct span frame)
 {
 	struct client *c = user;
@@ -560,7 +561,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 
 static void on_connected(uv_connect_t *request, int status);
 
-/* The timer's job: nothing has come for a time, Close was not answered, or a
+/* The timer: nothing has arrived for a time, Close was not answered, or a
  * backlog was full. */
 static void on_timer(uv_timer_t *timer)
 {
@@ -660,7 +661,7 @@ static int open_socket(struct client *c, const struct sockaddr *to)
 	return 0;
 }
 
-/* Tries the address that is next; the last one's error is the end. */
+/* Tries the next address; after the last one, ends with its error. */
 static void try_next(struct client *c)
 {
 	if (c->state == ENDED)
@@ -671,7 +672,7 @@ static void try_next(struct client *c)
 	}
 	const struct addrinfo *address = c->address;
 	c->address = address->ai_next;
-	/* On an error there is a handle all the same, without a socket. */
+	/* After an error the handle exists all the same, without a socket. */
 	c->error = open_socket(c, address->ai_addr);
 	c->socket.handle.data = c;
 	c->has_socket = true;
@@ -701,7 +702,8 @@ static void on_looked_up(uv_getaddrinfo_t *lookup, int status,
 		try_next(c);
 }
 
-/* A host that is a number needs no looking up. Returns whether it is. */
+/* Whether the host is a number, which needs no lookup; then `numeric` is
+ * filled. */
 static bool read_number_host(struct client *c)
 {
 	struct sockaddr *to = (struct sockaddr *)&c->number;

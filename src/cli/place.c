@@ -1,4 +1,4 @@
-/* place.c - arguments and settings to a place. */
+/* place.c - finds out from arguments and settings which server is meant. */
 #include "cli/place.h"
 
 #include "cli/client.h"
@@ -32,7 +32,7 @@ uint64_t cli_random(uint64_t most)
 {
 	uint64_t number = 0;
 
-	/* Without it no harm is done: all come back at once. */
+	/* If the kernel gives none, clients only come back at the same time. */
 	(void)!getrandom(&number, sizeof number, 0);
 	return number % (most + 1);
 }

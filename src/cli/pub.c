@@ -1,7 +1,8 @@
 /* pub.c - `isimud pub`: POST /pub, one request after another.
  *
- * Lines that are there already go out together, as a batch, so a busy pipe does
- * not cost a round trip a line, and a slow one is not waited for. */
+ * Lines that have already arrived go out together, as a batch: a busy pipe does
+ * not cost a round trip for each line, and a slow one does not delay its lines.
+ */
 #include "base/utf8.h"
 #include "cli/arguments.h"
 #include "cli/ask.h"
@@ -61,8 +62,8 @@ static int pub_fail_memory(void)
 /* --- one request ----------------------------------------------------------
  */
 
-/* Appends the fields, with a key of its own: a request whose answer was lost
- * may then be sent again. */
+/* Appends the field lines, with a new idempotency key, so that a request whose
+ * answer was lost can be sent again. */
 static int make_fields(const struct pub *p, struct buf *out)
 {
 	uint8_t random[KEY_BYTES] = {0};
@@ -119,7 +120,7 @@ static void name_batch(const struct pub *p, char out[static 64])
 			 p->first, p->first + p->count - 1);
 }
 
-/* An answer that is an error. Returns the exit status. */
+/* Prints an answer that is an error. Returns the exit status. */
 static int refuse(const struct pub *p)
 {
 	const struct buf *content = &p->answer.content;
@@ -158,8 +159,7 @@ static void pub_pause(struct pub *p, uint64_t left_ms)
 	uv_sleep((unsigned)(ms < left_ms ? ms : left_ms));
 }
 
-/* Sends the batch, again and again until it is answered for good. Returns the
- * exit status. */
+/* Sends the batch until it has a final answer. Returns the exit status. */
 static int exchange_publication(struct pub *p,
 				const struct client_request *request)
 {
@@ -189,8 +189,7 @@ static int exchange_publication(struct pub *p,
 	return EXIT_FAILURE;
 }
 
-/* Publishes what is in the batch, which is empty then. Returns the exit status.
- */
+/* Publishes the batch and empties it. Returns the exit status. */
 static int flush(struct pub *p)
 {
 	struct buf fields = {0};
@@ -278,7 +277,8 @@ static int read_input(struct buf *in, ssize_t *n)
 	return 0;
 }
 
-/* Takes each whole line off `in`; at the end, what has no newline, too. */
+/* Publishes each whole line of `in`; at the end of input, a last line without a
+ * newline too. */
 static int take_lines(struct pub *p, struct buf *in, bool is_end)
 {
 	size_t at = 0;

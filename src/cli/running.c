@@ -109,8 +109,8 @@ void running_fini(struct running *r)
 	memset(r, 0, sizeof *r);
 }
 
-/* Whether it has a handler for SIGHUP, as it has before it does anything else:
- * until then SIGHUP would end it. */
+/* Whether the process handles SIGHUP yet: a server does so first of all, and
+ * until then the signal would end it. */
 static bool takes_signals(pid_t pid)
 {
 	struct buf status = {0};
@@ -134,7 +134,7 @@ static bool is_server_command(char **arguments)
 	       command == OPTIONS_SERVE;
 }
 
-/* Reads what there is of a process, if it is an isimud that serves. */
+/* Looks at a process. Returns whether it is an isimud that serves. */
 static bool read_running(const char *name, const struct program *ours,
 			 struct running *out)
 {
@@ -155,8 +155,8 @@ static bool read_running(const char *name, const struct program *ours,
 
 typedef bool (*suits_fn)(const struct running *r);
 
-/* Finds those that suit; `*out` receives the first. Returns how many. What
- * options_parse() had parsed is lost. */
+/* Finds the processes that match, and returns their number; `*out` receives the
+ * first. Overwrites what options_parse() had parsed. */
 static unsigned find_running(suits_fn suits, struct running *out)
 {
 	struct program ours;
@@ -205,8 +205,8 @@ static const char *value_in(char *const *environment, const char *prefix,
 	return "";
 }
 
-/* Whether all that our environment says of places is in that of `r`: then we
- * are beside it, in its container for instance; else somebody named another. */
+/* Whether our environment and that of `r` name the same places. If so, we run
+ * beside it, in its container for instance; if not, another server is meant. */
 static bool has_our_places(const struct running *r)
 {
 	static const char *const prefixes[] = {"", "ISIMUD_"};

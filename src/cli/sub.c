@@ -1,5 +1,5 @@
-/* sub.c - `isimud sub`: one WebSocket of isimud.v1 with all topics, made anew
- * whenever it ends. */
+/* sub.c - `isimud sub`: one WebSocket of isimud.v1 for all topics; connects
+ * again whenever it ends. */
 #include "base/check.h"
 #include "base/utf8.h"
 #include "cli/arguments.h"
@@ -20,7 +20,7 @@
 
 struct topic {
 	struct span name;
-	struct buf place; /* the id behind which it goes on; empty: none yet */
+	struct buf place; /* the last id, to resume behind; empty: none yet */
 };
 
 struct sub {
@@ -58,7 +58,7 @@ enum member {
 	MEMBERS,
 };
 
-/* Ends it with `status`; the first one counts. */
+/* Ends the command with exit status `status`; the first call decides. */
 static void sub_finish(struct sub *s, int status)
 {
 	if (s->is_over)
@@ -260,7 +260,7 @@ static void on_sub_answer(void *user, const struct http_answer *answer)
 	struct sub *s = user;
 	struct buf memory = {0};
 	struct span text = cli_error_text(answer->content, &memory);
-	/* What a proxy says while the server is away is no refusal. */
+	/* A proxy's error while the server is away is not final. */
 	bool is_final = answer->status >= 400 && answer->status < 500 &&
 			answer->status != 408 && answer->status != 429;
 
@@ -347,12 +347,12 @@ static void connect_again(struct sub *s)
 /* --- all of it ------------------------------------------------------------
  */
 
-/* After each turn of the loop: what was printed goes out together. */
+/* After each iteration of the loop: flushes what was printed in it. */
 static void on_flush(uv_check_t *check)
 {
 	if (fflush(stdout) == 0)
 		return;
-	/* Who read it has gone: as if SIGPIPE were not ignored. */
+	/* Nobody reads the output any more: end as SIGPIPE would. */
 	signal(SIGPIPE, SIG_DFL);
 	raise(SIGPIPE);
 	sub_finish(check->data, EXIT_FAILURE);

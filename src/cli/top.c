@@ -168,8 +168,8 @@ static double rate(const struct top *t, const char *name, const char *label)
 	return rise < 0 || seconds <= 0 ? 0 : rise / seconds;
 }
 
-/* The quantile of a histogram over the time between: the upper border of the
- * bucket that it is in; NAN if nothing happened. */
+/* A quantile of a histogram, of what was counted between the two looks: the
+ * upper bound of its bucket; NAN if nothing was. */
 static double quantile(const struct top *t, const char *name, double q)
 {
 	double total = NAN;
@@ -230,7 +230,8 @@ static const char *millis(double seconds, char out[static 32])
 	return out;
 }
 
-/* The end of each line, so that nothing is left of what was there before. */
+/* Ends each line; on a terminal it also clears what an earlier, longer line
+ * left. */
 static const char *line_end;
 
 #define ROW(title, ...)                                                        \

@@ -29,7 +29,7 @@ enum member {
 	MEMBERS,
 };
 
-/* A name as one line: what would move the cursor is shown as \xNN. */
+/* Prints a name as one line: control characters as \xNN. */
 static void print_name(struct span name)
 {
 	for (size_t i = 0; i < name.len; i++) {
@@ -121,8 +121,8 @@ static int show_one(struct topics *t, const char *name)
 	return status;
 }
 
-/* Shows a page; `after` receives what the next one is asked for by, nothing if
- * there is none. Returns the exit status. */
+/* Prints a page. `after` receives the `next` of the page, empty if it is the
+ * last. Returns the exit status. */
 static int show_page(struct topics *t, struct buf *after)
 {
 	struct json_error error;

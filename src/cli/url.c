@@ -22,8 +22,8 @@ static bool url_take(struct span *text, const char *prefix)
 	return true;
 }
 
-/* The part of `*text` before the last or first `c`, which is taken off with
- * it; absent if there is no `c`. */
+/* Takes the part before the first or last `c`, and `c` itself, off `*text`.
+ * Absent if there is no `c`. */
 static struct span url_take_until(struct span *text, char c, bool is_last)
 {
 	const char *at = NULL;
@@ -178,8 +178,8 @@ void url_of_listener(struct url *out, const struct config_listener *l)
 		return;
 	if (inet_pton(AF_INET6, l->address, &address) == 1 &&
 	    IN6_IS_ADDR_UNSPECIFIED(&address)) {
-		/* It takes IPv4 too, which loopback has everywhere; IPv6 may be
-		 * off. */
+		/* It accepts IPv4 too. Loopback always has IPv4, but IPv6 may
+		 * be off. */
 		snprintf(out->host, sizeof out->host, "%s",
 			 l->is_v6_only ? "::1" : "127.0.0.1");
 	} else if (strcmp(l->address, "0.0.0.0") == 0) {

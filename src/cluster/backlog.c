@@ -1,15 +1,16 @@
-/* backlog.c - what has come of the log and is not applied yet.
+/* backlog.c - messages of the log that have arrived and are not applied yet.
  *
- * The bus's thread never waits for a worker: while a worker's mailbox is full,
- * records stay here, and acks, time-outs and markers have their turn. Nor does
- * the log of a node that starts keep it: it is applied in turns. What is here
- * is bounded by the server's flow control, whose questions stand in line. */
+ * The bus's thread never waits for a worker. While a worker's mailbox is full,
+ * records stay here; acks, time-outs and markers are still handled. The thread
+ * also applies a long log in turns, so that a node that starts does not neglect
+ * the rest. The server's flow control bounds this queue: its questions are
+ * queued like records, and answered when they are reached. */
 #include "base/check.h"
 #include "cluster/private.h"
 
 #define TURN_NS     5000000ULL
 #define TURN_LOOK   16   /* records between looks at the clock */
-#define PATIENCE_MS 1000 /* for a worker that is behind; then it gets more */
+#define PATIENCE_MS 1000 /* with a full mailbox; then it gets one record */
 
 static void pop(struct bus *b)
 {
@@ -31,7 +32,7 @@ void backlog_drop(struct bus *b)
 	}
 }
 
-/* Whether it is of a consumer that was left. */
+/* Whether the backlog belongs to an earlier consumer. */
 static bool is_stale(const struct bus *b)
 {
 	return b->backlog.consumer != b->consumers;

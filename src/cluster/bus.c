@@ -126,7 +126,7 @@ static void take_mail(struct bus *b)
 
 static void on_mailbox_room(uv_timer_t *timer);
 
-/* What has come, what is to be sent, and what follows from it. */
+/* Handles what has arrived, then sends what waits. */
 static void work(struct bus *b)
 {
 	CHECK_ON_THREAD(b->owner);
@@ -324,7 +324,7 @@ int bus_start(struct bus **out, const struct bus_options *options,
 	b->tick.data = b;
 	b->room.data = b;
 	uv_timer_start(&b->tick, on_tick, BUS_TICK_MS, BUS_TICK_MS);
-	/* Nodes with the same settings shall not all use the same server. */
+	/* Spreads nodes that have the same settings over the servers. */
 	b->server = (unsigned)(b->node % b->servers_count);
 	for (unsigned i = 0; i < b->servers_count && b->nats == NULL; i++) {
 		rv = connect_to(b, text);

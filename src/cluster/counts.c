@@ -19,7 +19,7 @@
 
 enum kind {
 	KIND_CHANGES = 1,
-	KIND_FIRST = 2, /* of all there is; others follow as changes */
+	KIND_FIRST = 2, /* begins the whole list; the rest follows as changes */
 	KIND_ASK = 3,
 };
 
@@ -45,7 +45,7 @@ static void table_fini(struct table *t)
 	*t = (struct table){0};
 }
 
-/* Hashes come from other nodes, and may have been made to collide. Immutable
+/* Hashes come from other nodes, which may choose them to collide. Immutable
  * after counts_new(). */
 static uint64_t secret;
 
@@ -72,7 +72,7 @@ static const struct entry *find(const struct table *t, uint64_t hash)
 	return e == NULL || e->hash == 0 ? NULL : e;
 }
 
-/* Whether rebuild() would make it larger by `max` bytes at most. */
+/* Whether rebuild() would make the table larger by at most `max` bytes. */
 static bool may_grow(const struct table *t, size_t max)
 {
 	size_t cap = CAP_MIN;
@@ -82,7 +82,8 @@ static bool may_grow(const struct table *t, size_t max)
 	return cap <= t->cap || (cap - t->cap) * sizeof(struct entry) <= max;
 }
 
-/* Makes a table of those that count, with room for more. */
+/* Moves the entries that are not 0 to a table with room for more. Returns 0 or
+ * UV_ENOMEM. */
 static int rebuild(struct table *t)
 {
 	struct table larger = {.cap = CAP_MIN};
@@ -147,7 +148,7 @@ struct counts {
 	/* Guarded by `lock`; the owner alone changes it. */
 	struct rwlock lock;
 	uint64_t epoch;
-	bool is_full; /* something was not counted, since it was asked last */
+	bool is_full; /* something was left out since counts_take_full() */
 	struct node nodes[COUNTS_NODES_MAX];
 	_Atomic unsigned nodes_count;
 };
@@ -191,8 +192,8 @@ void counts_free(struct counts *c)
 static uint64_t hash_of(const struct counts *c, struct span publisher,
 			struct span topic)
 {
-	/* All nodes have the same. That a client, who sees the epoch in ids,
-	 * could make two topics' counts one is no harm worth a secret. */
+	/* All nodes use the epoch as the key. Clients see it in ids, so one of
+	 * them could give two topics the same count: no harm worth a secret. */
 	const struct siphash_key key = {c->epoch, ~c->epoch};
 	uint64_t parts[2] = {siphash(&key, publisher.bytes, publisher.len),
 			     siphash(&key, topic.bytes, topic.len)};
@@ -338,7 +339,7 @@ void counts_add(struct counts *c, struct span publisher, struct span topic,
 		e->count = count | CHANGED;
 }
 
-/* Without memory what is left is told the next time. */
+/* Without memory, the rest is told next time. */
 void counts_end(struct counts *c, counts_send_cb send, void *user)
 {
 	bool is_all = c->is_asked;
@@ -384,7 +385,7 @@ static struct node *node_of(struct counts *c, uint64_t id)
 	return unused;
 }
 
-/* By how many bytes what was heard may grow. */
+/* How many bytes the other nodes' tables may still grow. */
 static size_t room_in(const struct counts *c)
 {
 	size_t bytes = 0;
@@ -414,7 +415,7 @@ static void hear_entries(struct counts *c, struct node *n, const char *at,
 			c->is_full = true;
 			continue;
 		}
-		/* A new entry has no count, and is not among the dead. */
+		/* A new entry is 0, but is not counted in `dead` yet. */
 		n->table.dead += e->count > 0 && told == 0;
 		n->table.dead -= known != NULL && e->count == 0 && told > 0;
 		e->count = told;

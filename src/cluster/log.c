@@ -1,9 +1,9 @@
-/* log.c - joining the log: is it the one that this node knows? And applying
- * what comes of it.
+/* log.c - joins the log, after judging whether it is the one that this node
+ * knows, and applies its messages.
  *
  * Every message of the stream is applied in the order of its sequence, markers
- * included: the log has no holes of its own making, so a hole is a loss, and is
- * told to everybody. */
+ * included. Nothing makes holes in the log on purpose, so a hole means lost
+ * records, and all subscribers are told. */
 #include "base/log.h"
 #include "base/check.h"
 #include "cluster/private.h"
@@ -29,8 +29,8 @@ static int64_t age_min_ns(const struct bus_options *o)
 	return (int64_t)(age_ms * NS_A_MS);
 }
 
-/* What the log demands of its stream: member, what it is made with, whether
- * what it `is` will do, and what else to say. */
+/* What the stream must be: member, the value it is created with, whether the
+ * value found (`is`) will do, and what the error says. */
 /* clang-format off */
 #define DEMANDS(X)                                                             \
 	X(is_limits, true, is == want,                                         \
@@ -96,7 +96,7 @@ struct last_marker {
 	struct record record;
 };
 
-/* Returns 0, or a UV_E… if that can't be known now. */
+/* Returns 0, or a UV_E… if no server can tell now. */
 static int read_last_marker(struct bus *b, struct last_marker *m)
 {
 	*m = (struct last_marker){0};
@@ -114,8 +114,8 @@ static int read_last_marker(struct bus *b, struct last_marker *m)
 	return 0;
 }
 
-/* Whether the last record that was applied is still what it was, or too old to
- * be kept. Returns 0, 1 if it is another, or a UV_E…. */
+/* Whether the last record that was applied is still the same. Returns 0 if it
+ * is, or is too old to be kept; 1 if it is another; or a UV_E…. */
 static int is_another(struct bus *b, const struct nats_stream *s)
 {
 	struct record r;
@@ -138,13 +138,13 @@ static int is_another(struct bus *b, const struct nats_stream *s)
 }
 
 enum judgement {
-	GO_ON,     /* it is the log that was read: on from what was applied */
-	ADOPT,     /* its epoch is another's, or not begun to be read */
-	WATCH,     /* nobody may be renewing it: wait a moment */
+	GO_ON,     /* the same log: read on behind what was applied */
+	ADOPT,     /* another epoch, or a first start: begin to read it */
+	WATCH,     /* perhaps no node renews it: wait for a new marker */
 	NEW_EPOCH, /* nobody can vouch for it */
 };
 
-/* Says why in `why`. Returns a judgement, or a UV_E…. */
+/* Returns a judgement and its reason in `*why`, or a UV_E…. */
 static int judge(struct bus *b, const struct nats_stream *s,
 		 const struct last_marker *m, const char **why)
 {
@@ -175,8 +175,8 @@ static int judge(struct bus *b, const struct nats_stream *s,
 	return rv < 0 ? rv : rv == 0 ? GO_ON : NEW_EPOCH;
 }
 
-/* The servers may be electing a leader. One that does not answer at all is left
- * for another. */
+/* Joins again later: the servers may be electing a leader. A server that does
+ * not answer at all is left for another. */
 static void try_later(struct bus *b, int rv, const char *error)
 {
 	if (rv == UV_ETIMEDOUT) {
@@ -204,8 +204,8 @@ static int consume(struct bus *b, struct nats_from from, uint64_t *server_ns)
 	int rv = nats_consume(b->nats, b->options.stream, name, from, server_ns,
 			      error);
 	if (rv != 0) {
-		/* The servers may have placed it on one that is cut off: the
-		 * next one may be placed elsewhere. */
+		/* The cluster may have placed the consumer on a server that is
+		 * cut off; the next consumer may be placed elsewhere. */
 		try_later(b, rv == UV_ETIMEDOUT ? UV_EAGAIN : rv, error);
 		return rv;
 	}
@@ -227,8 +227,8 @@ static void go_on(struct bus *b)
 		bus_set_state(b, BUS_STATE_WARMING);
 }
 
-/* Everything above number `base` is of `epoch`; `why` is told in the log's
- * line. */
+/* From number `base` + 1 on, `epoch` is in force. `why` goes into the log line.
+ */
 static void renew_at(struct bus *b, uint64_t epoch, uint64_t base,
 		     const char *why)
 {
@@ -254,8 +254,8 @@ static void renew(struct bus *b, uint64_t epoch, uint64_t sequence,
 	renew_at(b, epoch, record_number(sequence, 0), why);
 }
 
-/* Says when record `sequence` was written. Returns 0, UV_ENOENT if it is not
- * there any more, or another UV_E…. */
+/* Finds when record `sequence` was written. Returns 0, UV_ENOENT if it was
+ * trimmed, or another UV_E…. */
 static int find_time(struct bus *b, const struct nats_stream *s,
 		     uint64_t sequence, uint64_t *time_ns)
 {
@@ -269,9 +269,10 @@ static int find_time(struct bus *b, const struct nats_stream *s,
 	return rv;
 }
 
-/* From what is young enough to be history on, and from a marker before the last
- * one, so that the sum is known; but not from before the epoch: that is void,
- * and who has subscribed would get again what it had. Returns 0 or a UV_E…. */
+/* Finds where to start reading: at the oldest record that is young enough to be
+ * history, and at least one marker before the last, so that the sum is known;
+ * but not before the epoch began, since subscribers would get those messages
+ * again. Returns 0 or a UV_E…. */
 static int find_start(struct bus *b, const struct nats_stream *s,
 		      const struct last_marker *m, struct nats_from *from)
 {
@@ -295,8 +296,8 @@ static int find_start(struct bus *b, const struct nats_stream *s,
 	return rv == UV_ENOENT ? 0 : rv;
 }
 
-/* Nothing is known of the log in this epoch. Everybody is told with the first
- * record of it. */
+/* Begins a log of which this node knows nothing in this epoch. Subscribers are
+ * told with its first record. */
 static void begin(struct bus *b, const struct nats_stream *s,
 		  const struct last_marker *m, const char *why)
 {
@@ -317,7 +318,8 @@ static void begin(struct bus *b, const struct nats_stream *s,
 		bus_set_state(b, BUS_STATE_WARMING);
 }
 
-/* By compare-and-set on the last marker: one node wins, the others read it. */
+/* Writes the marker of a new epoch by compare-and-set on the last marker: one
+ * node wins, the others read its marker. */
 static void make_epoch(struct bus *b, uint64_t last_marker)
 {
 	b->log.epoch = 0; /* what there was is void: begin anew */
@@ -325,7 +327,8 @@ static void make_epoch(struct bus *b, uint64_t last_marker)
 		    last_marker, 0);
 }
 
-/* The marker is young, or somebody has renewed it, or waiting was in vain. */
+/* Joins if the marker is young or a node renews it; begins a new epoch if
+ * waiting for that was in vain. */
 static void watch(struct bus *b, const struct nats_stream *s,
 		  const struct last_marker *m)
 {
@@ -333,7 +336,8 @@ static void watch(struct bus *b, const struct nats_stream *s,
 	struct nats_from from = {.sequence = s->last_sequence + 1};
 
 	if (b->wait_until_ms == 0) {
-		/* A consumer's birth is told by the server's clock. */
+		/* The time at which a consumer was made is by the server's
+		 * clock. */
 		if (consume(b, from, &server_ns) != 0)
 			return;
 		/* Filled in where judging has returned no error. */
@@ -364,7 +368,8 @@ static void watch(struct bus *b, const struct nats_stream *s,
 	}
 }
 
-/* It may have gone with all that the servers had in memory. */
+/* Finds the stream, and makes it if BUS_CREATE says so: servers that kept it in
+ * memory may have restarted. */
 static int find_stream(struct bus *b, struct nats_stream *s,
 		       char error[static BUS_ERROR_MAX])
 {
@@ -444,8 +449,8 @@ void log_join(struct bus *b, enum bus_join why)
 
 /* --- applying ------------------------------------------------------------- */
 
-/* The sum of a marker is that of all records up to the marker before. Returns
- * whether this node has applied other records than who wrote it. */
+/* A marker has the sum of all records up to the marker before it. Returns
+ * whether the node that wrote it has applied other records than this one. */
 static bool has_diverged(struct bus *b, const struct record *r)
 {
 	struct bus_log *log = &b->log;
@@ -484,7 +489,7 @@ static bool on_marker(struct bus *b, const struct nats_mail *m,
 		renew(b, r->epoch, sequence, "it begins in the log");
 	log->begins = r->begins != 0 ? r->begins : sequence;
 	bool diverged = has_diverged(b, r);
-	/* Sum behind the last marker, this one included. */
+	/* From now on, sum up what follows this marker, itself included. */
 	if (log->is_sum_known && !(r->flags & RECORD_SUMS_NEW))
 		log->sum += log->sum_behind;
 	log->sum += record_mix(sequence, r->nonce);
@@ -492,8 +497,9 @@ static bool on_marker(struct bus *b, const struct nats_mail *m,
 	log->marker = sequence;
 	log->marker_last = sequence;
 	log->marker_ms = log_now_ms(b);
-	/* It has just come, so the clock of the server that wrote it says now:
-	 * another one than told the birth of the consumer, maybe. */
+	/* The marker was written just now, so its time tells the clock of the
+	 * server that leads now; the consumer may have been made by another
+	 * one. */
 	if (b->state == BUS_STATE_LIVE && b->backlog.first == NULL)
 		log->clock_ns = (int64_t)(uv_hrtime() - m->time_ns);
 	if (b->proof.ticket != 0 && sequence > b->proof.after) {
@@ -521,7 +527,8 @@ static void on_publications(struct bus *b, const struct nats_mail *m,
 	b->log.sum_behind += record_mix(m->sequence, r->nonce);
 }
 
-/* Some of the log was not read, and will not be: trimmed, most likely. */
+/* Records are missing before `sequence`, and will not come: most likely they
+ * were trimmed. */
 static void on_hole(struct bus *b, uint64_t sequence)
 {
 	uint64_t lost = sequence - b->log.applied - 1;
@@ -536,7 +543,8 @@ static void on_hole(struct bus *b, uint64_t sequence)
 	renew(b, b->log.epoch, sequence - 1, "a part of the log is lost");
 }
 
-/* The heartbeats of a server that is cut off prove nothing: markers do. */
+/* Whether a marker came lately. Heartbeats prove nothing: a server that is cut
+ * off sends them too. */
 static bool is_fresh(const struct bus *b)
 {
 	return log_now_ms(b) - b->log.marker_ms < BUS_DOWN_MS;
@@ -584,7 +592,7 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 	}
 	log->consumer_sequence = m->consumer_sequence;
 	if (log->is_first) {
-		/* All before is unknown, and is not called lost. */
+		/* A node that starts does not call earlier records lost. */
 		log->is_first = false;
 		renew_at(b, log->epoch, record_number(m->sequence, 0) - 1,
 			 b->why);
@@ -618,8 +626,9 @@ void log_on_record(struct bus *b, const struct nats_mail *m)
 	sink->reached(sink->user, record_number(m->sequence + 1, 0) - 1);
 	window_on_applied(b, m->sequence, r.nonce);
 	if (diverged) {
-		/* What was acknowledged may be gone from the log: servers that
-		 * were cut off did that. All subscribers are to be told. */
+		/* Servers that were cut off may have dropped records that they
+		 * had acknowledged. Begin a new epoch, so that all subscribers
+		 * are told. */
 		bus_set_state(b, BUS_STATE_JOIN);
 		b->join_ms = log_now_ms(b);
 		make_epoch(b, log->marker);
@@ -642,8 +651,9 @@ void log_on_heartbeat(struct bus *b, const struct nats_mail *m)
 		caught_up(b);
 }
 
-/* A marker for those that know the sum; where none of them writes one, because
- * a part of the log is lost to all, the sum begins anew. */
+/* Writes a marker where nobody has for a while. Nodes that know the sum go
+ * first; if none does, because all have lost a part of the log, the sum starts
+ * again. */
 static void renew_marker(struct bus *b, uint64_t age_ms)
 {
 	const struct bus_log *log = &b->log;
@@ -681,7 +691,7 @@ void log_tick(struct bus *b)
 		log_join(b, BUS_JOIN_silent);
 		return;
 	}
-	/* What has come and waits may have markers. */
+	/* There may be markers in the backlog. */
 	bool is_late = b->backlog.first != NULL;
 	if (b->state == BUS_STATE_LIVE && !is_late)
 		renew_marker(b, now - log->marker_ms);

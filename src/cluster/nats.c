@@ -1,5 +1,5 @@
-/* nats.c - see nats.h. Callbacks run on nats.c's threads, and only append to
- * the queue. */
+/* nats.c - see nats.h. The library's threads run the callbacks, which only
+ * append to the queue. */
 #include "cluster/nats.h"
 
 #include "base/check.h"
@@ -18,15 +18,15 @@
 #define INACTIVE_NS       5000000000LL /* then the server drops a consumer */
 #define SUBJECT_MAX       160
 #define SERVERS_MAX       16
-/* Of what nodes told and nobody has taken: more is dropped, which they find out
- * by its numbers. */
+/* Limit of queued messages of other nodes. More are dropped; their numbers tell
+ * that some are missing. */
 #define NODES_MAX_BYTES 33554432
-#define MESSAGE_BYTES   384 /* what nats.c needs for one beside its bytes */
+#define MESSAGE_BYTES   384 /* what the library adds to a message */
 
 struct nats {
 	uv_thread_t owner;
-	/* One for who has connected, one for each subscription, and one for the
-	 * connection: until its last callback. Atomic. */
+	/* References: one of the owner, one of each subscription, and one of
+	 * the connection, until its last callback has returned. Atomic. */
 	atomic_uint refs;
 	natsConnection *connection;
 	jsCtx *jetstream;
@@ -80,7 +80,8 @@ static void free_all(struct nats_mail *m)
 	}
 }
 
-/* Takes `m`. `from`: the subscription that it came by, or NULL. */
+/* Takes `m`, which came by subscription `from` (NULL: by none), and queues it;
+ * drops it if that is not in force. */
 static void queue_mail(struct nats *n, struct nats_mail *m,
 		       const natsSubscription *from)
 {
@@ -121,8 +122,8 @@ struct nats_mail *nats_take(struct nats *n)
 
 /* --- on nats.c's threads -------------------------------------------------- */
 
-/* NULL without memory; then the message is freed, and what it was is found to
- * be missing: by the consumer's sequence, or because no ack comes. */
+/* Takes `message`. NULL without memory: the message is dropped, and found to be
+ * missing by the consumer's sequence, or because no ack comes. */
 static struct nats_mail *mail_of(natsMsg *message, enum nats_event event)
 {
 	struct nats_mail *m = calloc(1, sizeof *m);
@@ -158,8 +159,7 @@ static void on_nats_complete(void *user)
 	nats_unref(user);
 }
 
-/* Reads the token that begins at `*at` of a subject as a number, and goes on
- * behind its dot. */
+/* Reads the number at `*at`, a token of a subject, and steps over its dot. */
 static uint64_t number_token(const char **at)
 {
 	uint64_t value = 0;
@@ -171,10 +171,11 @@ static uint64_t number_token(const char **at)
 	return value;
 }
 
-/* The reply subject of a record says where it stands: $JS.ACK.STREAM.CONSUMER.
- * DELIVERED.SEQUENCE.CONSUMER_SEQUENCE.TIME.PENDING, with two or three tokens
- * more in newer servers: domain and account behind ACK, and one at the end.
- * Returns false if it is something else. */
+/* Reads the position of a record from its reply subject:
+ * $JS.ACK.STREAM.CONSUMER.DELIVERED.SEQUENCE.NUMBER.TIME.PENDING, where NUMBER
+ * is the consumer's own sequence. Newer servers have two or three more tokens:
+ * domain and account behind ACK, and one at the end. Returns false if the
+ * subject has another form. */
 static bool read_place(struct nats_mail *m, const char *reply)
 {
 	unsigned dots = 0;
@@ -240,9 +241,10 @@ static void on_node(natsConnection *connection, natsSubscription *from,
 		queue_mail(user, m, from);
 }
 
-/* The number behind `name` in an ack: {"stream":"S","seq":5,"duplicate":true},
- * or {"error":{"code":400,"err_code":10071,"description":"…"},…}. It is the
- * server's, whose names have no quotes in them. */
+/* Finds the number behind `name` in an ack:
+ * {"stream":"S","seq":5,"duplicate":true}, or
+ * {"error":{"code":400,"err_code":10071,"description":"…"},…}. The server
+ * writes it, and stream names have no quotes. */
 static uint64_t json_number(const char *json, const char *name)
 {
 	const char *at = strstr(json, name);
@@ -261,8 +263,8 @@ static uint64_t json_number(const char *json, const char *name)
 #define DUPLICATE_CONFLICT  10158
 #define ACK_MAX             1024
 
-/* A leader notes a Msg-Id when it proposes the message to the others. Until
- * that is agreed on, it answers the same one with sequence 0, or in newer
+/* A leader remembers a Msg-Id as soon as it proposes the message to the other
+ * servers. Until they agree, it answers a repetition with sequence 0, newer
  * servers with a conflict. */
 static enum nats_ack error_of(uint64_t code)
 {
@@ -334,7 +336,7 @@ static int to_uv(natsStatus s)
 	}
 }
 
-/* nats.c keeps more of the thread's last error than its status. */
+/* The library knows more about the thread's last error than its status. */
 static int fail_nats(natsStatus s, char *error)
 {
 	const char *more = nats_GetLastError(NULL);
@@ -383,7 +385,7 @@ static natsStatus fill_options(natsOptions *to, struct nats *n,
 	return s;
 }
 
-/* Each holds a reference until its last callback has returned. */
+/* A subscription holds a reference until its last callback has returned. */
 static natsStatus subscribe(struct nats *n, natsSubscription **sub,
 			    const char *subject, natsMsgHandler handler)
 {
@@ -664,8 +666,8 @@ int nats_message(struct nats *n, const char *stream, uint64_t sequence,
 	return read_message(s, message, NULL, time_ns, data);
 }
 
-/* Drops what an earlier consumer had queued, and has its callbacks drop what
- * still comes. */
+/* Drops what earlier consumers have queued; their callbacks drop what still
+ * arrives. */
 static void forget_records(struct nats *n)
 {
 	struct nats_mail **at;

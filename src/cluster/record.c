@@ -99,7 +99,7 @@ int record_append(struct buf *out, size_t start, unsigned count,
 	return rv;
 }
 
-/* Takes `len` bytes off; false if there are not so many. */
+/* Takes the next `len` bytes. Returns false if there are fewer. */
 static bool take_record_bytes(struct span *from, size_t len, struct span *taken)
 {
 	if (from->len < len)
@@ -132,8 +132,8 @@ bool record_next(struct span *body, struct record_publication *p)
 		take_record_bytes(body, TRACEPARENT_BYTES, &p->traceparent));
 }
 
-/* What no node that is asked to publish it would have put there: a subscriber's
- * connection would break by it. */
+/* Whether a node could have been asked to publish it. Other bytes would break
+ * the connections of subscribers. */
 static bool is_sound(const struct record_publication *p)
 {
 	struct json_error error;

@@ -9,7 +9,7 @@ uint64_t bus_random(void)
 {
 	uint64_t value = 0;
 
-	/* Nothing secret: what two nodes may not have by chance. */
+	/* Not a secret: only two nodes must not have the same. */
 	while (value == 0)
 		CHECK(uv_random(NULL, NULL, &value, sizeof value, 0, NULL) ==
 		      0);

@@ -1,6 +1,7 @@
-/* tell.c - tells the other nodes how many subscribers the topics have here, and
- * hears how many they have (counts.h), beside the log: what is missing of these
- * messages is asked for, and costs no publication anything. */
+/* tell.c - tells the other nodes how many subscribers each topic has here, and
+ * hears theirs (counts.h). These messages do not go through the log: a node
+ * asks again for those that it misses, and publishing does not wait for them.
+ */
 #include "base/log.h"
 #include "cluster/private.h"
 
@@ -28,7 +29,7 @@ int tell_listen(struct bus *b)
 	return nats_listen(b->nats, subject);
 }
 
-/* counts_send_cb. What is lost is told once it is asked for. */
+/* counts_send_cb. A node that misses the message asks for it. */
 static void send_counts(void *user, struct span message)
 {
 	struct bus *b = user;
@@ -62,7 +63,7 @@ void tell_on_node(struct bus *b, const struct nats_mail *m)
 			  "counted here");
 }
 
-/* Looks at as many topics as there is time for; the rest in the next ticks. */
+/* Looks at topics for TELL_SLICE_NS; the rest follows in the next ticks. */
 void tell_tick(struct bus *b)
 {
 	const struct bus_sink *sink = &b->options.sink;

@@ -1,8 +1,9 @@
-/* window.c - records that are written to the log, and wait for their acks.
+/* window.c - writes records to the log, and waits for their acks.
  *
- * A record is sent again with the same Msg-Id, by which the server recognises
- * it: where no server took it, and after a new connection. It is given up at
- * its due time: as refused if every sending was refused, else as unknown. */
+ * A record that no server took, or whose ack was lost with the connection, is
+ * sent again with the same Msg-Id, by which the server recognises it. When its
+ * time is up, its requests are answered: refused if every attempt was refused,
+ * else unknown. */
 #include "base/check.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -92,8 +93,8 @@ static void send_slot(struct bus *b, struct window_slot *s)
 			      s->is_marker ? s->expected : UINT64_MAX);
 	if (is_again)
 		bus_count(&b->resends, 1);
-	/* What nats.c could not write, it may have written in part: the
-	 * connection is of no use then, and it will tell. */
+	/* The library may have written a part of it. Then the connection is
+	 * unusable, and NATS_LOST comes. */
 	if (rv != 0) {
 		s->is_uncertain = true;
 		log_event(LOG_DEBUG, "bus_publish_failed",
@@ -108,7 +109,8 @@ static struct window_slot *take_slot(struct bus *b)
 		struct window_slot *s = &b->window.slots[i];
 		if (s->token != 0)
 			continue;
-		/* The slot is in the token, so that an ack finds it. */
+		/* The token's low bits are the slot's index, so an ack finds
+		 * it. */
 		s->token = (++b->window.last_token * WINDOW_RECORDS) | i;
 		s->nonce = bus_random();
 		b->window.used++;
@@ -145,7 +147,8 @@ void window_mark(struct bus *b, uint64_t epoch, uint32_t flags,
 	send_slot(b, s);
 }
 
-/* A request with a key is a record by itself, known by the key on all nodes. */
+/* A request with an idempotency key is a record of its own; all nodes know it
+ * by the key. */
 static void name_record(const struct bus *b, struct window_slot *s)
 {
 	const struct bus_request *r = s->first;
@@ -187,8 +190,8 @@ static int fill_record(const struct bus *b, struct window_slot *s,
 	return rv;
 }
 
-/* Takes from the queue what goes into one record. Returns the number of its
- * publications; 0 if nothing waits. */
+/* Moves requests from the queue into the slot, as many as one record holds.
+ * Returns the number of their publications, 0 if none waits. */
 static unsigned take_requests(struct bus *b, struct window_slot *s)
 {
 	struct bus_request **end = &s->first;
@@ -253,18 +256,20 @@ static enum bus_join on_marker_ack(struct bus *b, struct window_slot *s,
 		log_event(LOG_WARN, "bus_marker_refused", LOG_NO_FIELDS,
 			  "bus: the log takes no marker");
 	release(b, s);
-	/* Somebody else was faster, or it is in: what is in the log now counts.
-	 */
+	/* Either it is in the log, or another node was faster: judge what is
+	 * there now. */
 	return b->state == BUS_STATE_JOIN ? BUS_JOIN_marker : BUS_JOIN_NONE;
 }
 
-/* It is, or an earlier record with the same Msg-Id. */
+/* The log has a record with this Msg-Id at `sequence`: this one, or an earlier
+ * one. */
 static void on_duplicate(struct bus *b, struct window_slot *s,
 			 uint64_t sequence)
 {
 	s->duplicate = sequence;
-	/* If it is applied, whose it was is forgotten here: the receipt of a
-	 * key is in the table; else it is this node's, sent again. */
+	/* Once it is applied, nobody remembers whose it was. With a key, its
+	 * receipt is in the idempotency table; without one, it is ours, sent
+	 * again. */
 	if (sequence <= b->log.applied)
 		succeed(b, s, sequence,
 			s->first->flags & RECORD_KEYED ? BUS_REPEATED
@@ -289,7 +294,8 @@ enum bus_join window_on_ack(struct bus *b, const struct nats_mail *m)
 			succeed(b, s, m->sequence, BUS_PUBLISHED);
 			break;
 		}
-		/* In a log that begins anew, it has a number that was given. */
+		/* The log has started again, and gives numbers that were used
+		 * before. */
 		fail_record(b, s, BUS_UNKNOWN);
 		return BUS_JOIN_back;
 	case NATS_ACK_DUPLICATE:

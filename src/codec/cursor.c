@@ -65,8 +65,8 @@ static bool take_epoch(struct span *text, uint64_t *epoch)
 	return true;
 }
 
-/* All digits that follow. There is one way to write a number, so a zero is
- * followed by none. */
+/* Reads all digits that follow. A number has one form: 0 is followed by no
+ * other digit. */
 static bool take_number(struct span *text, uint64_t *number)
 {
 	size_t len = 0;

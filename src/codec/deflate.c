@@ -15,7 +15,7 @@
 
 _Static_assert(DEFLATE_MAX_BYTES <= UINT32_MAX, "zlib's lengths are unsigned");
 
-/* What zlib has of a window: bits, and how much memory it spends on speed. */
+/* A window's size in bits, and how much memory zlib spends on speed. */
 static const struct {
 	int bits;
 	int memory;
@@ -135,8 +135,8 @@ int deflater_append(struct deflater *d, enum deflate_window window,
 	CHECK(data.len <= DEFLATE_MAX_BYTES);
 	if (z == NULL)
 		return -ENOMEM;
-	/* One more than may be: where no room is left, the flush may not be
-	 * complete. */
+	/* One byte more than allowed: if none is left over, the flush may be
+	 * incomplete. */
 	size_t room = deflateBound(z, (uLong)data.len) + FLUSH_BYTES;
 	if (room > max)
 		room = max;
@@ -199,7 +199,7 @@ void deflate_store_in_place(struct buf *out, size_t from, size_t gap)
 
 	CHECK(gap >= deflate_stored_len(left) - left);
 	out->len = from;
-	/* A block ends before the bytes of the next one begin. */
+	/* The block is complete; the next byte begins another. */
 	while (left > 0) {
 		size_t len =
 			left < DEFLATE_STORED_MAX ? left : DEFLATE_STORED_MAX;
@@ -264,14 +264,14 @@ static z_stream *start_inflating(struct inflater *i)
 	return z;
 }
 
-/* Whether zlib stands between two blocks (zlib.h: data_type). */
+/* Whether zlib is between two blocks (zlib.h: data_type). */
 static bool is_between_blocks(const z_stream *z)
 {
 	return (z->data_type & 128) != 0;
 }
 
-/* What follows a last block is the next one of the same message, and may refer
- * to what came before it. */
+/* Goes on behind a block that is marked as the last: another one of the same
+ * message follows, which may refer to the bytes before. */
 static int start_again(z_stream *z, const struct buf *out)
 {
 	size_t known = out->len < 1u << DEFLATE_WINDOW_MAX
@@ -285,7 +285,7 @@ static int start_again(z_stream *z, const struct buf *out)
 		z, (const Bytef *)out->bytes + out->len - known, (uInt)known);
 }
 
-#define ENDED 1 /* by a last block, with which the input ended as well */
+#define ENDED 1 /* by a block marked as the last, at the end of the input */
 
 /* Returns 0 or -ENOMEM. */
 static int reserve_out(struct inflater *i, size_t room)
@@ -297,8 +297,8 @@ static int reserve_out(struct inflater *i, size_t room)
 	return rv == 0 ? 0 : -ENOMEM;
 }
 
-/* Inflates what the stream has for input. Returns 0 once all is used, ENDED, or
- * an error as inflater_inflate(). */
+/* Inflates the stream's input. Returns 0 once all is used, ENDED, or an error
+ * as inflater_inflate(). */
 static int inflate_some(struct inflater *i, size_t max)
 {
 	z_stream *z = &i->stream;
@@ -347,7 +347,8 @@ int inflater_inflate(struct inflater *i, struct span payload, size_t max,
 	i->out.len = 0;
 	set_input(z, payload);
 	int rv = inflate_some(i, max);
-	/* A last block may end the payload; the tail belongs to none then. */
+	/* If a block marked as the last ends the payload, the tail belongs to
+	 * no block. */
 	if (rv == 0) {
 		set_input(z, tail);
 		rv = inflate_some(i, max);

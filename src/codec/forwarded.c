@@ -1,4 +1,4 @@
-/* forwarded.c - whose request a proxy passes on. */
+/* forwarded.c - reads which client a proxy forwards for. */
 #include "codec/forwarded.h"
 
 #include "base/refuse.h"
@@ -172,9 +172,9 @@ bool forwarded_trusts(const struct forwarded_proxies *p, const char *peer)
 
 /* --- the fields ----------------------------------------------------------- */
 
-/* The value of the parameter `name` of an element of Forwarded (RFC 7239 4);
- * absent if there is none. In quotes no escape is needed for what counts here:
- * one that has any is no address, and no scheme. */
+/* Returns the value of parameter `name` of an element of Forwarded (RFC 7239
+ * 4), absent if there is none. Escapes in a quoted string are left as they are:
+ * neither an address nor a scheme has any. */
 static struct span find_parameter(struct span element, struct span name)
 {
 	while (element.bytes != NULL) {
@@ -194,13 +194,13 @@ static struct span find_parameter(struct span element, struct span name)
 	return (struct span){0};
 }
 
-/* Where the request came from, as one field says; the elements are looked at
- * from the left, and what is found to the right replaces it. */
+/* The client that one field names so far. Elements are read from the left;
+ * those to the right count for more. */
 struct walk {
 	bool is_known;
 	struct forwarded_address client; /* if so */
-	bool is_open; /* the rightmost one that is no trusted proxy's was not
-			 read: whoever is next to the right counts */
+	bool is_open; /* the last element that is no trusted proxy could not be
+			 read: the proxy to its right counts */
 };
 
 static void walk_step(const struct forwarded_proxies *p, struct walk *w,
@@ -213,7 +213,8 @@ static void walk_step(const struct forwarded_proxies *p, struct walk *w,
 	} else if (!is_trusted(p, &a)) {
 		*w = (struct walk){.is_known = true, .client = a};
 	} else if (w->is_open || !w->is_known) {
-		/* A proxy's: counts as long as nobody else is named. */
+		/* A trusted proxy counts only until another address is found.
+		 */
 		w->is_known = true;
 		w->client = a;
 		w->is_open = false;

@@ -62,7 +62,7 @@ static struct span without_port(struct span host)
 
 	if (colon != NULL && host.bytes[host.len - 1] != ']')
 		host.len = (size_t)(colon - host.bytes);
-	/* The root's dot makes no other name of it (RFC 3986 3.2.2). */
+	/* A dot at the end does not make it another name (RFC 3986 3.2.2). */
 	if (host.len > 1 && host.bytes[host.len - 1] == '.')
 		host.len--;
 	return host;

@@ -38,8 +38,8 @@ static bool is_scheme(struct span s)
 	return s.len > 0;
 }
 
-/* Whether it is a name or an address of the characters that browsers leave in
- * one (names beyond ASCII come as xn--…). */
+/* Whether `s` is a name or an address as browsers write it (names beyond ASCII
+ * come as xn--…). */
 static bool is_origin_host(struct span s)
 {
 	bool is_ipv6 =
@@ -69,7 +69,8 @@ static bool read_port(struct span digits, int *port)
 	return digits.len > 0;
 }
 
-/* Divides host [":" port] (RFC 3986 3.2). `*port` stays without one. */
+/* Splits host [":" port] (RFC 3986 3.2). Without a port, `*port` is left alone.
+ */
 static bool divide_authority(struct span s, struct span *host, int *port)
 {
 	const char *colon = s.len == 0 ? NULL : memrchr(s.bytes, ':', s.len);
@@ -82,7 +83,8 @@ static bool divide_authority(struct span s, struct span *host, int *port)
 	       read_port((struct span){colon + 1, s.len - host->len - 1}, port);
 }
 
-/* Returns 0; or -EINVAL and `*wrong`, as origin_check_list() does. */
+/* Splits an origin. Returns 0; or -EINVAL and `*wrong`, as origin_check_list()
+ * does. */
 static int divide(struct span s, struct origin *o, const char **wrong)
 {
 	const char *mark = s.len == 0 ? NULL : memmem(s.bytes, s.len, "://", 3);

@@ -16,8 +16,8 @@
 struct parameter {
 	struct span name;
 	bool has_value;
-	struct span value; /* without quotes and escapes; what is longer than
-			      VALUE_MAX is cut behind one byte more */
+	struct span value; /* without quotes and escapes; cut to VALUE_MAX + 1
+			      bytes */
 	char unquoted[VALUE_MAX + 1];
 };
 

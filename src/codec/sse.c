@@ -90,9 +90,9 @@ static bool is_line_end(char byte)
 	return byte == '\r' || byte == '\n';
 }
 
-/* Copies the line that begins at `*from` to where there is room for WORD more
+/* Copies the line that begins at `*from` to `*to`, which has room for WORD more
  * bytes, and steps over its end (CR LF, CR or LF). Returns false, with `*from`
- * at `end`, if it has none: it is the last. */
+ * at `end`, if the line has no end: it is the last. */
 static bool put_line_of_data(char **to, const char **from, const char *end)
 {
 	const char *at = *from;

@@ -11,7 +11,7 @@
 #include "codec/cursor.h"
 #include "codec/traceparent.h"
 
-/* Bytes of a message's envelope but for what differs, and some more. */
+/* Bytes of an envelope beside what differs between messages, rounded up. */
 #define MESSAGE_OVERHEAD 128
 
 static const struct {
@@ -41,11 +41,11 @@ enum member {
 
 #define BIT(member) (1u << (member))
 
-/* Those that a command has need not be strings. */
+/* Not all members are strings. */
 #define MAY_BE_ANYTHING (BIT(DATA) | BIT(LAST) | BIT(TRACEPARENT))
 
-/* Which of them a command must have, and which it may have as well; `type` and
- * `ref` aside. */
+/* Which members a command must have, and which it may have, besides `type` and
+ * `ref`. */
 static const struct {
 	const char *name;
 	unsigned required;
@@ -82,8 +82,8 @@ static int out_of_memory(enum v1_error *code, struct json_error *error)
 	return error->status;
 }
 
-/* Finds all members. Which of them must be strings depends on the command, of
- * which those that are of no use to it may be anything. */
+/* Finds all members, of any kind: which of them must be strings depends on the
+ * command, and members that the command does not use may be anything. */
 static int find_members(struct json_member members[static MEMBERS],
 			struct span text, struct buf *memory,
 			enum v1_error *code, struct json_error *error)
@@ -111,7 +111,8 @@ static int find_members(struct json_member members[static MEMBERS],
 	return status;
 }
 
-/* Copies it behind what was read, where room was made: spans must not move. */
+/* Copies the ref behind the other values. v1_read() has made room, so that no
+ * span moves. */
 static int take_ref(struct v1_command *command, struct span raw,
 		    struct json_error *error)
 {
@@ -142,7 +143,7 @@ static int find_type(struct v1_command *command, struct span name,
 	return refuse_command(error, "%s", errors[V1_unknown_type].text);
 }
 
-/* Checks those that the command may have, and forgets the others. */
+/* Checks the members that the command may have, and drops the others. */
 static int check_members(struct json_member members[static MEMBERS],
 			 enum v1_type type, struct json_error *error)
 {
@@ -219,8 +220,8 @@ int v1_read(struct v1_command *command, struct span text, enum v1_error *code,
 	*code = V1_bad_command; /* unless it is worse */
 	*command = (struct v1_command){.memory = command->memory};
 	command->memory.len = 0;
-	/* `text` for its members (json_read_members), and behind them the ref.
-	 */
+	/* Room for the members (json_read_members()), and for the ref behind
+	 * them. */
 	if (buf_reserve(&command->memory, text.len + V1_REF_MAX_BYTES) != 0)
 		return out_of_memory(code, error);
 	rv = find_members(members, text, &command->memory, code, error);

@@ -1,13 +1,13 @@
 /* websocket.c - the opening handshake and frames of RFC 6455.
  *
- * wslay's frame API takes the frames apart; what makes messages of them is
- * here. wslay's event API would do that too, but (1.1.1) it checks the reason
- * of a Close that arrives in pieces at the wrong places, forgets the limit over
- * fragments when it does not buffer, knows no close code above 1011, and queues
- * a heap copy of every Pong.
+ * wslay's frame API parses frames; this file joins them to messages. wslay's
+ * event API (1.1.1) would do that too, but it checks the reason of a Close that
+ * arrives in pieces at the wrong places, does not apply the limit to fragments
+ * that it does not buffer, knows no close code above 1011, and queues a copy of
+ * every Pong on the heap.
  *
- * wslay reports a header with the first byte of the payload, never alone, and
- * has read up to 4 KiB ahead by then: see `pending`. */
+ * wslay reports a frame's header together with the first byte of its payload,
+ * and may have read up to 4 KiB ahead by then: see `pending`. */
 #include "codec/websocket.h"
 
 #include <errno.h>
@@ -129,8 +129,8 @@ static size_t cut(struct span text, size_t max)
 	return len;
 }
 
-/* Encodes a control frame, whose payload is two parts: the number, of
- * `number_bytes`, and the text. */
+/* Encodes a control frame. Its payload is `number`, of `number_bytes`, and the
+ * text. */
 static size_t write_control(uint8_t *out, unsigned opcode, unsigned number,
 			    unsigned number_bytes, struct span text)
 {
@@ -187,7 +187,7 @@ int websocket_append_masked(struct buf *out, unsigned opcode,
 
 /* --- reading -------------------------------------------------------------- */
 
-/* wslay: copies what is unread into its buffer; -1 if that is nothing. */
+/* wslay's callback: copies unread bytes to its buffer; -1 if there are none. */
 static ssize_t on_wslay_recv(uint8_t *bytes, size_t len, int flags, void *user)
 {
 	struct websocket *ws = user;
@@ -293,7 +293,7 @@ static struct websocket_result start_data(struct websocket *ws,
 	return open_result;
 }
 
-/* RSV1, and nothing else, stands in the first frame of a message (RFC 7692 6).
+/* RSV1 alone may be set, and only in the first frame of a message (RFC 7692 6).
  */
 static bool may_be_compressed(const struct websocket *ws,
 			      const struct wslay_frame_iocb *frame)
@@ -350,7 +350,7 @@ static unsigned close_code(const struct websocket *ws)
 		       : (unsigned)ws->control[0] << 8 | ws->control[1];
 }
 
-/* The part of a Close that has arrived: the code, then the reason. */
+/* Takes a part of a Close: the code, then the reason. */
 static struct websocket_result check_close(const struct websocket *ws)
 {
 	struct utf8 utf8 = {0};
@@ -378,7 +378,7 @@ static struct websocket_result take_control(
 	return open_result;
 }
 
-/* Replaces a compressed message by what it stands for. */
+/* Inflates a compressed message in place. */
 static struct websocket_result inflate_message(struct websocket *ws,
 					       struct span *message)
 {
@@ -453,7 +453,7 @@ static struct websocket_result finish_control(const struct websocket *ws,
 	return open_result;
 }
 
-/* What wslay reports: a part of a payload, and which frame it belongs to. */
+/* Handles what wslay reports: a part of a payload, and its frame. */
 static struct websocket_result take_chunk(struct websocket *ws,
 					  const struct wslay_frame_iocb *chunk)
 {
@@ -474,9 +474,9 @@ static struct websocket_result take_chunk(struct websocket *ws,
 	return chunk->fin ? finish_message(ws) : open_result;
 }
 
-/* The length of the payload of the next frame, if that is a whole message, not
- * masked, and all of it is there; `*header` receives the length of its header.
- * Else 0: wslay looks at it. */
+/* Returns the length of the next frame's payload, and of its header in
+ * `*header`, if the frame is a whole message, unmasked, and has arrived
+ * completely. Else returns 0, and wslay reads the frame. */
 static size_t whole_payload(struct span unread, size_t *header)
 {
 	const uint8_t *f = (const uint8_t *)unread.bytes;
@@ -496,8 +496,8 @@ static size_t whole_payload(struct span unread, size_t *header)
 	return is_shortest && len <= unread.len - *header ? len : 0;
 }
 
-/* A server's message that has come whole is not copied: a client of many
- * connections spends its time here. Returns whether there was one. */
+/* Takes a server's message that has arrived whole, without a copy: a client
+ * with many connections spends its time here. Returns whether there was one. */
 static bool read_whole_message(struct websocket *ws,
 			       struct websocket_result *result)
 {

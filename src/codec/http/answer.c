@@ -1,5 +1,5 @@
-/* answer.c - reading responses: llhttp finds the parts, strict; this file keeps
- * them. */
+/* answer.c - reads responses: llhttp, strict, finds the parts, and this file
+ * keeps them. */
 #include "codec/http/answer.h"
 
 #include <stdlib.h>
@@ -36,9 +36,9 @@ struct http_answers {
 	bool is_there[HTTP_ANSWER_FIELDS];
 	struct buf content;
 
-	/* The head of the last response that came whole, with its content
-	 * behind it as it is. The same bytes mean the same again: where
-	 * thousands are alike, they are not taken apart. */
+	/* The last response that arrived whole: its head, and its content
+	 * behind it. A response with the same bytes means the same, so
+	 * thousands of equal ones are parsed once. */
 	size_t same_head_len; /* 0: there is none */
 	size_t same_content_len;
 	char same_head[SAME_HEAD_MAX_BYTES];
@@ -213,7 +213,7 @@ static enum http_answer_event finish_answer(struct http_answers *a)
 	return HTTP_ANSWER_DONE;
 }
 
-/* After `bytes`, whose first `used` are a response. */
+/* Remembers the response that is the first `used` of `bytes`. */
 static void remember_head(struct http_answers *a, struct span bytes,
 			  size_t used)
 {
@@ -229,8 +229,8 @@ static void remember_head(struct http_answers *a, struct span bytes,
 	a->same_content_len = a->content.len;
 }
 
-/* Whether `bytes` begin with a response whose head is the last one's. Then all
- * of the last one holds but the content. */
+/* Whether `bytes` begin with the head of the last response. Then all but the
+ * content is known. */
 static bool read_same(struct http_answers *a, struct span bytes, size_t *used)
 {
 	size_t head = a->same_head_len;

@@ -47,8 +47,8 @@ static size_t part_len(struct span s, char separator)
 	return s.len;
 }
 
-/* Takes the part before the next `separator`, or all, off `*s`, which is absent
- * behind the last part. */
+/* Takes the part before the next `separator`, or all, off `*s`. Behind the last
+ * part, `*s` is absent. */
 static struct span take_part(struct span *s, char separator)
 {
 	struct span part = {s->bytes, part_len(*s, separator)};
@@ -214,8 +214,8 @@ bool http_accepts_explicitly(struct span accept, struct span type)
 
 /* --- codings and entity tags ---------------------------------------------- */
 
-/* The weight of one element of Accept-Encoding; whatever else it has for
- * parameters says nothing. */
+/* The weight of one element of Accept-Encoding; its other parameters are
+ * ignored. */
 static unsigned weight_of(struct span element)
 {
 	while (element.bytes != NULL) {
@@ -302,8 +302,8 @@ bool http_is_json(struct span content_type)
 			   end.len) == 0;
 }
 
-/* What follows `scheme` and at least one space; absent if `value` is of
- * another scheme. */
+/* Returns what follows `scheme` and its spaces; absent if `value` has another
+ * scheme. */
 static struct span credentials_of(struct span value, struct span scheme)
 {
 	struct span none = {NULL, 0};

@@ -8,7 +8,7 @@
 
 #define BUFFER_KEEP_BYTES 16384
 
-/* Handled like a field of enum http_field, but never handed out. */
+/* Read like the fields of enum http_field, but not given to callers. */
 #define FIELD_TRANSFER_ENCODING (HTTP_FIELD_COUNT + 1)
 #define FIELD_CONTENT_LENGTH    (HTTP_FIELD_COUNT + 2)
 
@@ -208,7 +208,7 @@ int http_head_add_value(struct http_head *head, const char *at, size_t len,
 	return append_head(head, at, len, error);
 }
 
-/* How the content is coded in all, and how that ends. */
+/* Counts transfer codings over all field lines, and notes the last. */
 static void add_codings(struct http_head *head, struct span value)
 {
 	head->has_transfer_encoding = true;
@@ -263,8 +263,8 @@ struct span http_head_find(const struct http_head *head, enum http_field field)
 	return found;
 }
 
-/* Takes the first line off `*bytes`, without its CR LF. Returns false if there
- * is no whole one, or it is none of a head. */
+/* Takes the first line off `*bytes`, without its CR LF. Returns false if no
+ * whole line of a head is there. */
 static bool take_line(struct span *bytes, struct span *line)
 {
 	const char *end =
@@ -304,8 +304,8 @@ void http_head_look_ahead(struct http_head *head, struct span rest)
 /* --- fields ----------------------------------------------------------------
  */
 
-/* Joins the lines of one field, but empty ones, behind all that the head holds,
- * where there is room. */
+/* Joins the lines of a field that are not empty, behind the bytes of the head.
+ */
 static struct span join_lines(struct http_head *head, unsigned field)
 {
 	const char *separator = field == HTTP_COOKIE ? "; " : ", ";
@@ -340,8 +340,8 @@ static int set_fields(struct http_head *head, struct http_request *r,
 	}
 	if (repeated & ~LIST_FIELDS)
 		return http_refuse(error, 400, "a field line is repeated");
-	/* What is joined is there once already, but for the separators. From
-	 * here on the bytes stay where they are. */
+	/* The joined values are no longer than the head, separators aside. No
+	 * byte moves from here on. */
 	if (repeated != 0 &&
 	    buf_reserve(&head->bytes,
 			head->bytes.len + 2 * (size_t)head->lines_len))
@@ -435,7 +435,7 @@ static int check_host(const struct http_request *r, struct http_error *error)
 	return 0;
 }
 
-/* Cuts scheme and authority off a target in absolute form (RFC 9112 3.2.2).
+/* Takes scheme and authority off a target in absolute form (RFC 9112 3.2.2).
  * Returns the authority, absent if the target is malformed. */
 static struct span cut_authority(struct span *target)
 {
@@ -474,8 +474,8 @@ static bool is_target(struct span s)
 	return s.len > 0;
 }
 
-/* Divides a target in origin or absolute form into path and query. The
- * authority of the absolute form takes the place of Host (RFC 9112 3.2.2). */
+/* Splits a target in origin or absolute form into path and query. The authority
+ * of the absolute form replaces Host (RFC 9112 3.2.2). */
 static int divide_target(struct span target, struct http_request *r)
 {
 	const char *mark;
@@ -522,8 +522,8 @@ static int set_target(const struct http_head *head, struct http_request *r,
 /* --- what follows the head -------------------------------------------------
  */
 
-/* RFC 9112 6.1 and 6.3: where two servers could disagree on the end of the
- * content, nothing is read. */
+/* Refuses a request whose content two servers could delimit in different ways
+ * (RFC 9112 6.1 and 6.3). */
 static int check_framing(const struct http_head *head,
 			 const struct http_request *r, struct http_error *error)
 {
@@ -557,7 +557,7 @@ static int set_expectation(struct http_request *r, struct http_error *error)
 	return 0;
 }
 
-/* RFC 9112 9.3. What follows CONNECT may be meant for somebody else. */
+/* RFC 9112 9.3. Bytes behind CONNECT may be for another server. */
 static void set_keep_alive(struct http_request *r)
 {
 	struct span connection = r->fields[HTTP_CONNECTION];

@@ -1,12 +1,12 @@
-/* http.c - reading requests: llhttp finds the parts; this file limits, copies
- * and judges them.
+/* http.c - reads requests: llhttp finds the parts; this file limits, copies and
+ * checks them.
  *
- * llhttp reads heads and chunked content; content of an announced length is
- * only counted, without it. Each request starts with a parser as good as new,
- * so llhttp's opinion on what follows a request (keep-alive, Upgrade) does not
- * matter. What is refused is refused at the same byte however the bytes were
- * cut into reads: llhttp reports a part only when it is over or the bytes are,
- * so the limits bound how many bytes it is given. */
+ * llhttp reads heads and chunked content. Content of an announced length is
+ * only counted, without llhttp. The parser is reset before each request, so
+ * llhttp's own rules on what follows a request (keep-alive, Upgrade) do not
+ * matter. A bad request is refused at the same byte however its bytes were
+ * split into reads: llhttp reports a part only at its end or at the end of the
+ * bytes, so the limits also bound how many bytes llhttp is given. */
 #include "codec/http/http.h"
 
 #include <stdlib.h>
@@ -52,7 +52,7 @@ struct http {
 	struct http_head head;
 	size_t head_bytes; /* read so far, up to `slice` */
 	bool has_target;   /* all of it */
-	bool is_http; /* the protocol's name is HTTP and where it should be */
+	bool is_http;      /* "HTTP/" stands where it must */
 
 	/* PHASE_LENGTH, PHASE_CHUNKED */
 	struct buf content;
@@ -62,11 +62,11 @@ struct http {
 	size_t chunk_left;    /* of the data of the chunk being read */
 	size_t framing_left;  /* bytes that are not chunk data, still allowed */
 
-	/* What llhttp is given now, and the bytes it read before. */
+	/* The bytes that llhttp reads now, and the last ones before them. */
 	const char *slice;
 	char tail[TAIL_BYTES];
 
-	/* Given at PHASE_BAD, or by a callback that refuses. */
+	/* Set in PHASE_BAD, and by callbacks that refuse. */
 	struct http_error error;
 };
 
@@ -109,8 +109,8 @@ static int on_target_complete(llhttp_t *parser)
 	return 0;
 }
 
-/* llhttp also takes RTSP/ and ICE/ for HTTP/, and several spaces for one. Only
- * the bytes in front of the version number, and how many they are, tell. */
+/* llhttp also accepts RTSP/ and ICE/, and several spaces. Only the bytes before
+ * the version, and their number, show that. */
 static int on_version(llhttp_t *parser, const char *at, size_t len)
 {
 	struct http *h = parser->data;
@@ -135,8 +135,8 @@ static int on_version(llhttp_t *parser, const char *at, size_t len)
 	return 0;
 }
 
-/* In PHASE_CHUNKED the field lines are trailers: llhttp checks them, and they
- * must not change what the head said. */
+/* In PHASE_CHUNKED, field lines are trailers: llhttp checks them, and they do
+ * not change the request. */
 static int on_field_name(llhttp_t *parser, const char *at, size_t len)
 {
 	struct http *h = parser->data;
@@ -258,9 +258,9 @@ static void remember_tail(struct http *h, const char *bytes, size_t len)
 	memcpy(h->tail + TAIL_BYTES - len, bytes, len);
 }
 
-/* Lets llhttp read; `*used` receives how many bytes it did. Returns HPE_OK if
- * all, HPE_PAUSED at the end of head or content; else the request is bad, about
- * there. */
+/* Lets llhttp read `len` bytes; `*used` receives how many it took. Returns
+ * HPE_OK if it took all, HPE_PAUSED at the end of the head or the content; else
+ * the request is bad near that byte. */
 static llhttp_errno_t feed(struct http *h, const char *bytes, size_t len,
 			   size_t *used)
 {
@@ -278,8 +278,8 @@ static llhttp_errno_t feed(struct http *h, const char *bytes, size_t len,
 	return rv;
 }
 
-/* Whether what llhttp read last is an empty line after a line's end. llhttp
- * before 9.3 is known to take CR without LF for one (CVE-2025-23167). */
+/* Whether the bytes that llhttp read last end in an empty line. Before 9.3 it
+ * accepts CR without LF there (CVE-2025-23167). */
 static bool is_after_empty_line(const struct http *h)
 {
 	return memcmp(h->tail + TAIL_BYTES - 4, "\r\n\r\n", 4) == 0;
@@ -375,9 +375,9 @@ static int skip_empty_lines(struct http *h, const char *bytes, size_t len,
 	return 0;
 }
 
-/* How many bytes of the head llhttp may be given at once: 0 at the limit. The
- * target, and ids that are ours, do not count against it, but llhttp tells of
- * them only behind what it was given. */
+/* How many bytes of the head llhttp may be given at once; 0 at the limit. The
+ * target and our event ids do not count, but llhttp reports them only after it
+ * was given their bytes. */
 static size_t head_room(const struct http *h)
 {
 	size_t event_id = min(h->head.event_id_len, HTTP_EVENT_ID_MAX_BYTES);
@@ -412,9 +412,9 @@ static enum http_event end_badly(struct http *h, int status, const char *reason)
 	return HTTP_BAD;
 }
 
-/* Gives llhttp up to `*n` bytes of a head, and says how many it read. A tab
- * behind the value of Content-Length or Transfer-Encoding is space (RFC 9110
- * 5.6.3), but not to llhttp, which is given a blank instead. */
+/* Gives llhttp up to `*n` bytes of a head; `*n` receives how many it took.
+ * llhttp refuses a tab behind the value of Content-Length or Transfer-Encoding,
+ * though it is space (RFC 9110 5.6.3), so it is given a blank instead. */
 static llhttp_errno_t feed_head(struct http *h, const char *bytes, size_t *n)
 {
 	const char *tab = memchr(bytes, '\t', *n);
@@ -524,9 +524,9 @@ static enum http_event read_phase(struct http *h, const char *bytes, size_t len,
 	return HTTP_BAD;
 }
 
-/* A head is bad at byte `at` of `read`. What is at hand of its rest may have
- * the Origin; more is not waited for, as it may never come. `has_begun`: in an
- * earlier read. */
+/* The head is bad at byte `at` of `read`. Looks for Origin in the rest of
+ * `read`, but does not wait for more, which may never come. `has_begun`: the
+ * head began in an earlier read. */
 static void look_ahead(struct http *h, struct span read, size_t at,
 		       bool has_begun)
 {

@@ -1,8 +1,8 @@
 /* query.c - the query of a request target, and percent-coding.
  *
- * A query is taken apart as the URL standard says (5.1), but for one thing: a %
- * without two hexadecimal digits is refused instead of standing for itself, so
- * that nobody behind us can read a query in another way. */
+ * A query is split as the URL standard says (5.1), with one difference: a %
+ * without two hexadecimal digits is refused, so that no server behind this one
+ * can read the query in another way. */
 #include "codec/http/http.h"
 
 #include <ctype.h>
@@ -11,8 +11,8 @@
 
 #include "base/utf8.h"
 
-/* Takes what is before the next `separator`, or all, off `*text`, which is
- * absent behind the last part. */
+/* Takes the part before the next `separator`, or all, off `*text`. Behind the
+ * last part, `*text` is absent. */
 static struct span take_until(struct span *text, char separator)
 {
 	struct span part = *text;

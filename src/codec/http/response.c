@@ -68,8 +68,8 @@ static char *put_first_chunk(char *p, struct span content)
 
 int http_write_response(struct buf *out, const struct http_response *r)
 {
-	/* RFC 9110 8.6 forbids Content-Length for these, or, for 304, one that
-	 * is not that of the content which is not sent. */
+	/* No Content-Length for these (RFC 9110 8.6); for 304 it would have to
+	 * be that of the content that is not sent. */
 	bool may_have_content =
 		r->status >= 200 && r->status != 204 && r->status != 304;
 	bool has_content = may_have_content && r->content_type != NULL;

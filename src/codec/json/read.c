@@ -1,16 +1,14 @@
-/* read.c - what the JSON texts that clients send say.
+/* read.c - reads the JSON texts that clients send.
  *
- * The scan goes over a text once. On its way the reader looks at the members of
- * the outermost object, or of each item of an array, and notes where those that
- * are wanted have their values; a type is told by a value's first byte. What
- * was found is then decoded from the text. cJSON decodes the names that are
- * written with escapes, which hardly anybody does.
+ * The text is scanned once. Meanwhile the reader notes where the wanted members
+ * of the outermost object, or of each item of an array, have their values; the
+ * first byte of a value tells its type. Then it decodes those values. cJSON
+ * decodes member names that have escapes, which are rare.
  *
- * That a text is not JSON counts before all else that is wrong with it, so that
- * the scan goes on after the first error.
+ * "Not JSON" takes precedence over any other error, so the scan goes on after
+ * the first one.
  *
- * cJSON_GetErrorPtr() must never be called: what it points to is shared by all
- * threads. */
+ * cJSON_GetErrorPtr() must not be called: all threads share what it returns. */
 #include "codec/json/scan.h"
 
 #include <errno.h>
@@ -23,13 +21,13 @@
 #include "codec/sse.h"
 #include "codec/traceparent.h"
 
-/* What publications may go on holding for the next ones. */
+/* Memory that publications may keep for the next text. */
 #define KEPT_MAX_BYTES 65536
 #define KEPT_MAX_COUNT (KEPT_MAX_BYTES / sizeof(struct json_publication))
 
 #define COUNT_AT_FIRST 4 /* publications that room is made for */
 
-/* No name that is wanted is longer: each of 16 characters as \uXXXX, quoted. */
+/* No wanted name is longer: 16 characters as \uXXXX, in quotes. */
 #define ESCAPED_NAME_MAX_BYTES (16 * 6 + 2)
 
 /* --- decode --------------------------------------------------------------- */
@@ -74,8 +72,9 @@ static char *decode_escape(const char **at, const char *end, char *out)
 	return out;
 }
 
-/* Appends what the string `raw` stands for, quotes included and scanned, to
- * `memory`, which has room for raw.len bytes: decoding makes nothing longer. */
+/* Decodes the string `raw`, which has been scanned and has its quotes, to the
+ * end of `memory`. raw.len bytes of room are enough: decoding makes nothing
+ * longer. */
 static struct span decode_string(struct span raw, struct buf *memory)
 {
 	const char *at = raw.bytes + 1;
@@ -98,7 +97,7 @@ static struct span decode_string(struct span raw, struct buf *memory)
 	return (struct span){start, (size_t)(out - start)};
 }
 
-/* The same of a value that is not a string: without the space in it. */
+/* Appends a value that is not a string, without the space in it. */
 static struct span strip(struct span raw, struct buf *memory)
 {
 	char *start = memory->bytes + memory->len;
@@ -277,7 +276,7 @@ static bool read_member(struct reader *r, const struct wanted *wanted)
 	return true;
 }
 
-/* Starts at the opening brace. `raw` of all that is wanted is absent. */
+/* Starts at the opening brace, with `raw` of all wanted members absent. */
 static bool read_members(struct reader *r, const struct wanted *wanted)
 {
 	bool is_entry;
@@ -321,7 +320,7 @@ static int finish_reading(struct reader *r, bool is_json)
 	return json_scan_fail(&r->scan, r->error);
 }
 
-/* Whether what was decoded of the string `name` is as short as it must be. */
+/* Whether the string `name` is short enough once decoded. */
 static int check_length(const char *name, struct span text, size_t max_bytes,
 			struct json_error *error)
 {
@@ -393,8 +392,7 @@ int json_read_subscription(struct json_subscription *s, struct span text,
 
 /* --- publications --------------------------------------------------------- */
 
-/* Memory that an earlier text made large goes, unless this one may make use of
- * it. */
+/* Frees memory that an earlier text made large, unless this text may use it. */
 static void start_publications(struct json_publications *p, struct span text)
 {
 	p->count = 0;
@@ -427,7 +425,7 @@ static int reserve_one(struct json_publications *p)
 	return 0;
 }
 
-/* Reads the object that is next, whose spans are as they stand in the text. */
+/* Reads the next object. Its spans lie in the text, not decoded. */
 static bool read_publication(struct reader *r, struct json_publications *p)
 {
 	struct json_member all[] = {
@@ -455,7 +453,7 @@ static bool read_publication(struct reader *r, struct json_publications *p)
 	return true;
 }
 
-/* Puts in front of the text which item it is about, counted from 1. */
+/* Names the item, counted from 1, at the start of the error's text. */
 static int name_item(struct json_error *error, size_t number)
 {
 	char text[JSON_ERROR_MAX];
@@ -464,7 +462,7 @@ static int name_item(struct json_error *error, size_t number)
 	return json_fail(error, error->status, "item %zu: %s", number, text);
 }
 
-/* Starts at an item. After an error only JSON is asked for. */
+/* Starts at an item. After an error, only checks that the rest is JSON. */
 static bool read_item(struct reader *r, struct json_publications *p)
 {
 	struct span value;

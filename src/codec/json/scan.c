@@ -1,5 +1,4 @@
-/* scan.c - one pass over a text: whether it is JSON, and where its values
- * stand. */
+/* scan.c - one pass over a text: is it JSON, and where are its values? */
 #include "codec/json/scan.h"
 
 #include "base/utf8.h"
@@ -37,7 +36,7 @@ static uint64_t load_word(const char *at)
 	return le64toh(word);
 }
 
-/* Whether a character stands in a string for itself, and is ASCII. */
+/* Whether the character is ASCII and needs no escape in a string. */
 static bool is_plain_char(char c)
 {
 	unsigned char byte = (unsigned char)c;
@@ -295,7 +294,7 @@ bool json_scan_enter(struct json_scan *s, bool *is_entry)
 		return refuse_text(s, "nested too deep");
 	}
 	if (*s->at++ == '{')
-		/* The bits of this depth are set where it was entered. */
+		/* Each depth has its bits set when it is entered. */
 		/* NOLINTNEXTLINE(clang-analyzer-core.*) */
 		s->objects[i / 64] |= bit;
 	else

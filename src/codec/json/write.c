@@ -46,8 +46,8 @@ static bool is_line_separator(const char *text, size_t len)
 	       (at[2] == 0xa8 || at[2] == 0xa9);
 }
 
-/* What a byte is written as. All of it is copied, which costs less than to look
- * how long it is. */
+/* What a byte is written as. All of it is copied: that costs less than looking
+ * at its length. */
 struct escape {
 	char text[ESCAPE_MAX + 1];
 	uint8_t len; /* 0: as it is, but at the start of U+2028 and U+2029 */
@@ -170,8 +170,8 @@ static size_t room_of_step(struct span text)
 	return step_of(text) * ESCAPE_MAX + sizeof(struct escape);
 }
 
-/* Writes a step of `text`, or a few bytes more, escaped, to where there is
- * room_of_step(). Returns how many bytes of the text that was. */
+/* Writes the next few bytes of `text`, escaped, to where there is
+ * room_of_step(). Returns how many bytes of the text it has written. */
 static size_t put_step(char **to, struct span text)
 {
 	size_t max = step_of(text);
