@@ -78,6 +78,40 @@ def test_panels_have_titles_descriptions_and_places_of_their_own():
             assert panel["description"] and panel["targets"]
 
 
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory):
+    """The program that holds a dashboard against Grafana's schema."""
+    if shutil.which("go") is None:
+        pytest.skip("go is not in PATH")
+    program = str(tmp_path_factory.mktemp("grafana") / "grafana")
+    folder = os.path.join(OPS, "grafana")
+    environment = {**os.environ, "GOPROXY": "off", "GOFLAGS": "-mod=mod",
+                   "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    if subprocess.run(["go", "list", "-deps", "."], cwd=folder, env=environment,
+                      capture_output=True).returncode != 0:
+        pytest.skip("Grafana's schema is not here: go mod download in "
+                    "scripts/ops/grafana")
+    subprocess.run(["go", "build", "-o", program, "."], cwd=folder,
+                   env=environment, check=True)
+    return program
+
+
+def test_the_dashboard_is_one_by_grafanas_own_schema(schema, tmp_path):
+    path = os.path.join(OPS, "dashboard.json")
+    done = subprocess.run([schema, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with open(path, encoding="utf-8") as file:
+        dashboard = json.load(file)
+    panel = dashboard["panels"][1]
+    panel["options"]["colorMode"] = 7
+    panel["gridpos"] = panel.pop("gridPos")
+    wrong = tmp_path / "dashboard.json"
+    wrong.write_text(json.dumps(dashboard), encoding="utf-8")
+    done = subprocess.run([schema, str(wrong)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "colorMode" in done.stderr and "gridpos" in done.stderr
+
+
 @pytest.mark.skipif(not PROMTOOL, reason="promtool is not in PATH")
 @pytest.mark.parametrize("words", [["check", "rules", "alerts.yaml"],
                                    ["test", "rules", "alerts_test.yaml"]])
