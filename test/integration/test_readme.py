@@ -201,6 +201,21 @@ def test_every_file_that_is_named_is_there():
         assert os.path.exists(os.path.join(ROOT, path)), path
 
 
+def test_the_list_to_tick_names_settings_that_there_are():
+    items = re.findall(r"^- \[ \] (.*(?:\n  .*)*)", README, re.MULTILINE)
+    assert len(items) >= 15
+    named = set(re.findall(r"`([A-Z][A-Z_]+)(?:=[^`]*)?`", "\n".join(items)))
+    assert {"AUTH_URL", "ALLOWED_ORIGINS", "ADMIN_PORT"} <= named
+    rows = "\n".join(re.findall(r"^\| `.*", README, re.MULTILINE))
+    assert {name for name in named if f"`{name}`" not in rows} == set()
+
+
+def test_each_source_of_the_comparison_is_cited():
+    defined = set(re.findall(r"^\[(\d+)\]: https://", README, re.MULTILINE))
+    cited = set(re.findall(r"\[(\d+)\](?!:)", README))
+    assert defined == cited != set()
+
+
 def test_every_link_within_leads_somewhere():
     titles = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
               for title in re.findall("^#+ (.*)$", README, re.MULTILINE)}
