@@ -26,8 +26,7 @@ enum cut {
 	FROM_INPUT,
 };
 
-/* --- the story -------------------------------------------------------------
- */
+/* --- the story ------------------------------------------------------------ */
 
 static void add(struct buf *story, const void *bytes, size_t len)
 {
@@ -118,8 +117,7 @@ static void add_event(struct buf *story, const struct http *h,
 		CHECK(r->content.len == r->content_length);
 }
 
-/* --- reading ----------------------------------------------------------------
- */
+/* --- reading -------------------------------------------------------------- */
 
 /* Reads one piece, alone in memory of its own, which starts at byte `start` of
  * the input. Returns false once the request is bad. */

@@ -1,6 +1,13 @@
 /* app.c - see app.h. */
 #include "app.h"
 
+const struct app_ending app_endings[CLOSE_REASON_COUNT] = {
+#define ROW(name, code, reason)                                                \
+	{CLOSE_REASON_##name, STATS_closed_##name, code, reason},
+	CLOSE_REASONS(ROW)
+#undef ROW
+};
+
 static struct app *app_of(const struct conn *c)
 {
 	return CONTAINER_OF(conn_group_of(c)->context, struct app, l);

@@ -89,15 +89,22 @@ int app_tear_down(void **state);
 #define WITH_APP(test)                                                         \
 	cmocka_unit_test_setup_teardown(test, app_set_up, app_tear_down)
 
-/* --- answers, for what is pending ------------------------------------------
- */
+/* Each way to end a connection (close_reasons.h), and what a client is told. */
+struct app_ending {
+	enum close_reason why;
+	enum stats_counter counter;
+	unsigned code; /* 0: nothing */
+	const char *reason;
+};
+extern const struct app_ending app_endings[CLOSE_REASON_COUNT];
+
+/* --- answers, for what is pending ----------------------------------------- */
 
 void app_respond(struct conn *c, struct span content);
 void app_respond_filling(struct conn *c, size_t len);
 bool app_is_path(const struct http_request *request, const char *path);
 
-/* --- clients ----------------------------------------------------------------
- */
+/* --- clients -------------------------------------------------------------- */
 
 /* Sends the first request, waits for the answer, and skips its head. A client
  * that has stopped reading has stopped again afterwards. Returns `c`. */
@@ -126,8 +133,7 @@ void app_expect_close(struct app *a, struct client *c, unsigned code);
 /* Waits until all have ended; exactly one must have ended so. */
 void app_expect_ending(struct app *a, enum stats_counter how);
 
-/* --- sending to clients ------------------------------------------------------
- */
+/* --- sending to clients --------------------------------------------------- */
 
 /* The bytes as they are; and as a whole frame of `filling`. */
 struct chunk *app_chunk(const char *bytes);

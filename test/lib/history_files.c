@@ -9,7 +9,7 @@ char beside[128]; /* what saving makes first */
 
 char refused[128]; /* what a bad file is renamed to */
 
-char error[HISTORY_FILE_ERROR_MAX];
+char file_error[HISTORY_FILE_ERROR_MAX];
 
 size_t topics;
 
@@ -71,17 +71,17 @@ void restart(void)
 
 int save(void)
 {
-	snprintf(error, sizeof error, "untouched");
+	snprintf(file_error, sizeof file_error, "untouched");
 	return history_file_save(registry, path, history_file_now_ms(), &topics,
-				 error);
+				 file_error);
 }
 
 int file_load(void)
 {
-	snprintf(error, sizeof error, "untouched");
+	snprintf(file_error, sizeof file_error, "untouched");
 	loading.workers = WORKERS;
 	loading.ttl_ms = TTL;
-	int rv = history_file_load(registry, path, &loading, error);
+	int rv = history_file_load(registry, path, &loading, file_error);
 	topics = loading.topics;
 	return rv;
 }
@@ -176,8 +176,9 @@ void expect_refusal(int rv, const char *word)
 
 	unlink(refused);
 	assert_int_equal(file_load(), rv);
-	if (strstr(error, word) == NULL || strstr(error, path) == NULL)
-		fail_msg("the error is: %s", error);
+	if (strstr(file_error, word) == NULL ||
+	    strstr(file_error, path) == NULL)
+		fail_msg("the error is: %s", file_error);
 	assert_int_equal(topics, 0);
 	assert_int_equal(registry_topics(registry), 0);
 	assert_int_equal(registry_history_bytes(registry), 0);

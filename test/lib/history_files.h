@@ -47,7 +47,7 @@ extern char beside[128]; /* what saving makes first */
 extern char refused[128]; /* what a bad file is renamed to */
 ;
 
-extern char error[HISTORY_FILE_ERROR_MAX];
+extern char file_error[HISTORY_FILE_ERROR_MAX];
 
 extern size_t topics;
 

@@ -125,8 +125,7 @@ static enum auth_answer late_verdict_on(void **state, script_fn *script,
 	return v;
 }
 
-/* --- auth_cache -------------------------------------------------------------
- */
+/* --- auth_cache ----------------------------------------------------------- */
 
 static void the_status_decides(void **state)
 {

@@ -173,8 +173,7 @@ static void one_that_is_doomed_as_slow_ends_as_slow(void **state)
 	assert_int_equal(ended(&a->l, STATS_closed_slow), 1);
 }
 
-/* --- the budget of memory --------------------------------------------------
- */
+/* --- the budget of memory ------------------------------------------------- */
 
 static void large_content_does_not_stay_with_the_connection(void **state)
 {

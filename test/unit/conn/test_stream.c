@@ -250,39 +250,29 @@ static void a_stream_whose_client_does_not_read_is_given_up(void **state)
 
 static void a_stream_is_told_every_ending_with_a_code(void **state)
 {
-	static const struct {
-		enum close_reason why;
-		enum stats_counter counter;
-		unsigned code;
-		const char *reason;
-	} rows[] = {
-#define ROW(name, code, reason)                                                \
-	{CLOSE_REASON_##name, STATS_closed_##name, code, reason},
-		CLOSE_REASONS(ROW)
-#undef ROW
-	};
 	(void)state;
 
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+	for (int i = 0; i < CLOSE_REASON_COUNT; i++) {
+		const struct app_ending *row = &app_endings[i];
 		struct app *a = app_new(&roomy_limits);
 		struct client *c = app_open_stream(a);
 		char expected[256] = FIRST;
 
-		if (rows[i].code != 0)
+		if (row->code != 0)
 			snprintf(expected, sizeof expected,
 				 FIRST "event: close\n"
 				       "data: {\"code\":%u,\"reason\":\"%s\"}"
 				       "\n\n",
-				 rows[i].code, rows[i].reason);
-		conn_end(a->conn, rows[i].why, NULL);
+				 row->code, row->reason);
+		conn_end(a->conn, row->why, NULL);
 		assert_null(a->conn);
 		WAIT_UNTIL(&a->l, c->is_over);
 		assert_false(c->is_reset);
 		assert_true(has_got(c, expected));
 		assert_int_equal(count_in(&a->l, CONN_LINGERING),
-				 rows[i].code != 0);
+				 row->code != 0);
 		close_client(c);
-		app_expect_ending(a, rows[i].counter);
+		app_expect_ending(a, row->counter);
 		app_free(a);
 	}
 }

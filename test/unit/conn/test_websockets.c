@@ -338,32 +338,22 @@ static void a_reset_of_a_websocket_with_a_write_in_flight_ends_it(void **state)
 
 static void every_ending_with_a_code_says_it_and_why(void **state)
 {
-	static const struct {
-		enum close_reason why;
-		enum stats_counter counter;
-		unsigned code;
-		const char *reason;
-	} rows[] = {
-#define ROW(name, code, reason)                                                \
-	{CLOSE_REASON_##name, STATS_closed_##name, code, reason},
-		CLOSE_REASONS(ROW)
-#undef ROW
-	};
 	(void)state;
 
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+	for (int i = 0; i < CLOSE_REASON_COUNT; i++) {
+		const struct app_ending *row = &app_endings[i];
 		struct app *a = app_new(&roomy_limits);
 		struct client *c = app_open_websocket(a);
-		conn_end(a->conn, rows[i].why, NULL);
+		conn_end(a->conn, row->why, NULL);
 		assert_null(a->conn);
-		if (rows[i].code != 0) {
+		if (row->code != 0) {
 			struct frame frame;
 			app_wait_for_frame(a, c, &frame);
-			assert_int_equal(frame.code, rows[i].code);
+			assert_int_equal(frame.code, row->code);
 			frame.payload.bytes += 2;
 			frame.payload.len -= 2;
 			assert_true(span_equal(frame.payload,
-					       span_of(rows[i].reason)));
+					       span_of(row->reason)));
 			assert_int_equal(count_in(&a->l, CONN_CLOSING), 1);
 			send_frame(c, OP_CLOSE, SPAN("\x03\xe8"));
 		}
@@ -371,7 +361,7 @@ static void every_ending_with_a_code_says_it_and_why(void **state)
 		assert_false(c->is_reset);
 		assert_int_equal(c->at, c->in.len);
 		close_client(c);
-		app_expect_ending(a, rows[i].counter);
+		app_expect_ending(a, row->counter);
 		app_free(a);
 	}
 }

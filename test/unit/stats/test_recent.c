@@ -193,8 +193,7 @@ static void only_the_last_ten_minutes_are_kept(void **state)
 		    RECENT_STEP_MS / 1000.0 * (RECENT_SAMPLES - 1));
 }
 
-/* --- while another thread takes --------------------------------------------
- */
+/* --- while another thread takes ------------------------------------------- */
 
 static void write_all_the_time(void *user)
 {

@@ -43,7 +43,7 @@ static void topics_and_messages_are_there_again_after_a_restart(void **state)
 	assert_int_not_equal(registry_epoch(registry), epoch);
 	assert_int_equal(file_load(), 0);
 	assert_int_equal(topics, 2);
-	assert_string_equal(error, "untouched");
+	assert_string_equal(file_error, "untouched");
 	assert_int_equal(registry_epoch(registry), epoch);
 	assert_string_equal(find(&news), "3:one,[{\"two\":2}],,");
 	assert_string_equal(find(&weather), "1:rain,");

@@ -59,7 +59,7 @@ static void it_is_used_up_by_reading(void **state)
 	assert_false(exists(refused));
 	restart();
 	assert_int_equal(file_load(), UV_ENOENT);
-	assert_string_equal(error, "untouched");
+	assert_string_equal(file_error, "untouched");
 }
 
 static void a_later_one_takes_its_place(void **state)
@@ -95,12 +95,12 @@ static void without_a_folder_nothing_is_saved(void **state)
 	(void)state;
 	snprintf(elsewhere, sizeof elsewhere, "%s/none/history", folder);
 	assert_int_equal(
-		history_file_save(registry, elsewhere, 1, &topics, error),
+		history_file_save(registry, elsewhere, 1, &topics, file_error),
 		UV_ENOENT);
-	assert_non_null(strstr(error, elsewhere));
+	assert_non_null(strstr(file_error, elsewhere));
 	assert_int_equal(topics, 0);
-	assert_int_equal(history_file_try(elsewhere, error), UV_ENOENT);
-	assert_non_null(strstr(error, elsewhere));
+	assert_int_equal(history_file_try(elsewhere, file_error), UV_ENOENT);
+	assert_non_null(strstr(file_error, elsewhere));
 }
 
 static void a_path_that_is_too_long_is_refused(void **state)
@@ -109,11 +109,13 @@ static void a_path_that_is_too_long_is_refused(void **state)
 
 	(void)state;
 	memset(longer, 'x', sizeof longer - 1);
-	assert_int_equal(history_file_save(registry, longer, 1, &topics, error),
-			 UV_ENAMETOOLONG);
-	assert_int_equal(history_file_load(registry, longer, &loading, error),
-			 UV_ENAMETOOLONG);
-	assert_int_equal(history_file_try(longer, error), UV_ENAMETOOLONG);
+	assert_int_equal(
+		history_file_save(registry, longer, 1, &topics, file_error),
+		UV_ENAMETOOLONG);
+	assert_int_equal(
+		history_file_load(registry, longer, &loading, file_error),
+		UV_ENAMETOOLONG);
+	assert_int_equal(history_file_try(longer, file_error), UV_ENAMETOOLONG);
 }
 
 /* A limit of the size is a full disk. */
@@ -136,7 +138,7 @@ static void a_file_that_can_not_be_written_leaves_the_old_one(void **state)
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	signal(SIGXFSZ, before);
 	assert_int_equal(rv, UV_EFBIG);
-	assert_non_null(strstr(error, path));
+	assert_non_null(strstr(file_error, path));
 	assert_false(exists(beside));
 	restart();
 	assert_int_equal(file_load(), 0);
@@ -146,14 +148,14 @@ static void a_file_that_can_not_be_written_leaves_the_old_one(void **state)
 static void trying_leaves_nothing_but_the_file(void **state)
 {
 	(void)state;
-	assert_int_equal(history_file_try(path, error), 0);
+	assert_int_equal(history_file_try(path, file_error), 0);
 	assert_false(exists(path));
 	assert_false(exists(beside));
 	save_news();
 	write_bytes(file_len);
 	assert_int_equal(rename(path, beside), 0);
 	write_bytes(file_len);
-	assert_int_equal(history_file_try(path, error), 0);
+	assert_int_equal(history_file_try(path, file_error), 0);
 	assert_true(exists(path));
 	assert_false(exists(beside));
 	assert_int_equal(file_load(), 0);
@@ -163,10 +165,10 @@ static void where_a_folder_has_its_name_saving_fails(void **state)
 {
 	(void)state;
 	assert_int_equal(mkdir(path, 0700), 0);
-	assert_int_equal(history_file_try(path, error), UV_EINVAL);
-	assert_non_null(strstr(error, "not a file"));
+	assert_int_equal(history_file_try(path, file_error), UV_EINVAL);
+	assert_non_null(strstr(file_error, "not a file"));
 	assert_int_equal(save(), UV_EINVAL);
-	assert_non_null(strstr(error, "not a file"));
+	assert_non_null(strstr(file_error, "not a file"));
 	assert_false(exists(beside));
 	rmdir(path);
 }
@@ -202,7 +204,7 @@ static void a_file_that_can_not_be_removed_is_refused(void **state)
 	if (is_root)
 		assert_int_equal(seteuid(0), 0);
 	assert_int_equal(rv, UV_EACCES);
-	assert_non_null(strstr(error, "removed"));
+	assert_non_null(strstr(file_error, "removed"));
 	assert_int_equal(registry_topics(registry), 0);
 	assert_int_equal(registry_epoch(registry), epoch);
 	assert_true(exists(path));
@@ -213,7 +215,7 @@ static void a_file_that_can_not_be_removed_is_refused(void **state)
 static void expect_no_file(void)
 {
 	assert_int_equal(file_load(), UV_EINVAL);
-	assert_non_null(strstr(error, "not a file"));
+	assert_non_null(strstr(file_error, "not a file"));
 	assert_int_equal(registry_topics(registry), 0);
 	assert_true(exists(path));
 	assert_false(exists(refused));

@@ -16,8 +16,7 @@
 
 #include "http_story.h"
 
-/* --- feeding ---------------------------------------------------------------
- */
+/* --- feeding -------------------------------------------------------------- */
 
 static void expect_chunked(const char *content, const char *expected)
 {
@@ -33,8 +32,7 @@ static void expect_chunked(const char *content, const char *expected)
 	expect(text, all);
 }
 
-/* --- where the content ends ------------------------------------------------
- */
+/* --- where the content ends ----------------------------------------------- */
 
 static void a_malformed_content_length_is_refused(void **state)
 {
@@ -284,8 +282,7 @@ static void framing_fields_in_trailers_are_refused(void **state)
 	expect_chunked("0\r\nContent-Length: 5\r\n\r\n", "BAD 400\n");
 }
 
-/* --- limits ----------------------------------------------------------------
- */
+/* --- limits --------------------------------------------------------------- */
 
 /* A head of `len` bytes, the target not counted. */
 static void make_head(struct buf *b, size_t len)

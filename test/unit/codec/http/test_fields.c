@@ -16,8 +16,7 @@
 
 #include "http_story.h"
 
-/* --- field values ----------------------------------------------------------
- */
+/* --- field values --------------------------------------------------------- */
 
 static void a_list_has_a_token_in_any_case_and_place(void **state)
 {
@@ -405,8 +404,7 @@ static void a_token_is_what_bearer_credentials_may_hold(void **state)
 	buf_fini(&b);
 }
 
-/* --- responses -------------------------------------------------------------
- */
+/* --- responses ------------------------------------------------------------ */
 
 static void expect_response(const struct http_response *r, const char *expected)
 {

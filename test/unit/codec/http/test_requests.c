@@ -16,8 +16,7 @@
 
 #include "http_story.h"
 
-/* --- feeding ---------------------------------------------------------------
- */
+/* --- feeding -------------------------------------------------------------- */
 
 static void expect_host(const char *host, bool is_good)
 {
@@ -40,8 +39,7 @@ static void expect_target(const char *target, const char *expected)
 	expect(text, expected);
 }
 
-/* --- requests --------------------------------------------------------------
- */
+/* --- requests ------------------------------------------------------------- */
 
 static void a_request_without_content_is_a_head_and_a_request(void **state)
 {
@@ -337,8 +335,7 @@ static void freeing_nothing_is_fine(void **state)
 	http_free(NULL);
 }
 
-/* --- version and request line ----------------------------------------------
- */
+/* --- version and request line --------------------------------------------- */
 
 static void only_versions_1_0_and_1_1_are_read(void **state)
 {
@@ -405,8 +402,7 @@ static void a_head_ends_in_cr_lf_cr_lf(void **state)
 	expect("GET / HTTP/1.1\r\nHost: a\r\n\r\r\n\r\n", "BAD 400\n");
 }
 
-/* --- Host ------------------------------------------------------------------
- */
+/* --- Host ----------------------------------------------------------------- */
 
 static void http_1_1_needs_one_host(void **state)
 {
@@ -449,8 +445,7 @@ static void a_host_is_a_uri_host_with_an_optional_port(void **state)
 	expect("GET / HTTP/1.1\r\nHost: a%4\r\nOrigin: 1\r\n\r\n", "BAD 400\n");
 }
 
-/* --- request targets -------------------------------------------------------
- */
+/* --- request targets ------------------------------------------------------ */
 
 static void a_target_is_divided_at_its_first_question_mark(void **state)
 {
@@ -531,8 +526,7 @@ static void a_nul_in_the_head_is_refused(void **state)
 	story_expect_bytes(value, sizeof value - 1, "BAD 400\n");
 }
 
-/* --- fields ----------------------------------------------------------------
- */
+/* --- fields --------------------------------------------------------------- */
 
 static void every_field_of_interest_is_found_in_any_case(void **state)
 {
@@ -695,8 +689,7 @@ static void expect_is_100_continue_or_refused(void **state)
 	expect_field("Expect:", "BAD 417\n");
 }
 
-/* --- keep-alive ------------------------------------------------------------
- */
+/* --- keep-alive ----------------------------------------------------------- */
 
 static void connection_says_whether_another_request_may_follow(void **state)
 {
