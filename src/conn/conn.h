@@ -263,7 +263,9 @@ enum conn_room {
 /* Ends the least valuable connection (CLOSE_REASON_displaced), so that another
  * can come: never one with a place (conn_take_place()); a trusted one, or one
  * that has just asked for something, only if there is no other; and of several,
- * the one that has been quiet for longest. Its descriptor is free on return.
+ * the one that has been quiet for longest; of LISTENER_ADMIN, if all of them
+ * have just come or ask, one of the address that has the most. Its descriptor
+ * is free on return.
  * Returns false if there is none. */
 bool conn_group_make_room(struct conn_group *g, enum conn_room room);
 

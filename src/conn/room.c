@@ -2,10 +2,14 @@
 #include "base/check.h"
 #include "conn/private.h"
 
+#include <string.h>
+
 /* How many entries of a list of deadlines are looked at; and for how many of
  * those the kernel is asked. */
 #define LOOKED_AT_MAX   256
 #define ASKED_ABOUT_MAX 32
+/* Connections to ADMIN_PORT of one loop that are considered. */
+#define ADMINS_MAX 128
 
 /* What a connection is worth, the least first. */
 enum worth {
@@ -94,20 +98,98 @@ static struct conn *find_client_to_end(struct conn_group *g,
 	return best.conn;
 }
 
-/* They are few, and in front of all others. */
-static struct conn *find_admin_to_end(struct conn_group *g)
+/* --- the admin's door ----------------------------------------------------- */
+
+/* They are few, and in front of all others. Returns the first `max`. */
+static size_t list_admins(const struct conn_group *g, struct conn **out,
+			  size_t max)
 {
-	struct candidate best = {.conn = NULL};
+	size_t count = 0;
 
 	LIST_FOR_EACH_SAFE (it, after, &g->conns) {
 		struct conn *c = CONTAINER_OF(it, struct conn, link);
-		if (c->listener != LISTENER_ADMIN)
+		if (c->listener != LISTENER_ADMIN || count == max)
 			break;
 		if (c->deadline_kind != DEADLINE_KINDS)
-			consider(&best, c, c->deadline_kind);
+			out[count++] = c;
 	}
+	return count;
+}
+
+/* Where a peer comes from: an IPv4 address, or the first half of another, which
+ * a single host may have all of. */
+struct origin {
+	uint8_t bytes[8];
+};
+
+static struct origin origin_of(const struct conn *c)
+{
+	struct sockaddr_storage name = {0};
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&name;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&name;
+	struct origin origin = {{0}};
+	int len = sizeof name;
+
+	if (uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&name, &len) != 0)
+		return origin;
+	if (name.ss_family == AF_INET)
+		memcpy(origin.bytes, &v4->sin_addr, 4);
+	else if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		memcpy(origin.bytes, v6->sin6_addr.s6_addr + 12, 4);
+	else
+		memcpy(origin.bytes, v6->sin6_addr.s6_addr, 8);
+	return origin;
+}
+
+/* Moves those of the origin that has the most to the front. Returns how many
+ * that are. */
+static size_t choose_origin(struct conn **admins, size_t count)
+{
+	struct origin origins[ADMINS_MAX];
+	size_t most = 0;
+	size_t of = 0;
+
+	for (size_t i = 0; i < count; i++)
+		origins[i] = origin_of(admins[i]);
+	for (size_t i = 0; i < count; i++) {
+		size_t same = 0;
+		for (size_t k = i; k < count; k++)
+			same += memcmp(&origins[i], &origins[k],
+				       sizeof origins[i]) == 0;
+		if (same > most) {
+			most = same;
+			of = i;
+		}
+	}
+	size_t chosen = 0;
+	for (size_t i = of; i < count; i++)
+		if (memcmp(&origins[of], &origins[i], sizeof origins[i]) == 0)
+			admins[chosen++] = admins[i];
+	return chosen;
+}
+
+/* Whoever has nothing to say goes first. If all have just come, or ask, it is
+ * one of the origin that has the most: else a crowd would push a probe out
+ * between its connecting and its request. */
+static struct conn *find_admin_to_end(struct conn_group *g)
+{
+	struct conn *admins[ADMINS_MAX];
+	size_t count = list_admins(g, admins, ADMINS_MAX);
+	struct candidate best = {.conn = NULL};
+
+	for (size_t i = 0; i < count; i++)
+		consider(&best, admins[i], admins[i]->deadline_kind);
+	if (best.conn == NULL || best.worth == WORTH_NOTHING ||
+	    best.worth == WORTH_TRUST)
+		return best.conn;
+	count = choose_origin(admins, count);
+	best.conn = NULL;
+	for (size_t i = 0; i < count; i++)
+		consider(&best, admins[i], admins[i]->deadline_kind);
 	return best.conn;
 }
+
+/* --- all doors ------------------------------------------------------------ */
 
 size_t conn_group_others(const struct conn_group *g, enum conn_room room)
 {

@@ -290,6 +290,47 @@ static void admins_are_found_among_many_others(void **state)
 	assert_true(is_open(l, admins[0]));
 }
 
+/* From another address than all others: 127.0.0.2. */
+static struct client *connect_admin_from_elsewhere(struct loopback *l)
+{
+	struct sockaddr_in name;
+	struct sockaddr_in from = {
+		.sin_family = AF_INET,
+		.sin_addr = {htonl(INADDR_LOOPBACK + 1)},
+	};
+	int listener = listen_on_loopback(&name);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof name), 0);
+	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	int server =
+		accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	close(listener);
+	assert_int_equal(
+		conn_open(l->group, (struct accepted){server, LISTENER_ADMIN}),
+		0);
+	return add_client(l, fd);
+}
+
+static void a_crowd_does_not_push_a_probe_out_before_it_asks(void **state)
+{
+	struct loopback *l = *state;
+	struct client *probe = connect_admin_from_elsewhere(l);
+
+	for (unsigned i = 0; i < 10; i++) {
+		struct client *c = connect_by(l, LISTENER_ADMIN);
+		if (i % 2 == 0)
+			send_text(c, GET("/"));
+	}
+	for (unsigned i = 0; i < 9; i++)
+		assert_true(conn_group_make_room(l->group, CONN_ROOM_ADMIN));
+	assert_int_equal(conn_group_others(l->group, CONN_ROOM_ADMIN), 2);
+	ask(l, probe, GET("/"));
+	assert_true(is_open(l, probe));
+}
+
 /* --- places --------------------------------------------------------------- */
 
 static void there_are_as_many_places_as_was_said(void **state)
@@ -345,6 +386,7 @@ int main(void)
 		TEST(a_subscriber_never_goes),
 		TEST(doors_are_told_apart),
 		TEST(admins_are_found_among_many_others),
+		TEST(a_crowd_does_not_push_a_probe_out_before_it_asks),
 		TEST(there_are_as_many_places_as_was_said),
 		TEST(by_a_unix_socket_there_are_all_the_places),
 		TEST(another_answer_gives_the_place_back),
