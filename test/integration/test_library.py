@@ -1,6 +1,8 @@
 """GET /isimud.js: the module of src/web, as it is sent."""
 import gzip
+import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -95,3 +97,31 @@ def test_it_is_on_the_admin_listener_too(start):
 def test_nothing_else_of_it_is_there(server):
     assert server.ask("GET", "/isimud.d.ts").status == 404
     assert server.ask("POST", "/isimud.js", {}, b"").status == 405
+
+
+def read(path):
+    with open(os.path.join(ROOT, path)) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("path, pattern", [
+    ("src/web/package.json", r'^  "version": "(.*)",$'),
+    ("scripts/api/openapi.yaml", r"^  version: (.*)$"),
+    ("scripts/api/asyncapi.yaml", r"^  version: (.*)$"),
+    ("scripts/debian/changelog", r"\Aisimud \((.*)-\d+\)"),
+    ("scripts/helm/isimud/Chart.yaml", r"^appVersion: (.*)$"),
+    ("scripts/k8s/standalone/kustomization.yaml", r"^ +newTag: (.*)$"),
+    ("scripts/k8s/cluster/kustomization.yaml", r"^ +newTag: (.*)$"),
+    ("scripts/k8s/sidecar/kustomization.yaml", r"^ +newTag: (.*)$"),
+])
+def test_the_version_is_the_servers(path, pattern):
+    version = re.search(r'^#define VERSION "(.*)"$',
+                        read("src/base/version.h"), re.M)[1]
+    assert re.findall(pattern, read(path), re.M) == [version]
+
+
+def test_its_package_has_all_that_it_names():
+    package = json.loads(read("src/web/package.json"))
+    for name in package["files"] + [package["types"],
+                                    package["exports"]["."]["default"]]:
+        assert os.path.exists(os.path.join(ROOT, "src/web", name)), name
