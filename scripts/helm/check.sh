@@ -56,7 +56,7 @@ refused 'memroy' --set memroy=1
 
 # Each setting that the chart and its pages name is one of isimud's.
 for name in $(sed -n 's/^ *- name: \([A-Z_]*\)$/\1/p' "$out"/{standalone,cluster,sidecar}.yaml | sort -u); do
-	grep -qE "\{\"$name\"," src/config/settings.c || grep -q "\"$name\"" src/config/settings.c ||
+	grep -qE "X\([A-Z_]+, $name," src/config/settings.h ||
 		die "$name is not a setting"
 done
 echo "helm: charts are right; what they come to is in build/helm"

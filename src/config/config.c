@@ -123,7 +123,7 @@ static int check_together(const struct config *c, const char **wrong)
 
 bool config_is_setting(const char *name)
 {
-	for (size_t i = 0; i < config_settings_count; i++)
+	for (size_t i = 0; i < CONFIG_SETTINGS_COUNT; i++)
 		if (strcmp(config_settings[i].name, name) == 0)
 			return true;
 	return false;
@@ -157,7 +157,7 @@ int config_load(struct config *c, config_get_cb get,
 		char error[static CONFIG_ERROR_MAX])
 {
 	memset(c, 0, sizeof *c);
-	for (size_t i = 0; i < config_settings_count; i++) {
+	for (size_t i = 0; i < CONFIG_SETTINGS_COUNT; i++) {
 		const struct config_setting *s = &config_settings[i];
 		int rv = load_one(c, s, get(s->name), error);
 		if (rv != 0)

@@ -1,6 +1,6 @@
 /* config.h - the settings, read once at start.
  *
- * Each setting is a row of the table in settings.c, which --help prints too;
+ * Each setting is a row of the table in settings.h, which --help prints too;
  * options.h knows how settings are given. A malformed value is an error;
  * nothing falls back silently. Immutable after config_load(). Threads: any,
  * after that. */
@@ -12,6 +12,7 @@
 #include "base/span.h"
 #include "codec/forwarded.h"
 #include "config/descriptors.h"
+#include "config/settings.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -35,74 +36,41 @@ struct config_listener {
 	bool is_v6_only;
 };
 
+/* A member's type, by the kind of its setting. */
+#define CONFIG_SECRET       const char *
+#define CONFIG_TEXT         const char *
+#define CONFIG_URL          const char *
+#define CONFIG_URLS         const char *
+#define CONFIG_NAME         const char *
+#define CONFIG_ADDRESS      const char *
+#define CONFIG_LISTENERS    const char *
+#define CONFIG_ORIGINS      const char *
+#define CONFIG_HOSTS        const char *
+#define CONFIG_PROXIES      const char *
+#define CONFIG_FLAG         bool
+#define CONFIG_NUMBER       uint64_t
+#define CONFIG_PORT_OR_NONE uint64_t
+#define CONFIG_BYTES        uint64_t
+#define CONFIG_DURATION     uint64_t
+#define CONFIG_MODE         uint64_t
+#define CONFIG_LEVEL        uint64_t /* enum log_level */
+#define CONFIG_FORMAT       bool     /* whether it is JSON */
+
 struct config {
-	/* Text lies in the environment or the arguments, which nobody changes.
-	 */
-	const char *password;      /* NULL: not given */
-	const char *password_file; /* NULL: not given */
-	const char *ip;            /* a numeric IPv4 or IPv6 address */
-	uint64_t port;             /* 0: any free one */
-	const char *listen;        /* NULL: not given; what became of it: */
-	/* All there are: what `listen` says, else one of `ip` and `port`. */
+	/* Each setting: settings.h. Text lies in the environment or the
+	 * arguments, which nobody changes; NULL: it was not given. */
+#define CONFIG_MEMBER(kind, name, member, fallback, range, help)               \
+	CONFIG_##kind member;
+	CONFIG_SETTINGS(CONFIG_MEMBER)
+#undef CONFIG_MEMBER
+	/* What became of them. All listeners there are: those of `listen`,
+	 * else one of `ip` and `port`. */
 	struct config_listener listeners[CONFIG_LISTENERS_MAX];
 	unsigned listeners_count; /* at least 1 */
-	uint64_t unix_mode;       /* of Unix sockets' files */
-	uint64_t admin_port;      /* on `ip`; 0: any free one */
 	bool has_admin_port;
-	bool homepage;
-	const char *auth_url;     /* NULL: subscribing needs no token */
-	uint64_t workers;         /* loop threads, 1 to CONFIG_WORKERS_MAX */
-	uint64_t connections_max; /* subscribers over TCP; `shares` may allow
-				     fewer */
+	/* Of descriptors; it may allow fewer than `connections_max`. */
 	struct descriptors_shares shares;
-	uint64_t memory_limit_bytes; /* for the whole process; 0: none */
-	uint64_t body_max_bytes;     /* of a request's content */
-	uint64_t buffered_max_bytes; /* unsent, for one connection */
-	uint64_t unsent_max_bytes;   /* in the kernel, of one; 0: any */
-	uint64_t mailbox_max_bytes;  /* unread by one worker, from all */
-	uint64_t defer_accept_ms;    /* 0: accept at once */
-	uint64_t header_timeout_ms;
-	uint64_t body_timeout_ms;
-	uint64_t write_timeout_ms;
-	uint64_t speed_min; /* bytes/s that a client must take; 0: any */
-	uint64_t idle_timeout_ms;
-	uint64_t close_timeout_ms;
-	uint64_t ping_interval_ms;
-	uint64_t drain_ms; /* over which subscribers are ended; 0: at once */
-	uint64_t auth_timeout_ms;
-	uint64_t auth_checks_max;    /* under way at once */
-	uint64_t auth_queue;         /* more that wait for their turn */
-	bool auth_cookie;            /* the client's Cookie is passed on */
-	bool auth_per_topic;         /* each subscription is asked about */
-	uint64_t auth_cache_ttl_ms;  /* of a yes; 0: none is kept */
-	uint64_t auth_cache_entries; /* yeses kept */
-	const char *allowed_origins; /* a list as in origin.h */
-	const char *allowed_hosts;   /* a list as in host.h */
-	const char *trusted_proxies; /* NULL: nobody; what became of it: */
-	struct forwarded_proxies proxies;
-	uint64_t compress_min_bytes; /* of a message; 0: none is compressed */
-	uint64_t compress_level;     /* 1 to 9 */
-	uint64_t subscriptions_max;  /* for one connection */
-	uint64_t sse_retry_ms;       /* told to event streams' clients */
-	uint64_t history_size;       /* messages a topic; 0: no history */
-	uint64_t history_ttl_ms;     /* the same */
-	uint64_t history_bytes;      /* of all topics; the same */
-	uint64_t replay_bytes;       /* beyond it, for who still reads it */
-	bool retain;                 /* each topic's last message stays */
-	const char *history_file;    /* NULL: history ends with the process */
-	uint64_t idempotency_ttl_ms; /* 0: no answer is kept for repeats */
-	uint64_t idempotency_bytes;  /* of all answers kept; the same */
-	const char *nats_url;        /* NULL: one process, no cluster */
-	const char *nats_creds;      /* NULL: none */
-	const char *nats_ca;         /* NULL: none */
-	const char *bus_stream;
-	bool bus_create;
-	uint64_t bus_replicas;
-	uint64_t bus_timeout_ms;
-	uint64_t bus_pending_bytes;
-	uint64_t bus_lag_ms;
-	uint64_t log_level; /* enum log_level */
-	bool log_is_json;
+	struct forwarded_proxies proxies; /* of `trusted_proxies` */
 };
 
 /* Gives the value of a setting, or NULL where it is not set. */

@@ -30,7 +30,7 @@ enum config_kind {
 	FORMAT,
 };
 
-/* One setting. */
+/* One setting: a row of settings.h. */
 struct config_setting {
 	const char *name;
 	enum config_kind kind;
@@ -42,8 +42,13 @@ struct config_setting {
 
 #define CONFIG_DURATION_MAX_MS 86400000ULL /* a day */
 
-extern const struct config_setting config_settings[];
-extern const size_t config_settings_count;
+#define CONFIG_ONE(kind, name, member, fallback, range, help) +1
+enum {
+	CONFIG_SETTINGS_COUNT = CONFIG_SETTINGS(CONFIG_ONE)
+};
+#undef CONFIG_ONE
+
+extern const struct config_setting config_settings[CONFIG_SETTINGS_COUNT];
 
 /* --- value.c -------------------------------------------------------------- */
 

@@ -1,8 +1,6 @@
 /* show.c - the settings as text. */
 #include "config/private.h"
 
-#include "base/check.h"
-
 #include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
@@ -111,7 +109,7 @@ int config_tell(const struct config *c, config_tell_cb tell, void *user)
 	char value[LOG_LINE_MAX];
 	int rv = 0;
 
-	for (size_t i = 0; i < config_settings_count && rv == 0; i++) {
+	for (size_t i = 0; i < CONFIG_SETTINGS_COUNT && rv == 0; i++) {
 		show_value(c, &config_settings[i], value, sizeof value);
 		rv = tell(user, config_settings[i].name, value);
 	}
@@ -136,17 +134,17 @@ void config_print(const struct config *c, FILE *out)
 
 void config_log(const struct config *c)
 {
-	char values[64][SHOWN_MAX];
-	struct log_field fields[64];
+	char values[CONFIG_SETTINGS_COUNT][SHOWN_MAX];
+	struct log_field fields[CONFIG_SETTINGS_COUNT];
 	size_t count = 0;
 
-	for (size_t i = 0; i < config_settings_count; i++) {
+	for (size_t i = 0; i < CONFIG_SETTINGS_COUNT; i++) {
 		show_value(c, &config_settings[i], values[count], SHOWN_MAX);
 		if (values[count][0] == '\0')
 			continue;
 		fields[count] =
 			log_text(config_settings[i].name, values[count]);
-		CHECK(++count < sizeof fields / sizeof fields[0]);
+		count++;
 	}
 	log_event(LOG_INFO, "settings", fields, count, "settings:");
 }
@@ -175,7 +173,7 @@ void config_print_help(FILE *out)
 	};
 
 	for (const struct config_setting *s = config_settings;
-	     s < config_settings + config_settings_count; s++) {
+	     s < config_settings + CONFIG_SETTINGS_COUNT; s++) {
 		fputs("  --", out);
 		for (const char *c = s->name; *c != '\0'; c++)
 			fputc(*c == '_' ? '-' : tolower((unsigned char)*c),
