@@ -102,7 +102,7 @@ static void handle_nats_mail(struct bus *b, struct nats_mail *m)
 	}
 }
 
-static void take_mail(struct bus *b)
+static void take_nats_mail(struct bus *b)
 {
 	while (b->nats != NULL) {
 		struct nats *from = b->nats;
@@ -130,7 +130,7 @@ static void on_mailbox_room(uv_timer_t *timer);
 static void work(struct bus *b)
 {
 	CHECK_ON_THREAD(b->owner);
-	take_mail(b);
+	take_nats_mail(b);
 	switch (backlog_work(b)) {
 	case BACKLOG_DONE:
 		break;

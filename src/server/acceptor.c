@@ -450,8 +450,8 @@ static void defer_accepting(const struct acceptor_listener *l,
 			   (int)((defer_ms + 999) / 1000));
 }
 
-static void set_options(const struct acceptor_listener *l,
-			const struct config *config)
+static void set_socket_options(const struct acceptor_listener *l,
+			       const struct config *config)
 {
 	if (l->kind == LISTENER_UNIX)
 		return;
@@ -468,7 +468,7 @@ int acceptor_init(struct acceptor *a, struct worker_shared *shared,
 	memcpy(a->listeners, listeners, count * sizeof listeners[0]);
 	a->listeners_count = count;
 	for (unsigned i = 0; i < count; i++)
-		set_options(&listeners[i], shared->config);
+		set_socket_options(&listeners[i], shared->config);
 	a->shared = shared;
 	a->owner = uv_thread_self(); /* until its own thread runs */
 	a->spare = -1;

@@ -265,7 +265,7 @@ struct span http_head_find(const struct http_head *head, enum http_field field)
 
 /* Takes the first line off `*bytes`, without its CR LF. Returns false if no
  * whole line of a head is there. */
-static bool take_line(struct span *bytes, struct span *line)
+static bool take_head_line(struct span *bytes, struct span *line)
 {
 	const char *end =
 		bytes->len == 0 ? NULL : memchr(bytes->bytes, '\r', bytes->len);
@@ -284,7 +284,7 @@ void http_head_look_ahead(struct http_head *head, struct span rest)
 {
 	struct span line;
 
-	while (take_line(&rest, &line) && line.len > 0) {
+	while (take_head_line(&rest, &line) && line.len > 0) {
 		const char *colon = memchr(line.bytes, ':', line.len);
 		size_t name_len =
 			colon == NULL ? 0 : (size_t)(colon - line.bytes);
