@@ -166,6 +166,11 @@ static void on_room(struct conn *c)
 		conn_wait_for_room(c);
 }
 
+static bool is_committed(struct conn *c)
+{
+	return app_of(c)->is_committed;
+}
+
 static void on_end(struct conn *c)
 {
 	struct app *a = app_of(c);
@@ -190,6 +195,7 @@ static const struct conn_hooks hooks = {
 	.fields = fields,
 	.on_room = on_room,
 	.on_message = on_message,
+	.is_committed = is_committed,
 	.on_end = on_end,
 };
 

@@ -68,9 +68,10 @@ struct app {
 	bool resumes;                /* right after */
 	enum close_reason ends_with; /* then, if not NONE */
 	bool is_later;               /* by conn_end_later() */
-	uint64_t message_ns;         /* the time that a message takes */
-	unsigned end_takes_ms;       /* of each connection */
-	size_t to_feed; /* bytes that on_room sends, as long as it may */
+	bool is_committed;     /* something will be answered before the end */
+	uint64_t message_ns;   /* the time that a message takes */
+	unsigned end_takes_ms; /* of each connection */
+	size_t to_feed;        /* bytes that on_room sends, as long as it may */
 
 	bool has_no_memory; /* connections may end before they are accepted */
 };

@@ -453,6 +453,38 @@ static void the_first_ending_for_later_decides(void **state)
 	app_expect_ending(a, STATS_closed_policy);
 }
 
+static void what_is_committed_is_answered_before_the_server_s_end(void **state)
+{
+	struct app *a = *state;
+	struct client *c = app_open_websocket(a);
+	struct frame frame;
+
+	a->is_committed = true;
+	conn_group_end_some(a->l.group, 1);
+	conn_group_end_all(a->l.group);
+	assert_int_equal(conn_state(a->conn), CONN_WEBSOCKET);
+	conn_send_text(a->conn, SPAN("answer"));
+	a->is_committed = false;
+	conn_end(a->conn, CLOSE_REASON_going_away, NULL);
+	app_wait_for_frame(a, c, &frame);
+	assert_true(span_equal(frame.payload, SPAN("answer")));
+	app_expect_close(a, c, 1001);
+	close_client(c);
+	app_expect_ending(a, STATS_closed_going_away);
+}
+
+static void what_is_committed_holds_no_other_end_up(void **state)
+{
+	struct app *a = *state;
+	struct client *c = app_open_websocket(a);
+
+	a->is_committed = true;
+	conn_end(a->conn, CLOSE_REASON_policy, NULL);
+	app_expect_close(a, c, 1008);
+	close_client(c);
+	app_expect_ending(a, STATS_closed_policy);
+}
+
 static void many_are_ended_while_they_are_walked_over(void **state)
 {
 	struct app *a = *state;
@@ -879,6 +911,8 @@ int main(void)
 		WITH_APP(an_ending_for_later_waits_for_the_flush),
 		WITH_APP(one_that_will_be_ended_hears_nothing_more),
 		WITH_APP(the_first_ending_for_later_decides),
+		WITH_APP(what_is_committed_is_answered_before_the_server_s_end),
+		WITH_APP(what_is_committed_holds_no_other_end_up),
 		WITH_APP(many_are_ended_while_they_are_walked_over),
 		cmocka_unit_test(bad_frames_are_answered_with_close),
 		WITH_APP(close_is_sent_once_even_if_bad_frames_follow),
