@@ -122,7 +122,9 @@ class Run:
         self.say(f"answers to publications (0: none): {dict(statuses)}; "
                  f"repeated with their key: "
                  f"{sum(p.repeated for p in ledger.publishers)}")
-        self.say(f"deliveries: {dict(kinds)}; resets told: {dict(resets)}")
+        again = sum(getattr(s, "told_again", 0) for s in ledger.subscribers)
+        self.say(f"deliveries: {dict(kinds)}; resets told: {dict(resets)}; "
+                 f"told again to raw clients by a node behind: {again}")
         for node in self.one.nodes:
             metrics = node.metrics()
             self.say("node: " + ", ".join(

@@ -496,13 +496,16 @@ class Session(Subscriber):
 
 class Raw(Subscriber):
     """The original's protocol: no ids, so it stays, and each connection counts
-    for itself."""
+    for itself: a node that is behind another tells again what that has told."""
+
+    told_again = 0
 
     def visit(self, address, until):
         socket = WebSocket(address)
         try:
             socket.subscribe(PUBLISHER, TOPIC)
             self.is_in_force()
+            self.told.append(("at", address))
             while not self.is_stopping:
                 if not socket.buffer and \
                         not select.select([socket.socket], [], [], 0.2)[0]:
@@ -512,14 +515,24 @@ class Raw(Subscriber):
             socket.close()
 
     def check(self, outcomes):
-        periods = [[]]
+        periods, addresses = [], []
         for event in self.told:
             if event[0] == "open":
                 periods.append([])
+            elif event[0] == "at":
+                addresses.append(event[1])
             else:
                 periods[-1].append(event[2])
-        tags = [tag for period in periods for tag in period]
-        assert len(tags) == len(set(tags)), f"{self}: something came twice"
+        seen_at = {}  # the last period that had it
+        for i, period in enumerate(periods):
+            for tag in period:
+                before = seen_at.get(tag)
+                assert before is None or before < i and \
+                    addresses[before] != addresses[i], \
+                    f"{self}: {tag} came twice, at {addresses[before]}, " \
+                    f"connection {before}, and {addresses[i]}, {i}"
+                self.told_again += before is not None
+                seen_at[tag] = i
         for period in periods:
             places = [place_of(outcomes[tag][1]) for tag in period
                       if outcomes.get(tag, (0, None))[0] == 200]
