@@ -251,6 +251,10 @@ def check_files(engine):
         told = {name: archive.extractfile(files[name]).read().decode()
                 for name in files if name.startswith(RECORDS) or
                 name in (SBOM, "etc/os-release", "etc/debian_version")}
+        with tempfile.NamedTemporaryFile() as program:
+            program.write(archive.extractfile(files[ISIMUD[1:]]).read())
+            program.flush()
+            run(f"{ROOT}/scripts/check/hardening.sh", program.name)
     for name, file in files.items():
         assert file.mode & 0o6022 == 0, f"{name} has mode {file.mode:o}"
         assert not name.startswith(("bin/", "sbin/", "usr/sbin/")), name
@@ -258,7 +262,7 @@ def check_files(engine):
     assert bundle.count(b"BEGIN CERTIFICATE") > 100
     libraries = sum(".so" in name for name in files)
     ok(f"one program, {libraries} libraries, a CA bundle, no shell, no setuid "
-       "file, none that others may write")
+       "file, none that others may write; the program is hardened")
     parts = check_sbom(told[SBOM], files)
     check_records(engine, files, told, parts)
     return bundle

@@ -1,6 +1,7 @@
 /* recent.c - see recent.h. */
 #include "stats/recent.h"
 
+#include "base/check.h"
 #include "base/memory.h"
 
 #include <math.h>
@@ -151,8 +152,10 @@ static void take_gauges(const struct recent *r, struct sample *s,
 int recent_new(struct recent **out, const struct stats *const *workers,
 	       unsigned count, uint64_t now_ms)
 {
+	CHECK(count > 0);
+	/* It is pointers that lie behind it. */
+	/* NOLINTNEXTLINE(bugprone-sizeof-expression) */
 	struct recent *r = calloc(1, sizeof *r + count * sizeof r->workers[0]);
-
 	*out = r;
 	if (r == NULL)
 		return UV_ENOMEM;

@@ -34,9 +34,9 @@
 
 struct recent;
 
-/* `*out` is of `count` workers, whose stats outlive it; `now_ms` on any
- * clock that only goes forward, as for recent_take(). Returns 0, or UV_ENOMEM;
- * recent_free() undoes it. */
+/* `*out` is of `count` workers (1 or more), whose stats outlive it; `now_ms` on
+ * any clock that only goes forward, as for recent_take(). Returns 0, or
+ * UV_ENOMEM; recent_free() undoes it. */
 int recent_new(struct recent **out, const struct stats *const *workers,
 	       unsigned count, uint64_t now_ms);
 void recent_free(struct recent *r); /* NULL: nothing */
