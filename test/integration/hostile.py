@@ -54,7 +54,7 @@ KINDS = {
     "commands": (UPGRADE, frame('{"type":"ping"}') * 2000),
     "fragments": (UPGRADE, struct.pack("!BB4x", 0x89, 0x80) * 10000),
     "requests": (b"", b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n" * 1000),
-    "publishers": (b"", publication() * 300),
+    "publishers": (b"", publication() * 60),
     "subscribers": (SUBSCRIBE.encode(), b""),
 }
 

@@ -38,7 +38,8 @@ def publish_secrets(server, hostile):
     """In every place of a publication, right or wrong."""
     mark = MARK.encode() + hostile
     text = mark.decode("utf-8", "replace")
-    body = json.dumps({"topic": text, "data": text}).encode()
+    name = hostile.decode("utf-8", "replace")  # which lines do have
+    body = json.dumps({"topic": name, "data": text}).encode()
     for fields in ({}, {"Authorization": basic(b"a" + hostile)},
                    {"Authorization": basic("alice", mark)},
                    {"Content-Type": "text/" + MARK}):
