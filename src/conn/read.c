@@ -250,6 +250,17 @@ static bool may_take_memory(const struct conn *c)
 	       memory_allows(MEMORY_FOR_TRUSTED_REQUESTS);
 }
 
+/* A publisher in the middle of its content is told to come back; the rest is
+ * discarded, within its time. To close the connection would lose the answer: a
+ * peer that is still sending gets a reset. */
+static void refuse_content(struct conn *c)
+{
+	conn_respond_error(c, 503, "The server is out of memory",
+			   "Retry-After: 1\r\n");
+	http_release_content(c->http);
+	conn_account(c);
+}
+
 static void account(struct conn *c)
 {
 	uint32_t before = c->charged;
@@ -257,6 +268,10 @@ static void account(struct conn *c)
 	conn_account(c);
 	if (c->charged <= before || !is_collecting(c) || may_take_memory(c))
 		return;
+	if (c->state == CONN_REQUEST && c->is_trusted && c->is_in_content) {
+		refuse_content(c);
+		return;
+	}
 	/* Nothing more is read from it, so its memory is freed at once: the
 	 * next connection of this iteration may need as much. */
 	if (c->state == CONN_WEBSOCKET)
@@ -341,6 +356,9 @@ static bool must_wait(const struct conn *c, size_t len)
 
 	if (!conn_reads_requests(c) && !conn_reads_frames(c))
 		return false; /* it is dropped */
+	if (c->state == CONN_DISCARDING &&
+	    !memory_allows(MEMORY_FOR_TRUSTED_REQUESTS))
+		return false; /* no memory to wait with */
 	if (len + (c->charged - idle) > MUCH_BYTES) {
 		if (g->has_used_much || !list_is_empty(&g->line))
 			return true;

@@ -245,6 +245,41 @@ static void where_memory_is_full_none_may_begin_a_message(void **state)
 	app_free(a);
 }
 
+static void where_memory_is_full_a_publisher_is_told_so_in_its_content(
+	void **state)
+{
+	static const char content[20000];
+	struct app *a = app_new(&roomy_limits);
+	struct client *c = connect_client(&a->l);
+	(void)state;
+
+	send_text(c, GET("/one"));
+	WAIT_UNTIL(&a->l, responses(c) == 1);
+	conn_trust(a->conn);
+	size_t idle = settled_memory_used();
+	send_text(c, "POST /two HTTP/1.1\r\nHost: x\r\n"
+		     "Content-Length: 60000\r\n\r\n");
+	send_bytes(c, content, sizeof content);
+	WAIT_UNTIL(&a->l, settled_memory_used() > idle + 15000);
+	set_memory_limit(settled_memory_used() - 100);
+	assert_int_equal(memory_level(), MEMORY_FULL);
+	send_bytes(c, content, sizeof content);
+	WAIT_UNTIL(&a->l, responses(c) == 2);
+	place_of(c, "HTTP/1.1 503 ");
+	place_of(c, "Retry-After: 1\r\n");
+	assert_int_equal(count_in(&a->l, CONN_DISCARDING), 1);
+	/* What was collected is free. */
+	assert_true(settled_memory_used() < idle + 10000);
+	set_memory_limit(idle - 100);
+	send_bytes(c, content, sizeof content);
+	WAIT_UNTIL(&a->l, count_in(&a->l, CONN_REQUEST) == 1);
+	set_memory_limit(0);
+	send_text(c, GET("/three"));
+	WAIT_UNTIL(&a->l, responses(c) == 3);
+	assert_int_equal(a->requests, 2);
+	app_free(a);
+}
+
 /* --- the group ------------------------------------------------------------ */
 
 static void ending_all_ends_each_in_its_way(void **state)
@@ -476,6 +511,8 @@ int main(void)
 		WITH_APP(large_content_does_not_stay_with_the_connection),
 		cmocka_unit_test(memory_is_relieved_of_the_worst_laggards),
 		cmocka_unit_test(where_memory_is_full_none_may_begin_a_message),
+		cmocka_unit_test(
+			where_memory_is_full_a_publisher_is_told_so_in_its_content),
 		WITH_APP(one_that_is_doomed_as_slow_ends_as_slow),
 		WITH_APP(ending_all_ends_each_in_its_way),
 		WITH_APP(many_are_ended_in_rounds),
