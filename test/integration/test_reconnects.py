@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("FLAVOUR") == "valgrind",
     reason="it runs one thread at a time")
 
-SECONDS = 30 if SCALE == 1 else 8
+SECONDS = 12 if SCALE == 1 else 8
 CLIENTS = 60
 TOPICS = ["t0", "t1", "t2", "t3", "t4", "t5"]
 V1 = {"Sec-WebSocket-Protocol": "isimud.v1"}
