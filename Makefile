@@ -83,7 +83,7 @@ ROOMS   := $(filter-out src/main.c,$(SRC)) build/assets.c $(if $(filter static,$
 LIB     := $(sort $(wildcard test/lib/*.c))
 UNIT    := $(sort $(shell find test/unit -name 'test_*.c' 2>/dev/null))
 FUZZ    := $(sort $(wildcard test/fuzz/fuzz_*.c))
-C_FILES := $(sort $(shell find src test/lib test/unit test/fuzz test/oom test/echo -name '*.[ch]' \
+C_FILES := $(sort $(shell find src test/lib test/unit test/fuzz test/oom test/echo test/bench -name '*.[ch]' \
              2>/dev/null))
 
 # The unit tests that T chooses: test_$T.c, or all below a folder of that name.
@@ -138,6 +138,12 @@ build/$(1)/fuzz/%: build/$(1)/test/fuzz/%.o build/$(1)/test/fuzz/alloc.o \
 	@$$(call SAY,LD $$@)
 	$$(Q)$$(LD_OF_$(1)) -fsanitize=fuzzer -Wl,--wrap=malloc,--wrap=calloc \
 	  -Wl,--wrap=realloc -o $$@ $$^ $$(PKG_LIBS) -lcmocka -pthread
+
+# `isimud bench` with the dialects of other servers.
+build/$(1)/bench/peers: build/$(1)/test/bench/peers.o build/$(1)/rooms.a
+	@mkdir -p $$(@D)
+	@$$(call SAY,LD $$@)
+	$$(Q)$$(LD_OF_$(1)) -o $$@ $$^ $$(PKG_LIBS) -pthread
 
 # All that a run of the tests needs.
 .PHONY: programs-$(1)
@@ -298,16 +304,21 @@ deb-test: deb ## installs it in a clean Debian, starts it, asks it, removes it (
 # --- load ---------------------------------------------------------------------
 
 .PHONY: bench bench-plot bench-selftest
-bench-selftest: ## whether the load generator finds what a faulty server does
-	@mkdir -p build/selftest
-	@cp test/bench/*.[ch] test/bench/Makefile test/bench/selftest.py build/selftest
-	@$(MAKE) -s -C build/selftest wsbench
-	@$(PYTHON) build/selftest/selftest.py
+bench-selftest: $(OUT)/isimud $(OUT)/bench/peers ## whether `isimud bench` finds what a faulty server does
+	@ISIMUD=$(OUT)/isimud PEERS=$(OUT)/bench/peers $(PYTHON) test/bench/selftest.py
 
 bench-plot: ## draws test/bench/figure.svg from what `make bench` measured
 	@scripts/load/bench_plot.py
 
-bench: all ## release build beside rawfan and the peers installed: rates, latencies, memory
+# What the kernel alone needs; io_uring, where it is at hand, is an option of it.
+URING = $(shell pkg-config --exists liburing 2>/dev/null && echo yes)
+build/bench/rawfan: test/bench/rawfan.c Makefile
+	@mkdir -p $(@D)
+	@$(call SAY,LD $@)
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -O2 -g $(if $(URING),-DHAVE_LIBURING) -o $@ $< \
+	  -pthread $(if $(URING),-luring)
+
+bench: all build/release/bench/peers build/bench/rawfan ## release build beside rawfan and the peers installed: rates, latencies, memory
 	@scripts/load/bench.sh
 
 .PHONY: load

@@ -10,11 +10,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 OUT = os.path.join(ROOT, "build", "bench")
+OURS = [os.path.join(ROOT, "build", "isimud"), "bench"]
+PEERS_BENCH = [os.path.join(ROOT, "build", "release", "bench", "peers")]
 PEER_SCRIPTS = os.path.join(ROOT, "test", "bench", "peers")
 FILES = os.sysconf("SC_OPEN_MAX")
 IDLE_SUBS = min(int(os.environ.get("IDLE_SUBS", "19000")), FILES - 200)
@@ -23,25 +26,24 @@ NOISE_CORES = 0.2
 
 SHORT = ["--warmup", "0.5", "--duration", "1.5"]
 SUBS = min(5000, FILES - 200)
-FIGURES = {  # key: arguments of wsbench
+FIGURES = {  # key: arguments of isimud bench
     "fanout-w1": ["fanout", "--window", "1", *SHORT],
     "fanout-w64": ["fanout", "--window", "64", *SHORT],
     "fanout-w128": ["fanout", "--window", "128", *SHORT],
     "fanout-1k": ["fanout", "--size", "1024", "--window", "64", *SHORT],
-    "many": ["many", "--topics", "1000", "--subs", "10000", *SHORT],
-    "publish-1": ["publish", "--pubs", "64", "--depth", "1", *SHORT],
-    "publish-16": ["publish", "--pubs", "64", "--depth", "16", *SHORT],
+    "many": ["fanout", "--topics", "1000", "--subscribers", "10000", *SHORT],
+    "publish-1": ["publish", *SHORT],
+    "publish-16": ["publish", "--pipeline", "16", *SHORT],
     "latency": ["latency", "--rate", "1000", "--warmup", "0.5",
                 "--duration", "3"],
-    "idle": ["idle", "--subs", str(IDLE_SUBS), "--hold", "1"],
-    "storm": ["storm", "--subs", str(SUBS), "--burst", str(SUBS)],
-    "stalled": ["fanout", "--subs", "100", "--stalled", "2000", "--duration",
-                "5", "--drain", "2"],
+    "idle": ["idle", "--subscribers", str(IDLE_SUBS)],
+    "storm": ["storm", "--subscribers", str(SUBS)],
+    "stalled": ["fanout", "--stalled", "2000", "--duration", "5"],
     "v1-w64": ["fanout", "--window", "64", *SHORT],
-    "v1-idle": ["idle", "--subs", str(IDLE_SUBS), "--hold", "1"],
+    "v1-idle": ["idle", "--subscribers", str(IDLE_SUBS)],
     "sse-w1": ["fanout", "--window", "1", *SHORT],
     "sse-w64": ["fanout", "--window", "64", *SHORT],
-    "sse-idle": ["idle", "--subs", str(IDLE_SUBS), "--hold", "1"],
+    "sse-idle": ["idle", "--subscribers", str(IDLE_SUBS)],
 }
 FRESH = ("idle", "v1-idle", "sse-idle", "stalled")  # new processes: memory
 RAWFAN = {  # key: connections, bytes, frames per system call
@@ -67,21 +69,21 @@ ROWS = [  # section, text, figure's key, field of the result, scale, aim
     (None, "fan-out to 100, 1 KiB, window 64", "fanout-1k", RATE, 1e-3, None),
     (None, "1,000 topics x 10 subscribers, 64 B", "many", RATE, 1e-3, None),
     ("Thousand publish requests per second, 64 connections",
-     "pipeline 1", "publish-1", "requests_per_s", 1e-3, ">= 113"),
-    (None, "pipeline 16", "publish-16", "requests_per_s", 1e-3, ">= 500"),
+     "pipeline 1", "publish-1", "publications_per_s", 1e-3, ">= 113"),
+    (None, "pipeline 16", "publish-16", "publications_per_s", 1e-3, ">= 500"),
     ("Latency at 100,000 deliveries/s (100 subscribers), microseconds",
      "p50", "latency", "p50_us", 1, "<= 500"),
     (None, "p99", "latency", "p99_us", 1, "<= 2100"),
     ("Memory, RSS bytes per idle subscriber",
-     f"{IDLE_SUBS:,} WebSockets", "idle", "rss_per_conn", 1, "<= 512"),
-    (None, "of isimud.v1", "v1-idle", "rss_per_conn", 1, "<= 540"),
-    (None, "event streams", "sse-idle", "rss_per_conn", 1, None),
+     f"{IDLE_SUBS:,} WebSockets", "idle", "rss_per_connection", 1, "<= 512"),
+    (None, "of isimud.v1", "v1-idle", "rss_per_connection", 1, "<= 540"),
+    (None, "event streams", "sse-idle", "rss_per_connection", 1, None),
     ("Connecting",
      "microseconds of CPU a connection", "idle", "cpu_us_per_connect", 1,
      "<= 22"),
     (None, f"storm of {SUBS:,}: all subscribed, ms", "storm", "ready_s", 1e3,
      "<= 290"),
-    (None, "the same, CPU ms of the server", "storm", "cpu_s", 1e3, "<= 180"),
+    (None, "the same, CPU ms of the server", "storm", "server_cpu_s", 1e3, "<= 180"),
     ("2,000 more that read nothing, 5 s of fan-out",
      "peak RSS, MB", "stalled", "rss_peak", 1e-6, None),
     (None, "TCP buffers of the machine, MB", "stalled", "tcp_peak", 1e-6,
@@ -144,15 +146,18 @@ def accepts(port):
 
 class Server:
     """One server under test; started and ended by the pid it reported.
-    `protos`: how wsbench is told to speak to it, by WebSocket, by event
-    streams, with acknowledged subscriptions; what it can't is missing."""
+    `protos`: the --protocol of its WebSockets, its event streams, and of
+    acknowledged subscriptions; what it can't is missing. `generator` speaks
+    them."""
+
+    generator, token = OURS, None
 
     def __init__(self, name, protos):
         self.name, self.protos = name, protos
         self.pid = self.port = None
 
     def proto(self, key):
-        """The arguments for a figure, or None."""
+        """The protocol for a figure, or None."""
         kind = key.split("-")[0]
         return self.protos.get(kind if kind in ("sse", "v1") else "ws")
 
@@ -188,8 +193,7 @@ class Server:
 
 class Isimud(Server):
     def __init__(self, name, binary, workers=None):
-        super().__init__(name, {"ws": ["isimud"], "sse": ["isimud-sse"],
-                                "v1": ["isimud-v1"]})
+        super().__init__(name, {"ws": "raw", "sse": "sse", "v1": "v1"})
         self.binary, self.workers = binary, workers
         self.log = os.path.join(OUT, name.replace(" ", "-") + ".log")
 
@@ -223,25 +227,26 @@ class Peer(Server):
 
     PEERS = {  # name: its fixed port, its program, how to speak to it
         "nchan": ("3101", "nginx",
-                  {"ws": ["nchan"], "sse": ["nchan-sse"]}),
-        "nats": ("3102", "nats-server", {"ws": ["nats"]}),
-        "mosquitto": ("3103", "mosquitto", {"ws": ["mqtt"]}),
+                  {"ws": "nchan", "sse": "nchan-sse"}),
+        "nats": ("3102", "nats-server", {"ws": "nats"}),
+        "mosquitto": ("3103", "mosquitto", {"ws": "mqtt"}),
         "centrifugo": ("3106", "centrifugo",
-                       {"ws": ["centrifugo", "--api-key", "bench"],
-                        "sse": ["centrifugo-sse", "--api-key", "bench"]}),
-        "mercure": ("3107", "mercure", {"sse": ["sse"]}),
-        "isimud_rs": ("3108", "isimud-rs", {"ws": ["isimud-rs"]}),
+                       {"ws": "centrifugo", "sse": "centrifugo-sse"}),
+        "mercure": ("3107", "mercure", {"sse": "mercure"}),
+        "isimud_rs": ("3108", "isimud-rs", {"ws": "isimud-rs"}),
     }
+    generator = PEERS_BENCH
 
     def __init__(self, name, scratch):
         self.fixed_port, _, protos = self.PEERS[name]
         super().__init__(name, dict(protos))
         self.scratch = scratch
+        if name == "centrifugo":
+            self.token = "bench"
         if name == "mercure":
-            token = subprocess.run(
+            self.token = subprocess.run(
                 ["sh", os.path.join(PEER_SCRIPTS, "mercure.sh"), "token"],
                 stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-            self.protos["sse"] += ["--api-key", token]
 
     @classmethod
     def is_installed(cls, name):
@@ -279,9 +284,12 @@ def wait_for_quiet(patience=3):
 
 
 def run_json(command, env=None):
-    """Runs wsbench or rawfan; an error text stands for what went wrong."""
-    p = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                       text=True, env=env)
+    """Runs isimud bench or rawfan; an error text stands for what went wrong."""
+    try:
+        p = subprocess.run(command, stdout=subprocess.PIPE, timeout=60,
+                           stderr=subprocess.PIPE, text=True, env=env)
+    except subprocess.TimeoutExpired:
+        return {"ok": False, "error": "no end within 60 s"}
     report = [line.strip() for line in p.stderr.split("\n") if line.strip()]
     try:
         r = json.loads(p.stdout)
@@ -289,11 +297,62 @@ def run_json(command, env=None):
         r = {"ok": False}
     if p.returncode != 0 or not r["ok"]:
         r["ok"] = False
-        r["error"] = report[-1] if report else f"exit status {p.returncode}"
-        r["error"] = r["error"].replace("check: FAILED: ", "")
+        wrong = [f"{name} {r[name]:g}" for name in CHECKED if r.get(name)]
+        r["error"] = report[-1] if report else ", ".join(wrong) or \
+            f"exit status {p.returncode}"
         if p.returncode < 0:
             r["error"] = "no end: " + signal.Signals(-p.returncode).name
     return r
+
+
+CHECKED = ("lost", "doubled", "out_of_order", "damaged", "misrouted", "ended",
+           "refused", "unanswered")
+
+
+class MemoryWatch:
+    """The most that a server and the machine's TCP have taken meanwhile, while
+    some subscribers read nothing."""
+
+    def __init__(self, server):
+        self.pid, self.rss, self.tcp = server.pid, 0, 0
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        self.thread.join()
+
+    def family(self):
+        """The server's process, and its children: nginx has its memory there."""
+        found = [self.pid]
+        for name in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{int(name)}/stat") as f:
+                    if int(f.read().rsplit(")", 1)[1].split()[1]) == self.pid:
+                        found.append(int(name))
+            except (ValueError, OSError):
+                pass
+        return found
+
+    def watch(self):
+        page = os.sysconf("SC_PAGESIZE")
+        family = self.family()
+        while not self.stopping.wait(0.05):
+            rss = 0
+            for pid in family:
+                try:
+                    with open(f"/proc/{pid}/statm") as f:
+                        rss += int(f.read().split()[1]) * page
+                except OSError:
+                    pass
+            with open("/proc/net/sockstat") as f:
+                tcp = int(f.read().split("TCP: ")[1].split(" mem ")[1]
+                          .split()[0]) * page
+            self.rss, self.tcp = max(self.rss, rss), max(self.tcp, tcp)
 
 
 def measure_rawfan(key):
@@ -310,14 +369,18 @@ def measure_server(server, key):
             server.stop()
             server.start()
         wait_for_quiet()
-        env = dict(os.environ)
-        env.pop("PASSWORD", None)
-        if isinstance(server, Isimud) or server.name == "isimud_rs":
-            env["PASSWORD"] = "secret"
-        r = run_json([os.path.join(OUT, "wsbench"), *FIGURES[key], "--proto",
-                      *server.proto(key), "--port", str(server.port), "--server-pid",
-                      str(server.pid), "--label", server.name, "--json",
-                      "--max-seconds", "60"], env)
+        command = [*server.generator, *FIGURES[key], "--json", "--protocol",
+                   server.proto(key), "--pid", str(server.pid), "--url",
+                   f"http://127.0.0.1:{server.port}"]
+        env = dict(os.environ, PASSWORD="secret")
+        if server.token:
+            env["ISIMUD_TOKEN"] = server.token
+        if key == "stalled":
+            with MemoryWatch(server) as memory:
+                r = run_json(command, env)
+            r["rss_peak"], r["tcp_peak"] = memory.rss, memory.tcp
+        else:
+            r = run_json(command, env)
     except (RuntimeError, OSError, subprocess.CalledProcessError) as e:
         return {"ok": False, "error": str(e)}
     if not server.is_up():

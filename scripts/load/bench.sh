@@ -18,14 +18,14 @@
 #   IDLE_SUBS=19000  subscribers of the idle figure, less if the file limit is
 #                    lower
 #
-# test/bench is a copy of wsbench as it is (its README says how it measures);
-# it is built in build/bench, where results.jsonl keeps every single figure and
-# the servers' logs lie. The figures are:
+# `isimud bench` of this tree measures (test/bench/README.md says how), for peers
+# with the dialects of test/bench/peers.c. build/bench/results.jsonl keeps every
+# single figure, and the servers' logs lie beside it. The figures are:
 #   - fan-out and many: CPU seconds the server used for a million deliveries,
 #     all threads, kernel included; beside it deliveries/s, which on two CPUs
 #     the generator limits (marked *), for one worker against the default.
-#   - rawfan sends as many frames per system call as wsbench publishes in one
-#     burst, half its window: 32 for a window of 64, 64 for 128. A server that
+#   - rawfan sends as many frames per system call as are published in one burst,
+#     half its window: 32 for a window of 64, 64 for 128. A server that
 #     falls behind finds more than one burst waiting and may get below 1.
 #   - the ratio is to rawfan where it has the figure, else to the best peer.
 #   - aims were set on the reference machine (2 cores); compare ratios elsewhere.
@@ -41,11 +41,6 @@ scripts/build/deps.sh bench
 ISIMUD=${ISIMUD-build/isimud}
 export ISIMUD
 
-# wsbench's own Makefile builds where its sources are: copies keep test/bench
-# free of objects.
 mkdir -p build/bench
-cp -up test/bench/*.[ch] test/bench/Makefile build/bench/
-make --no-print-directory -s -C build/bench
-
 ulimit -n "$(ulimit -Hn)"
 exec python3 scripts/load/bench.py

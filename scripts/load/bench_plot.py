@@ -19,7 +19,7 @@ PANELS = [  # a figure's key, its field, title, unit
     ("fanout-w64", "cpu_s_per_million", "Fan-out, in bursts", "CPU us"),
     ("sse-w1", "cpu_s_per_million", "Event streams, one by one", "CPU us"),
     ("latency", "p99_us", "Latency p99 at 100,000/s", "us"),
-    ("idle", "rss_per_conn", "Memory, idle subscriber", "bytes"),
+    ("idle", "rss_per_connection", "Memory, idle subscriber", "bytes"),
     ("idle", "cpu_us_per_connect", "Connecting", "CPU us"),
 ]
 NAMES = {"isimud_rs": "original", "nats": "NATS", "nchan": "Nchan",

@@ -81,6 +81,11 @@ static const struct option options[] = {
 	{"--topics", NUMBER, "N", BENCH, AT(topics),
 	 "over which subscribers and messages are dealt out; 1 if it is not "
 	 "given"},
+	{"--topic", TEXT, "NAME", BENCH, AT(topic),
+	 "what topics are called, with six digits behind it; bench-PID- if it "
+	 "is not given"},
+	{"--stalled", NUMBER, "N", BENCH, AT(stalled),
+	 "fanout: so many subscribers more, that read nothing"},
 	{"--size", NUMBER, "BYTES", BENCH, AT(size),
 	 "of a message, at least 31; 64 if it is not given"},
 	{"--window", NUMBER, "N", BENCH, AT(window),

@@ -37,7 +37,9 @@ struct arguments {
 	uint64_t interval_ms;
 	const char *protocol;
 	const char *pid;
+	const char *topic;
 	uint64_t subscribers;
+	uint64_t stalled;
 	uint64_t topics;
 	uint64_t publishers;
 	uint64_t rate;

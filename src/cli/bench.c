@@ -30,7 +30,9 @@
 #define OTHER_FILES    32      /* that are open besides connections */
 #define THREADS_MAX    64
 #define PUBLISHERS_MAX 10000
-#define PREFIX_MAX     32
+#define PREFIX_LETTERS                                                         \
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+#define PREFIX_MAX 32
 
 struct bench {
 	const struct arguments *arguments;
@@ -97,7 +99,12 @@ static int read_sizes(struct bench *b, char error[static ARGUMENTS_ERROR_MAX])
 			 "publish has no subscribers");
 		return UV_EINVAL;
 	}
+	if (a->stalled > 0 && p->mode != PLAN_FANOUT) {
+		snprintf(error, ARGUMENTS_ERROR_MAX, "--stalled is for fanout");
+		return UV_EINVAL;
+	}
 	p->subscribers = (unsigned)subscribers;
+	p->stalled = (unsigned)a->stalled;
 	p->topics = (unsigned)topics;
 	p->publishers = (unsigned)publishers;
 	p->window = (unsigned)window;
@@ -138,9 +145,21 @@ static int make_names(struct bench *b, char error[static ARGUMENTS_ERROR_MAX])
 {
 	const struct dialect *d = b->plan.dialect;
 	struct span publisher = b->place.publisher;
+	const char *topic = b->arguments->topic;
 	int rv = 0;
 
-	snprintf(b->prefix, sizeof b->prefix, "bench-%x-", (unsigned)getpid());
+	if (topic != NULL && (strlen(topic) >= PREFIX_MAX || topic[0] == '\0' ||
+			      topic[strspn(topic, PREFIX_LETTERS)] != '\0')) {
+		snprintf(error, ARGUMENTS_ERROR_MAX,
+			 "--topic takes up to %d letters, digits, '-' and '_'",
+			 PREFIX_MAX - 1);
+		return UV_EINVAL;
+	}
+	if (topic != NULL)
+		snprintf(b->prefix, sizeof b->prefix, "%s", topic);
+	else
+		snprintf(b->prefix, sizeof b->prefix, "bench-%x-",
+			 (unsigned)getpid());
 	b->plan.names.prefix = b->prefix;
 	b->plan.names.publisher =
 		publisher.bytes != NULL ? publisher : SPAN(PUBLISHER);
@@ -181,8 +200,8 @@ static int raise_files(const struct plan *p,
 		       char error[static ARGUMENTS_ERROR_MAX])
 {
 	struct rlimit limit;
-	uint64_t wanted =
-		(uint64_t)p->subscribers + p->publishers + OTHER_FILES;
+	uint64_t wanted = (uint64_t)p->subscribers + p->stalled +
+			  p->publishers + OTHER_FILES;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return 0;

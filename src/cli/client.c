@@ -376,10 +376,18 @@ static const struct http_answers_stream stream_handler = {
 
 int client_stream(struct client *c, const char *path, struct span fields)
 {
-	const struct client_request request = {
-		.method = "GET", .path = path, .fields = fields};
-	int rv = client_request(c, &request);
+	struct buf all = {0};
 
+	CHECK_ON_THREAD(c->owner);
+	int rv = buf_append_text(&all, "Accept: text/event-stream\r\n");
+	rv = rv != 0 ? rv : buf_append(&all, fields.bytes, fields.len);
+	const struct client_request request = {
+		.method = "GET",
+		.path = path,
+		.fields = {all.bytes, all.len},
+	};
+	rv = rv != 0 ? rv : client_request(c, &request);
+	buf_fini(&all);
 	if (rv != 0)
 		return rv;
 	http_answers_stream(c->answers, &stream_handler, c);
@@ -788,6 +796,13 @@ void client_watch(struct client *c, uint64_t interval_ms)
 		return;
 	c->watch_ms = interval_ms;
 	uv_timer_start(&c->timer, on_timer, interval_ms, 0);
+}
+
+void client_pause(struct client *c)
+{
+	CHECK_ON_THREAD(c->owner);
+	if (c->state != ENDED)
+		uv_read_stop(&c->socket.stream);
 }
 
 void client_close(struct client *c)

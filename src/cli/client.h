@@ -101,9 +101,9 @@ int client_write(struct client *c, struct span bytes);
 int client_upgrade(struct client *c, const char *path, const char *protocol,
 		   struct span fields);
 
-/* Asks for `path`, an answer whose content goes to on_content(), if its status
- * is 200. Its end in good order is UV_EOF. Nothing may be sent any more; else
- * as client_upgrade(). */
+/* Asks for the event stream `path`, whose content goes to on_content(), if its
+ * status is 200. Its end in good order is UV_EOF. Nothing may be sent any more;
+ * else as client_upgrade(). */
 int client_stream(struct client *c, const char *path, struct span fields);
 
 /* Sends a text message. Returns 0, or UV_ENOMEM with nothing sent. */
@@ -113,6 +113,11 @@ int client_send(struct client *c, struct span text);
  * for `interval_ms`, and ends with UV_ETIMEDOUT if nothing comes for as long
  * again. */
 void client_watch(struct client *c, uint64_t interval_ms);
+
+/* Reads nothing from now on: the server has to wait, and its end goes
+ * unnoticed.
+ */
+void client_pause(struct client *c);
 
 /* Ends it: a WebSocket by Close, once the server has answered, or 2 s later;
  * anything else at once. on_end() is called later, in any case. */

@@ -62,6 +62,23 @@ def test_a_count_ends_it_and_all_of_it_is_measured(server):
     assert found["deliveries"] == 500
 
 
+def test_those_that_stalled_do_not_disturb(server):
+    found = bench(server, "fanout", "--subscribers", 5, "--count", 2000,
+                  "--size", 1000, "--stalled", 3)
+    assert found["deliveries"] == 5 * 2000 and found["ok"]
+
+
+def test_topics_are_called_as_one_likes(start):
+    server = start()
+    assert bench(server, "fanout", "--topics", 2, "--count", 10, "--topic",
+                 "our_")["ok"]
+    shown = subprocess.run(
+        WRAPPER + [ISIMUD, "topics", "--publisher", "bench", "--url",
+                   url(server, "")], env=environment({"PASSWORD": PASSWORD}),
+        check=True, capture_output=True, text=True, timeout=DEADLINE).stdout
+    assert "our_000000" in shown and "our_000001" in shown
+
+
 def test_a_publisher_of_any_name(server):
     for protocol in ("raw", "v1", "sse"):
         assert bench(server, "fanout", "--publisher", 'a "b" ü/&?', "--count",
@@ -143,6 +160,8 @@ def test_a_server_that_ends_meanwhile_is_status_1(start, command):
     (("fanout", "--pid", "999999999"), "no such process"),
     (("fanout", "--subscribers", "99999999"), "open files"),
     (("fanout", "--token", "a\nb"), "none may have"),
+    (("fanout", "--topic", "a b"), "--topic takes up to"),
+    (("idle", "--stalled", "1"), "--stalled is for fanout"),
 ])
 def test_what_makes_no_sense_is_status_2(command, arguments, said):
     done = command("bench", *arguments, "--url", "http://127.0.0.1:1")

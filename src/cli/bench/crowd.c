@@ -15,6 +15,7 @@
 
 #define SOURCES        32 /* addresses of ours, so that ports suffice */
 #define LOOPBACK_NET   127
+#define STALLED_BUFFER 4096 /* bytes that the kernel takes for one */
 #define RETRY_MS       50
 #define BINARY_FRAME   2 /* RFC 6455 5.2 */
 #define EXPECTED_MIN   1024
@@ -27,10 +28,11 @@ struct member {
 	struct crowd_thread *thread;
 	struct client *client; /* NULL: there is none */
 	unsigned topic;
-	unsigned index; /* over all threads */
-	bool is_open;   /* it is subscribed, or has asked to be */
-	bool is_ready;  /* it has got a probe */
-	bool was_cut;   /* by us */
+	unsigned index;  /* over all threads */
+	bool is_open;    /* it is subscribed, or has asked to be */
+	bool is_ready;   /* it has got a probe */
+	bool was_cut;    /* by us */
+	bool is_stalled; /* it reads nothing once it is open */
 	struct tally tally;
 	struct dialect_reader reader;
 };
@@ -234,8 +236,10 @@ static int say_hello(struct member *m)
 			     : client_write(
 				       m->client,
 				       (struct span){frame.bytes, frame.len});
-	} else if (d->hello != NULL) {
-		rv = dialect_expand(&out, d->hello, &plan->names, m->topic);
+	}
+	for (size_t i = 0; i < 2 && d->hello[i] != NULL && rv == 0; i++) {
+		out.len = 0;
+		rv = dialect_expand(&out, d->hello[i], &plan->names, m->topic);
 		rv = rv != 0 ? rv
 			     : client_send(m->client,
 					   (struct span){out.bytes, out.len});
@@ -257,6 +261,8 @@ static void on_crowd_open(void *user)
 	m->is_open = true;
 	m->thread->connecting--;
 	count_up(&m->thread->counts.open);
+	if (m->is_stalled)
+		client_pause(m->client);
 }
 
 static void on_crowd_answer(void *user, const struct http_answer *answer)
@@ -350,10 +356,14 @@ static void on_crowd_socket(void *user, int fd, const struct sockaddr *to)
 	const struct member *m = user;
 	const struct linger reset = {.l_onoff = 1, .l_linger = 0};
 	const int one = 1;
+	const int small = STALLED_BUFFER;
 	struct sockaddr_in from = {.sin_family = AF_INET};
 	struct sockaddr_in address;
 
 	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+	if (m->is_stalled)
+		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small,
+				 sizeof small);
 	if (to->sa_family != AF_INET)
 		return;
 	memcpy(&address, to, sizeof address);
@@ -517,8 +527,9 @@ static int make_members(struct crowd *c, struct crowd_thread *t)
 
 	t->crowd = c;
 	t->index = (unsigned)(t - c->threads);
-	t->members_count = plan->subscribers / plan->threads +
-			   (t->index < plan->subscribers % plan->threads);
+	unsigned all = plan->subscribers + plan->stalled;
+	t->members_count =
+		all / plan->threads + (t->index < all % plan->threads);
 	t->members = calloc(t->members_count + 1, sizeof *t->members);
 	t->waiting = calloc(t->members_count + 1, sizeof(struct member *));
 	if (plan->mode == PLAN_LATENCY)
@@ -531,6 +542,7 @@ static int make_members(struct crowd *c, struct crowd_thread *t)
 		m->thread = t;
 		m->index = (unsigned)i * plan->threads + t->index;
 		m->topic = m->index % plan->topics;
+		m->is_stalled = m->index >= plan->subscribers;
 		m->reader = (struct dialect_reader){
 			.dialect = plan->dialect,
 			.user = m,
@@ -727,7 +739,7 @@ uint64_t crowd_missing(const struct crowd *c, const uint64_t *published,
 		for (size_t k = 0; k < c->threads[i].members_count; k++) {
 			const struct member *m = &c->threads[i].members[k];
 			uint64_t wanted = published[m->topic];
-			if (m->tally.received >= wanted)
+			if (m->tally.received >= wanted || m->is_stalled)
 				continue;
 			missing += wanted - m->tally.received;
 			(*subscribers)++;

@@ -15,7 +15,8 @@ struct crowd;
 
 /* What has been since the start, all threads together. */
 struct crowd_counts {
-	uint64_t open;      /* connections that are subscribed, or asked to */
+	uint64_t open;      /* connections that are subscribed, or asked to;
+			       stalled ones too */
 	uint64_t ready;     /* of those: have got a probe */
 	uint64_t probes;    /* received */
 	uint64_t delivered; /* different messages, probes not counted */

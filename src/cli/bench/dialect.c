@@ -156,7 +156,7 @@ struct event {
 
 /* One with a type of its own is the server's way to tell of a loss or an end,
  * and no payload is more than one line. */
-static void take_line(struct event *e, struct span line)
+static void take_event_line(struct event *e, struct span line)
 {
 	struct span value;
 
@@ -192,7 +192,7 @@ static size_t take_events(struct dialect_reader *r, struct span bytes)
 		if (line.len > 0 && line.bytes[line.len - 1] == '\r')
 			line.len--;
 		if (line.len > 0) {
-			take_line(&event, line);
+			take_event_line(&event, line);
 			continue;
 		}
 		finish_event(r, &event);
@@ -218,7 +218,7 @@ void dialect_read_events(struct dialect_reader *r, struct span bytes)
 const struct dialect dialects[] = {
 	{.name = "raw",
 	 .subscribe = "/sub",
-	 .hello = "{\"publisher\":%q,\"topic\":\"%t\"}",
+	 .hello = {"{\"publisher\":%q,\"topic\":\"%t\"}"},
 	 .read = read_raw_message,
 	 ISIMUD_PUBLISH},
 	{.name = "v1",

@@ -32,7 +32,7 @@ struct dialect {
 	bool is_stream;         /* an event stream; else a WebSocket */
 	const char *protocol;   /* the subprotocol, or NULL */
 	const char *subscribe;  /* path, a template */
-	const char *hello;      /* what is sent first, a template; or NULL */
+	const char *hello[2];   /* what is sent first, templates; or NULL */
 	const char *publish;    /* path, a template; NULL: by WebSocket */
 	const char *fields;     /* of a publication; each with CR LF */
 	const char *token_name; /* what --token is sent as; NULL: not at all */

@@ -30,6 +30,7 @@ struct plan {
 	struct span fields;           /* of subscribers; each with CR LF */
 	struct span publisher_fields; /* the same, of publishers */
 	unsigned subscribers;         /* 0: PLAN_PUBLISH */
+	unsigned stalled;             /* more of them, that read nothing */
 	unsigned topics;
 	unsigned publishers;
 	unsigned pipeline; /* requests without an answer, a publisher */

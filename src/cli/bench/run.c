@@ -262,7 +262,7 @@ static void connect_all(struct run *r)
 	uint64_t start = plan_now_ns();
 	uint64_t since = start;
 	uint64_t seen = 0;
-	unsigned wanted = r->plan->subscribers;
+	unsigned wanted = r->plan->subscribers + r->plan->stalled;
 
 	r->phase = "connecting";
 	while (!is_in_trouble(r) && counts_of(r).open < wanted) {
