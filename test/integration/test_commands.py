@@ -348,6 +348,33 @@ def test_sub_speaks_to_nothing_else(answer):
     assert "answer" in said
 
 
+@pytest.mark.parametrize("status, ends_with", [
+    (401, 3), (403, 3), (404, 3), (421, 3),  # coming back is of no use
+    (408, 1), (429, 1), (500, 1), (503, 1)])
+def test_sub_tells_what_is_answered_instead_of_a_websocket(status, ends_with):
+    body = b'{"error":"Why it is not"}'
+    with Fake(b"HTTP/1.1 %d So\r\nContent-Length: %d\r\n\r\n%s" % (
+            status, len(body), body)) as fake:
+        said = run("sub", "--no-retry", "t", "--url",
+                   f"http://news@127.0.0.1:{fake.port}", status=ends_with)
+    assert f"answers {status}: Why it is not" in said
+
+
+def test_sub_tells_that_a_name_is_too_long(server):
+    said = run("sub", "--url", url(server), "t" * 2000, status=3)
+    assert "1024" in said or "1 KiB" in said, said
+
+
+def test_a_server_is_found_by_its_name(server, command):
+    place = f"http://news@localhost:{server.address[1]}"
+    sub = command("sub", "--url", place, "sports")
+    wait_for_subscribers(server, 1)
+    run("pub", "--url", place, "sports", "by name")
+    assert sub.expect(1) == ["by name"]
+    assert run("sub", "--no-retry", "--url", "http://news@nobody.invalid:1",
+               "t", status=1)
+
+
 # --- which server
 
 
