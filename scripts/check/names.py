@@ -36,9 +36,9 @@ def main():
                                  stdout=subprocess.PIPE).stdout
         for line in listing.splitlines():
             parts = line.split()
-            # A name with a dot, or with "__", is the compiler's or the C library's.
+            # A name with a dot, or that begins with "_", is not ours.
             if (len(parts) == 3 and parts[1] == "t" and "." not in parts[2]
-                    and not parts[2].startswith("__")):
+                    and not parts[2].startswith("_")):
                 files[parts[2]].add(source)
     inline = inline_names()
     twice = {name: where for name, where in files.items()

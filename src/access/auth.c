@@ -1,20 +1,19 @@
-/* auth.c - asks AUTH_URL about clients, on libcurl's multi interface.
+/* auth.c - asks AUTH_URL about clients, by transfers of libcurl (multi.h).
  *
  * Each client has a check; those that want to know the same share an inquiry,
  * which is either a transfer of our own, or waits for what another worker
  * learns.
  *
- * libcurl names the descriptors it waits for in on_socket() and the time until
- * it wants to be called in on_timeout(); a uv_poll_t for each descriptor and
- * one uv_timer_t carry that out (libcurl: curl_multi_socket_action). Inside its
- * callbacks libcurl allows no transfer to be removed, so those only note what
- * they saw, and settle_transfers() acts on it once libcurl has returned. */
+ * Inside its callbacks libcurl allows no transfer to be removed, so they only
+ * note what they saw, and settle_transfers() acts on it once libcurl has
+ * returned. */
 #include "access/auth.h"
 
 #include <stdlib.h>
 
 #include <curl/curl.h>
 
+#include "access/multi.h"
 #include "base/check.h"
 #include "base/digest.h"
 #include "base/list.h"
@@ -33,7 +32,7 @@
  *   | another worker asks
  *   +--------------------> WAITING ---- a note ---> gone
  *
- * A answer is given as soon as it is certain. If the rest of the response has
+ * An answer is given as soon as it is certain. If the rest of the response has
  * not come by then, the transfer goes on without anybody waiting for it: a
  * connection read to the end of a response serves the next request, while one
  * cut off costs a new handshake, and the authority a failed write. */
@@ -55,11 +54,8 @@ enum inquiry_state {
 /* Owner: the loop's thread, `owner`. */
 struct auth {
 	uv_thread_t owner;
-	uv_loop_t *loop;
-	uv_timer_t timer;
+	struct multi multi;
 	uv_timer_t queue_timer; /* while any is QUEUED */
-	CURLM *multi;           /* NULL: there was no memory for another one */
-	struct list sockets;    /* that `multi` waits for */
 	CURL *request; /* never performed; each transfer is a copy of it */
 	unsigned kept_max;
 	unsigned timeout_ms;
@@ -98,14 +94,6 @@ struct auth_check {
 	enum auth_answer answer; /* once it is ready */
 	auth_cb cb;
 	void *user;
-};
-
-/* A descriptor that libcurl waits for; lives until its close callback. */
-struct socket {
-	uv_poll_t poll;
-	struct auth *auth;
-	struct list link; /* in auth->sockets, until it is closed */
-	curl_socket_t fd;
 };
 
 /* For which libcurl keeps what it has read of its bundle of certificates. */
@@ -174,7 +162,7 @@ static void decide(struct inquiry *q, enum auth_answer answer)
 static void end_transfer(struct inquiry *q)
 {
 	if (q->transfer != NULL) {
-		curl_multi_remove_handle(q->auth->multi, q->transfer);
+		curl_multi_remove_handle(q->auth->multi.handle, q->transfer);
 		curl_easy_cleanup(q->transfer);
 		q->transfer = NULL;
 	}
@@ -305,15 +293,15 @@ static void on_transfer_end(CURL *transfer, CURLcode result)
 		end_transfer(q);
 }
 
-/* Gives the auth_cache, and ends the transfers that are over. */
+/* Gives answers to the cache and the checks, and ends finished transfers. */
 static void settle_transfers(struct auth *a)
 {
 	struct inquiry *q;
 	CURLMsg *message;
 	int left;
 
-	while (a->multi != NULL &&
-	       (message = curl_multi_info_read(a->multi, &left)) != NULL)
+	while (a->multi.handle != NULL &&
+	       (message = curl_multi_info_read(a->multi.handle, &left)) != NULL)
 		if (message->msg == CURLMSG_DONE)
 			on_transfer_end(message->easy_handle,
 					message->data.result);
@@ -365,16 +353,12 @@ static size_t on_body(char *bytes, size_t size, size_t len, void *user)
 	return take_response_bytes(user, len) ? len : 0;
 }
 
-/* --- libcurl on the loop -------------------------------------------------- */
+/* --- libcurl on the loop (multi.h) ---------------------------------------- */
 
-static void multi_close(struct auth *a);
-static void multi_open(struct auth *a);
-
-/* After an error, which is want of memory, libcurl's multi handle is of no more
- * use: 7.88 divides by zero at its next transfer. All transfers end, and a new
- * handle takes its place, now or before the next check. */
-static void renew_multi(struct auth *a)
+/* Ends all transfers, and replaces the handle, now or before the next check. */
+static void on_multi_broken(struct multi *m)
 {
+	struct auth *a = CONTAINER_OF(m, struct auth, multi);
 	struct inquiry *q;
 
 	while ((q = oldest(a, INQUIRY_ASKING)) != NULL)
@@ -383,107 +367,14 @@ static void renew_multi(struct auth *a)
 		end_transfer(CONTAINER_OF(it, struct inquiry, link));
 	while ((q = oldest(a, INQUIRY_DRAINING)) != NULL)
 		drop_inquiry(q);
-	multi_close(a);
-	multi_open(a);
+	multi_close(m);
+	multi_open(m);
 }
 
-/* Tells libcurl what came about, and acts on what came of it. */
-static void act(struct auth *a, curl_socket_t fd, int flags)
+/* Acts on what libcurl has done. */
+static void on_multi_turn(struct multi *m)
 {
-	int running;
-
-	if (curl_multi_socket_action(a->multi, fd, flags, &running) != CURLM_OK)
-		renew_multi(a);
-	settle_transfers(a);
-}
-
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-	struct socket *s = CONTAINER_OF(poll, struct socket, poll);
-	int flags = 0;
-
-	if ((events & UV_READABLE) != 0)
-		flags |= CURL_CSELECT_IN;
-	if ((events & UV_WRITABLE) != 0)
-		flags |= CURL_CSELECT_OUT;
-	/* With the error alone libcurl would not read the response that came
-	 * before a reset. */
-	if (status < 0)
-		flags = CURL_CSELECT_IN | CURL_CSELECT_OUT | CURL_CSELECT_ERR;
-	act(s->auth, s->fd, flags);
-}
-
-static void on_transfer_timer(uv_timer_t *timer)
-{
-	act(CONTAINER_OF(timer, struct auth, timer), CURL_SOCKET_TIMEOUT, 0);
-}
-
-static void on_socket_closed(uv_handle_t *handle)
-{
-	free(CONTAINER_OF((uv_poll_t *)handle, struct socket, poll));
-}
-
-static struct socket *socket_open(struct auth *a, curl_socket_t fd)
-{
-	struct socket *s = malloc(sizeof(*s));
-
-	if (s == NULL)
-		return NULL;
-	s->auth = a;
-	s->fd = fd;
-	if (uv_poll_init_socket(a->loop, &s->poll, fd) != 0) {
-		free(s);
-		return NULL;
-	}
-	list_append(&a->sockets, &s->link);
-	curl_multi_assign(a->multi, fd, s);
-	return s;
-}
-
-static void socket_close(struct socket *s)
-{
-	list_remove(&s->link);
-	uv_close((uv_handle_t *)&s->poll, on_socket_closed);
-}
-
-/* Failing here would make libcurl give up all transfers, for good. A transfer
- * whose socket can't be waited for runs into its own time-out instead. */
-static int on_socket(CURL *transfer, curl_socket_t fd, int what, void *user,
-		     void *socket)
-{
-	struct socket *s = socket;
-	int events = 0;
-
-	(void)transfer;
-	if (what == CURL_POLL_REMOVE) {
-		/* Takes `fd` out of the loop before libcurl closes it. */
-		if (s != NULL)
-			socket_close(s);
-		return 0;
-	}
-	if (s == NULL)
-		s = socket_open(user, fd);
-	if (s == NULL)
-		return 0;
-	if ((what & CURL_POLL_IN) != 0)
-		events |= UV_READABLE;
-	if ((what & CURL_POLL_OUT) != 0)
-		events |= UV_WRITABLE;
-	uv_poll_start(&s->poll, events, on_poll);
-	return 0;
-}
-
-static int on_timeout(CURLM *multi, long timeout_ms, void *user)
-{
-	struct auth *a = user;
-
-	(void)multi;
-	if (timeout_ms < 0)
-		uv_timer_stop(&a->timer);
-	else
-		uv_timer_start(&a->timer, on_transfer_timer,
-			       (uint64_t)timeout_ms, 0);
-	return 0;
+	settle_transfers(CONTAINER_OF(m, struct auth, multi));
 }
 
 /* --- opening and closing -------------------------------------------------- */
@@ -523,46 +414,6 @@ static bool set_request(CURL *r, const struct auth_options *options)
 	return rv == 0;
 }
 
-static bool set_multi(struct auth *a)
-{
-	CURLM *m = a->multi;
-	int rv = 0;
-
-	rv |= (int)curl_multi_setopt(m, CURLMOPT_SOCKETFUNCTION, on_socket);
-	rv |= (int)curl_multi_setopt(m, CURLMOPT_SOCKETDATA, a);
-	rv |= (int)curl_multi_setopt(m, CURLMOPT_TIMERFUNCTION, on_timeout);
-	rv |= (int)curl_multi_setopt(m, CURLMOPT_TIMERDATA, a);
-	/* Idle ones included. */
-	rv |= (int)curl_multi_setopt(m, CURLMOPT_MAXCONNECTS,
-				     (long)a->kept_max);
-	return rv == 0;
-}
-
-/* Sets a->multi, to NULL if there is no memory. */
-static void multi_open(struct auth *a)
-{
-	a->multi = curl_multi_init();
-	if (a->multi != NULL && !set_multi(a)) {
-		curl_multi_cleanup(a->multi);
-		a->multi = NULL;
-	}
-}
-
-/* No transfer may be left. A descriptor leaves the loop before libcurl closes
- * it, also one that libcurl has lost count of. NULL is fine. */
-static void multi_close(struct auth *a)
-{
-	if (a->multi == NULL)
-		return;
-	curl_multi_setopt(a->multi, CURLMOPT_SOCKETFUNCTION, NULL);
-	curl_multi_setopt(a->multi, CURLMOPT_TIMERFUNCTION, NULL);
-	LIST_FOR_EACH_SAFE (it, after, &a->sockets)
-		socket_close(CONTAINER_OF(it, struct socket, link));
-	uv_timer_stop(&a->timer);
-	curl_multi_cleanup(a->multi);
-	a->multi = NULL;
-}
-
 static void init_lists(struct auth *a)
 {
 	for (int state = 0; state < INQUIRY_STATES; state++)
@@ -570,8 +421,10 @@ static void init_lists(struct auth *a)
 	for (int i = 0; i < BUCKETS; i++)
 		list_init(&a->buckets[i]);
 	list_init(&a->ready);
-	list_init(&a->sockets);
 }
+
+static const struct multi_hooks multi_hooks = {.on_turn = on_multi_turn,
+					       .on_broken = on_multi_broken};
 
 int auth_open(struct auth **out, uv_loop_t *loop,
 	      const struct auth_options *options)
@@ -582,22 +435,21 @@ int auth_open(struct auth **out, uv_loop_t *loop,
 	if (a == NULL)
 		return UV_ENOMEM;
 	a->owner = uv_thread_self();
-	a->loop = loop;
 	a->kept_max = options->kept_max;
 	a->timeout_ms = options->timeout_ms;
 	a->auth_cache = options->auth_cache;
 	a->worker = options->worker;
 	init_lists(a);
-	multi_open(a);
 	a->request = curl_easy_init();
-	if (a->multi == NULL || a->request == NULL ||
-	    !set_request(a->request, options)) {
+	int rv = a->request == NULL || !set_request(a->request, options)
+			 ? UV_ENOMEM
+			 : multi_init(&a->multi, loop, options->kept_max,
+				      &multi_hooks);
+	if (rv != 0) {
 		curl_easy_cleanup(a->request);
-		curl_multi_cleanup(a->multi);
 		free(a);
-		return UV_ENOMEM;
+		return rv;
 	}
-	uv_timer_init(loop, &a->timer);
 	uv_timer_init(loop, &a->queue_timer);
 	*out = a;
 	return 0;
@@ -605,7 +457,10 @@ int auth_open(struct auth **out, uv_loop_t *loop,
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-	free(CONTAINER_OF((uv_timer_t *)handle, struct auth, timer));
+	struct multi *m =
+		CONTAINER_OF((uv_timer_t *)handle, struct multi, timer);
+
+	free(CONTAINER_OF(m, struct auth, multi));
 }
 
 static void on_queue_timer_closed(uv_handle_t *handle)
@@ -613,7 +468,7 @@ static void on_queue_timer_closed(uv_handle_t *handle)
 	struct auth *a =
 		CONTAINER_OF((uv_timer_t *)handle, struct auth, queue_timer);
 
-	uv_close((uv_handle_t *)&a->timer, on_timer_closed);
+	uv_close((uv_handle_t *)&a->multi.timer, on_timer_closed);
 }
 
 static void free_checks(struct list *checks)
@@ -639,7 +494,7 @@ void auth_close(struct auth *a)
 			drop_inquiry(q);
 		}
 	curl_easy_cleanup(a->request);
-	multi_close(a);
+	multi_close(&a->multi);
 	uv_close((uv_handle_t *)&a->queue_timer, on_queue_timer_closed);
 }
 
@@ -757,10 +612,9 @@ static void renew_certificates(const struct auth *a, CURL *transfer)
 static bool start_transfer(struct inquiry *q)
 {
 	CURL *transfer = curl_easy_duphandle(q->auth->request);
+	struct multi *m = &q->auth->multi;
 
-	if (q->auth->multi == NULL)
-		multi_open(q->auth);
-	if (q->auth->multi == NULL || transfer == NULL)
+	if (transfer == NULL || (m->handle == NULL && multi_open(m) != 0))
 		goto err;
 	if (q->state == INQUIRY_QUEUED)
 		shorten_time(q, transfer);
@@ -769,7 +623,7 @@ static bool start_transfer(struct inquiry *q)
 	curl_easy_setopt(transfer, CURLOPT_HEADERDATA, q);
 	curl_easy_setopt(transfer, CURLOPT_WRITEDATA, q);
 	curl_easy_setopt(transfer, CURLOPT_PRIVATE, q);
-	if (curl_multi_add_handle(q->auth->multi, transfer) != CURLM_OK)
+	if (curl_multi_add_handle(m->handle, transfer) != CURLM_OK)
 		goto err;
 	q->transfer = transfer;
 	return true;

@@ -55,8 +55,8 @@ static uint64_t load(const _Atomic uint64_t *from)
 	return atomic_load_explicit(from, memory_order_relaxed);
 }
 
-static void count_up(const struct recent *r, uint64_t now_ms,
-		     struct totals *out)
+static void sum_workers(const struct recent *r, uint64_t now_ms,
+			struct totals *out)
 {
 	*out = (struct totals){.at_ms = now_ms};
 	for (unsigned i = 0; i < r->count; i++) {
@@ -168,7 +168,7 @@ int recent_new(struct recent **out, const struct stats *const *workers,
 		*out = NULL;
 		return UV_ENOMEM;
 	}
-	count_up(r, now_ms, &r->before);
+	sum_workers(r, now_ms, &r->before);
 	return 0;
 }
 
@@ -188,7 +188,7 @@ void recent_take(struct recent *r, uint64_t now_ms)
 
 	if (now_ms - r->before.at_ms < RECENT_STEP_MS)
 		return;
-	count_up(r, now_ms, &now);
+	sum_workers(r, now_ms, &now);
 	atomic_store_explicit(&r->samples[slot].at_ms, now_ms,
 			      memory_order_relaxed);
 	take_counted(&r->samples[slot], &r->before, &now);
