@@ -128,20 +128,20 @@ struct bus_request {
 	char body[]; /* `len` bytes, as record_add() appends them */
 };
 
-/* Takes `r` if it returns 0: it will come back by the worker's mailbox, within
- * BUS_TIMEOUT and a little. Else UV_ENOTCONN: the log can't be reached,
- * UV_ENOBUFS: too much is waiting, or UV_E2BIG: it fits no message of the
- * servers; `r` is still the caller's. Threads: any. */
+/* Takes `r` if it returns 0: it comes back by the worker's mailbox, within
+ * BUS_TIMEOUT and a little. Else `r` stays the caller's, and the result is
+ * UV_ENOTCONN (the log can't be reached), UV_ENOBUFS (too much is waiting) or
+ * UV_E2BIG (larger than a message of the servers). Threads: any. */
 int bus_publish(struct bus *b, struct bus_request *r);
 
-/* Whether it was live once: what it has since is exact, if late. */
+/* Whether the node was live once. From then on its state is exact, if late. */
 bool bus_is_warm(const struct bus *b);
 
-/* Whether the epoch that is applied here is the one in force: asks for a proof,
- * and returns its ticket; bus_knows_epoch() then says whether it was proved
- * after that. Takes a second or so; or for ever, while the log is away. What a
- * stopped process, or a slow line, had not read yet proves nothing. Threads:
- * any. */
+/* Asks for a proof that the epoch applied here is in force, and returns a
+ * ticket; bus_knows_epoch() says whether the proof has come. That takes a
+ * second or so, or for ever while the log is unreachable. A record that was
+ * written before the question proves nothing: a stopped process or a slow line
+ * may only now read it. Threads: any. */
 uint64_t bus_ask_epoch(struct bus *b);
 bool bus_knows_epoch(const struct bus *b, uint64_t ticket);
 

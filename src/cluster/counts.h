@@ -25,8 +25,8 @@
 #define COUNTS_SILENT_MS  5000
 #define COUNTS_NODES_MAX  64
 #define COUNTS_TOPICS_MAX 4096 /* in a message */
-/* Of what all other nodes tell; what is beyond it, or comes while memory is
- * tight, is not counted. */
+/* Limit of the counts of all other nodes. Topics beyond it, or that come while
+ * memory is tight, are not counted. */
 #define COUNTS_HEARD_MAX_BYTES 67108864
 
 struct counts; /* opaque */
@@ -51,10 +51,9 @@ void counts_set_epoch(struct counts *c, uint64_t epoch);
 
 /* --- telling -------------------------------------------------------------- */
 
-/* Takes what this node has, topic by topic: begin, each topic that has
- * subscribers, end; by which those that are missing have none. Calls `send`
- * with messages that tell what differs from what was told last, at least one:
- * a node that is not silent is there. */
+/* Takes this node's counts: begin, each topic that has subscribers, end. Topics
+ * that are not named have none. `send` is called with messages that tell the
+ * changes since the last time, at least one: it shows that the node lives. */
 typedef void (*counts_send_cb)(void *user, struct span message);
 void counts_begin(struct counts *c);
 void counts_add(struct counts *c, struct span publisher, struct span topic,
@@ -63,8 +62,8 @@ void counts_end(struct counts *c, counts_send_cb send, void *user);
 
 /* --- hearing -------------------------------------------------------------- */
 
-/* Takes a message of another node, or of this one, which is ignored, and so is
- * what is none. `send` is called to answer, or to ask. */
+/* Takes a message of another node. Ignores this node's own, and malformed ones.
+ * `send` is called to answer, or to ask. */
 void counts_hear(struct counts *c, struct span message, uint64_t now_ms,
 		 counts_send_cb send, void *user);
 

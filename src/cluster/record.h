@@ -82,9 +82,9 @@ struct record {
  * matter. Returns 0, or UV_ENOMEM with `out` unchanged. */
 int record_begin(struct buf *out, const struct record *r);
 
-/* Appends one more publication to the record that begins at `start` of `out`,
- * and counts it there. Returns 0; UV_ENOMEM; UV_E2BIG if it is one too many, or
- * something of it too long; `out` is unchanged then. */
+/* Appends a publication to the record that begins at `start` of `out`, and
+ * counts it there. Returns 0; UV_ENOMEM; or UV_E2BIG if the record is full or a
+ * part is too long; `out` is then unchanged. */
 int record_add(struct buf *out, size_t start,
 	       const struct record_publication *p);
 
@@ -101,7 +101,8 @@ int record_parse(struct record *r, struct span bytes);
  * false at the end. */
 bool record_next(struct span *body, struct record_publication *p);
 
-/* The number of a publication in its topic: increasing, not in steps of one. */
+/* The number of a publication in its topic: increasing, but not in steps of
+ * one. */
 static inline uint64_t record_number(uint64_t sequence, unsigned index)
 {
 	return sequence << RECORD_INDEX_BITS | index;

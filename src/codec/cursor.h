@@ -1,10 +1,10 @@
-/* cursor.h - where a client is in its topics: EPOCH-SEQ, as text.
+/* cursor.h - a client's position in its topics, as text: EPOCH-SEQ.
  *
- * EPOCH is 16 lower-case hexadecimal digits, one for each life of the history;
- * SEQ a decimal number without leading zeros, that of the last message known. A
- * client of several topics in one event stream has one cursor for all:
- * EPOCH-SEQ.SEQ.SEQ, in the order in which it named the topics.
- * Codec: no socket, thread or clock. Threads: any. */
+ * EPOCH is 16 lower-case hexadecimal digits, new whenever the history begins
+ * anew. SEQ is the number of the last message that the client has, decimal,
+ * without leading zeros. A client with several topics in one event stream has
+ * one cursor for all: EPOCH-SEQ.SEQ.SEQ, in the order in which it named the
+ * topics. Codec: no socket, thread or clock. Threads: any. */
 #ifndef ISIMUD_CODEC_CURSOR_H
 #define ISIMUD_CODEC_CURSOR_H
 

@@ -1,9 +1,9 @@
-/* deflate.h - DEFLATE (RFC 1951) for messages: what is compressed stands alone,
- * so that the same bytes serve everybody, and what is inflated needs no memory
+/* deflate.h - DEFLATE (RFC 1951) for messages. Each message is compressed by
+ * itself, so that all subscribers share the bytes; inflating keeps no memory
  * between messages.
  *
- * zlib (third_party/README.md says why). Its contexts are large, so a thread
- * has one of each kind, made when it is needed first, and charged to memory.h.
+ * Uses zlib (third_party/README.md says why). Its contexts are large, so each
+ * thread has one of each kind, made at the first use and charged to memory.h.
  * Codec: no socket or clock. A struct belongs to one thread. */
 #ifndef ISIMUD_CODEC_DEFLATE_H
 #define ISIMUD_CODEC_DEFLATE_H
@@ -63,24 +63,23 @@ int deflater_append(struct deflater *d, enum deflate_window window,
 #define DEFLATE_STORED_OVERHEAD 5     /* bytes before them */
 size_t deflate_stored_len(size_t len);
 
-/* Writes what goes before `len` bytes, at most DEFLATE_STORED_MAX, that are a
- * stored block. */
+/* Writes the head of a stored block of `len` bytes, at most DEFLATE_STORED_MAX.
+ */
 void deflate_write_stored_head(uint8_t out[static DEFLATE_STORED_OVERHEAD],
 			       size_t len);
 
-/* Appends `data` as stored blocks (RFC 1951 3.2.4), none of them the last, for
- * what has to stand in compressed data and is not worth it. They can follow a
- * full flush, or each other. No bytes are no block. Returns 0, or -ENOMEM with
- * `out` unchanged. */
+/* Appends `data` as stored blocks (RFC 1951 3.2.4), none of them the last: for
+ * bytes in a compressed stream that are not worth compressing. They can follow
+ * a full flush, or each other. Empty data appends nothing. Returns 0, or
+ * -ENOMEM with `out` unchanged. */
 int deflate_append_stored(struct buf *out, struct span data);
 
 /* Makes stored blocks of what `out` has behind `from`, in place: `gap` free
  * bytes, at least deflate_stored_len(n) - n, and then n bytes. */
 void deflate_store_in_place(struct buf *out, size_t from, size_t gap);
 
-/* An empty stored block, which deflater_append() ends with, and what is stored
- * must be followed by in a stream: Go's decoder hands out what comes before it
- * only then. */
+/* An empty stored block. deflater_append() ends with one; put one behind stored
+ * data in a stream too, since Go's decoder hands out data only then. */
 #define DEFLATE_FLUSH     "\x00\x00\x00\xff\xff"
 #define DEFLATE_FLUSH_LEN 5
 

@@ -1,10 +1,9 @@
-/* forwarded.h - whose request a proxy passes on (TRUSTED_PROXIES).
+/* forwarded.h - which client a proxy forwards for (TRUSTED_PROXIES).
  *
- * A proxy that is trusted says in X-Forwarded-For, or in Forwarded (RFC 7239),
- * from whom it has the request. Everybody else can write there what he likes,
- * so of the addresses named the rightmost one counts that is not itself a
- * trusted proxy's. Where a request has both fields and they do not agree, the
- * client wrote one of them: then it is the proxy's own address that counts.
+ * A trusted proxy names the client in X-Forwarded-For, or in Forwarded (RFC
+ * 7239). Clients can write these fields too, so the rightmost address that is
+ * not itself a trusted proxy's counts. If a request has both fields and they
+ * differ, the client wrote one of them, and the proxy's own address counts.
  * Codec: no socket, thread or clock. Threads: any. */
 #ifndef ISIMUD_CODEC_FORWARDED_H
 #define ISIMUD_CODEC_FORWARDED_H
@@ -37,9 +36,9 @@ struct forwarded_proxies {
 int forwarded_read_proxies(struct forwarded_proxies *p, const char *list,
 			   const char **wrong);
 
-/* Reads an address as it stands in these fields: IPv4, or IPv6 in brackets or
- * not, each with a port or not (an IPv6 one only in brackets). Returns false if
- * it is none: "unknown", "_hidden" (RFC 7239 6). */
+/* Reads an address as these fields have it: IPv4 or IPv6, with or without
+ * brackets and port (an IPv6 address with a port needs brackets). Returns false
+ * for anything else, such as "unknown" or "_hidden" (RFC 7239 6). */
 bool forwarded_read_address(struct span text, struct forwarded_address *out);
 
 /* `out` receives it as text; an IPv4 address as such. */
@@ -56,9 +55,9 @@ struct forwarded_fields {
 /* Whether the proxy at `peer` ("": a Unix socket) is trusted. */
 bool forwarded_trusts(const struct forwarded_proxies *p, const char *peer);
 
-/* `out` receives the address of the client of a request that came from `peer`,
- * which is `peer` itself unless that is trusted and says otherwise; "" for a
- * Unix socket. `peer` and `out` must not overlap. */
+/* `out` receives the client's address: `peer`, unless that is a trusted proxy
+ * and names another; "" for a Unix socket. `peer` and `out` must not overlap.
+ */
 void forwarded_find_client(const struct forwarded_proxies *p, const char *peer,
 			   const struct forwarded_fields *fields,
 			   char out[static FORWARDED_TEXT_MAX]);

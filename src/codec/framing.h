@@ -1,7 +1,8 @@
-/* framing.h - what is around the bytes that a subscriber is sent: how units,
- * a message each or some lines, are told apart on a connection.
+/* framing.h - how units (a message, or some lines) are delimited on a
+ * connection: the bytes before and behind each.
  *
- * One row of a table each. Codec: no socket, thread or clock. Threads: any. */
+ * One row of a table for each way. Codec: no socket, thread or clock. Threads:
+ * any. */
 #ifndef ISIMUD_CODEC_FRAMING_H
 #define ISIMUD_CODEC_FRAMING_H
 
@@ -13,15 +14,15 @@
 
 enum framing {
 	FRAMING_TEXT, /* WebSocket: a text frame (RFC 6455 5.2) */
-	/* The same where permessage-deflate was agreed (RFC 7692): what is
-	 * compressed has RSV1, by a deflate_window. */
+	/* The same with permessage-deflate (RFC 7692): compressed messages have
+	 * RSV1; one framing for each deflate_window. */
 	FRAMING_DEFLATED,
 	FRAMING_DEFLATED_SMALL,
 	FRAMING_CHUNK, /* event stream: a chunk of HTTP/1.1 (RFC 9112 7.1) */
-	/* The same with Content-Encoding: gzip: a chunk of whole blocks. The
-	 * stream has no last block and no trailer (RFC 1952 2.3.1): what a
-	 * client has decoded is whole without, and the last chunk tells the
-	 * end. */
+	/* The same with Content-Encoding: gzip; each chunk has whole blocks.
+	 * The stream has neither a last block nor a trailer (RFC 1952 2.3.1):
+	 * clients can use all that they have decoded, and the last chunk marks
+	 * the end. */
 	FRAMING_GZIP,
 	FRAMING_BARE, /* event stream of HTTP/1.0: nothing */
 	FRAMINGS,
@@ -30,8 +31,8 @@ enum framing {
 #define FRAMING_START_MAX 15 /* bytes before a unit */
 #define FRAMING_END_MAX   7  /* bytes behind it */
 
-/* The framing of one who gets the same uncompressed; itself, if that is none of
- * those that may be compressed. */
+/* The framing for the same bytes uncompressed; the framing itself if it never
+ * compresses. */
 enum framing framing_plain(enum framing framing);
 
 /* Whether it is one of those. */
@@ -60,8 +61,7 @@ size_t framing_write_start(enum framing framing, char *end, size_t len);
 size_t framing_write_compressed_start(enum framing framing, char *end,
 				      size_t len);
 
-/* What is behind a unit, and behind one that has been compressed; empty where
- * nothing is. */
+/* The bytes behind a plain unit, and behind a compressed one; may be empty. */
 struct span framing_end(enum framing framing);
 struct span framing_compressed_end(enum framing framing);
 

@@ -26,8 +26,8 @@ int origin_check_list(const char *list, const char **wrong);
 /* Whether the list is "*". */
 bool origin_allows_any(const char *list);
 
-/* Whether `origin`, a value of Origin, is in the list, or that is "*", which
- * allows a malformed or absent one too. */
+/* Whether the list has `origin`, a value of Origin, or is "*", which also
+ * allows a malformed or missing one. */
 bool origin_is_allowed(const char *list, struct span origin);
 
 /* Whether `origin` names the host that a request was sent to: http or https,

@@ -1,8 +1,8 @@
-/* permessage_deflate.h - the negotiation of permessage-deflate (RFC 7692 7.1).
+/* permessage_deflate.h - negotiates permessage-deflate (RFC 7692 7.1).
  *
- * What is agreed is always without context takeover, on both sides: so a
- * message is compressed once for all who get it, and costs no memory when it
- * has come. Codec: no socket, thread or clock. Threads: any. */
+ * The answer always has no context takeover for both sides: a message is then
+ * compressed once for all subscribers, and no memory is kept between messages.
+ * Codec: no socket, thread or clock. Threads: any. */
 #ifndef ISIMUD_CODEC_PERMESSAGE_DEFLATE_H
 #define ISIMUD_CODEC_PERMESSAGE_DEFLATE_H
 
@@ -17,13 +17,12 @@ struct permessage_deflate {
 	enum deflate_window ours; /* for what we send */
 };
 
-/* Chooses the first offer that can be met of `offers`, the value of
- * Sec-WebSocket-Extensions, or absent or empty. An offer is declined if it has
- * a parameter that is unknown, there twice, or whose value is not one; or asks
- * for a window of 8 bits of ours (deflate.h). Its client_max_window_bits costs
- * nothing to accept: what a client sends is inflated with the largest window,
- * and so the answer does not have it. Returns 0; or 400 if the value is not a
- * list of extensions (RFC 6455 9.1). */
+/* Chooses the first acceptable offer of `offers`, the value of
+ * Sec-WebSocket-Extensions (absent or empty: none). An offer is declined if a
+ * parameter is unknown, repeated or malformed, or if it limits our window to 8
+ * bits (deflate.h). client_max_window_bits is accepted and not answered: we
+ * inflate with the largest window anyway. Returns 0; or 400 if the value is not
+ * a list of extensions (RFC 6455 9.1). */
 int permessage_deflate_choose(struct span offers,
 			      struct permessage_deflate *out);
 

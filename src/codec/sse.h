@@ -1,10 +1,10 @@
 /* sse.h - Server-Sent Events: the event stream of the WHATWG HTML standard,
  * section 9.2.
  *
- * A stream is blocks that end in an empty line; a line ends in LF here. CR LF,
- * CR and LF are line ends to a client, so data is sent as one `data:` line for
- * each of its lines, and arrives with LF between them.
- * Codec: no socket, thread or clock. Threads: any. */
+ * A stream is a series of blocks, each ended by an empty line; we end lines by
+ * LF. Clients take CR LF, CR and LF for line ends, so each line of the data
+ * becomes a `data:` line, and arrives ended by LF. Codec: no socket, thread or
+ * clock. Threads: any. */
 #ifndef ISIMUD_CODEC_SSE_H
 #define ISIMUD_CODEC_SSE_H
 
@@ -13,22 +13,22 @@
 
 #include <stddef.h>
 
-/* A comment, which no client shows: a sign of life. It is a line of the block
- * that follows: for a block without data some clients raise an empty message.
- */
+/* A comment, which clients do not show: a sign of life. It belongs to the block
+ * that follows, since some clients raise an empty message for a block without
+ * data. */
 #define SSE_KEEP_ALIVE ":\n"
 
-/* Around data that has one line, where it is written in between. */
+/* Before and behind data of a single line, which is written directly. */
 #define SSE_DATA     "data: "
 #define SSE_DATA_END "\n\n"
 
 /* The bytes that sse_write_data() appends for `data`. */
 size_t sse_data_len(struct span data);
 
-/* Appends the `data:` lines of `data` and the empty line that ends the event.
- * At least one line: without any, a client would drop the event. U+0000 is
- * passed as it is, and so is what is not UTF-8, which clients replace. Returns
- * 0, or -ENOMEM with `out` unchanged. */
+/* Appends `data` as `data:` lines, at least one, since clients drop an event
+ * without any; and the empty line that ends the event. U+0000 is passed on, as
+ * are bytes that are not UTF-8, which clients replace. Returns 0, or -ENOMEM
+ * with `out` unchanged. */
 int sse_write_data(struct buf *out, struct span data);
 
 /* Appends "id: ID\n", the first line of an event. `id` has no line end and no
@@ -51,9 +51,9 @@ int sse_write_type(struct buf *out, struct span type);
  * `*wrong`, a sentence. */
 int sse_check_type(struct span type, const char **wrong);
 
-/* Appends a whole event of the given type without an id: what a client knows as
- * the last event's id stays. `type` has no line end. Returns 0, or -ENOMEM
- * with `out` unchanged. */
+/* Appends a whole event of the given type without an id, so that the client
+ * keeps its last event id. `type` has no line end. Returns 0, or -ENOMEM with
+ * `out` unchanged. */
 int sse_write_event(struct buf *out, struct span type, struct span data);
 
 /* Appends the line that sets the time a client waits before it connects again;

@@ -14,8 +14,8 @@
 
 #define V1_REF_MAX_BYTES 128 /* of "ref", as JSON text */
 
-/* The codes of {"type":"error"}: one table, from which enum and name are made.
- * The sentence is what a client is told where there is nothing better. */
+/* The codes of {"type":"error"}: one table, which makes the enum and the names.
+ * The sentence is the message unless there is a better one. */
 #define V1_ERRORS(X)                                                           \
 	X(bad_json, "the message is not JSON")                                 \
 	X(bad_command, "the command is not valid")                             \
@@ -64,11 +64,10 @@ struct v1_command {
 	struct buf memory;     /* what all of it lies in; reused */
 };
 
-/* Reads `text`, which is at most as long as a WebSocket's message. Returns 0;
- * or error->status with `*code` and `error->text` filled, and `ref`, where the
- * text has a usable one, so that the error can name it; the rest of `command`
- * is undefined then. Codes: bad_json; unknown_type; no_memory; bad_command,
- * which is anything else. */
+/* Reads `text`, which is at most as long as a WebSocket message. Returns 0; or
+ * error->status with `*code`, `error->text`, and `ref` if the text has a usable
+ * one; the rest of `command` is undefined then. Codes: bad_json, unknown_type,
+ * no_memory, and bad_command for all else. */
 int v1_read(struct v1_command *command, struct span text, enum v1_error *code,
 	    struct json_error *error);
 

@@ -1,10 +1,9 @@
 /* websocket.h - the opening handshake and frames of RFC 6455.
  *
- * Frames are taken apart by wslay (its frame API); websocket.c makes messages
- * of them, since wslay's event API has gaps. Sending is simple for a
- * server, which never masks, so that one encoded frame can be shared by all
- * (5.1). Codec: no socket, thread or clock. Threads: any; a `struct websocket`
- * belongs to one at a time. */
+ * wslay (its frame API) parses frames, and websocket.c joins them to messages,
+ * since wslay's event API has gaps. A server never masks its frames, so one
+ * encoded frame is shared by all subscribers (5.1). Codec: no socket, thread or
+ * clock. Threads: any; a `struct websocket` belongs to one at a time. */
 #ifndef ISIMUD_CODEC_WEBSOCKET_H
 #define ISIMUD_CODEC_WEBSOCKET_H
 
@@ -79,8 +78,8 @@ struct websocket_handler {
 	void (*on_reply)(void *user, struct span frame);
 };
 
-/* The receiving side of one connection while a frame or a fragmented message is
- * unfinished; between messages it is idle and may serve another connection. */
+/* The receiving side of a connection in the middle of a frame or a fragmented
+ * message. Between messages it is idle, and may serve another connection. */
 struct websocket;
 
 /* `message_max_bytes`: the limit of a message, over all its fragments (1009).
@@ -137,8 +136,8 @@ struct websocket_result websocket_read(struct websocket *ws, struct span bytes,
 /* The bytes of memory that it holds. */
 size_t websocket_memory(const struct websocket *ws);
 
-/* Whether it is between messages with no byte pending: such a one may be used
- * for another connection, or dropped. */
+/* Whether it is between messages, with no byte pending: then it may serve
+ * another connection, or be freed. */
 bool websocket_is_idle(const struct websocket *ws);
 
 #endif

@@ -34,8 +34,8 @@ enum http_answer_event {
 	HTTP_ANSWER_BAD,  /* it is no HTTP/1.x, or over the limit */
 };
 
-/* The reading side of one connection: one response after another, each to a
- * GET, POST or PUT (HEAD's have no content, which it is not told). */
+/* The reading side of a connection: one response after another, each to a GET,
+ * POST or PUT. (It would wait for the content of an answer to HEAD.) */
 struct http_answers;
 
 /* `content_max_bytes`: of one response. NULL without memory. */

@@ -1,8 +1,8 @@
-/* head.h - inside the http room: the head of a request, from its parts
- * to a struct http_request.
+/* head.h - inside the http room: makes a struct http_request of the parts of a
+ * head.
  *
- * It takes the parts as they come, in pieces, and keeps what enum http_field
- * names. It knows nothing of the parser that finds them. */
+ * It takes the parts as they arrive, in pieces, and keeps the fields of enum
+ * http_field. It does not know the parser that finds them. */
 #ifndef ISIMUD_CODEC_HTTP_HEAD_H
 #define ISIMUD_CODEC_HTTP_HEAD_H
 
@@ -76,8 +76,9 @@ void http_head_end_value(struct http_head *head);
  * there is none, or there are several. */
 struct span http_head_find(const struct http_head *head, enum http_field field);
 
-/* The head is bad: looks for Origin in what was not read of it, `rest`, which
- * begins with a line, up to the empty line. Only whole lines count. */
+/* After the head was found bad: looks for Origin in its unread `rest`, which
+ * begins with a line and ends at the empty line or earlier. Only whole lines
+ * count. */
 void http_head_look_ahead(struct http_head *head, struct span rest);
 
 /* Whether what comes next belongs to the value of Content-Length or

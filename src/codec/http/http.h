@@ -141,9 +141,9 @@ enum http_event http_read(struct http *h, const char *bytes, size_t len,
 /* The request; see enum http_event for when it is complete. */
 const struct http_request *http_request(const struct http *h);
 
-/* The Origin of a request whose head is not complete, or is bad: who asks can
- * be told why. Absent if that line has not come, or is repeated. It counts
- * behind a fault, too, if it came in the same read. */
+/* The Origin of a request whose head is bad or not complete, so that the page
+ * can read the error. Absent if the line has not come, or is repeated. A line
+ * behind the fault counts too, if it came in the same read. */
 struct span http_origin_so_far(const struct http *h);
 
 /* After HTTP_HEAD: the content is checked and counted but not kept. */
