@@ -526,8 +526,8 @@ def test_a_client_that_may_not_come_in_is_not_asked_for_its_topic(start,
 
 
 @pytest.mark.parametrize("rule, code", [
-    (behaviour.refuse, 1008), (FAILS, 1011)],
-    ids=["no", "failure"])
+    (behaviour.refuse, 1008), (behaviour.answer(403), 1008), (FAILS, 1011),
+    (behaviour.answer(503), 1013)], ids=["no", "never", "failure", "outage"])
 def test_a_topic_that_is_not_allowed_closes_a_raw_websocket(
         start, authority, rule, code):
     authority.by_uri[TARGET] = rule
