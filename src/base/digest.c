@@ -34,6 +34,7 @@ static SHA256_CTX *context_of(struct digest_stream *s)
 /* OpenSSL looks for the algorithms of a kind when one is first wanted; what it
  * has not found then, be it for want of memory, it does not look for again. To
  * walk over all of a kind makes them. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): the name is a type. */
 #define FETCH_ALL(kind)                                                        \
 	static void ignore_##kind(kind *algorithm, void *arg)                  \
 	{                                                                      \
@@ -44,6 +45,7 @@ static SHA256_CTX *context_of(struct digest_stream *s)
 	{                                                                      \
 		kind##_do_all_provided(NULL, ignore_##kind, NULL);             \
 	}
+/* NOLINTEND(bugprone-macro-parentheses) */
 #define KINDS(X)                                                               \
 	X(EVP_RAND)                                                            \
 	X(EVP_MD)                                                              \
