@@ -72,9 +72,10 @@ def test_the_code_of_a_close_arrives_behind_what_is_read_slowly(start):
     timeout = 1.5 * SCALE
     server = start(CLOSE_TIMEOUT=timeout)
     socket = server.subscribe(rcvbuf=4096)
-    rest = int(1.5 * timeout * SPEED)
+    speed = SPEED // SCALE
+    rest = int(1.5 * timeout * speed)
     server.publish("alice", "news", "x" * (40000 + rest))
-    reader = Slow(socket, SPEED)
+    reader = Slow(socket, speed)
     reader.read(20000)
     socket.send_text("who has subscribed may not say more")
     reader.seconds = 0
