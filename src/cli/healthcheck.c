@@ -38,8 +38,9 @@ int probe_run(const struct config *c)
 
 	config_name_listener(&l, l.port, name);
 	if (!l.is_unix && l.port == 0) {
-		log_event(LOG_ERROR, "healthcheck", LOG_NO_FIELDS,
-			  "healthcheck: port 0 is any port, so none to ask");
+		log_event(
+			LOG_ERROR, "healthcheck", LOG_NO_FIELDS,
+			"healthcheck: port 0 is any free port: say which one");
 		return 1;
 	}
 	url_of_listener(&url, &l);

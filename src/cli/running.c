@@ -260,13 +260,13 @@ int running_reload(void)
 	running_fini(&r);
 	if (count == 0) {
 		log_event(LOG_ERROR, "reload", LOG_NO_FIELDS,
-			  "reload: no isimud runs here that we may look into");
+			  "reload: no isimud runs here that this user may "
+			  "signal");
 		return 1;
 	}
 	if (count > 1) {
 		log_event(LOG_ERROR, "reload", LOG_NO_FIELDS,
-			  "reload: %u run here; send SIGHUP to the one that is "
-			  "meant",
+			  "reload: %u run here; send SIGHUP to the right one",
 			  count);
 		return 1;
 	}

@@ -141,7 +141,7 @@ enum judgement {
 	GO_ON,     /* the same log: read on behind what was applied */
 	ADOPT,     /* another epoch, or a first start: begin to read it */
 	WATCH,     /* perhaps no node renews it: wait for a new marker */
-	NEW_EPOCH, /* nobody can vouch for it */
+	NEW_EPOCH, /* no node can renew it */
 };
 
 /* Returns a judgement and its reason in `*why`, or a UV_E…. */
@@ -352,8 +352,8 @@ static void watch(struct bus *b, const struct nats_stream *s,
 		uint64_t age_s = (server_ns - m->time_ns) / (1000 * NS_A_MS);
 		log_event(LOG_INFO, "bus_waits",
 			  LOG_FIELDS(log_number("seconds", age_s)),
-			  "bus: the log was not renewed for %llu s: waiting "
-			  "for who can vouch for it",
+			  "bus: no marker for %llu s: waiting for a node that "
+			  "renews the log",
 			  (unsigned long long)age_s);
 		return;
 	}

@@ -59,8 +59,8 @@ void tell_on_node(struct bus *b, const struct nats_mail *m)
 	counts_hear(b->counts, m->data, tell_now_ms(b), send_counts, b);
 	if (counts_take_full(b->counts) && log_limit_allows(&limit))
 		log_event(LOG_WARN, "bus_counts_full", LOG_NO_FIELDS,
-			  "bus: the other nodes tell of more topics than are "
-			  "counted here");
+			  "bus: the other nodes have more topics than this "
+			  "node counts");
 }
 
 /* Looks at topics for TELL_SLICE_NS; the rest follows in the next ticks. */

@@ -254,7 +254,7 @@ static enum bus_join on_marker_ack(struct bus *b, struct window_slot *s,
 {
 	if (m->ack == NATS_ACK_ERROR)
 		log_event(LOG_WARN, "bus_marker_refused", LOG_NO_FIELDS,
-			  "bus: the log takes no marker");
+			  "bus: the log refused a marker");
 	release(b, s);
 	/* Either it is in the log, or another node was faster: judge what is
 	 * there now. */

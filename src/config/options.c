@@ -250,8 +250,8 @@ static void warn_of_foreign(const char *name)
 		log_event(
 			LOG_WARN, "variable_ignored",
 			LOG_FIELDS(log_text("name", name)),
-			"%s is ignored: what it says is not for isimud; if it "
-			"is, ISIMUD_%s says so",
+			"%s is ignored: its value is not meant for isimud; if "
+			"it is, set ISIMUD_%s",
 			name, name);
 }
 

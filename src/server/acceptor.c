@@ -403,7 +403,7 @@ static void set_option(const struct acceptor_listener *l, int level, int name,
 {
 	if (setsockopt(l->fd, level, name, &value, sizeof value) != 0)
 		log_event(LOG_WARN, "socket_option", LOG_NO_FIELDS,
-			  "a listener's option %d: %s", name,
+			  "can't set option %d of a listening socket: %s", name,
 			  uv_strerror(uv_translate_sys_error(errno)));
 }
 

@@ -97,7 +97,7 @@ int handover_claim(struct handover *h, const struct config *c,
 	if (is_of_setting(rv)) {
 		log_event(LOG_ERROR, "history_refused",
 			  LOG_FIELDS(log_text("file", c->history_file)),
-			  "HISTORY_FILE is no use: %s", error);
+			  "HISTORY_FILE can't be used: %s", error);
 		lockfile_release(&h->lock);
 		return rv;
 	}
@@ -136,11 +136,10 @@ void handover_restore(struct handover *h, const struct config *c,
 	int rv = history_file_load(r, h->path, &loading, error);
 	h->has_read = !loading.is_in_place;
 	if (rv == 0 && loading.is_too_old)
-		log_event(
-			LOG_INFO, "history_too_old", LOG_NO_FIELDS,
-			"the history that was left is older than HISTORY_TTL: "
-			"ids begin anew%s",
-			c->retain ? ", with what is retained" : "");
+		log_event(LOG_INFO, "history_too_old", LOG_NO_FIELDS,
+			  "the saved history is older than HISTORY_TTL: ids "
+			  "begin anew%s",
+			  c->retain ? ", with the retained messages" : "");
 	else if (rv == 0)
 		log_event(LOG_INFO, "history_restored",
 			  LOG_FIELDS(log_number("topics", loading.topics)),
