@@ -8,27 +8,7 @@
 #include <cmocka.h>
 
 #include "base/utf8.h"
-
-/* Encodes in `len` bytes, be that overlong or beyond Unicode. */
-static void encode_in(uint32_t character, size_t len, char out[static 4])
-{
-	static const unsigned char leads[] = {0, 0, 0xc0, 0xe0, 0xf0};
-
-	for (size_t i = len - 1; i > 0; i--) {
-		out[i] = (char)(0x80 | (character & 0x3f));
-		character >>= 6;
-	}
-	out[0] = (char)(leads[len] | character);
-}
-
-static size_t shortest(uint32_t character)
-{
-	if (character < 0x80)
-		return 1;
-	if (character < 0x800)
-		return 2;
-	return character < 0x10000 ? 3 : 4;
-}
+#include "utf8_texts.h"
 
 static void every_character_is_utf8_in_its_shortest_form_only(void **state)
 {
@@ -38,9 +18,10 @@ static void every_character_is_utf8_in_its_shortest_form_only(void **state)
 	(void)state;
 	for (size_t len = 1; len <= 4; len++) {
 		for (uint32_t c = 0; c < limits[len]; c++) {
-			bool expected = len == shortest(c) && c <= 0x10ffff &&
+			bool expected = len == utf8_shortest(c) &&
+					c <= 0x10ffff &&
 					(c < 0xd800 || c > 0xdfff);
-			encode_in(c, len, text);
+			utf8_encode_in(c, len, text);
 			if (utf8_is_valid((struct span){text, len}) != expected)
 				fail_msg("U+%X in %zu bytes", c, len);
 		}
@@ -54,10 +35,10 @@ static void a_cut_or_broken_character_is_not_utf8(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(characters) / sizeof(*characters); i++) {
-		size_t len = shortest(characters[i]);
+		size_t len = utf8_shortest(characters[i]);
 		for (size_t at = 1; at < len; at++) {
 			char text[4];
-			encode_in(characters[i], len, text);
+			utf8_encode_in(characters[i], len, text);
 			assert_false(utf8_is_valid((struct span){text, at}));
 			text[at] = '\x7f';
 			assert_false(utf8_is_valid((struct span){text, len}));
@@ -99,9 +80,9 @@ static void a_text_in_parts_is_what_it_is_as_a_whole(void **state)
 	(void)state;
 	for (uint32_t c = 0; c <= 0x10ffff; c += 61) {
 		uint8_t text[32];
-		size_t len = shortest(c);
+		size_t len = utf8_shortest(c);
 		memset(text, 'a', sizeof(text));
-		encode_in(c, len, (char *)text + 13);
+		utf8_encode_in(c, len, (char *)text + 13);
 		bool expected = utf8_is_valid(
 			(struct span){(const char *)text, sizeof(text)});
 		assert_int_equal(expected, c < 0xd800 || c > 0xdfff);

@@ -18,6 +18,7 @@
 #include "oom.h"
 
 #include "json_texts.h"
+#include "utf8_texts.h"
 
 /* --- helpers -------------------------------------------------------------- */
 
@@ -85,27 +86,6 @@ static void assert_data(const char *value, const char *expected)
 	assert_span(p.all[0].data.text, span_of(expected));
 	assert_true(p.all[0].data.is_json);
 	json_publications_fini(&p);
-}
-
-/* Encodes in `len` bytes, be that overlong or beyond Unicode. */
-static void encode_in(uint32_t character, size_t len, char out[static 4])
-{
-	static const unsigned char leads[] = {0, 0, 0xc0, 0xe0, 0xf0};
-
-	for (size_t i = len - 1; i > 0; i--) {
-		out[i] = (char)(0x80 | (character & 0x3f));
-		character >>= 6;
-	}
-	out[0] = (char)(leads[len] | character);
-}
-
-static size_t shortest(uint32_t character)
-{
-	if (character < 0x80)
-		return 1;
-	if (character < 0x800)
-		return 2;
-	return character < 0x10000 ? 3 : 4;
 }
 
 /* --- what is JSON --------------------------------------------------------- */
@@ -494,12 +474,13 @@ static void a_string_has_every_character_in_its_shortest_form(void **state)
 	(void)state;
 	for (size_t len = 1; len <= 4; len++) {
 		for (uint32_t c = 0; c < limits[len]; c++) {
-			bool expected = len == shortest(c) && c <= 0x10ffff &&
+			bool expected = len == utf8_shortest(c) &&
+					c <= 0x10ffff &&
 					(c < 0xd800 || c > 0xdfff);
 			struct json_error error;
 			if (c < 0x80 && len == 1)
 				continue;
-			encode_in(c, len, text + 1);
+			utf8_encode_in(c, len, text + 1);
 			text[0] = text[len + 1] = '"';
 			if ((json_check((struct span){text, len + 2}, &error) ==
 			     0) != expected)
@@ -574,11 +555,11 @@ static void check_escape(uint32_t character)
 {
 	char text[64];
 	char expected[4];
-	size_t len = shortest(character);
+	size_t len = utf8_shortest(character);
 	uint32_t rest = character - 0x10000;
 	int used;
 
-	encode_in(character, len, expected);
+	utf8_encode_in(character, len, expected);
 	if (character < 0x10000)
 		used = snprintf(text, sizeof(text),
 				"{\"topic\":\"\",\"data\":\"\\u%04x\"}",
