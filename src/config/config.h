@@ -59,7 +59,7 @@ struct config_listener {
 struct config {
 	/* Each setting: settings.h. Text lies in the environment or the
 	 * arguments, which nobody changes; NULL: it was not given. */
-#define CONFIG_MEMBER(kind, name, member, fallback, range, help)               \
+#define CONFIG_MEMBER(kind, name, member, fallback, min, max, help)            \
 	CONFIG_##kind member;
 	CONFIG_SETTINGS(CONFIG_MEMBER)
 #undef CONFIG_MEMBER

@@ -42,7 +42,7 @@ struct config_setting {
 
 #define CONFIG_DURATION_MAX_MS 86400000ULL /* a day */
 
-#define CONFIG_ONE(kind, name, member, fallback, range, help) +1
+#define CONFIG_ONE(kind, name, member, fallback, min, max, help) +1
 enum {
 	CONFIG_SETTINGS_COUNT = CONFIG_SETTINGS(CONFIG_ONE)
 };
