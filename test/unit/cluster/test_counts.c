@@ -242,11 +242,13 @@ static void begin_counting(void *c)
 	counts_begin(c);
 }
 
+#ifdef ISIMUD_DEBUG
 static void adopt_and_begin(void *c)
 {
 	counts_adopt(c);
 	counts_begin(c);
 }
+#endif
 
 static void only_its_owner_counts(void **state)
 {
