@@ -137,9 +137,12 @@ struct conn_limits {
 	uint64_t durations_ms[DEADLINE_KINDS];
 };
 
-#define CONN_READ_BYTES 65536 /* read at once; one such buffer a loop */
-#define CONN_ROOM_BYTES 65536 /* waiting to be written: see conn_has_room() */
-#define CONN_PEER_MAX   46    /* characters of an address, and a NUL */
+#define CONN_READ_BYTES 65536 /* read at once from a connection */
+/* The same while no large read has come in a poll, and nobody waits: two bursts
+ * of a publisher, delivered together. */
+#define CONN_BURST_BYTES (2 * CONN_READ_BYTES)
+#define CONN_ROOM_BYTES  65536 /* waiting to be written: see conn_has_room() */
+#define CONN_PEER_MAX    46    /* characters of an address, and a NUL */
 /* The time for turns, and for each list of a flush, in one iteration. */
 #define CONN_ROUND_NS 5000000
 
@@ -210,7 +213,7 @@ struct conn_group {
 	/* Subscribers by door, of all groups that share the array. Atomic. */
 	_Atomic size_t *subscribers;
 	_Atomic size_t own_subscribers[LISTENER_KINDS]; /* for one alone */
-	char read_buffer[CONN_READ_BYTES];
+	char read_buffer[CONN_BURST_BYTES];
 };
 
 /* Called on the loop's thread; `hooks`, `stats` and `context` are borrowed for

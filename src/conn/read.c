@@ -346,6 +346,12 @@ static bool is_poll_over_for(struct conn_group *g, size_t len)
 	return g->is_poll_over || (!is_little && now_ns > g->poll_until_ns);
 }
 
+/* Whether a large read is used at once. */
+static bool may_use_much(const struct conn_group *g)
+{
+	return !g->has_used_much && list_is_empty(&g->line);
+}
+
 /* Whether a read waits for its turn: all large ones but one do, so that small
  * ones are handled soon, however many clients send much. Small ones do, too, if
  * there are so many that the poll would take long. */
@@ -360,7 +366,7 @@ static bool must_wait(const struct conn *c, size_t len)
 	    !memory_allows(MEMORY_FOR_TRUSTED_REQUESTS))
 		return false; /* no memory to wait with */
 	if (len + (c->charged - idle) > MUCH_BYTES) {
-		if (g->has_used_much || !list_is_empty(&g->line))
+		if (!may_use_much(g))
 			return true;
 		g->has_used_much = true;
 	}
@@ -371,7 +377,7 @@ static void take_bytes(struct conn *c, struct span bytes)
 {
 	if (!must_wait(c, bytes.len)) {
 		process(c, bytes);
-		if (bytes.len == CONN_READ_BYTES)
+		if (bytes.len >= CONN_READ_BYTES)
 			c->group->has_read = c;
 		return;
 	}
@@ -385,11 +391,11 @@ static void take_bytes(struct conn *c, struct span bytes)
 void conn_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
 	struct conn *c = CONTAINER_OF(handle, struct conn, handle);
-	bool had_its_turn = c->group->has_read == c;
+	struct conn_group *g = c->group;
+	unsigned len = may_use_much(g) ? CONN_BURST_BYTES : CONN_READ_BYTES;
 
 	(void)suggested;
-	*buf = uv_buf_init(c->group->read_buffer,
-			   had_its_turn ? 0 : CONN_READ_BYTES);
+	*buf = uv_buf_init(g->read_buffer, g->has_read == c ? 0 : len);
 }
 
 void conn_on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)

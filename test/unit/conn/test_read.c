@@ -57,7 +57,7 @@ static void at_most_one_read_a_connection_and_iteration(void **state)
 		uint64_t before = ended(&a->l, STATS_bytes_in);
 		turn(&a->l);
 		assert_true(ended(&a->l, STATS_bytes_in) <=
-			    before + CONN_READ_BYTES);
+			    before + CONN_BURST_BYTES);
 	}
 	WAIT_UNTIL(&a->l, a->messages == 8);
 	assert_int_equal(a->texts.len, 8 * (sizeof text + 1));
@@ -79,7 +79,7 @@ static void the_same_where_what_comes_is_dropped(void **state)
 		uint64_t before = ended(&a->l, STATS_bytes_in);
 		turn(&a->l);
 		assert_true(ended(&a->l, STATS_bytes_in) <=
-			    before + CONN_READ_BYTES);
+			    before + CONN_BURST_BYTES);
 	}
 	assert_int_equal(count_in(&a->l, CONN_EVENT_STREAM), 1);
 }
