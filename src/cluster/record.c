@@ -117,8 +117,9 @@ bool record_next(struct span *body, struct record_publication *p)
 	if (!take_record_bytes(body, RECORD_PUBLICATION_HEAD, &head) ||
 	    ((uint8_t)head.bytes[0] & ~(RECORD_IS_JSON | RECORD_TRACED)) != 0)
 		return false;
-	bool is_traced = (head.bytes[0] & RECORD_TRACED) != 0;
-	p->is_json = (head.bytes[0] & RECORD_IS_JSON) != 0;
+	unsigned flags = (unsigned char)head.bytes[0];
+	bool is_traced = (flags & RECORD_TRACED) != 0;
+	p->is_json = (flags & RECORD_IS_JSON) != 0;
 	p->traceparent = (struct span){0};
 	return take_record_bytes(body, little_endian_read(head.bytes + 2, 2),
 				 &p->publisher) &&
