@@ -34,7 +34,9 @@ int dialect_expand(struct buf *out, const char *text,
 		} else if (text[1] == 'q') {
 			rv = json_write_string(out, names->publisher);
 		} else {
-			rv = buf_append(out, text, 2);
+			rv = buf_append(out, text, 1);
+			text++;
+			continue;
 		}
 		text += 2;
 	}

@@ -779,6 +779,7 @@ static void a_publication_may_have_an_event(void **state)
 		assert_null(p.all[i].data.traceparent.bytes);
 		assert_span(p.all[i].data.text, SPAN("1"));
 	}
+	json_publications_fini(&p);
 	assert_refused(SPAN("{\"topic\":\"t\",\"data\":1,\"event\":null}"), 422,
 		       "`event` must be a string, not null");
 	assert_refused(SPAN("[{\"topic\":\"t\",\"data\":1},"
