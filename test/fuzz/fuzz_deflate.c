@@ -65,6 +65,30 @@ static void check_round_trip(struct inflater *i, struct span message,
 	buf_fini(&payload);
 }
 
+/* Stored blocks are the same, appended or made in place, and are inflated. */
+static void check_stored(struct inflater *i, struct span message)
+{
+	size_t gap = deflate_stored_len(message.len) - message.len + 1;
+	struct buf appended = {0};
+	struct buf in_place = {0};
+	struct span back;
+
+	CHECK(deflate_append_stored(&appended, message) == 0);
+	CHECK(buf_reserve(&in_place, gap + message.len) == 0);
+	in_place.len = gap;
+	CHECK(buf_append(&in_place, message.bytes, message.len) == 0);
+	deflate_store_in_place(&in_place, 0, gap);
+	CHECK(span_equal((struct span){in_place.bytes, in_place.len},
+			 (struct span){appended.bytes, appended.len}));
+	/* The begin of the empty block that the inflater ends. */
+	CHECK(buf_append(&appended, "", 1) == 0);
+	CHECK(inflater_inflate(i, (struct span){appended.bytes, appended.len},
+			       LIMIT, &back) == 0);
+	CHECK(span_equal(back, message));
+	buf_fini(&appended);
+	buf_fini(&in_place);
+}
+
 static void check_payload(struct span payload, unsigned how)
 {
 	static const size_t limits[] = {0, 1, 100, LIMIT};
@@ -88,6 +112,7 @@ static void check_payload(struct span payload, unsigned how)
 				 how & 4 ? DEFLATE_WINDOW_SMALL
 					 : DEFLATE_WINDOW_FULL,
 				 1 + (int)(how >> 3) % 9);
+		check_stored(i, message);
 		free(copy);
 	}
 	inflater_free(i);

@@ -290,6 +290,7 @@ void http_head_look_ahead(struct http_head *head, struct span rest)
 			colon == NULL ? 0 : (size_t)(colon - line.bytes);
 
 		if (name_len == 0 || head->lines_len == HTTP_FIELDS_MAX ||
+		    name_len + 1 == line.len || /* it is empty */
 		    find_field(line.bytes, name_len) != HTTP_ORIGIN)
 			continue;
 		head->field = HTTP_ORIGIN;
