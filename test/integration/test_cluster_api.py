@@ -503,9 +503,12 @@ def test_last_begins_with_the_history_of_all_nodes(cluster):
     a, b = one.nodes
     for i in range(6):
         assert say(one.nodes[i % 2], f"m{i}").status == 200
+    def has_all(node):
+        topic = node.ask("GET", "/topics/news", AUTH)
+        return topic.status == 200 and topic.json()["history"] == 6
+
     for node in one.nodes:
-        one.wait_until(lambda: node.ask(
-            "GET", "/topics/news", AUTH).status == 200, "it has the topic")
+        one.wait_until(lambda: has_all(node), "it has all messages")
         client = session(node)
         assert subscribe(client, last=3)["type"] == "subscribed"
         assert [client.receive_json()["data"] for _ in range(3)] == \
