@@ -11,13 +11,11 @@
 #include "cli/arguments.h"
 #include "cli/bench/stamp.h"
 #include "cli/client.h"
-#include "codec/websocket.h"
 
 #define SOURCES        32 /* addresses of ours, so that ports suffice */
 #define LOOPBACK_NET   127
 #define STALLED_BUFFER 4096 /* bytes that the kernel takes for one */
 #define RETRY_MS       50
-#define BINARY_FRAME   2 /* RFC 6455 5.2 */
 #define EXPECTED_MIN   1024
 #define WINDOWS_OF_IDS 8
 
@@ -218,24 +216,16 @@ static int say_hello(struct member *m)
 {
 	const struct plan *plan = m->thread->crowd->plan;
 	const struct dialect *d = plan->dialect;
-	static const uint8_t no_mask[4];
 	char topic[DIALECT_TOPIC_MAX];
 	struct buf out = {0};
-	struct buf frame = {0};
 	int rv = 0;
 
 	if (d->write_hello != NULL) {
 		dialect_name_topic(&plan->names, m->topic, topic);
-		rv = d->write_hello(&out, topic, false);
+		rv = dialect_append_hello(d, &out, topic, false);
 		rv = rv != 0 ? rv
-			     : websocket_append_masked(
-				       &frame, BINARY_FRAME,
-				       (struct span){out.bytes, out.len},
-				       no_mask);
-		rv = rv != 0 ? rv
-			     : client_write(
-				       m->client,
-				       (struct span){frame.bytes, frame.len});
+			     : client_write(m->client,
+					    (struct span){out.bytes, out.len});
 	}
 	for (size_t i = 0; i < 2 && d->hello[i] != NULL && rv == 0; i++) {
 		out.len = 0;
@@ -244,7 +234,6 @@ static int say_hello(struct member *m)
 			     : client_send(m->client,
 					   (struct span){out.bytes, out.len});
 	}
-	buf_fini(&frame);
 	buf_fini(&out);
 	return rv;
 }
@@ -274,11 +263,9 @@ static void on_crowd_answer(void *user, const struct http_answer *answer)
 	/* In a storm it comes back. */
 	if (c->plan->mode == PLAN_STORM && !is_final)
 		return;
-	trouble_tell(
-		c->trouble, is_final ? EXIT_REFUSED : EXIT_FAILURE,
-		"the server answers a subscriber %u: %.*s", answer->status,
-		(int)(answer->content.len < 200 ? answer->content.len : 200),
-		answer->content.bytes);
+	trouble_tell(c->trouble, is_final ? EXIT_REFUSED : EXIT_FAILURE,
+		     "the server answers a subscriber %u: %.*s", answer->status,
+		     plan_shown_len(answer->content), answer->content.bytes);
 }
 
 static void connect_more(struct crowd_thread *t);

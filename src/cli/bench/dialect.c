@@ -6,6 +6,9 @@
 
 #include "codec/http/http.h"
 #include "codec/json/json.h"
+#include "codec/websocket.h"
+
+#define BINARY_FRAME 2 /* RFC 6455 5.2 */
 
 void dialect_name_topic(const struct dialect_names *names, unsigned topic,
 			char out[static DIALECT_TOPIC_MAX])
@@ -41,6 +44,40 @@ int dialect_expand(struct buf *out, const char *text,
 		text += 2;
 	}
 	return rv;
+}
+
+int dialect_append_frame(struct buf *out, struct span bytes)
+{
+	static const uint8_t no_mask[4];
+
+	return websocket_append_masked(out, BINARY_FRAME, bytes, no_mask);
+}
+
+/* Appends what was written to `bytes` with the result `rv`, and frees it. */
+static int append_written(struct buf *out, struct buf *bytes, int rv)
+{
+	if (rv == 0)
+		rv = dialect_append_frame(
+			out, (struct span){bytes->bytes, bytes->len});
+	buf_fini(bytes);
+	return rv;
+}
+
+int dialect_append_hello(const struct dialect *d, struct buf *out,
+			 const char *topic, bool is_publisher)
+{
+	struct buf hello = {0};
+	int rv = d->write_hello(&hello, topic, is_publisher);
+
+	return append_written(out, &hello, rv);
+}
+
+int dialect_append_ping(const struct dialect *d, struct buf *out)
+{
+	struct buf ping = {0};
+	int rv = d->write_ping(&ping);
+
+	return append_written(out, &ping, rv);
 }
 
 void dialect_reader_fini(struct dialect_reader *r)

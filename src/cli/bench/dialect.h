@@ -57,6 +57,13 @@ struct dialect {
 	int (*write_ping)(struct buf *out); /* is answered by on_pong() */
 };
 
+/* Append a client's binary message, with a mask of zeros: of `bytes`, or of
+ * what write_hello() or write_ping() writes. Return 0 or UV_ENOMEM. */
+int dialect_append_frame(struct buf *out, struct span bytes);
+int dialect_append_hello(const struct dialect *d, struct buf *out,
+			 const char *topic, bool is_publisher);
+int dialect_append_ping(const struct dialect *d, struct buf *out);
+
 /* isimud's own; ends in one without a name. */
 extern const struct dialect dialects[];
 

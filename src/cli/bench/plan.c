@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define SHOWN_BYTES 200
+
 unsigned plan_subscribers_of(const struct plan *p, unsigned topic)
 {
 	return p->subscribers / p->topics +
@@ -23,6 +25,11 @@ void trouble_tell(struct trouble *t, int status, const char *format, ...)
 		t->is_there = true;
 	}
 	uv_mutex_unlock(&t->lock);
+}
+
+int plan_shown_len(struct span text)
+{
+	return (int)(text.len < SHOWN_BYTES ? text.len : SHOWN_BYTES);
 }
 
 uint64_t plan_now_ns(void)

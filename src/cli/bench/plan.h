@@ -60,6 +60,9 @@ __attribute__((format(printf, 3, 4))) void trouble_tell(struct trouble *t,
 							const char *format,
 							...);
 
+/* How many bytes of what a server says are shown, for "%.*s". */
+int plan_shown_len(struct span text);
+
 /* By the monotonic clock. */
 uint64_t plan_now_ns(void);
 

@@ -8,11 +8,8 @@
 #include "cli/arguments.h"
 #include "cli/client.h"
 #include "cli/place.h"
-#include "codec/websocket.h"
 
-#define NAME         "bench"
-#define BINARY_FRAME 2 /* RFC 6455 5.2 */
-#define SHOWN_BYTES  200
+#define NAME "bench"
 
 struct publisher {
 	struct source *source;
@@ -20,7 +17,6 @@ struct publisher {
 	struct buf out;
 	uint64_t under_way; /* without an answer */
 	uint64_t unpinged;
-	bool is_open;
 	struct dialect_reader reader;
 };
 
@@ -43,8 +39,6 @@ struct source {
 /* --- the template ---------------------------------------------------------
  */
 
-static const uint8_t no_mask[4];
-
 /* The first publication of topic 0, as bytes of a connection. */
 static int make_template(struct source *s, const char *topic,
 			 struct span payload)
@@ -59,11 +53,9 @@ static int make_template(struct source *s, const char *topic,
 	if (d->publish == NULL) {
 		rv = d->write_publication(&content, topic, payload);
 		rv = rv != 0 ? rv
-			     : websocket_append_masked(
-				       &s->template, BINARY_FRAME,
-				       (struct span){content.bytes,
-						     content.len},
-				       no_mask);
+			     : dialect_append_frame(&s->template,
+						    (struct span){content.bytes,
+								  content.len});
 	} else {
 		rv = dialect_expand(&path, d->publish, &plan->names, 0);
 		rv = rv != 0 ? rv : buf_append(&path, "", 1);
@@ -146,17 +138,11 @@ static void on_source_answer(void *user, const struct http_answer *answer)
 	if (answer->status == 401 || answer->status == 403)
 		trouble_tell(s->trouble, EXIT_REFUSED,
 			     "the server refuses to publish: %u %.*s",
-			     answer->status,
-			     (int)(answer->content.len < SHOWN_BYTES
-					   ? answer->content.len
-					   : SHOWN_BYTES),
+			     answer->status, plan_shown_len(answer->content),
 			     answer->content.bytes);
 	else if (s->refused++ == 0)
 		cli_say(NAME, "a publication is answered %u: %.*s",
-			answer->status,
-			(int)(answer->content.len < SHOWN_BYTES
-				      ? answer->content.len
-				      : SHOWN_BYTES),
+			answer->status, plan_shown_len(answer->content),
 			answer->content.bytes);
 }
 
@@ -197,22 +183,16 @@ static void on_source_open(void *user)
 {
 	struct publisher *p = user;
 	struct buf out = {0};
-	struct buf frame = {0};
-	int rv = p->reader.dialect->write_hello(&out, "", true);
+	int rv = dialect_append_hello(p->reader.dialect, &out, "", true);
 
 	rv = rv != 0 ? rv
-		     : websocket_append_masked(
-			       &frame, BINARY_FRAME,
-			       (struct span){out.bytes, out.len}, no_mask);
-	rv = rv != 0 ? rv
 		     : client_write(p->client,
-				    (struct span){frame.bytes, frame.len});
+				    (struct span){out.bytes, out.len});
 	buf_fini(&out);
-	buf_fini(&frame);
 	if (rv != 0)
 		client_abort(p->client, rv);
-	p->is_open = true;
-	p->source->open++;
+	else
+		p->source->open++;
 }
 
 static void on_source_end(void *user, const struct client_end *end)
@@ -335,14 +315,8 @@ bool source_has_room(const struct source *s, unsigned publisher)
 
 static void write_ping(struct publisher *p)
 {
-	struct buf ping = {0};
-	int rv = p->reader.dialect->write_ping(&ping);
+	int rv = dialect_append_ping(p->reader.dialect, &p->out);
 
-	rv = rv != 0 ? rv
-		     : websocket_append_masked(
-			       &p->out, BINARY_FRAME,
-			       (struct span){ping.bytes, ping.len}, no_mask);
-	buf_fini(&ping);
 	if (rv != 0)
 		client_abort(p->client, rv);
 	p->unpinged = 0;
