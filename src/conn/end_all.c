@@ -2,8 +2,6 @@
 #include "base/check.h"
 #include "conn/private.h"
 
-#define END_CLOCK 16 /* connections ended between looks at the clock */
-
 /* Whether a request has begun to come. */
 static bool is_asking(const struct conn *c)
 {
@@ -52,15 +50,17 @@ static void end_first(struct conn_group *g)
 void conn_group_go_on_ending(struct conn_group *g)
 {
 	uint64_t until_ns = uv_hrtime() + CONN_ROUND_NS;
+	unsigned done = 0;
 
 	/* Some may have ended by themselves. Then others come twice, and
 	 * nothing more happens to them. */
-	while (g->to_end > 0 && !list_is_empty(&g->conns)) {
+	while (g->to_end > 0 && !list_is_empty(&g->conns) &&
+	       !conn_is_time_up(++done, &until_ns)) {
 		end_first(g);
-		if (--g->to_end % END_CLOCK == 0 && uv_hrtime() > until_ns)
-			return;
+		g->to_end--;
 	}
-	g->to_end = 0;
+	if (list_is_empty(&g->conns))
+		g->to_end = 0;
 }
 
 size_t conn_group_end_some(struct conn_group *g, size_t n)

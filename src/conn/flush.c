@@ -6,8 +6,6 @@
 
 #include <sys/socket.h>
 
-#define FLUSH_CLOCK 16 /* connections flushed between looks at the clock */
-
 static void shut_our_side(struct conn *c)
 {
 	uv_os_fd_t fd;
@@ -53,23 +51,12 @@ static void flush_one(struct conn *c)
 	conn_check_deadline(c);
 }
 
-/* Looks at the clock only now and then: it costs as much as queueing. */
-static bool is_time_up(unsigned done, uint64_t *until_ns)
-{
-	if (done % FLUSH_CLOCK != 0)
-		return false;
-	uint64_t now_ns = uv_hrtime();
-	if (*until_ns == 0)
-		*until_ns = now_ns + CONN_ROUND_NS;
-	return now_ns > *until_ns;
-}
-
 static void flush_list(struct list *list)
 {
 	uint64_t until_ns = 0;
 	unsigned done = 0;
 
-	while (!list_is_empty(list) && !is_time_up(++done, &until_ns)) {
+	while (!list_is_empty(list) && !conn_is_time_up(++done, &until_ns)) {
 		struct conn *c = CONTAINER_OF(list->next, struct conn, dirty);
 		list_remove(&c->dirty);
 		flush_one(c);

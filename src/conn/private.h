@@ -168,6 +168,22 @@ static inline size_t conn_stash_memory(const struct conn *c)
 	return c->stash == NULL ? 0 : sizeof *c->stash + c->stash->len;
 }
 
+#define CONN_ROUND_CLOCK 16 /* connections between looks at the clock */
+
+/* Whether a round over connections has taken CONN_ROUND_NS, before the one that
+ * is number `done`, from 1 on. `*until_ns` is when that is; or 0, if the round
+ * begins with the first look at the clock. That costs as much as queueing, so
+ * it is looked at only now and then. */
+static inline bool conn_is_time_up(unsigned done, uint64_t *until_ns)
+{
+	if (done % CONN_ROUND_CLOCK != 0)
+		return false;
+	uint64_t now_ns = uv_hrtime();
+	if (*until_ns == 0)
+		*until_ns = now_ns + CONN_ROUND_NS;
+	return now_ns > *until_ns;
+}
+
 /* --- progress.c --- */
 
 struct conn_progress {
