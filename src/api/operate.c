@@ -30,8 +30,7 @@ bool routes_is_ready(const struct routes *r, const char **state)
 {
 	struct worker_shared *shared = r->worker->shared;
 
-	bool is_ready = false;
-
+	*state = "ready";
 	if (atomic_load_explicit(&shared->is_draining, memory_order_relaxed))
 		*state = "draining";
 	else if (!worker_has_place(shared))
@@ -44,10 +43,8 @@ bool routes_is_ready(const struct routes *r, const char **state)
 		 bus_lag_ms(shared->bus) > shared->config->bus_lag_ms)
 		*state = "behind the log";
 	else
-		is_ready = true;
-	if (is_ready)
-		*state = "ready";
-	return is_ready;
+		return true;
+	return false;
 }
 
 void routes_show_readiness(struct routes *r, struct conn *c,
