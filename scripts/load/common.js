@@ -16,6 +16,19 @@ export function number(name, otherwise) {
   return Number(__ENV[name] || otherwise);
 }
 
+// A scenario that `vus` virtual users run once each.
+export function once(exec, vus, maxSeconds, startSeconds = 0) {
+  return {
+    executor: "per-vu-iterations",
+    exec,
+    vus,
+    iterations: 1,
+    startTime: `${startSeconds}s`,
+    maxDuration: `${maxSeconds}s`,
+    gracefulStop: "0s",
+  };
+}
+
 // Resolves to the response.
 export function publish(topic, data) {
   const body = JSON.stringify({ topic, data });

@@ -4,7 +4,7 @@
 // counts milliseconds); publishers and subscribers share this machine's clock.
 import exec from "k6/execution";
 import { Counter, Trend } from "k6/metrics";
-import { number, publish, SECONDS, subscribe } from "./common.js";
+import { number, once, publish, SECONDS, subscribe } from "./common.js";
 
 const TOPICS = number("TOPICS", 10);
 const SUBSCRIBERS = number("SUBSCRIBERS", 20);
@@ -18,14 +18,7 @@ const refused = new Counter("publications_refused");
 
 export const options = {
   scenarios: {
-    subscribers: {
-      executor: "per-vu-iterations",
-      exec: "subscribers",
-      vus: TOPICS,
-      iterations: 1,
-      maxDuration: `${WARM_UP + SECONDS + 5}s`,
-      gracefulStop: "0s",
-    },
+    subscribers: once("subscribers", TOPICS, WARM_UP + SECONDS + 5),
     publishers: {
       executor: "constant-arrival-rate",
       exec: "publishers",

@@ -5,7 +5,7 @@
 // told at the end; that a threshold fails (status 99) means that it was found.
 import exec from "k6/execution";
 import { Counter, Trend } from "k6/metrics";
-import { number, publish, session, subscribeTo } from "./common.js";
+import { number, once, publish, session, subscribeTo } from "./common.js";
 
 const USERS = 10;
 const EACH = Math.ceil(number("SESSIONS", 200) / USERS);
@@ -25,14 +25,7 @@ const rates = Array.from({ length: STEPS }, (_, i) =>
 
 export const options = {
   scenarios: {
-    sessions: {
-      executor: "per-vu-iterations",
-      exec: "sessions",
-      vus: USERS,
-      iterations: 1,
-      maxDuration: `${WARM_UP + STEPS * STEP + 1}s`,
-      gracefulStop: "0s",
-    },
+    sessions: once("sessions", USERS, WARM_UP + STEPS * STEP + 1),
   },
   thresholds: {
     failed: [{ threshold: "count==0", abortOnFail: true }],

@@ -4,6 +4,7 @@
 import { Counter, Trend } from "k6/metrics";
 import {
   number,
+  once,
   pause,
   publish,
   SECONDS,
@@ -29,23 +30,8 @@ const failed = new Counter("failed");
 
 export const options = {
   scenarios: {
-    clients: {
-      executor: "per-vu-iterations",
-      exec: "clients",
-      vus: USERS,
-      iterations: 1,
-      maxDuration: `${WARM_UP + SECONDS + ROOM}s`,
-      gracefulStop: "0s",
-    },
-    publisher: {
-      executor: "per-vu-iterations",
-      exec: "publisher",
-      vus: 1,
-      iterations: 1,
-      startTime: `${WARM_UP}s`,
-      maxDuration: `${SECONDS + ROOM}s`,
-      gracefulStop: "0s",
-    },
+    clients: once("clients", USERS, WARM_UP + SECONDS + ROOM),
+    publisher: once("publisher", 1, SECONDS + ROOM, WARM_UP),
   },
   thresholds: {
     messages_received: [`count==${EACH * USERS * MESSAGES}`],

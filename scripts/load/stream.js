@@ -7,7 +7,7 @@
 // a k6 built with it: xk6 build --with github.com/phymbert/xk6-sse
 import { Counter } from "k6/metrics";
 import sse from "k6/x/sse";
-import { number, pause, publish, SECONDS, streamOf } from "./common.js";
+import { number, once, pause, publish, SECONDS, streamOf } from "./common.js";
 
 const STREAMS = number("STREAMS", 50);
 const MESSAGES = number("MESSAGES", 20);
@@ -21,23 +21,8 @@ const returns = new Counter("returns");
 
 export const options = {
   scenarios: {
-    streams: {
-      executor: "per-vu-iterations",
-      exec: "streams",
-      vus: STREAMS,
-      iterations: 1,
-      maxDuration: `${SECONDS + 10}s`,
-      gracefulStop: "0s",
-    },
-    publisher: {
-      executor: "per-vu-iterations",
-      exec: "publisher",
-      vus: 1,
-      iterations: 1,
-      startTime: `${WARM_UP}s`,
-      maxDuration: `${SECONDS + 10}s`,
-      gracefulStop: "0s",
-    },
+    streams: once("streams", STREAMS, SECONDS + 10),
+    publisher: once("publisher", 1, SECONDS + 10, WARM_UP),
   },
   thresholds: {
     messages_received: [`count==${STREAMS * MESSAGES}`],

@@ -2,7 +2,7 @@
 // subscribed, MESSAGES are published, and each has to reach each, in order.
 import exec from "k6/execution";
 import { Counter, Trend } from "k6/metrics";
-import { number, publish, SECONDS, subscribe } from "./common.js";
+import { number, once, publish, SECONDS, subscribe } from "./common.js";
 
 const USERS = 10;
 const SUBSCRIBERS = number("SUBSCRIBERS", 1000);
@@ -18,23 +18,8 @@ const refused = new Counter("publications_refused");
 
 export const options = {
   scenarios: {
-    subscribers: {
-      executor: "per-vu-iterations",
-      exec: "subscribers",
-      vus: USERS,
-      iterations: 1,
-      maxDuration: `${SECONDS + 5}s`,
-      gracefulStop: "0s",
-    },
-    publisher: {
-      executor: "per-vu-iterations",
-      exec: "publisher",
-      vus: 1,
-      iterations: 1,
-      startTime: `${Math.ceil(SECONDS / 2)}s`,
-      maxDuration: `${SECONDS}s`,
-      gracefulStop: "0s",
-    },
+    subscribers: once("subscribers", USERS, SECONDS + 5),
+    publisher: once("publisher", 1, SECONDS, Math.ceil(SECONDS / 2)),
   },
   thresholds: {
     subscriptions: [`count==${EACH * USERS}`],

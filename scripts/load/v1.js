@@ -5,6 +5,7 @@ import exec from "k6/execution";
 import { Counter, Trend } from "k6/metrics";
 import {
   number,
+  once,
   publish,
   SECONDS,
   sequenceOf,
@@ -28,23 +29,8 @@ const refused = new Counter("refused");
 
 export const options = {
   scenarios: {
-    sessions: {
-      executor: "per-vu-iterations",
-      exec: "sessions",
-      vus: USERS,
-      iterations: 1,
-      maxDuration: `${SECONDS + 5}s`,
-      gracefulStop: "0s",
-    },
-    publisher: {
-      executor: "per-vu-iterations",
-      exec: "publisher",
-      vus: 1,
-      iterations: 1,
-      startTime: `${Math.ceil(SECONDS / 2)}s`,
-      maxDuration: `${SECONDS}s`,
-      gracefulStop: "0s",
-    },
+    sessions: once("sessions", USERS, SECONDS + 5),
+    publisher: once("publisher", 1, SECONDS, Math.ceil(SECONDS / 2)),
   },
   thresholds: {
     subscriptions: [`count==${ALL * TOPICS}`],
